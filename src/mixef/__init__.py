@@ -1,0 +1,1 @@
+"""Linear and generalized linear mixed models from an lme4 formula."""

@@ -1,0 +1,39 @@
+"""Errors and warnings of mixef, all below two roots that a caller can catch."""
+
+from __future__ import annotations
+
+
+class MixefError(Exception):
+    """Root of all errors that mixef raises on purpose."""
+
+
+class FormulaError(MixefError, ValueError):
+    """A formula that cannot be read, or that names something which is not there."""
+
+
+class DataError(MixefError, ValueError):
+    """Data that no model of the requested form can be fitted to."""
+
+
+class FitError(MixefError, RuntimeError):
+    """A search or factorization that could not be carried through."""
+
+
+class MissingLibraryError(MixefError, ImportError):
+    """A library that mixef needs is not installed; the message gives the install line."""
+
+
+class MixefWarning(UserWarning):
+    """Root of all warnings that mixef issues."""
+
+
+class ConvergenceWarning(MixefWarning):
+    """The search ended at a point that is not an optimum."""
+
+
+class SingularFitWarning(MixefWarning):
+    """A random-effects covariance matrix is singular at the optimum."""
+
+
+class DataWarning(MixefWarning):
+    """Something about the data that the user should look at."""

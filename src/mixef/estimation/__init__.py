@@ -1,0 +1,1 @@
+"""Criteria, their gradients, and the search."""
