@@ -1,0 +1,124 @@
+"""The general factor: CHOLMOD on the sparse M. The only file that knows scikit-sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from mixef.errors import FitError, MissingLibraryError
+from mixef.linalg.crossproducts import CrossProducts, block_entries, diagonal_pairs
+from mixef.linalg.factor import Factor
+from mixef.linalg.kernels import compiled
+
+try:
+    from sksparse.cholmod import CholmodError, analyze
+except ImportError as error:
+    raise MissingLibraryError(
+        "mixef needs SuiteSparse and scikit-sparse; install them with "
+        "`sudo apt-get install libsuitesparse-dev` (Debian, Ubuntu), "
+        "`sudo dnf install suitesparse-devel` (Fedora) or `brew install suite-sparse` (macOS), "
+        "then `pip install 'scikit-sparse>=0.4.16,<0.5'`; with conda: "
+        "`conda install -c conda-forge 'scikit-sparse<0.5'`."
+    ) from error
+
+
+class CholmodFactor(Factor):
+    """The factor for any sparse M: the pattern is analysed once, values are updated in place."""
+
+    def __init__(self, products: CrossProducts, mode: str = "auto"):
+        super().__init__(products)
+        layout, q = self.layout, self.layout.q
+        blocks = {(i, i): diagonal_pairs(products, i) for i in range(len(layout))}
+        blocks |= products.pairs
+        self._blocks = [(i, j, pair.values) for (i, j), pair in blocks.items()]
+        entries = [
+            block_entries(layout, i, j, pair.rows, pair.cols) for (i, j), pair in blocks.items()
+        ]
+        # Blocks above the diagonal are stored as their mirror images: CHOLMOD reads the lower
+        # triangle. Numbering the entries from 1 finds where each goes among the sorted columns.
+        row = np.concatenate([col for _, col in entries])
+        col = np.concatenate([row for row, _ in entries])
+        lower = np.flatnonzero(row >= col)
+        number = sparse.coo_matrix(
+            (lower + 1.0, (row[lower], col[lower])), shape=(q, q)
+        ).tocsc()
+        number.sort_indices()
+        self._gather = number.data.astype(np.intp) - 1
+        self._M = number
+        self._diagonal = np.flatnonzero(
+            number.indices == np.repeat(np.arange(q), np.diff(number.indptr))
+        )
+        self._write([np.eye(s) for s in layout.widths])
+        self._factor = analyze(self._M, mode=mode)
+        self._perm = self._factor.P()
+
+    def update(self, lams: Sequence[np.ndarray]) -> None:
+        """Refactor at new templates."""
+        self.lams = tuple(lams)
+        self._write(lams)
+        try:
+            self._factor.cholesky_inplace(self._M, beta=1.0)
+        except CholmodError as error:
+            raise FitError(
+                "CHOLMOD could not factor the penalized cross-products; a column of the data "
+                "holds values that overflow: rescale the response and the predictors"
+            ) from error
+        self.ldL2 = float(self._factor.logdet())
+        self._C: sparse.csc_matrix | None = None
+
+    def solve_L(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L x = P rhs``."""
+        return self._factor.solve_L(
+            np.asfortranarray(rhs[self._perm]), use_LDLt_decomposition=False
+        )
+
+    def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L' P x = rhs``."""
+        out = np.empty(rhs.shape)
+        out[self._perm] = self._factor.solve_Lt(
+            np.asfortranarray(rhs), use_LDLt_decomposition=False
+        )
+        return out
+
+    def inverse_block(self, i: int) -> np.ndarray:
+        """Return the diagonal blocks of ``M^-1`` that belong to block i."""
+        if self._C is None:
+            self._C = self._selected_inverse()
+        layout = self.layout
+        n, s = layout.n_levels[i], layout.widths[i]
+        place = np.empty(layout.q, dtype=np.intp)
+        place[self._perm] = np.arange(layout.q)
+        own = place[layout.slice(i)].reshape(n, s)
+        out = np.empty((n, s, s))
+        for a in range(s):
+            for b in range(a + 1):
+                low = np.maximum(own[:, a], own[:, b])
+                high = np.minimum(own[:, a], own[:, b])
+                if a == b:
+                    out[:, a, a] = self._C.data[self._C.indptr[low]]
+                else:
+                    out[:, a, b] = out[:, b, a] = np.asarray(self._C[low, high]).ravel()
+        return out
+
+    def count_nonzeros(self) -> int:
+        """Return the number of non-zeros of L (after an update)."""
+        return self._factor.L().nnz
+
+    def _write(self, lams: Sequence[np.ndarray]) -> None:
+        parts = []
+        for i, j, values in self._blocks:
+            if values.shape[1:] == (1, 1):
+                parts.append(values.ravel() * (lams[i][0, 0] * lams[j][0, 0]))
+            else:
+                parts.append((lams[i].T @ values @ lams[j]).ravel())
+        np.take(np.concatenate(parts), self._gather, out=self._M.data)
+
+    def _selected_inverse(self) -> sparse.csc_matrix:
+        L = self._factor.L()
+        if not L.has_sorted_indices:
+            L.sort_indices()
+        values = np.empty_like(L.data)
+        compiled()["selected_inverse"](L.indptr, L.indices, L.data, values)
+        return sparse.csc_matrix((values, L.indices, L.indptr), shape=L.shape)

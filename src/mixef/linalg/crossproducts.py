@@ -1,0 +1,222 @@
+"""The cross-products ``[Z X y]' W [Z X y]``, held by blocks of grouping factors.
+
+They are formed once; nothing in a linear model's search touches the rows of the data again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from mixef.linalg.layout import Layout
+
+# Below this many cells of Z, dense BLAS beats the bookkeeping of sparse blocks.
+SMALL_Z = 60_000
+SMALL_Q = 130
+
+
+@dataclass(frozen=True)
+class GroupDesign:
+    """One grouping factor's part of Z.
+
+    Attributes
+    ----------
+    codes : ndarray of int (n,)
+        Level of each row.
+    n_levels : int
+    z : ndarray (n, s)
+        Raw columns, multiplied by the square root of the weights.
+    """
+
+    codes: np.ndarray
+    n_levels: int
+    z: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The blocks of ``Z_i'WZ_j`` for the pairs of levels that occur together.
+
+    Attributes
+    ----------
+    rows, cols : ndarray of int (m,)
+        Levels of factor i and of factor j, sorted by row, then column.
+    values : ndarray (m, s_i, s_j)
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class CrossProducts:
+    """``[Z X y]'W[Z X y]`` by blocks.
+
+    Attributes
+    ----------
+    layout : Layout
+    diagonal : tuple of ndarray (l_i, s_i, s_i)
+        Blocks of ``Z_i'WZ_i``.
+    pairs : dict of (i, j) to Pairs, i < j
+    ZtX : ndarray (q, p)
+    Zty : ndarray (q,)
+    XtX : ndarray (p, p)
+    Xty : ndarray (p,)
+    yty : float
+    n : int
+        Rows of the data.
+    """
+
+    layout: Layout
+    diagonal: tuple[np.ndarray, ...]
+    pairs: dict[tuple[int, int], Pairs]
+    ZtX: np.ndarray
+    Zty: np.ndarray
+    XtX: np.ndarray
+    Xty: np.ndarray
+    yty: float
+    n: int
+
+    @cached_property
+    def ZtZ(self) -> np.ndarray | sparse.csr_array:
+        """``Z'WZ`` (q, q): dense for a small q, else sparse."""
+        return assemble(self.layout, self.diagonal, self.pairs)
+
+
+def crossproducts(groups: Sequence[GroupDesign], X: np.ndarray, y: np.ndarray) -> CrossProducts:
+    """Form the cross-products of weighted arrays.
+
+    Parameters
+    ----------
+    groups : sequence of GroupDesign
+        Grouping factors, in the order of the layout.
+    X : ndarray (n, p)
+    y : ndarray (n,)
+        Both multiplied by the square root of the weights.
+    """
+    layout = Layout(tuple(g.n_levels for g in groups), tuple(g.z.shape[1] for g in groups))
+    n = y.shape[0]
+    if n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
+        Z = _dense_z(groups, layout, n)
+        ZtZ = Z.T @ Z
+        diagonal = tuple(_dense_diagonal(ZtZ, layout, i) for i in range(len(layout)))
+        products = CrossProducts(
+            layout, diagonal, {}, Z.T @ X, Z.T @ y, X.T @ X, X.T @ y, float(y @ y), n
+        )
+        products.__dict__["ZtZ"] = ZtZ  # fills the cached property
+        return products
+    Xy = np.column_stack([X, y])
+    ZtXy = np.concatenate([_rows_by_level(g, Xy) for g in groups])
+    return CrossProducts(
+        layout,
+        tuple(_diagonal(g) for g in groups),
+        {
+            (i, j): _pairs(groups[i], groups[j])
+            for i in range(len(groups))
+            for j in range(i + 1, len(groups))
+        },
+        ZtXy[:, :-1],
+        np.ascontiguousarray(ZtXy[:, -1]),
+        X.T @ X,
+        X.T @ y,
+        float(y @ y),
+        n,
+    )
+
+
+def assemble(layout: Layout, diagonal, pairs) -> np.ndarray | sparse.csr_array:
+    """Put diagonal blocks and pairs of levels together into one symmetric matrix (q, q)."""
+    rows, cols, values = [], [], []
+    for i, blocks in enumerate(diagonal):
+        level = np.arange(layout.n_levels[i])
+        r, c = block_entries(layout, i, i, level, level)
+        rows.append(r)
+        cols.append(c)
+        values.append(blocks.ravel())
+    for (i, j), pair in pairs.items():
+        r, c = block_entries(layout, i, j, pair.rows, pair.cols)
+        rows += [r, c]
+        cols += [c, r]
+        values += [pair.values.ravel()] * 2
+    data = (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols)))
+    matrix = sparse.coo_array(data, shape=(layout.q, layout.q))
+    return matrix.toarray() if layout.q <= SMALL_Q else matrix.tocsr()
+
+
+def diagonal_pairs(products: CrossProducts, i: int) -> Pairs:
+    """Return the blocks of ``Z_i'WZ_i`` as pairs of a level with itself."""
+    level = np.arange(products.layout.n_levels[i])
+    return Pairs(level, level, products.diagonal[i])
+
+
+def block_entries(
+    layout: Layout, i: int, j: int, level_i: np.ndarray, level_j: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and column in (q, q) of every entry of the blocks (level_i, level_j)."""
+    si, sj = layout.widths[i], layout.widths[j]
+    shape = (len(level_i), si, sj)
+    row = layout.offsets[i] + level_i[:, None] * si + np.arange(si)
+    col = layout.offsets[j] + level_j[:, None] * sj + np.arange(sj)
+    return (
+        np.broadcast_to(row[:, :, None], shape).ravel(),
+        np.broadcast_to(col[:, None, :], shape).ravel(),
+    )
+
+
+def _dense_z(groups, layout, n):
+    Z = np.zeros((n, layout.q))
+    row = np.arange(n)
+    for i, g in enumerate(groups):
+        s = g.z.shape[1]
+        first = layout.offsets[i] + g.codes * s
+        for a in range(s):
+            Z[row, first + a] = g.z[:, a]
+    return Z
+
+
+def _dense_diagonal(ZtZ, layout, i):
+    n, s = layout.n_levels[i], layout.widths[i]
+    block = ZtZ[layout.slice(i), layout.slice(i)].reshape(n, s, n, s)
+    level = np.arange(n)
+    return block[level, :, level, :]
+
+
+def _rows_by_level(g: GroupDesign, V: np.ndarray) -> np.ndarray:
+    """``Z_i'V`` (l_i s_i, k) by a sparse product that needs no sorting of rows."""
+    n, s = g.z.shape
+    index = g.codes.astype(np.int32)[:, None] * s + np.arange(s, dtype=np.int32)
+    start = np.arange(0, n * s + 1, s, dtype=np.int32)
+    Z = sparse.csr_array((g.z.ravel(), index.ravel(), start), shape=(n, g.n_levels * s))
+    return Z.T @ V
+
+
+def _diagonal(g: GroupDesign) -> np.ndarray:
+    s = g.z.shape[1]
+    out = np.empty((g.n_levels, s, s))
+    for a in range(s):
+        for b in range(a + 1):
+            total = np.bincount(g.codes, g.z[:, a] * g.z[:, b], minlength=g.n_levels)
+            out[:, a, b] = out[:, b, a] = total
+    return out
+
+
+def _pairs(gi: GroupDesign, gj: GroupDesign) -> Pairs:
+    """Sum over the rows of every observed pair of levels."""
+    key = gi.codes.astype(np.int64) * gj.n_levels + gj.codes
+    seen, unique = pd.factorize(key)
+    order = np.argsort(unique)
+    place = np.empty(len(unique), dtype=np.intp)
+    place[order] = np.arange(len(unique))
+    pair = place[seen]
+    unique = unique[order]
+    values = np.empty((len(unique), gi.z.shape[1], gj.z.shape[1]))
+    for a in range(gi.z.shape[1]):
+        for b in range(gj.z.shape[1]):
+            values[:, a, b] = np.bincount(pair, gi.z[:, a] * gj.z[:, b], minlength=len(unique))
+    return Pairs(unique // gj.n_levels, unique % gj.n_levels, values)

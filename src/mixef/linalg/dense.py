@@ -1,0 +1,93 @@
+"""The factor for a small model: one dense LAPACK Cholesky."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg.blas import dtrsm
+from scipy.linalg.lapack import dpotrf, dpotri
+
+from mixef.errors import FitError
+from mixef.linalg.crossproducts import CrossProducts
+from mixef.linalg.factor import Factor
+
+
+def potrf(a: np.ndarray) -> np.ndarray:
+    """Cholesky factor of the lower triangle of ``a`` (Fortran order), in place."""
+    if a.shape[0] == 0:
+        return a
+    factor, info = dpotrf(a, lower=1, clean=0, overwrite_a=1)
+    if info != 0:
+        raise FitError(
+            "the penalized cross-products are not positive definite; a column of the data "
+            "holds values that overflow: rescale the response and the predictors"
+        )
+    return factor
+
+
+def potri(factor: np.ndarray) -> np.ndarray:
+    """Lower triangle of the inverse from a lower Cholesky factor, in place."""
+    if factor.shape[0] == 0:
+        return factor
+    return dpotri(factor, lower=1, overwrite_c=1)[0]
+
+
+def solve_lower(factor: np.ndarray, rhs: np.ndarray, transpose: bool = False) -> np.ndarray:
+    """Solve with a lower triangular factor (Fortran order), or with its transpose."""
+    if factor.shape[0] == 0 or rhs.size == 0:
+        return rhs.copy()
+    if rhs.ndim == 1:
+        return dtrsm(1.0, factor, rhs[:, None], lower=1, trans_a=int(transpose))[:, 0]
+    return dtrsm(1.0, factor, rhs, lower=1, trans_a=int(transpose))
+
+
+class DenseFactor(Factor):
+    """The factor that treats M as a dense matrix, for q up to about a hundred."""
+
+    def __init__(self, products: CrossProducts):
+        super().__init__(products)
+        ZtZ = products.ZtZ
+        self._ZtZ = ZtZ if isinstance(ZtZ, np.ndarray) else ZtZ.toarray()
+        self._L = np.empty((0, 0))
+
+    def update(self, lams: Sequence[np.ndarray]) -> None:
+        """Refactor at new templates."""
+        self.lams = tuple(lams)
+        half = self.layout.multiply(lams, self._ZtZ, transpose=True)
+        M = self.layout.multiply(lams, half.T, transpose=True)
+        M.ravel()[:: M.shape[0] + 1] += 1.0
+        # The transpose of a symmetric C-ordered array is the same matrix in Fortran order.
+        self._L = potrf(M.T)
+        self._inverse: np.ndarray | None = None
+        self.ldL2 = 2.0 * float(np.log(self._L.diagonal()).sum())
+
+    def solve_L(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L x = rhs``."""
+        return solve_lower(self._L, rhs)
+
+    def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L' x = rhs``."""
+        return solve_lower(self._L, rhs, transpose=True)
+
+    def inverse_block(self, i: int) -> np.ndarray:
+        """Return the diagonal blocks of ``M^-1`` that belong to block i."""
+        if self._inverse is None:
+            self._inverse = potri(self._L.copy(order="F"))
+        return lower_blocks(self._inverse, self.layout, i)
+
+
+def lower_blocks(lower: np.ndarray, layout, i: int, shift: int = 0) -> np.ndarray:
+    """Read symmetric diagonal blocks (l_i, s_i, s_i) out of a lower triangle.
+
+    ``shift`` is where the triangle starts in the layout.
+    """
+    n, s = layout.n_levels[i], layout.widths[i]
+    first = layout.offsets[i] - shift + np.arange(n) * s
+    if s == 1:
+        return lower[first, first].reshape(n, 1, 1)
+    out = np.empty((n, s, s))
+    for a in range(s):
+        for b in range(a + 1):
+            out[:, a, b] = out[:, b, a] = lower[first + a, first + b]
+    return out

@@ -1,0 +1,102 @@
+"""What a factor of ``M = Lambda'Z'WZ Lambda + I`` can do, whatever the structure of M."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixef.linalg.crossproducts import CrossProducts
+
+# A template with a smaller singular value than this loses digits when it is inverted
+# (the error of I - C is eps / sv^2); its traces are then formed without an inverse.
+SINGULAR = 1e-4
+# Right-hand sides solved at a time, which bounds the memory of a long block of columns.
+CHUNK = 512
+
+
+class Factor(ABC):
+    """A Cholesky factor ``P M P' = L L'`` whose values follow the templates.
+
+    Vectors go in and come out in the order of the layout; the permutation stays inside.
+
+    Parameters
+    ----------
+    products : CrossProducts
+
+    Attributes
+    ----------
+    ldL2 : float
+        ``log|M|``.
+    """
+
+    ldL2: float
+
+    def __init__(self, products: CrossProducts):
+        self.products = products
+        self.layout = products.layout
+        self.lams: tuple[np.ndarray, ...] = ()
+
+    @abstractmethod
+    def update(self, lams: Sequence[np.ndarray]) -> None:
+        """Refactor at new templates ``lams``, one (s_i, s_i) a block."""
+
+    @abstractmethod
+    def solve_L(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L x = P rhs``, (q,) or (q, k); x stays in the factor's own order."""
+
+    @abstractmethod
+    def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L' P x = rhs``, for an rhs in the factor's own order."""
+
+    @abstractmethod
+    def inverse_block(self, i: int) -> np.ndarray:
+        """Return the diagonal blocks (l_i, s_i, s_i) of ``C = M^-1`` that belong to block i.
+
+        The factor may give up its own storage: call ``update`` before the next solve.
+        """
+
+    def trace_blocks(self) -> list[np.ndarray]:
+        """Return ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i), with ``V = I + Z Lambda Lambda' Z'``.
+
+        ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is singular.
+        May give up the factor's storage, as `inverse_block` does.
+        """
+        by_solves = {i: self._direct_trace(i) for i in range(len(self.lams)) if self._singular(i)}
+        return [
+            by_solves[i] if i in by_solves else self._trace_from_inverse(i)
+            for i in range(len(self.lams))
+        ]
+
+    def _singular(self, i: int) -> bool:
+        return is_near_singular(self.lams[i])
+
+    def _trace_from_inverse(self, i: int) -> np.ndarray:
+        """Return ``T_i = lam_i^-T (l_i I - sum_l C_ll) lam_i^-1``."""
+        block = self.inverse_block(i)
+        inverse = np.linalg.inv(self.lams[i])
+        middle = block.shape[0] * np.eye(block.shape[1]) - block.sum(axis=0)
+        return inverse.T @ middle @ inverse
+
+    def _direct_trace(self, i: int) -> np.ndarray:
+        """Return ``T_i = sum_l [(Z'Z)_ll - |L^-1 P Lambda'(Z'Z)_.l|^2]``, by solves."""
+        layout, s = self.layout, self.layout.widths[i]
+        total = self.products.diagonal[i].sum(axis=0)
+        step = max(CHUNK // s, 1) * s
+        for start in range(layout.offsets[i], layout.offsets[i + 1], step):
+            stop = min(start + step, layout.offsets[i + 1])
+            columns = self.products.ZtZ[:, start:stop]
+            if not isinstance(columns, np.ndarray):
+                columns = columns.toarray()
+            solved = self.solve_L(layout.multiply(self.lams, columns, transpose=True))
+            by_column = solved.reshape(-1, s)
+            total = total - by_column.T @ by_column
+        return total
+
+
+def is_near_singular(lam: np.ndarray) -> bool:
+    """Tell whether a template is too close to singular to be inverted."""
+    if lam.shape[0] == 1:
+        return abs(lam[0, 0]) < SINGULAR
+    return bool(np.linalg.svd(lam, compute_uv=False)[-1] < SINGULAR)

@@ -1,0 +1,290 @@
+"""The factor for one large block-diagonal term and a dense rest.
+
+The first block of the layout has a block-diagonal ``M_11``, eliminated level by level; what
+remains, ``S = M_22 - M_21 M_11^-1 M_12``, is formed straight into a dense lower triangle.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg.blas import dsymm, dsyrk
+
+from mixef.linalg.crossproducts import CrossProducts, Pairs, block_entries, diagonal_pairs
+from mixef.linalg.dense import lower_blocks, potrf, potri, solve_lower
+from mixef.linalg.factor import Factor
+from mixef.linalg.kernels import compiled
+from mixef.linalg.layout import Layout
+
+# The share of a dense M_12 that has to be occupied before BLAS beats the scatter.
+DENSE_COUPLING = 0.15
+
+
+class SchurFactor(Factor):
+    """The factor that eliminates the first block and keeps a dense remainder.
+
+    In the notation of the linear model: ``C_l C_l' = lam_1' (Z'Z)_ll lam_1 + I`` for level l,
+    ``U = C^-1 lam_1' (Z'Z)_12 Lambda_2``, ``S = Lambda_2'(Z'Z)_22 Lambda_2 + I - U'U``.
+    """
+
+    def __init__(self, products: CrossProducts):
+        super().__init__(products)
+        layout = self.layout
+        self.q1 = layout.offsets[1]
+        self.q2 = layout.q - self.q1
+        pairs = [products.pairs[0, j] for j in range(1, len(layout))]
+        cells = sum(pair.values.size for pair in pairs)
+        dense = cells >= DENSE_COUPLING * self.q1 * self.q2
+        coupling = _DenseCoupling if dense else _SparseCoupling
+        self._coupling = coupling(layout, pairs)
+        self._S = np.empty((self.q2, self.q2), order="F")
+        self._rest = _RestOfM(products)
+
+    def update(self, lams: Sequence[np.ndarray]) -> None:
+        """Refactor at new templates."""
+        self.lams = tuple(lams)
+        lam = lams[0]
+        s = lam.shape[0]
+        M11 = lam.T @ self.products.diagonal[0] @ lam + np.eye(s)
+        if s == 1:
+            self._C = np.sqrt(M11)
+            self._Cinv = 1.0 / self._C
+        else:
+            self._C = np.linalg.cholesky(M11)
+            self._Cinv = np.linalg.inv(self._C)
+        self.ldL2 = 2.0 * float(np.log(np.einsum("laa->la", self._C)).sum())
+        self._coupling.set(self._Cinv @ lam.T, lams[1:])
+        self._rest.write(lams, self._S)
+        self._coupling.subtract_gram(self._S)
+        self._L22 = potrf(self._S)
+        self.ldL2 += 2.0 * float(np.log(self._L22.diagonal()).sum())
+
+    def solve_L(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L x = rhs``, the first block first."""
+        out = np.empty(rhs.shape)
+        out[: self.q1] = self._on_levels(self._Cinv, rhs)
+        tail = rhs[self.q1 :] - self._coupling.transposed_times(out[: self.q1])
+        out[self.q1 :] = solve_lower(self._L22, tail)
+        return out
+
+    def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
+        """Solve ``L' x = rhs``."""
+        out = np.empty(rhs.shape)
+        out[self.q1 :] = solve_lower(self._L22, rhs[self.q1 :], transpose=True)
+        head = rhs[: self.q1] - self._coupling.times(out[self.q1 :])
+        out[: self.q1] = self._on_levels(self._Cinv.transpose(0, 2, 1), head)
+        return out
+
+    def inverse_block(self, i: int) -> np.ndarray:
+        """Return the diagonal blocks of ``M^-1``; the remainder is inverted in place.
+
+        ``C_ll = M_ll^-1 + C_l^-T U_l S^-1 U_l' C_l^-1`` for the first block.
+        """
+        inverse = self._invert_rest()
+        if i > 0:
+            return lower_blocks(inverse, self.layout, i, self.q1)
+        self._coupling.set(self._Cinv @ self.lams[0].T, self.lams[1:])
+        middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
+        return self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
+
+    def _singular(self, i: int) -> bool:
+        return i > 0 and super()._singular(i)
+
+    def _trace_from_inverse(self, i: int) -> np.ndarray:
+        """Return ``T_i``; the first block's by a formula that needs no inverse of lam_1.
+
+        With ``E_l = (I + (Z'Z)_ll lam_1 lam_1')^-1`` and ``N_l = E_l (Z'Z)_l2 Lambda_2``,
+        ``T_1 = sum_l [E_l (Z'Z)_ll - N_l S^-1 N_l']``.
+        """
+        if i > 0:
+            return super()._trace_from_inverse(i)
+        inverse, lam, gram = self._invert_rest(), self.lams[0], self.products.diagonal[0]
+        E = np.linalg.inv(np.eye(lam.shape[0]) + gram @ (lam @ lam.T))
+        self._coupling.set(E, self.lams[1:])
+        return (E @ gram).sum(axis=0) - self._coupling.forms(inverse).sum(axis=0)
+
+    def _invert_rest(self) -> np.ndarray:
+        if self._L22 is not None:
+            self._inverse = potri(self._L22)
+            self._L22 = None
+        return self._inverse
+
+    def _on_levels(self, blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Multiply the first block's rows of v, level by level."""
+        n, s = self.layout.n_levels[0], self.layout.widths[0]
+        if s == 1:
+            scale = blocks[:, 0, 0]
+            return v[: self.q1] * (scale if v.ndim == 1 else scale[:, None])
+        return (blocks @ v[: self.q1].reshape(n, s, -1)).reshape(self.q1, *v.shape[1:])
+
+
+class _DenseCoupling:
+    """U as a dense array, for an M_12 that is small or nearly full."""
+
+    def __init__(self, layout: Layout, pairs: Sequence[Pairs]):
+        self._layout = layout
+        n, s = layout.n_levels[0], layout.widths[0]
+        self._starts = [start - layout.offsets[1] for start in layout.offsets[1:]]
+        self._B = np.zeros((n, s, self._starts[-1]))
+        for j, pair in enumerate(pairs):
+            block = self._B[:, :, self._starts[j] : self._starts[j + 1]]
+            block = block.reshape(n, s, layout.n_levels[j + 1], layout.widths[j + 1])
+            block[pair.rows, :, pair.cols, :] = pair.values
+        self._U = np.empty((0, 0))
+
+    def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
+        """Set ``U_l = left_l (Z'Z)_l2 Lambda_2``."""
+        U = left @ self._B
+        for j, lam in enumerate(lams):
+            block = U[:, :, self._starts[j] : self._starts[j + 1]]
+            if lam.shape[0] == 1:
+                block *= lam[0, 0]
+            else:
+                shape = block.shape
+                block[...] = (block.reshape(*shape[:2], -1, lam.shape[0]) @ lam).reshape(shape)
+        self._U = U.reshape(U.shape[0] * U.shape[1], U.shape[2])
+
+    def subtract_gram(self, S: np.ndarray) -> None:
+        """Subtract ``U'U`` from the lower triangle of S, in place."""
+        if S.size:
+            dsyrk(-1.0, self._U.T, beta=1.0, c=S, lower=1, overwrite_c=1)
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``U v``."""
+        return self._U @ v
+
+    def transposed_times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``U' v``."""
+        return self._U.T @ v
+
+    def forms(self, inverse: np.ndarray) -> np.ndarray:
+        """Return ``U_l inverse U_l'`` (l, s, s)."""
+        n, s = self._layout.n_levels[0], self._layout.widths[0]
+        if inverse.size == 0:
+            return np.zeros((n, s, s))
+        product = dsymm(1.0, inverse, self._U.T, lower=1).T
+        return self._U.reshape(n, s, -1) @ product.reshape(n, s, -1).transpose(0, 2, 1)
+
+
+class _SparseCoupling:
+    """U by its occupied columns, which all rows of a level share."""
+
+    def __init__(self, layout: Layout, pairs: Sequence[Pairs]):
+        n, s = layout.n_levels[0], layout.widths[0]
+        self._shape = (n, s, layout.q - layout.offsets[1])
+        self._pairs = pairs
+        rows, cols = [], []
+        for j, pair in enumerate(pairs, start=1):
+            width = layout.widths[j]
+            first = layout.offsets[j] - layout.offsets[1] + pair.cols * width
+            rows.append(np.repeat(pair.rows, width))
+            cols.append((first[:, None] + np.arange(width)).ravel())
+        row, col = np.concatenate(rows), np.concatenate(cols)
+        order = np.argsort(row, kind="stable")  # columns of later factors are larger: sorted
+        self._cols = col[order].astype(np.int32)
+        self._start = np.zeros(n + 1, dtype=np.int32)
+        np.cumsum(np.bincount(row, minlength=n), out=self._start[1:])
+        place = np.empty(len(order), dtype=np.intp)
+        place[order] = np.arange(len(order))
+        ends = np.cumsum([len(r) for r in rows])[:-1]
+        self._place = np.split(place, ends)
+        self._U = np.empty((s, len(order)))
+        self._tiles = self._balanced_tiles()
+
+    def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
+        """Set ``U_l = left_l (Z'Z)_l2 Lambda_2``."""
+        scalar = left.shape[1] == 1
+        for pair, place, lam in zip(self._pairs, self._place, lams, strict=True):
+            if scalar and lam.shape[0] == 1:
+                self._U[0, place] = left[pair.rows, 0, 0] * pair.values[:, 0, 0] * lam[0, 0]
+            else:
+                values = left[pair.rows] @ (pair.values @ lam)
+                self._U[:, place] = values.transpose(1, 0, 2).reshape(left.shape[1], -1)
+
+    def subtract_gram(self, S: np.ndarray) -> None:
+        """Subtract ``U'U`` from the lower triangle of S, in place."""
+        kernel = compiled()["subtract_gram"]
+        _in_threads(
+            lambda first, last: kernel(self._start, self._cols, self._U, S, first, last),
+            self._tiles,
+        )
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``U v``."""
+        n, s, _ = self._shape
+        out = np.empty((n, s, *v.shape[1:]))
+        for a in range(s):
+            out[:, a] = self._row(a) @ v
+        return out.reshape(n * s, *v.shape[1:])
+
+    def transposed_times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``U' v``."""
+        n, s, _ = self._shape
+        by_level = v.reshape(n, s, *v.shape[1:])
+        return sum(self._row(a).T @ by_level[:, a] for a in range(s))
+
+    def forms(self, inverse: np.ndarray) -> np.ndarray:
+        """Return ``U_l inverse U_l'`` (l, s, s)."""
+        n, s, _ = self._shape
+        out = np.empty((n, s, s))
+        kernel = compiled()["quadratic_forms"]
+        _in_threads(
+            lambda first, last: kernel(
+                self._start, self._cols, self._U, inverse, out, first, last
+            ),
+            [0, int(np.searchsorted(self._start, self._start[-1] // 2)), n],
+        )
+        return out
+
+    def _row(self, a: int) -> sparse.csr_array:
+        n, _, k = self._shape
+        return sparse.csr_array((self._U[a], self._cols, self._start), shape=(n, k))
+
+    def _balanced_tiles(self) -> list[int]:
+        """Split the columns of S in two parts that cost the same number of products."""
+        work = np.repeat(self._start[1:], np.diff(self._start)) - np.arange(len(self._cols))
+        by_column = np.cumsum(np.bincount(self._cols, work, minlength=self._shape[2]))
+        half = int(np.searchsorted(by_column, by_column[-1] / 2))
+        return [0, half, self._shape[2]]
+
+
+class _RestOfM:
+    """Writes ``Lambda_2'(Z'Z)_22 Lambda_2 + I`` to a dense lower triangle."""
+
+    def __init__(self, products: CrossProducts):
+        layout = products.layout
+        shift = layout.offsets[1]
+        self._k = layout.q - shift
+        self._blocks = []
+        blocks = {(i, i): diagonal_pairs(products, i) for i in range(1, len(layout))}
+        blocks |= {(i, j): pair for (i, j), pair in products.pairs.items() if i > 0}
+        for (i, j), pair in blocks.items():
+            row, col = block_entries(layout, i, j, pair.rows, pair.cols)
+            # Block (i, j) lies above the diagonal: write its mirror image, in Fortran order.
+            self._blocks.append((i, j, pair.values, (col - shift) + (row - shift) * self._k))
+
+    def write(self, lams: Sequence[np.ndarray], S: np.ndarray) -> None:
+        """Overwrite S (k, k), Fortran order."""
+        flat = S.reshape(-1, order="F")
+        flat[:] = 0.0
+        for i, j, values, where in self._blocks:
+            if values.shape[1:] == (1, 1):
+                flat[where] = values.ravel() * (lams[i][0, 0] * lams[j][0, 0])
+            else:
+                flat[where] = (lams[i].T @ values @ lams[j]).ravel()
+        flat[:: self._k + 1] += 1.0
+
+
+def _in_threads(work, bounds: Sequence[int]) -> None:
+    """Call ``work(first, last)`` on consecutive ranges, one thread a range."""
+    ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+    if len(ranges) < 2:
+        for first, last in ranges:
+            work(first, last)
+        return
+    with ThreadPoolExecutor(len(ranges)) as pool:
+        list(pool.map(lambda ends: work(*ends), ranges))
