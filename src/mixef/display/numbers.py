@@ -1,0 +1,303 @@
+"""Numbers as R prints them: the digits, the common decimals, fixed or scientific.
+
+Every function takes numbers and returns text; the cells of one call have one width, so that they
+stack into a column. The rules follow ``?format``, ``?format.pval``, ``?printCoefmat`` and
+``?zapsmall`` of R, and what R 4.2 does where these pages leave a case open; the tests check both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+EPS = float(np.finfo(float).eps)
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+LEGEND = "Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1"
+ESTIMATE_COLUMNS = frozenset({"Estimate", "Std. Error"})
+STATISTIC_COLUMNS = frozenset({"t value", "z value"})
+
+
+class Shape(NamedTuple):
+    """What one number needs: its sign, its decimal exponent and its significant digits.
+
+    `carried` says that rounding made the exponent (996 to one digit is 1e+03), so that in fixed
+    notation the number is one character shorter than the exponent tells. R looks at this for
+    positive numbers only.
+    """
+
+    negative: bool
+    exponent: int
+    significant: int
+    carried: bool
+
+    @property
+    def decimals(self) -> int:
+        """Digits to the right of the point in fixed notation."""
+        return max(0, self.significant - self.exponent - 1)
+
+    @property
+    def left(self) -> int:
+        """Characters to the left of the point in fixed notation, sign included."""
+        return self.negative + max(1, self.exponent + 1 - self.carried)
+
+
+def format_common(values: Iterable[float], digits: int = 7, nsmall: int = 0) -> list[str]:
+    """Format numbers alike, as R's ``format(x, digits=, nsmall=)``.
+
+    The number of decimals is the least that shows `digits` significant digits of the element
+    that needs most; trailing zeros count as not needed. Scientific notation is used for all where
+    it is narrower than fixed.
+
+    Parameters
+    ----------
+    values : iterable of float
+        The numbers; nan and infinities are allowed, and None counts as nan.
+    digits : int
+        Significant digits wanted.
+    nsmall : int
+        Least number of decimals in fixed notation.
+
+    Returns
+    -------
+    list of str
+        One cell for each number, all of one width, the numbers to the right.
+
+    Examples
+    --------
+    >>> format_common([612.1, 35.07166, 654.94], digits=4)
+    ['612.10', ' 35.07', '654.94']
+    >>> format_common([1e-10, 1.0], digits=3)
+    ['1e-10', '1e+00']
+    """
+    numbers = _floats(values)
+    spec = _common_spec([_shape(x, digits) for x in numbers if math.isfinite(x)], nsmall)
+    return _pad([format(x, spec) if math.isfinite(x) else _nonfinite(x) for x in numbers])
+
+
+def format_number(value: float, digits: int = 7) -> str:
+    """Format one number, as R's ``format(x, digits=)``.
+
+    Examples
+    --------
+    >>> format_number(1743.62827, digits=7)
+    '1743.628'
+    """
+    return format_common([value], digits)[0]
+
+
+def format_fixed(values: Iterable[float], decimals: int) -> list[str]:
+    """Format numbers with a given number of decimals, all of one width.
+
+    Examples
+    --------
+    >>> format_fixed([1.0, -0.138], decimals=3)
+    [' 1.000', '-0.138']
+    """
+    return format_common(round_all(values, decimals), nsmall=decimals)
+
+
+def round_all(values: Iterable[float], decimals: int) -> list[float]:
+    """Round each number to `decimals` decimals, halves by the number's own binary value.
+
+    Adding zero turns a negative zero into zero, which R prints without a sign.
+
+    Examples
+    --------
+    >>> round_all([0.12345, -0.00001], 3)
+    [0.123, 0.0]
+    """
+    return [round(x, decimals) + 0.0 for x in _floats(values)]
+
+
+def zap_small(values: Iterable[float], digits: int) -> list[float]:
+    """Round numbers to the decimals that show `digits` digits of the largest, as ``zapsmall``.
+
+    Examples
+    --------
+    >>> zap_small([5.1793, 1e-12], 5)
+    [5.1793, 0.0]
+    """
+    numbers = _floats(values)
+    largest = max((abs(x) for x in numbers if math.isfinite(x)), default=0.0)
+    if largest == 0:
+        return numbers
+    return round_all(numbers, max(0, math.floor(digits - math.log10(largest) + 0.5)))
+
+
+def format_pvalue(values: Iterable[float], digits: int = 3, eps: float = EPS) -> list[str]:
+    """Format p-values, as R's ``format.pval``: those below `eps` become ``<2e-16``.
+
+    Values from 1e-4 up share their decimals; the smaller ones share theirs.
+
+    Parameters
+    ----------
+    values : iterable of float
+        p-values; nan is shown as ``NA``.
+    digits : int
+        Significant digits wanted.
+    eps : float
+        Anything smaller is only said to be smaller.
+
+    Returns
+    -------
+    list of str
+        One cell for each value, not padded.
+
+    Examples
+    --------
+    >>> format_pvalue([0.00107, 0.5, 1.47e-9, 0.0])
+    ['0.00107', '0.50000', '1.47e-09', '< 2e-16']
+    """
+    numbers = _floats(values)
+    cells = ["NA"] * len(numbers)
+    plain = [i for i, p in enumerate(numbers) if p >= eps]
+    tiny = [i for i, p in enumerate(numbers) if p < eps]
+    for part in _split(plain, [numbers[i] >= 1e-4 for i in plain]):
+        for i, cell in zip(part, format_common([numbers[i] for i in part], digits), strict=True):
+            cells[i] = cell
+    below = _below(eps, digits, [len(cells[i]) for i in plain])
+    for i in tiny:
+        cells[i] = below
+    return cells
+
+
+def significance_stars(values: Iterable[float]) -> list[str]:
+    """Stars of p-values by the cut points of `LEGEND`.
+
+    Examples
+    --------
+    >>> significance_stars([0.0005, 0.03, 0.2])
+    ['***', '*', '']
+    """
+    return [next((s for cut, s in STARS if p <= cut), "") for p in _floats(values)]
+
+
+def format_coef_columns(
+    table: np.ndarray, columns: Sequence[str], digits: int = 4
+) -> list[list[str]]:
+    """Format the columns of a coefficient table, as R's ``printCoefmat``.
+
+    ``Estimate`` and ``Std. Error`` share their decimals; ``t value`` or ``z value`` has its own,
+    columns named ``Pr(...)`` are p-values, and all else is plain numbers.
+
+    Parameters
+    ----------
+    table : ndarray, shape (p, k)
+        One row for each coefficient.
+    columns : sequence of str, length k
+        Names of the columns, which decide how each is formatted.
+    digits : int
+        Significant digits wanted of estimates.
+
+    Returns
+    -------
+    list of list of str
+        k lists of p cells.
+
+    Examples
+    --------
+    >>> table = np.array([[251.405, 6.825, 36.838], [10.467, 1.546, 6.771]])
+    >>> format_coef_columns(table, ["Estimate", "Std. Error", "t value"])
+    [['251.405', ' 10.467'], ['  6.825', '  1.546'], ['36.838', ' 6.771']]
+    """
+    table = np.asarray(table, dtype=float).reshape(-1, len(columns))
+    digits_statistic = max(1, min(5, digits - 1))
+    estimates = [j for j, name in enumerate(columns) if name in ESTIMATE_COLUMNS]
+    cells: list[list[str]] = [[] for _ in columns]
+    for j, column in zip(estimates, _estimate_cells(table[:, estimates], digits), strict=True):
+        cells[j] = column
+    for j, name in enumerate(columns):
+        if name in STATISTIC_COLUMNS:
+            cells[j] = format_common(round_all(table[:, j], digits_statistic), digits)
+        elif name.startswith("Pr("):
+            cells[j] = format_pvalue(table[:, j], digits_statistic)
+        elif j not in estimates:
+            cells[j] = format_common(table[:, j], digits)
+    shown = [j for j, name in enumerate(columns) if not _is_test(name)]
+    _restore_zeros(cells, table, shown, digits)
+    return cells
+
+
+def _is_test(name: str) -> bool:
+    return name in STATISTIC_COLUMNS or name.startswith("Pr(")
+
+
+def _estimate_cells(block: np.ndarray, digits: int) -> list[list[str]]:
+    """Cells of estimates and standard errors, which share their decimals."""
+    size = np.abs(block[np.isfinite(block) & (block != 0)])
+    smallest = 1 + math.floor(math.log10(size.min())) if size.size else 0
+    rounded = round_all(block.T.ravel(), max(1, digits - smallest))
+    cells = format_common(rounded, digits)
+    p = block.shape[0]
+    return [cells[j * p : (j + 1) * p] for j in range(block.shape[1])]
+
+
+def _restore_zeros(
+    cells: list[list[str]], table: np.ndarray, shown: Sequence[int], digits: int
+) -> None:
+    """Give the cells that were rounded to zero digits of their own, in place."""
+    lost = [
+        (i, j)
+        for j in shown
+        for i in range(table.shape[0])
+        if table[i, j] != 0 and math.isfinite(table[i, j]) and float(cells[j][i]) == 0
+    ]
+    restored = format_common([table[i, j] for i, j in lost], max(1, digits - 1))
+    for (i, j), cell in zip(lost, restored, strict=True):
+        cells[j][i] = cell
+
+
+def _below(eps: float, digits: int, widths: Sequence[int]) -> str:
+    """Text for a p-value below `eps`, no wider than its neighbours where that can be."""
+    digits = max(1, digits - 2)
+    widest = max(widths, default=0)
+    if widths and digits > 1 and digits + 6 > widest:
+        digits = max(1, widest - 7)
+    tight = digits == 1 and widest <= 6
+    return f"<{'' if tight else ' '}{format_number(eps, digits)}"
+
+
+def _split(items: Sequence[int], mask: Sequence[bool]) -> tuple[list[int], list[int]]:
+    chosen = [i for i, keep in zip(items, mask, strict=True) if keep]
+    rest = [i for i, keep in zip(items, mask, strict=True) if not keep]
+    return chosen, rest
+
+
+def _floats(values: Iterable[float]) -> list[float]:
+    return [math.nan if x is None else float(x) for x in values]
+
+
+def _shape(x: float, digits: int) -> Shape:
+    if x == 0:
+        return Shape(False, 0, 1, False)
+    mantissa, power = f"{abs(x):.{max(1, digits) - 1}e}".split("e")
+    exponent = int(power)
+    carried = exponent > 0 and 0 < x < float(f"1e{exponent}")
+    return Shape(x < 0, exponent, len(mantissa.replace(".", "").rstrip("0")), carried)
+
+
+def _common_spec(shapes: Sequence[Shape], nsmall: int) -> str:
+    """Return the format specification, fixed or scientific, that all the shapes share."""
+    if not shapes:
+        return ".0f"
+    decimals = max(s.decimals for s in shapes)
+    fixed = max(s.left for s in shapes) + (decimals + 1 if decimals else 0)
+    significant = max(s.significant for s in shapes)
+    exponent = 3 if any(abs(s.exponent) >= 100 for s in shapes) else 2
+    mantissa = significant + 1 if significant > 1 else 1
+    scientific = any(s.negative for s in shapes) + mantissa + 2 + exponent
+    if fixed <= scientific:
+        return f".{max(decimals, nsmall)}f"
+    return f".{significant - 1}e"
+
+
+def _nonfinite(x: float) -> str:
+    return "NaN" if math.isnan(x) else "Inf" if x > 0 else "-Inf"
+
+
+def _pad(cells: Sequence[str]) -> list[str]:
+    width = max((len(cell) for cell in cells), default=0)
+    return [cell.rjust(width) for cell in cells]

@@ -1,0 +1,115 @@
+"""Where the search starts: moment estimates of the covariances, from the cross-products alone.
+
+These are the MINQUE(0) equations (C. R. Rao, 1971, Journal of Multivariate Analysis 1, 257-275):
+with ``a_l = (Z_i'y)_l`` and the response's fixed effects taken out,
+
+    E sum_l a_l a_l' = sigma^2 [ sum_l (Z'Z)_ll + sum_jlk (Z'Z)_lk S_j (Z'Z)_kl ],   E y'y likewise,
+
+is linear in the relative covariances ``S_j = lam_j lam_j'`` times sigma^2, and in sigma^2.
+For a balanced design the solution is the REML estimate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixef.linalg.crossproducts import CrossProducts, Pairs
+from mixef.linalg.layout import Layout
+from mixef.terms.covariance import psd_cholesky
+from mixef.terms.random import Parametrization
+
+# Where a moment estimate is too small or negative, the search starts from this share of the
+# effect's contribution that one level could just make visible.
+FLOOR = 0.1
+
+
+def moment_start(products: CrossProducts, parametrization: Parametrization) -> np.ndarray:
+    """Return starting parameters (k,) for the search, all templates nonsingular."""
+    sigma2, covariances = moment_estimates(products)
+    layout = products.layout
+    lams = []
+    for structure, i, cols in zip(
+        parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
+    ):
+        size = products.diagonal[i][:, cols, cols]
+        n_visible = np.einsum("lss->ls", size)
+        share = FLOOR / np.sqrt(max(n_visible.mean(), 1e-12))
+        relative = covariances[i][cols, cols] / sigma2
+        value, vector = np.linalg.eigh(0.5 * (relative + relative.T))
+        value = np.sqrt(np.maximum(value, share**2))
+        lam = structure.lam(structure.par(psd_cholesky(vector * value)))
+        if structure.invariance != "triangular":
+            root = np.sqrt(np.maximum(relative.diagonal(), share**2))
+            lam = structure.lam(structure.par(np.diag(root)))
+        lams.append(lam)
+    assert layout.q
+    return parametrization.par(lams)
+
+
+def moment_estimates(products: CrossProducts) -> tuple[float, list[np.ndarray]]:
+    """Solve the MINQUE(0) equations for sigma^2 and each block's covariance (s_i, s_i)."""
+    layout, pairs = products.layout, _all_pairs(products)
+    widths = layout.widths
+    ends = np.cumsum([s * s for s in widths])
+    where = [slice(e - s * s, e) for e, s in zip(ends, widths, strict=True)]
+    size = int(ends[-1]) + 1
+    left, right = np.zeros((size, size)), np.zeros(size)
+    left[-1, -1], right[-1] = products.n - products.XtX.shape[0], products.yty
+    for i, blocks in enumerate(products.diagonal):
+        a = layout.by_level(i, products.Zty)
+        right[where[i]] = (a.T @ a).ravel()
+        left[where[i], -1] = left[-1, where[i]] = blocks.sum(axis=0).ravel()
+    for (i, j), pair in pairs.items():
+        si, sj = widths[i], widths[j]
+        flat = pair.values.reshape(-1, si * sj)
+        gram = (flat.T @ flat).reshape(si, sj, si, sj).transpose(0, 2, 1, 3)
+        left[where[i], where[j]] = gram.reshape(si * si, sj * sj)
+        if i != j:
+            left[where[j], where[i]] = left[where[i], where[j]].T
+    # Rows of one unknown may be on very different scales: equilibrate before the solve.
+    scale = 1.0 / np.sqrt(np.maximum(left.diagonal(), 1e-300))
+    solution = scale * np.linalg.lstsq(
+        left * np.outer(scale, scale), right * scale, rcond=1e-10
+    )[0]
+    sigma2 = max(float(solution[-1]), 1e-3 * _within_variance(products))
+    return sigma2, [
+        solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)
+    ]
+
+
+def _within_variance(products: CrossProducts) -> float:
+    """Bound sigma^2 from above: the smallest variance within the levels of one block."""
+    layout = products.layout
+    best = products.yty / products.n
+    for i, gram in enumerate(products.diagonal):
+        a = layout.by_level(i, products.Zty)
+        value, vector = np.linalg.eigh(gram)
+        seen = value > 1e-8 * value[:, -1:]
+        part = np.einsum("lab,la->lb", vector, a) ** 2
+        between = float((part[seen] / value[seen]).sum())
+        free = products.n - int(seen.sum()) - products.XtX.shape[0]
+        if free > 0:
+            best = min(best, max(products.yty - between, 1e-12 * products.yty) / free)
+    return best
+
+
+def _all_pairs(products: CrossProducts) -> dict[tuple[int, int], Pairs]:
+    """Return the blocks of Z'Z for i <= j, cut out of the dense matrix where that is held."""
+    layout = products.layout
+    out = {
+        (i, i): Pairs(np.arange(n), np.arange(n), products.diagonal[i])
+        for i, n in enumerate(layout.n_levels)
+    }
+    if products.pairs or len(layout) == 1:
+        return out | products.pairs
+    for i in range(len(layout)):
+        for j in range(i + 1, len(layout)):
+            out[i, j] = _cut(products.ZtZ, layout, i, j)
+    return out
+
+
+def _cut(ZtZ, layout: Layout, i: int, j: int) -> Pairs:
+    shape = layout.n_levels[i], layout.widths[i], layout.n_levels[j], layout.widths[j]
+    block = ZtZ[layout.slice(i), layout.slice(j)].reshape(shape).transpose(0, 2, 1, 3)
+    row, col = (index.ravel() for index in np.indices(block.shape[:2]))
+    return Pairs(row, col, block.reshape(-1, shape[1], shape[3]))

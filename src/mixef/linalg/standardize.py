@@ -1,0 +1,188 @@
+"""Well-scaled versions of X, y and Z, and the way back to the user's scale.
+
+The search works on ``X T_x``, ``(y - X beta_0) / s_y`` and ``z_i T_i``, with upper triangular T,
+so that neither a badly scaled nor a badly centred column costs digits, and so that a change
+of the user's units changes nothing but the units of the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import qr, solve_triangular
+
+from mixef.errors import DataError
+
+# R's tolerance for a column that is a combination of earlier ones: what is left of the column
+# beside what it was, here after its mean where the model has an intercept.
+ALIASED = 1e-7
+# What rounding leaves of a column that is an exact combination, beside the raw column.
+ROUNDING = 1e-12
+# A Gram matrix of unit columns whose Cholesky pivots stay above this is safe to work with.
+SAFE_PIVOT = 1e-3
+
+
+def triangular_basis(V: np.ndarray) -> np.ndarray:
+    """Return the upper triangular R (k, k) of ``V = Q R`` with ``Q'Q = I``.
+
+    Columns must be independent; well-conditioned ones take the cheap route by the Gram matrix.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->j", V, V))
+    if V.shape[1] == 1:
+        return norms[:, None]
+    gram = (V.T @ V) / np.outer(norms, norms)
+    try:
+        R = np.linalg.cholesky(gram).T
+    except np.linalg.LinAlgError:
+        R = np.zeros((1, 1))
+    if R.diagonal().min() < SAFE_PIVOT:
+        R = np.atleast_2d(qr(V / norms, mode="r", check_finite=False)[0][: V.shape[1]])
+        R = R * np.sign(R.diagonal())[:, None]
+    return R * norms
+
+
+def independent_columns(X: np.ndarray) -> np.ndarray:
+    """Return the indices of the columns that are not combinations of earlier ones, as R does.
+
+    Parameters
+    ----------
+    X : ndarray (n, p)
+    """
+    n, p = X.shape
+    if p == 0:
+        return np.arange(0)
+    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+    if norms.all() and p <= n:
+        unit = (X.T @ X) / np.outer(norms, norms)
+        try:
+            if np.linalg.cholesky(unit).diagonal().min() > SAFE_PIVOT:
+                return np.arange(p)
+        except np.linalg.LinAlgError:
+            pass
+    return _independent_by_projection(X, norms)
+
+
+def _independent_by_projection(X, norms):
+    n, p = X.shape
+    basis = np.empty((n, min(n, p)), order="F")
+    kept: list[int] = []
+    for j in range(p):
+        k = len(kept)
+        if norms[j] == 0 or k == n:
+            continue
+        rest = X[:, j] / norms[j]
+        centred = 1.0
+        for repeat in range(2):  # a second pass makes up for the first one's cancellation
+            if k:
+                rest = rest - basis[:, :1] @ (basis[:, :1].T @ rest)
+                centred = np.linalg.norm(rest) if repeat == 0 else centred
+                rest = rest - basis[:, 1:k] @ (basis[:, 1:k].T @ rest)
+        left = np.linalg.norm(rest)
+        if left > max(ALIASED * min(centred, 1.0), ROUNDING):
+            basis[:, k] = rest / left
+            kept.append(j)
+    return np.array(kept, dtype=int)
+
+
+@dataclass(frozen=True)
+class ScaledColumns:
+    """``scaled = raw @ inverse(R)``.
+
+    Attributes
+    ----------
+    scaled : ndarray (n, k)
+    R : ndarray (k, k)
+        Upper triangular; ``raw = scaled @ R``.
+    """
+
+    scaled: np.ndarray
+    R: np.ndarray
+
+    def back(self, coefficients: np.ndarray) -> np.ndarray:
+        """Turn coefficients (k,) or (k, m) of the scaled columns into those of the raw ones."""
+        if coefficients.size == 0:
+            return coefficients
+        return solve_triangular(self.R, coefficients, check_finite=False)
+
+
+def scale_columns(V: np.ndarray, invariance: str) -> ScaledColumns:
+    """Scale columns to unit mean square, as far as a structure's invariance allows.
+
+    Parameters
+    ----------
+    V : ndarray (n, k)
+        Columns with the square root of the weights multiplied in.
+    invariance : {"triangular", "diagonal", "scalar"}
+    """
+    n, k = V.shape
+    rms = np.sqrt(np.einsum("ij,ij->j", V, V) / max(n, 1))
+    rms[rms == 0] = 1.0
+    if invariance == "scalar" and k:
+        rms[:] = np.sqrt((rms**2).mean())
+    scaled = V / rms
+    if invariance != "triangular" or k < 2 or len(independent_columns(scaled)) < k:
+        return ScaledColumns(scaled, np.diag(rms))
+    R = triangular_basis(scaled) / np.sqrt(n)
+    scaled = solve_triangular(R, scaled.T, trans=1, check_finite=False).T
+    return ScaledColumns(np.ascontiguousarray(scaled), R * rms)
+
+
+@dataclass(frozen=True)
+class ScaledResponse:
+    """``scaled = (raw - X beta0) / scale``, with the scaled columns of X.
+
+    Attributes
+    ----------
+    scaled : ndarray (n,)
+    beta0 : ndarray (p,)
+        Least-squares coefficients of the scaled columns of X.
+    scale : float
+    """
+
+    scaled: np.ndarray
+    beta0: np.ndarray
+    scale: float
+
+
+def scale_response(y: np.ndarray, X: np.ndarray, name: str) -> ScaledResponse:
+    """Take the least-squares fit of X (n, p) out of y (n,), and scale to unit mean square."""
+    n, p = X.shape
+    size = float(np.abs(y).max(initial=0.0))
+    if size == 0.0:
+        raise DataError(_exact(name))
+    unit = y / size
+    beta0 = np.zeros(p)
+    rest = unit
+    if p:
+        gram = X.T @ X
+        for _ in range(2):
+            step = np.linalg.solve(gram, X.T @ rest)
+            beta0, rest = beta0 + step, rest - X @ step
+    rms = float(np.sqrt(rest @ rest / n))
+    if rms <= 1e-13 * float(np.sqrt(unit @ unit / n)):
+        raise DataError(_exact(name))
+    return ScaledResponse(rest / rms, beta0 * size, rms * size)
+
+
+def _exact(name: str) -> str:
+    return (
+        f"the response {name} leaves nothing to explain: it is constant, or the fixed effects "
+        "fit it exactly, so no variance can be estimated; check the response and the formula"
+    )
+
+
+def root_weighted(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Multiply rows of (n,) or (n, k) by the square root of the weights (n,)."""
+    if weights is None:
+        return columns
+    root = np.sqrt(weights)
+    return columns * (root if columns.ndim == 1 else root[:, None])
+
+
+def unique_by_identity(keys: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the distinct keys in order of first appearance and each key's position there."""
+    distinct = list(dict.fromkeys(keys))
+    position = {key: i for i, key in enumerate(distinct)}
+    return distinct, [position[key] for key in keys]
