@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 VOWELS = frozenset("aeiou")
 
@@ -53,31 +54,26 @@ def _clashing(short: dict[str, str]) -> list[str]:
 
 def _shorten(name: str, length: int) -> str:
     text = name.strip(" ")
-    for droppable in (_is_vowel, str.islower, _is_any):
-        text = _drop_from_end(text, length, droppable, ends_only=True)
-        text = _drop_from_end(text, length, droppable, ends_only=False)
-    return text.replace(" ", "") if len(text) > length else text
+    surplus = len(text) - text.count(" ") - length
+    gone = {place for *_, place in sorted(_droppable(text))[: max(0, surplus)]}
+    short = "".join(char for i, char in enumerate(text) if i not in gone)
+    return short.replace(" ", "") if len(short) > length else short
 
 
-def _is_vowel(char: str) -> bool:
-    return char in VOWELS
+def _droppable(text: str) -> Iterator[tuple[int, bool, int, int]]:
+    """Yield a key for each character that may go; the least key goes first.
 
-
-def _is_any(char: str) -> bool:
-    return char != " "
-
-
-def _drop_from_end(
-    text: str, length: int, droppable: Callable[[str], bool], ends_only: bool
-) -> str:
-    """Drop characters from the end until `length` are left, sparing the starts of words.
-
-    With `ends_only` a character goes only where it ends its word by then.
+    The key is the kind of the character, whether a character of a later kind follows in its
+    word, and the distance from the end; the place in `text` is the last entry.
     """
-    for i in range(len(text) - 1, 0, -1):
-        if len(text) - text.count(" ") <= length:
-            break
-        starts_word, ends_word = text[i - 1] == " ", text[i + 1 : i + 2] in ("", " ")
-        if droppable(text[i]) and not starts_word and (ends_word or not ends_only):
-            text = text[:i] + text[i + 1 :]
-    return text
+    for word in re.finditer("[^ ]+", text):
+        latest = 0
+        for place in range(word.end() - 1, word.start(), -1):
+            kind = _kind(text[place])
+            yield kind, latest > kind, -place, place
+            latest = max(latest, kind)
+
+
+def _kind(char: str) -> int:
+    """Order in which characters go: lower-case vowels, other lower case, the rest."""
+    return 0 if char in VOWELS else 1 if char.islower() else 2

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from decimal import Decimal
+from itertools import chain, islice
 
 import numpy as np
 
@@ -18,30 +19,6 @@ STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 LEGEND = "Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1"
 ESTIMATE_COLUMNS = frozenset({"Estimate", "Std. Error"})
 STATISTIC_COLUMNS = frozenset({"t value", "z value"})
-
-
-class Shape(NamedTuple):
-    """What one number needs: its sign, its decimal exponent and its significant digits.
-
-    `carried` says that rounding made the exponent (996 to one digit is 1e+03), so that in fixed
-    notation the number is one character shorter than the exponent tells. R looks at this for
-    positive numbers only.
-    """
-
-    negative: bool
-    exponent: int
-    significant: int
-    carried: bool
-
-    @property
-    def decimals(self) -> int:
-        """Digits to the right of the point in fixed notation."""
-        return max(0, self.significant - self.exponent - 1)
-
-    @property
-    def left(self) -> int:
-        """Characters to the left of the point in fixed notation, sign included."""
-        return self.negative + max(1, self.exponent + 1 - self.carried)
 
 
 def format_common(values: Iterable[float], digits: int = 7, nsmall: int = 0) -> list[str]:
@@ -73,8 +50,9 @@ def format_common(values: Iterable[float], digits: int = 7, nsmall: int = 0) -> 
     ['1e-10', '1e+00']
     """
     numbers = _floats(values)
-    spec = _common_spec([_shape(x, digits) for x in numbers if math.isfinite(x)], nsmall)
-    return _pad([format(x, spec) if math.isfinite(x) else _nonfinite(x) for x in numbers])
+    spec, width = _common_spec([x for x in numbers if math.isfinite(x)], digits, nsmall)
+    cells = [format(x, spec) if math.isfinite(x) else _nonfinite(x) for x in numbers]
+    return _pad(cells, width)
 
 
 def format_number(value: float, digits: int = 7) -> str:
@@ -216,8 +194,8 @@ def format_coef_columns(
             cells[j] = format_pvalue(table[:, j], digits_statistic)
         elif j not in estimates:
             cells[j] = format_common(table[:, j], digits)
-    shown = [j for j, name in enumerate(columns) if not _is_test(name)]
-    _restore_zeros(cells, table, shown, digits)
+    plain = [j for j, name in enumerate(columns) if not _is_test(name)]
+    _restore_zeros([cells[j] for j in plain], table.T[plain], digits)
     return cells
 
 
@@ -226,38 +204,43 @@ def _is_test(name: str) -> bool:
 
 
 def _estimate_cells(block: np.ndarray, digits: int) -> list[list[str]]:
-    """Cells of estimates and standard errors, which share their decimals."""
-    size = np.abs(block[np.isfinite(block) & (block != 0)])
-    smallest = 1 + math.floor(math.log10(size.min())) if size.size else 0
-    rounded = round_all(block.T.ravel(), max(1, digits - smallest))
-    cells = format_common(rounded, digits)
-    p = block.shape[0]
-    return [cells[j * p : (j + 1) * p] for j in range(block.shape[1])]
+    """Cells of estimates and standard errors, which share their decimals.
+
+    There are enough decimals for `digits` digits of the smallest number, and at least one.
+    """
+    columns = block.T.tolist()
+    sizes = [abs(x) for column in columns for x in column if x and math.isfinite(x)]
+    lead = Decimal(min(sizes, default=0.1)).adjusted()
+    decimals = max(1, digits - 1 - lead)
+    cells = iter(format_common(round_all(chain.from_iterable(columns), decimals), digits))
+    return [list(islice(cells, len(column))) for column in columns]
 
 
-def _restore_zeros(
-    cells: list[list[str]], table: np.ndarray, shown: Sequence[int], digits: int
-) -> None:
-    """Give the cells that were rounded to zero digits of their own, in place."""
-    lost = [
-        (i, j)
-        for j in shown
-        for i in range(table.shape[0])
-        if table[i, j] != 0 and math.isfinite(table[i, j]) and float(cells[j][i]) == 0
-    ]
-    restored = format_common([table[i, j] for i, j in lost], max(1, digits - 1))
-    for (i, j), cell in zip(lost, restored, strict=True):
+def _vanished(column: Sequence[float], cells: Sequence[str]) -> list[int]:
+    """Rows whose number is not zero although its cell says so."""
+    pairs = enumerate(zip(column, cells, strict=True))
+    return [i for i, (x, cell) in pairs if x and math.isfinite(x) and not cell.strip(" -0.")]
+
+
+def _restore_zeros(cells: Sequence[list[str]], columns: np.ndarray, digits: int) -> None:
+    """Give the numbers whose cells became zero a format of their own, in place."""
+    places = [(j, i) for j, column in enumerate(columns) for i in _vanished(column, cells[j])]
+    own = format_common([columns[place] for place in places], max(1, digits - 1))
+    for (j, i), cell in zip(places, own, strict=True):
         cells[j][i] = cell
 
 
 def _below(eps: float, digits: int, widths: Sequence[int]) -> str:
-    """Text for a p-value below `eps`, no wider than its neighbours where that can be."""
-    digits = max(1, digits - 2)
-    widest = max(widths, default=0)
-    if widths and digits > 1 and digits + 6 > widest:
-        digits = max(1, widest - 7)
-    tight = digits == 1 and widest <= 6
-    return f"<{'' if tight else ' '}{format_number(eps, digits)}"
+    """Text for a p-value below `eps`: one digit, or more where the neighbours leave room.
+
+    `widths` are those of the cells beside it. All digits are shown where that makes the column
+    at most one character wider, and the space after ``<`` where it makes it no wider.
+    """
+    full, short = (format_number(eps, max(1, d)) for d in (digits - 2, 1))
+    room = max(widths, default=0)
+    if len(full) > len(short) and (not widths or len(full) + 1 <= room):
+        return f"< {full}"
+    return f"< {short}" if len(short) + 2 <= room else f"<{short}"
 
 
 def _split(items: Sequence[int], mask: Sequence[bool]) -> tuple[list[int], list[int]]:
@@ -270,34 +253,37 @@ def _floats(values: Iterable[float]) -> list[float]:
     return [math.nan if x is None else float(x) for x in values]
 
 
-def _shape(x: float, digits: int) -> Shape:
-    if x == 0:
-        return Shape(False, 0, 1, False)
-    mantissa, power = f"{abs(x):.{max(1, digits) - 1}e}".split("e")
-    exponent = int(power)
-    carried = exponent > 0 and 0 < x < float(f"1e{exponent}")
-    return Shape(x < 0, exponent, len(mantissa.replace(".", "").rstrip("0")), carried)
+def _needs(rounded: Decimal) -> tuple[int, int]:
+    """Return the decimals that fixed and scientific notation need, trailing zeros left out."""
+    mantissa = len(rounded.as_tuple().digits) - 1
+    return max(0, mantissa - rounded.adjusted()), mantissa
 
 
-def _common_spec(shapes: Sequence[Shape], nsmall: int) -> str:
-    """Return the format specification, fixed or scientific, that all the shapes share."""
-    if not shapes:
-        return ".0f"
-    decimals = max(s.decimals for s in shapes)
-    fixed = max(s.left for s in shapes) + (decimals + 1 if decimals else 0)
-    significant = max(s.significant for s in shapes)
-    exponent = 3 if any(abs(s.exponent) >= 100 for s in shapes) else 2
-    mantissa = significant + 1 if significant > 1 else 1
-    scientific = any(s.negative for s in shapes) + mantissa + 2 + exponent
-    if fixed <= scientific:
-        return f".{max(decimals, nsmall)}f"
-    return f".{significant - 1}e"
+def _common_spec(numbers: Sequence[float], digits: int, nsmall: int) -> tuple[str, int]:
+    """Return the specification, fixed or scientific, that all the numbers share, and its width."""
+    if not numbers:
+        return ".0f", 0
+    rounded = [Decimal(f"{x:.{max(1, digits) - 1}e}").normalize() for x in numbers]
+    fixed, scientific = (max(column) for column in zip(*map(_needs, rounded), strict=True))
+    # R leaves room for 9.96 to become 10 where it does so both to `digits` digits and to an
+    # integer, whatever decimals are shown.
+    largest = [min(float(r), round(x, 0), key=abs) for x, r in zip(numbers, rounded, strict=True)]
+    if _width(largest, f".{fixed}f") <= _width(largest, f".{scientific}e"):
+        spec = f".{max(fixed, nsmall)}f"
+        return spec, _width(largest, spec)
+    return f".{scientific}e", 0
+
+
+def _width(numbers: Sequence[float], spec: str) -> int:
+    return max(len(format(x, spec)) for x in numbers)
 
 
 def _nonfinite(x: float) -> str:
     return "NaN" if math.isnan(x) else "Inf" if x > 0 else "-Inf"
 
 
-def _pad(cells: Sequence[str]) -> list[str]:
-    width = max((len(cell) for cell in cells), default=0)
+def _pad(cells: Sequence[str], least: int) -> list[str]:
+    """Put spaces before the cells until all are as wide as the widest, and at least `least`."""
+    width = max((len(cell) for cell in cells), default=least)
+    width = max(width, least)
     return [cell.rjust(width) for cell in cells]

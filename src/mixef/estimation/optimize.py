@@ -7,11 +7,11 @@ are offered beside it for comparison.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.optimize import minimize
 
 
 class Criterion(Protocol):
@@ -64,45 +64,49 @@ class SearchResult:
 
 # The search ends when the model promises to gain less than this (in units of the criterion,
 # where a change of 1e-3 of an estimate's standard error costs 1e-6).
-DECREMENT = 1e-10
+DECREMENT = 1e-12
 
 
 def newton(
-    criterion: Criterion, par: np.ndarray, max_evaluations: int = 200,
-    trace: Callable[[Step], None] | None = None, radius: float = 1.0,
+    criterion: Criterion,
+    par: np.ndarray,
+    max_evaluations: int = 1000,
+    trace: Callable[[Step], None] | None = None,
 ) -> SearchResult:
     """Minimize by Newton steps inside a trust region.
 
     The subproblem is solved exactly, so negative curvature (a saddle) is left by itself.
+
+    Parameters
+    ----------
+    par : ndarray (k,)
+        Where to start.
+    trace : callable, optional
+        Called with every `Step`.
     """
-    log: list[Step] = []
-
-    def record(x, f, g):
-        log.append(Step(x.copy(), f, float(np.abs(g).max(initial=0.0))))
-        if trace:
-            trace(log[-1])
-
+    recorder = _Recorder(trace)
     f = criterion.value(par)
     g, H = criterion.derivatives()
-    record(par, f, g)
-    n = 1
+    recorder.add(par, f, g)
+    radius = 1.0
     message = "the largest number of evaluations was reached"
-    while n < max_evaluations:
-        scale = criterion.scale(par)
-        step, gain = trust_region_step(g * scale, H * np.outer(scale, scale), radius)
+    while len(recorder.log) < max_evaluations:
+        unit = criterion.scale(par)
+        step, gain = trust_region_step(g * unit, H * np.outer(unit, unit), radius)
         if gain < DECREMENT:
             message = "the exact gradient vanishes"
             break
-        new = par + scale * step
+        new = par + unit * step
         f_new = criterion.value(new)
-        n += 1
-        ratio = (f - f_new) / gain
         length = float(np.linalg.norm(step))
-        if not f_new < f + 1e-12 * abs(f) or ratio < 1e-4:
+        # Below this the criterion's own rounding decides, not the step.
+        noise = 1e-13 * abs(f)
+        ratio = (f - f_new + noise) / (gain + noise)
+        if not ratio > 1e-4:
+            recorder.add(new, f_new, None)
             radius = 0.25 * length
-            record(new, f_new, np.array([np.nan]))
-            if radius < 1e-10:
-                message = "no smaller value can be found"
+            if radius < 1e-9:
+                message = "no smaller value can be found along the gradient"
                 break
             continue
         if ratio > 0.75 and length > 0.9 * radius:
@@ -111,13 +115,62 @@ def newton(
             radius = 0.5 * length
         par, f = new, f_new
         g, H = criterion.derivatives()
-        record(par, f, g)
-    return SearchResult(par, f, g, H, n, tuple(log), message)
+        recorder.add(par, f, g)
+    return SearchResult(par, f, g, H, len(recorder.log), tuple(recorder.log), message)
 
 
-def trust_region_step(
-    g: np.ndarray, H: np.ndarray, radius: float
-) -> tuple[np.ndarray, float]:
+def scipy_search(
+    criterion: Criterion,
+    par: np.ndarray,
+    method: str,
+    max_evaluations: int = 1000,
+    trace: Callable[[Step], None] | None = None,
+) -> SearchResult:
+    """Minimize by one of SciPy's searches, for comparison.
+
+    Parameters
+    ----------
+    method : str
+        "L-BFGS-B", which uses the exact gradient, or a derivative-free method.
+    """
+    recorder = _Recorder(trace)
+    with_gradient = method == "L-BFGS-B"
+
+    def evaluate(x):
+        f = criterion.value(x)
+        g = criterion.derivatives()[0] if with_gradient and np.isfinite(f) else None
+        recorder.add(x, f, g)
+        return (f, np.zeros_like(x) if g is None else g) if with_gradient else f
+
+    options = {
+        "L-BFGS-B": {"maxfun": max_evaluations, "ftol": 1e-15, "gtol": 1e-6},
+        "Nelder-Mead": {"maxfev": max_evaluations, "xatol": 1e-7, "fatol": 1e-9},
+        "Powell": {"maxfev": max_evaluations, "xtol": 1e-7, "ftol": 1e-14},
+        "COBYLA": {"maxiter": max_evaluations, "tol": 1e-8},
+    }[method]
+    found = minimize(evaluate, par, method=method, jac=with_gradient, options=options)
+    f = criterion.value(found.x)
+    g, H = criterion.derivatives()
+    return SearchResult(
+        found.x, f, g, H, len(recorder.log), tuple(recorder.log), str(found.message)
+    )
+
+
+class _Recorder:
+    """Keeps the log of a search and passes each step on."""
+
+    def __init__(self, trace: Callable[[Step], None] | None):
+        self.log: list[Step] = []
+        self._trace = trace
+
+    def add(self, par: np.ndarray, objective: float, gradient: np.ndarray | None) -> None:
+        largest = np.nan if gradient is None else float(np.abs(gradient).max(initial=0.0))
+        self.log.append(Step(np.array(par), float(objective), largest))
+        if self._trace:
+            self._trace(self.log[-1])
+
+
+def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
     """Minimize ``g's + s'Hs/2`` over ``|s| <= radius``; return s and the gain.
 
     Exact, by the eigenvalues of H, the hard case included: where g has no part along the lowest,

@@ -19,7 +19,7 @@ from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
 from mixef.linalg.factor import Factor
-from mixef.terms.random import Parametrization
+from mixef.terms.parametrization import Parametrization
 
 
 @dataclass(frozen=True)

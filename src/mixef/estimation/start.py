@@ -16,7 +16,7 @@ import numpy as np
 from mixef.linalg.crossproducts import CrossProducts, Pairs
 from mixef.linalg.layout import Layout
 from mixef.terms.covariance import psd_cholesky
-from mixef.terms.random import Parametrization
+from mixef.terms.parametrization import Parametrization
 
 # Where a moment estimate is too small or negative, the search starts from this share of the
 # effect's contribution that one level could just make visible.

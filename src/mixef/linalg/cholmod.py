@@ -13,7 +13,7 @@ from mixef.linalg.factor import Factor
 from mixef.linalg.kernels import compiled
 
 try:
-    from sksparse.cholmod import CholmodError, analyze
+    from sksparse.cholmod import CholmodError, analyze, cholesky
 except ImportError as error:
     raise MissingLibraryError(
         "mixef needs SuiteSparse and scikit-sparse; install them with "
@@ -102,9 +102,21 @@ class CholmodFactor(Factor):
                     out[:, a, b] = out[:, b, a] = np.asarray(self._C[low, high]).ravel()
         return out
 
-    def count_nonzeros(self) -> int:
-        """Return the number of non-zeros of L (after an update)."""
-        return self._factor.L().nnz
+    def column_counts(self) -> np.ndarray:
+        """Return the number of non-zeros of each column of L, from the pattern alone."""
+        q = self.layout.q
+        place = np.empty(q, dtype=np.int64)
+        place[self._perm] = np.arange(q)
+        row = place[self._M.indices]
+        col = place[np.repeat(np.arange(q), np.diff(self._M.indptr))]
+        row, col = np.maximum(row, col), np.minimum(row, col)
+        below = row > col
+        pattern = sparse.csr_array(
+            (np.ones(below.sum(), dtype=np.int8), (row[below], col[below])), shape=(q, q)
+        )
+        counts = np.zeros(q, dtype=np.int64)
+        compiled()["column_counts"](pattern.indptr, pattern.indices, counts)
+        return counts
 
     def _write(self, lams: Sequence[np.ndarray]) -> None:
         parts = []
@@ -122,3 +134,9 @@ class CholmodFactor(Factor):
         values = np.empty_like(L.data)
         compiled()["selected_inverse"](L.indptr, L.indices, L.data, values)
         return sparse.csc_matrix((values, L.indices, L.indptr), shape=L.shape)
+
+
+def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:
+    """Return L and the permutation p of ``(A + I)[p][:, p] = L L'``."""
+    factor = cholesky(sparse.csc_matrix(A), beta=1.0)
+    return sparse.csc_array(factor.L()), factor.P().copy()

@@ -17,6 +17,7 @@ def compiled():
         "subtract_gram": jit(subtract_gram),
         "quadratic_forms": jit(quadratic_forms),
         "selected_inverse": jit(selected_inverse),
+        "column_counts": jit(column_counts),
     }
 
 
@@ -113,3 +114,39 @@ def selected_inverse(start, rows, L, C):
             diagonal -= C[p] * L[p]
             where[rows[p]] = -1
         C[head] = diagonal / pivot
+
+
+def column_counts(start, cols, counts):
+    """Count the non-zeros of each column of the Cholesky factor of a symmetric pattern.
+
+    Row subtrees of the elimination tree are walked (J. W. H. Liu, 1990, SIAM Journal on Matrix
+    Analysis and Applications 11, 134-172, section 3).
+
+    Parameters
+    ----------
+    start, cols : compressed rows of the strictly lower triangle
+    counts : ndarray of int (n,)
+        Written: the number of non-zeros of each column, diagonal included.
+    """
+    n = len(start) - 1
+    parent = np.full(n, -1, dtype=np.int64)
+    ancestor = np.full(n, -1, dtype=np.int64)
+    for i in range(n):
+        for p in range(start[i], start[i + 1]):
+            k = cols[p]
+            while k != -1 and k < i:
+                following = ancestor[k]
+                ancestor[k] = i
+                if following == -1:
+                    parent[k] = i
+                k = following
+    mark = np.full(n, -1, dtype=np.int64)
+    for i in range(n):
+        counts[i] = 1
+        mark[i] = i
+        for p in range(start[i], start[i + 1]):
+            k = cols[p]
+            while mark[k] != i:
+                counts[k] += 1
+                mark[k] = i
+                k = parent[k]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,6 +29,9 @@ class Covariance(ABC):
 
     size: int
 
+    #: The formula's tag, and whether its columns share one standard deviation.
+    tag = "us"
+    hom = False
     #: What may be done to the columns without leaving the structure: "triangular" (any upper
     #: triangular transformation), "diagonal" (a scale each) or "scalar" (one common scale).
     invariance = "scalar"
@@ -50,8 +54,11 @@ class Covariance(ABC):
         """Return the parameters of a template of this structure."""
 
     @abstractmethod
-    def canonical(self, lam: np.ndarray) -> np.ndarray:
-        """Return the template with the same ``lam lam'`` and a non-negative diagonal."""
+    def canonical(self, lam: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the template with the same ``lam lam'`` and a non-negative diagonal.
+
+        Diagonal entries up to ``floor`` are set to zero.
+        """
 
     @abstractmethod
     def labels(self, group: str, columns: Sequence[str]) -> list[str]:
@@ -94,9 +101,9 @@ class Unstructured(Covariance):
         """Return the lower triangle, column by column."""
         return lam[lower_triangle(self.size)]
 
-    def canonical(self, lam: np.ndarray) -> np.ndarray:
+    def canonical(self, lam: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the Cholesky factor of ``lam lam'``, with zero columns where it is singular."""
-        return psd_cholesky(lam)
+        return psd_cholesky(lam, floor)
 
     def labels(self, group: str, columns: Sequence[str]) -> list[str]:
         """Name each entry of the lower triangle."""
@@ -115,6 +122,7 @@ class Unstructured(Covariance):
 class Diagonal(Covariance):
     """Uncorrelated columns (``diag``): par holds the s relative standard deviations."""
 
+    tag = "diag"
     invariance = "diagonal"
 
     @property
@@ -137,9 +145,9 @@ class Diagonal(Covariance):
         """Return the diagonal."""
         return lam.diagonal().copy()
 
-    def canonical(self, lam: np.ndarray) -> np.ndarray:
+    def canonical(self, lam: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the template with its signs dropped."""
-        return np.abs(lam)
+        return np.where(np.abs(lam) > floor, np.abs(lam), 0.0)
 
     def labels(self, group: str, columns: Sequence[str]) -> list[str]:
         """Name each standard deviation."""
@@ -154,6 +162,7 @@ class Diagonal(Covariance):
 class HomogeneousDiagonal(Diagonal):
     """Uncorrelated columns with one standard deviation (``diag(hom=TRUE)``)."""
 
+    hom = True
     invariance = "scalar"
 
     @property
@@ -195,6 +204,7 @@ def make_covariance(structure: str, hom: bool, size: int) -> Covariance:
     )
 
 
+@lru_cache(maxsize=64)
 def lower_triangle(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rows and columns of a lower triangle, column by column: theta's order."""
     col, row = np.triu_indices(size)
@@ -206,7 +216,7 @@ def theta_of(lam: np.ndarray) -> np.ndarray:
     return lam[lower_triangle(lam.shape[0])]
 
 
-def psd_cholesky(half: np.ndarray, tolerance: float = 1e-14) -> np.ndarray:
+def psd_cholesky(half: np.ndarray, floor: float = 0.0) -> np.ndarray:
     """Return the lower Cholesky factor of ``half half'``, which may be singular.
 
     A vanishing pivot gives a zero column, so that the free entries of that column reach every
@@ -216,20 +226,22 @@ def psd_cholesky(half: np.ndarray, tolerance: float = 1e-14) -> np.ndarray:
     Parameters
     ----------
     half : ndarray (s, s)
+    floor : float
+        A diagonal entry up to this counts as zero.
     """
     size = half.shape[0]
     if size == 1:
-        return np.abs(half)
+        return np.abs(half) if abs(half[0, 0]) > floor else np.zeros((1, 1))
     R = np.linalg.qr(half.T, mode="r")
     diagonal = R.diagonal()
     norms = np.sqrt(np.einsum("ij,ij->i", half, half))
-    if (np.abs(diagonal) > 1e-6 * norms).all() and norms.all():
+    if (np.abs(diagonal) > np.maximum(1e-6 * norms, floor)).all() and norms.all():
         return (R * np.sign(diagonal)[:, None]).T
     rest = half @ half.T
     scale = rest.diagonal().copy()
     lam = np.zeros((size, size))
     for j in range(size):
-        if rest[j, j] > tolerance * scale[j] and scale[j] > 0:
+        if rest[j, j] > max(1e-14 * scale[j], floor**2):
             lam[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
             rest[j:, j:] -= np.outer(lam[j:, j], lam[j:, j])
     return lam

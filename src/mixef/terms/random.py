@@ -1,132 +1,186 @@
-"""Random-effects terms: their codes, levels and raw columns, and how parameters map to blocks."""
+"""Random-effects terms: codes, levels and raw columns of each bar term of a formula."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from mixef.terms.covariance import Covariance, lower_triangle, theta_of
+from mixef.control import LmerControl, act
+from mixef.errors import DataError, DataWarning, FormulaError
+from mixef.terms.covariance import Covariance, make_covariance
+from mixef.terms.fixed import Design, design
+from mixef.terms.frame import ModelFrame
+from mixef.terms.grouping import Grouping, grouping
+from mixef.terms.parametrization import Parametrization
 
 
-@dataclass(frozen=True)
-class Parametrization:
-    """How the terms' parameters make the templates of the blocks.
-
-    Terms on one grouping factor share a block, each with columns of its own.
+@dataclass(frozen=True, eq=False)
+class RandomTerm:
+    """One bar term, evaluated.
 
     Attributes
     ----------
-    structures : tuple of Covariance
-        One a term, in lme4's internal order: the order of par and theta.
-    block_of : tuple of int
-        The block that each term belongs to.
-    widths : tuple of int
-        Columns of each block.
+    label : str
+        The term as R writes it: ``Days | Subject``.
+    design : Design
+        Raw columns (n, s) and what rebuilds them for new data.
+    grouping : Grouping
+        Codes (n,), levels and what codes new data.
+    structure : Covariance
     """
 
-    structures: tuple[Covariance, ...]
-    block_of: tuple[int, ...]
-    widths: tuple[int, ...]
-
-    @cached_property
-    def columns(self) -> tuple[slice, ...]:
-        """Each term's columns inside its block."""
-        filled = [0] * len(self.widths)
-        out = []
-        for structure, block in zip(self.structures, self.block_of, strict=True):
-            out.append(slice(filled[block], filled[block] + structure.size))
-            filled[block] += structure.size
-        return tuple(out)
-
-    @cached_property
-    def par_slices(self) -> tuple[slice, ...]:
-        """Each term's place in par."""
-        ends = np.cumsum([s.n_par for s in self.structures]).tolist()
-        return tuple(slice(e - s.n_par, e) for e, s in zip(ends, self.structures, strict=True))
+    label: str
+    design: Design
+    grouping: Grouping
+    structure: Covariance
 
     @property
-    def n_par(self) -> int:
-        """Number of covariance parameters."""
-        return self.par_slices[-1].stop
+    def group(self) -> str:
+        """Name of the grouping factor."""
+        return self.grouping.name
 
-    def start(self) -> np.ndarray:
-        """Return the parameters at identity templates."""
-        return np.concatenate([s.start() for s in self.structures])
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Coefficient names (s)."""
+        return self.design.names
 
-    def term_lams(self, par: np.ndarray) -> list[np.ndarray]:
-        """Return one template a term."""
-        return [s.lam(par[where]) for s, where in zip(self.structures, self.par_slices, strict=True)]
+    @property
+    def z(self) -> np.ndarray:
+        """Raw columns (n, s)."""
+        return self.design.matrix
 
-    def lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return one template (s_i, s_i) a block."""
-        out = [np.zeros((s, s)) for s in self.widths]
-        for t, lam in enumerate(self.term_lams(par)):
-            out[self.block_of[t]][self.columns[t], self.columns[t]] = lam
-        return tuple(out)
+    @property
+    def n_levels(self) -> int:
+        """Levels of the grouping factor, l."""
+        return self.grouping.n_levels
 
-    def par(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the parameters of one template a term."""
-        return np.concatenate(
-            [s.par(lam) for s, lam in zip(self.structures, term_lams, strict=True)]
+    @property
+    def n_effects(self) -> int:
+        """Random effects of the term, l s."""
+        return self.n_levels * len(self.columns)
+
+    def Zt(self) -> sparse.csc_array:
+        """Return the term's rows of Z' (l s, n): effects level by level."""
+        n, s = self.z.shape
+        index = self.grouping.codes[:, None] * s + np.arange(s)
+        start = np.arange(0, n * s + 1, s)
+        data = (self.z.ravel(), index.ravel(), start)
+        return sparse.csc_array(data, shape=(self.n_effects, n))
+
+
+def random_terms(
+    frame: ModelFrame, contrasts: Mapping[str, Any] | None
+) -> tuple[RandomTerm, ...]:
+    """Evaluate the bar terms of a frame's formula, in lme4's internal order.
+
+    Where the numbers of levels ever increase along the formula, terms are sorted by decreasing
+    numbers of levels, and ties come in reverse order; else the formula's order stays.
+    """
+    bars = frame.formula.bars
+    if not bars:
+        raise FormulaError(
+            "No random effects terms specified in formula: add one such as (1 | group), "
+            "or fit an ordinary regression"
         )
+    factors: dict[str, Grouping] = {}
+    terms = []
+    for bar in bars:
+        if bar.name not in factors:
+            factors[bar.name] = grouping(bar.group, frame)
+        columns = design(frame.bar_terms(bar), frame, contrasts)
+        if not columns.names:
+            raise FormulaError(
+                f"the random-effects term ({bar.text}) has no columns; write (1 | {bar.name}) "
+                "for an intercept, or drop the term"
+            )
+        structure = make_covariance(bar.structure, bar.hom, len(columns.names))
+        terms.append(RandomTerm(bar.text, columns, factors[bar.name], structure))
+    sizes = [term.n_levels for term in terms]
+    if any(a < b for a, b in itertools.pairwise(sizes)):
+        order = np.argsort(sizes, kind="stable")[::-1]
+        terms = [terms[i] for i in order]
+    return tuple(terms)
 
-    def theta(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
-        """Return lme4's theta: each term's lower triangle, column by column."""
-        return np.concatenate([theta_of(lam) for lam in term_lams])
 
-    def canonical(self, par: np.ndarray) -> np.ndarray:
-        """Return the parameters of the same covariances with non-negative diagonals."""
-        lams = self.term_lams(par)
-        return self.par([s.canonical(m) for s, m in zip(self.structures, lams, strict=True)])
+def block_structure(terms: Sequence[RandomTerm]) -> tuple[list[list[int]], Parametrization]:
+    """Put terms on one grouping factor into one block; return each block's terms.
 
-    def scale(self, par: np.ndarray, floor: float) -> np.ndarray:
-        """Return each parameter's natural unit: the relative standard deviation of its row."""
-        out = []
-        for structure, lam, where in zip(
-            self.structures, self.term_lams(par), self.par_slices, strict=True
-        ):
-            rows = np.sqrt((lam**2).sum(axis=1))
-            dlam = structure.d_lam(par[where]) != 0
-            unit = np.where(dlam, np.maximum(rows, floor)[:, None], 0.0)
-            out.append(unit.max(axis=(1, 2)))
-        return np.concatenate(out)
+    The block with the most random effects comes first: it is the one that is eliminated.
+    """
+    by_group: dict[str, list[int]] = {}
+    for t, term in enumerate(terms):
+        by_group.setdefault(term.group, []).append(t)
+    blocks = sorted(by_group.values(), key=lambda ts: -sum(terms[t].n_effects for t in ts))
+    block_of = [0] * len(terms)
+    for i, members in enumerate(blocks):
+        for t in members:
+            block_of[t] = i
+    widths = tuple(sum(len(terms[t].columns) for t in members) for members in blocks)
+    structures = tuple(term.structure for term in terms)
+    return blocks, Parametrization(structures, tuple(block_of), widths)
 
-    def directions(
-        self, par: np.ndarray, w: np.ndarray, offsets: Sequence[int], n_levels: Sequence[int]
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return ``h_a = d(Lambda Lambda')/d par_a  w`` (q, k), and each term's d lam."""
-        H = np.zeros((len(w), self.n_par))
-        dlams = []
-        for t, structure in enumerate(self.structures):
-            par_t = par[self.par_slices[t]]
-            lam, dlam = structure.lam(par_t), structure.d_lam(par_t)
-            dlams.append(dlam)
-            half = dlam @ lam.T
-            d_sigma = half + half.transpose(0, 2, 1)  # (k_t, s_t, s_t), symmetric
-            i, cols = self.block_of[t], self.columns[t]
-            n, s = n_levels[i], self.widths[i]
-            block = H[offsets[i] : offsets[i] + n * s].reshape(n, s, -1)
-            w_t = w[offsets[i] : offsets[i] + n * s].reshape(n, s)[:, cols]
-            product = np.tensordot(w_t, d_sigma, axes=(1, 1))  # (n, k_t, s_t)
-            block[:, cols, self.par_slices[t]] = product.transpose(0, 2, 1)
-        return H, dlams
 
-    def chain(
-        self, dlams: Sequence[np.ndarray], lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the gradient (k,) and the curvature ``2 tr(K dlam_a dlam_b')`` (k, k).
+def check_terms(terms: Sequence[RandomTerm], n: int, control: LmerControl) -> None:
+    """Carry out the checks of grouping factors and terms against ``n`` observations."""
+    seen = set()
+    for term in terms:
+        if term.group not in seen:
+            seen.add(term.group)
+            _check_levels(term, n, control)
+        if term.n_effects >= n:
+            act(
+                control.check_nobs_vs_nRE,
+                f"number of observations (={n}) <= number of random effects (={term.n_effects}) "
+                f"for term ({term.label}); the random-effects parameters and the residual "
+                "variance (or scale parameter) are probably unidentifiable; use fewer columns "
+                "in the term, or set check_nobs_vs_nRE in LmerControl",
+                DataError,
+                DataWarning,
+            )
+    names: dict[tuple[str, str], str] = {}
+    for term in terms:
+        for column in term.columns:
+            first = names.setdefault((term.group, column), term.label)
+            if first is not term.label:
+                act(
+                    control.check_duplicate_terms,
+                    f"the coefficient {column} of {term.group} is in ({first}) and again in "
+                    f"({term.label}): only the sum of their variances can be estimated; "
+                    "drop it from one of them",
+                    FormulaError,
+                    DataWarning,
+                )
 
-        ``K`` is the criterion's derivative for ``lam lam'``, one (s_i, s_i) a block.
-        """
-        gradient = np.empty(self.n_par)
-        curvature = np.zeros((self.n_par, self.n_par))
-        for t, dlam in enumerate(dlams):
-            i, cols, where = self.block_of[t], self.columns[t], self.par_slices[t]
-            K_t = K[i][cols, cols]
-            flat = dlam.reshape(len(dlam), -1)
-            gradient[where] = 2.0 * flat @ (K_t @ lams[i][cols, cols]).ravel()
-            curvature[where, where] = 2.0 * flat @ (K_t @ dlam).reshape(len(dlam), -1).T
-        return gradient, curvature
+
+def _check_levels(term: RandomTerm, n: int, control: LmerControl) -> None:
+    n_levels = term.n_levels
+    if n_levels < 2:
+        act(
+            control.check_nlev_gtr_1,
+            "grouping factors must have > 1 sampled level: "
+            f"{term.group} has only {term.grouping.levels[0]!r}; drop the term ({term.label})",
+            DataError,
+            DataWarning,
+        )
+    elif n_levels < 5:
+        act(
+            control.check_nlev_gtreq_5,
+            "grouping factors with < 5 sampled levels may give unreliable estimates: "
+            f"{term.group} has {n_levels}",
+            DataError,
+            DataWarning,
+        )
+    if n_levels >= n:
+        act(
+            control.check_nobs_vs_nlev,
+            "number of levels of each grouping factor must be < number of observations "
+            f"(problems: {term.group} has {n_levels} levels for {n} observations); "
+            "use a coarser factor",
+            DataError,
+            DataWarning,
+        )

@@ -1,0 +1,88 @@
+"""Options of a fit: the search, and what each check of the data or the end does."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from mixef.errors import MixefError, MixefWarning
+
+Action = Literal["ignore", "warn", "raise"]
+ACTIONS = ("ignore", "warn", "raise")
+#: Searches by name; all but "newton" are SciPy's.
+OPTIMIZERS = ("newton", "L-BFGS-B", "Nelder-Mead", "Powell", "COBYLA")
+
+
+@dataclass(frozen=True)
+class LmerControl:
+    """Options of `lmer`; each check is one of "ignore", "warn" and "raise".
+
+    Attributes
+    ----------
+    optimizer : str
+        "newton" (exact gradient, average information), or one of SciPy's "L-BFGS-B" (exact
+        gradient), "Nelder-Mead", "Powell" and "COBYLA" (no derivatives).
+    max_evaluations : int
+        Evaluations of the criterion after which the search stops.
+    check_nobs_vs_nlev : str
+        A grouping factor has as many levels as there are observations.
+    check_nobs_vs_nRE : str
+        A term has as many random effects as there are observations.
+    check_nlev_gtr_1 : str
+        A grouping factor has one level only.
+    check_nlev_gtreq_5 : str
+        A grouping factor has fewer than five levels.
+    check_rankX : str
+        Fixed-effect columns are combinations of earlier ones; unless this raises they are dropped.
+    check_scaleX : str
+        Fixed-effect columns are on very different scales (harmless here: all are scaled inside).
+    check_duplicate_terms : str
+        A random-effects coefficient occurs twice for one grouping factor.
+    check_conv_grad : str
+        The exact gradient does not vanish at the end.
+    check_conv_hess : str
+        The curvature at the end is not that of a minimum, or is flat.
+    check_conv_singular : str
+        A random-effects covariance is singular.
+
+    Examples
+    --------
+    >>> from mixef import LmerControl
+    >>> LmerControl(check_conv_singular="ignore").optimizer
+    'newton'
+    """
+
+    optimizer: str = "newton"
+    max_evaluations: int = 1000
+    check_nobs_vs_nlev: Action = "raise"
+    check_nobs_vs_nRE: Action = "raise"
+    check_nlev_gtr_1: Action = "raise"
+    check_nlev_gtreq_5: Action = "ignore"
+    check_rankX: Action = "warn"
+    check_scaleX: Action = "ignore"
+    check_duplicate_terms: Action = "warn"
+    check_conv_grad: Action = "warn"
+    check_conv_hess: Action = "warn"
+    check_conv_singular: Action = "warn"
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}; expected one of {OPTIMIZERS}")
+        if self.max_evaluations < 1:
+            raise ValueError(f"max_evaluations is {self.max_evaluations}; expected 1 or more")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith("check_") and value not in ACTIONS:
+                raise ValueError(f"{field.name} is {value!r}; expected one of {ACTIONS}")
+
+
+def act(
+    action: Action, message: str, error: type[MixefError], warning: type[MixefWarning],
+    stacklevel: int = 2,
+) -> None:
+    """Do what a check's action says with its message."""
+    if action == "raise":
+        raise error(message)
+    if action == "warn":
+        warnings.warn(message, warning, stacklevel=stacklevel + 1)

@@ -1,0 +1,123 @@
+"""Judging the end of a search by the exact gradient and the curvature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mixef.estimation.optimize import SearchResult, Step, trust_region_step
+
+# A point counts as an optimum when a Newton step promises less than this: half the square of
+# 2e-3, the gradient in units of standard errors that the field accepts.
+CONVERGED_GAIN = 2e-6
+# A direction is flat when its curvature, for parameters scaled to unit curvature, is below this.
+FLAT = 1e-8
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How a search ended.
+
+    Attributes
+    ----------
+    converged : bool
+        Whether the exact gradient vanishes at a point with the curvature of a minimum.
+    message : str
+        Why the search stopped.
+    n_evaluations : int
+        Evaluations of the criterion.
+    gradient : Series
+        Exact gradient for the covariance parameters, on the user's scale.
+    expected_gain : float
+        What one more Newton step promises to take from the criterion.
+    problems : tuple of str
+        What is wrong, with the parameter, how far, and what to do; empty for a good end.
+    flat : tuple of str
+        Parameters that the data do not determine.
+    log : tuple of Step
+        The search's evaluations.
+    optimizer : str
+    """
+
+    converged: bool
+    message: str
+    n_evaluations: int
+    gradient: pd.Series
+    expected_gain: float
+    problems: tuple[str, ...]
+    flat: tuple[str, ...]
+    log: tuple[Step, ...]
+    optimizer: str
+
+    def __str__(self) -> str:
+        state = "converged" if self.converged else "not converged"
+        lines = [f"{self.optimizer}: {state} after {self.n_evaluations} evaluations; {self.message}"]
+        return "\n".join([*lines, *self.problems])
+
+
+def judge(
+    result: SearchResult,
+    unit: np.ndarray,
+    labels: Sequence[str],
+    user_gradient: np.ndarray,
+    optimizer: str,
+) -> Convergence:
+    """Judge the end of a search.
+
+    Parameters
+    ----------
+    result : SearchResult
+    unit : ndarray (k,)
+        Natural size of each parameter.
+    labels : sequence of str
+        Names of the parameters.
+    user_gradient : ndarray (k,)
+        Gradient to report.
+    """
+    g, H = result.gradient * unit, result.information * np.outer(unit, unit)
+    step, gain = trust_region_step(g, H, radius=1.0)
+    problems = []
+    if not gain < CONVERGED_GAIN:
+        worst = int(np.argmax(np.abs(step)))
+        problems.append(
+            f"Model failed to converge: one Newton step from here would lower the criterion by "
+            f"{gain:.2g} (tol = {CONVERGED_GAIN:g}), mostly by changing {labels[worst]} "
+            f"(gradient {user_gradient[worst]:.2g}); raise max_evaluations in LmerControl, start "
+            "elsewhere (start=), or use the default optimizer"
+        )
+    flat = _flat_parameters(H, labels)
+    if flat:
+        problems.append(
+            "Model is nearly unidentifiable: the data do not determine "
+            f"{_listed(flat)} one by one; simplify the random effects"
+        )
+    return Convergence(
+        converged=gain < CONVERGED_GAIN,
+        message=result.message,
+        n_evaluations=result.n_evaluations,
+        gradient=pd.Series(user_gradient, index=list(labels), name="gradient"),
+        expected_gain=gain,
+        problems=tuple(problems),
+        flat=flat,
+        log=result.log,
+        optimizer=optimizer,
+    )
+
+
+def _flat_parameters(H: np.ndarray, labels: Sequence[str]) -> tuple[str, ...]:
+    """Name the parameters that make up the directions without curvature."""
+    size = np.sqrt(np.abs(H.diagonal()))
+    size[size == 0] = 1.0
+    value, vector = np.linalg.eigh(H / np.outer(size, size))
+    directions = vector[:, np.abs(value) < FLAT]
+    if not directions.size:
+        return ()
+    weight = np.abs(directions).max(axis=1)
+    return tuple(label for label, w in zip(labels, weight, strict=True) if w > 0.1)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

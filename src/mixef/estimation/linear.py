@@ -1,0 +1,248 @@
+"""The linear model as a criterion to minimize: scaled inside, reported on the user's scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg.blas import dtrsm
+
+from mixef.errors import FitError
+from mixef.estimation.pls import Derivatives, PLSSolution, differentiate, solve_pls
+from mixef.estimation.start import moment_start
+from mixef.linalg.choose import make_factor
+from mixef.linalg.crossproducts import GroupDesign, crossproducts
+from mixef.linalg.standardize import (
+    ScaledColumns,
+    root_weighted,
+    scale_columns,
+    scale_response,
+    triangular_basis,
+)
+from mixef.terms.random import RandomTerm, block_structure
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What the criterion determines at one set of parameters, on the user's scale.
+
+    Attributes
+    ----------
+    par : ndarray (k,)
+        Covariance parameters.
+    theta : ndarray
+        Each term's lower triangle, column by column.
+    lams : tuple of ndarray (s_t, s_t)
+        Templates, one a term.
+    beta : ndarray (p,)
+    sigma : float
+    objective : float
+    unscaled_vcov : ndarray (p, p)
+        ``(RX'RX)^-1``, the covariance of beta over sigma^2.
+    effects : tuple of ndarray (l_t, s_t)
+        Conditional modes b, one array a term.
+    pwrss, ldL2, ldRX2 : float
+    """
+
+    par: np.ndarray
+    theta: np.ndarray
+    lams: tuple[np.ndarray, ...]
+    beta: np.ndarray
+    sigma: float
+    objective: float
+    unscaled_vcov: np.ndarray
+    effects: tuple[np.ndarray, ...]
+    pwrss: float
+    ldL2: float
+    ldRX2: float
+
+
+class LinearCriterion:
+    """The profiled deviance or REML criterion of one model on one data set.
+
+    Parameters are those of the scaled problem: templates of the scaled columns of Z. The
+    criterion's values are on the user's scale.
+
+    Parameters
+    ----------
+    X : ndarray (n, p)
+        Linearly independent columns.
+    y : ndarray (n,)
+        Response, offset taken off.
+    terms : sequence of RandomTerm
+    weights : ndarray (n,) or None
+    REML : bool
+    response : str
+        The response's name, for messages.
+    """
+
+    def __init__(
+        self, X: np.ndarray, y: np.ndarray, terms: Sequence[RandomTerm],
+        weights: np.ndarray | None, REML: bool, response: str,
+    ):
+        n, p = X.shape
+        self.REML = REML
+        self.n, self.p = n, p
+        self.blocks, self.parametrization = block_structure(terms)
+        self.term_columns = [
+            scale_columns(root_weighted(term.z, weights), term.structure.invariance)
+            for term in terms
+        ]
+        Xw = root_weighted(X, weights)
+        R = triangular_basis(Xw) / np.sqrt(n) if p else np.zeros((0, 0))
+        scaled = dtrsm(1.0, R, Xw, side=1) if p else Xw
+        self._X = ScaledColumns(scaled, R)
+        self._y = scale_response(root_weighted(y, weights), scaled, response)
+        groups = [
+            GroupDesign(
+                terms[members[0]].grouping.codes,
+                terms[members[0]].n_levels,
+                np.column_stack([self.term_columns[t].scaled for t in members]),
+            )
+            for members in self.blocks
+        ]
+        self.products = crossproducts(groups, scaled, self._y.scaled)
+        self.factor = make_factor(self.products)
+        self._sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
+        self._par: np.ndarray | None = None
+        self._solution: PLSSolution | None = None
+
+    @property
+    def _m(self) -> int:
+        return self.n - self.p if self.REML else self.n
+
+    @property
+    def _ldRX2_shift(self) -> float:
+        """What the scaling of X takes from ``log|RX|^2``."""
+        return 2.0 * float(np.log(self._X.R.diagonal()).sum())
+
+    @property
+    def _shift(self) -> float:
+        """What the scaling takes from the criterion."""
+        shift = 2.0 * self._m * np.log(self._y.scale) - self._sum_log_w
+        return shift + (self._ldRX2_shift if self.REML else 0.0)
+
+    def start(self) -> np.ndarray:
+        """Return moment estimates of the parameters."""
+        return moment_start(self.products, self.parametrization)
+
+    def value(self, par: np.ndarray) -> float:
+        """Return the criterion at ``par``; infinite where it cannot be computed."""
+        self._par = np.array(par, dtype=float)
+        self._derivatives: Derivatives | None = None
+        try:
+            lams = self.parametrization.lams(self._par)
+            self._solution = solve_pls(self.factor, lams, self.REML)
+        except FitError as error:
+            self._solution, self._failure = None, error
+            return np.inf
+        return self._solution.objective + self._shift
+
+    def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradient (k,) and average information (k, k) at the last value."""
+        d = self._differentiated()
+        return d.gradient, d.information
+
+    def _differentiated(self) -> Derivatives:
+        assert self._par is not None
+        if self._solution is None:
+            raise self._failure
+        if self._derivatives is None:
+            self._derivatives = differentiate(
+                self.factor, self._solution, self.parametrization, self._par, self.REML
+            )
+        return self._derivatives
+
+    def scale(self, par: np.ndarray) -> np.ndarray:
+        """Return the size of a change of each parameter that counts as large."""
+        return self.parametrization.scale(par, floor=0.3)
+
+    def scaled_par(self, user_par: np.ndarray) -> np.ndarray:
+        """Turn parameters of the user's scale into those of the scaled columns."""
+        lams = self.parametrization.term_lams(np.asarray(user_par, dtype=float))
+        structures = self.parametrization.structures
+        return self.parametrization.par(
+            [
+                s.canonical(c.R @ lam)
+                for s, c, lam in zip(structures, self.term_columns, lams, strict=True)
+            ]
+        )
+
+    def user_lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the templates (s_t, s_t) of the user's columns, one a term."""
+        lams = self.parametrization.term_lams(par)
+        structures = self.parametrization.structures
+        return tuple(
+            s.canonical(c.back(lam))
+            for s, c, lam in zip(structures, self.term_columns, lams, strict=True)
+        )
+
+    def user_gradient(self) -> np.ndarray:
+        """Return the gradient for the user's parameters at the last value."""
+        assert self._par is not None
+        K = self._differentiated().K
+        lams = self.user_lams(self._par)
+        gradient = np.empty(self.parametrization.n_par)
+        for t, structure in enumerate(self.parametrization.structures):
+            cols = self.parametrization.columns[t]
+            R = self.term_columns[t].R
+            slope = 2.0 * (R.T @ K[self.parametrization.block_of[t]][cols, cols] @ R) @ lams[t]
+            dlam = structure.d_lam(structure.par(lams[t]))
+            gradient[self.parametrization.par_slices[t]] = (dlam * slope).sum(axis=(1, 2))
+        return gradient
+
+    def estimates(self, par: np.ndarray) -> Estimates:
+        """Return the estimates at ``par``, on the user's scale."""
+        if self._par is None or not np.array_equal(par, self._par):
+            self.value(par)
+        if self._derivatives is None:
+            if self._solution is None:
+                raise self._failure
+            back = self.factor.solve_Lt(
+                self._solution.cu - self._solution.RZX @ self._solution.beta
+            )
+        else:
+            back = self._derivatives.u
+        solution, layout = self._solution, self.products.layout
+        assert solution is not None
+        b = layout.multiply(self.parametrization.lams(par), back)
+        lams = self.user_lams(par)
+        R = self._X.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
+        effects = []
+        for t, columns in enumerate(self.term_columns):
+            block = layout.by_level(self.parametrization.block_of[t], b)
+            own = block[:, self.parametrization.columns[t]]
+            effects.append(columns.back(own.T).T * self._y.scale)
+        ldRX2 = solution.ldRX2 + self._ldRX2_shift
+        return Estimates(
+            par=self.parametrization.par(lams),
+            theta=self.parametrization.theta(lams),
+            lams=lams,
+            beta=self._X.back(self._y.beta0 + self._y.scale * solution.beta),
+            sigma=float(np.sqrt(solution.s2)) * self._y.scale,
+            objective=solution.objective + self._shift,
+            unscaled_vcov=R @ R.T,
+            effects=tuple(effects),
+            pwrss=solution.pwrss * self._y.scale**2,
+            ldL2=solution.ldL2,
+            ldRX2=ldRX2,
+        )
+
+    def conditional_covariances(self, par: np.ndarray) -> list[np.ndarray]:
+        """Return ``Lambda C Lambda'`` by level (l_i, s_i, s_i), one array a block.
+
+        Times sigma^2 it is the covariance of the conditional modes given beta; all terms of a
+        block (one grouping factor) are in it together.
+        """
+        lams = self.parametrization.lams(par)
+        self.factor.update(lams)
+        self._par = None
+        out = []
+        for i, members in enumerate(self.blocks):
+            back = np.zeros_like(lams[i])
+            for t in members:
+                cols = self.parametrization.columns[t]
+                back[cols, cols] = self.term_columns[t].back(lams[i][cols, cols])
+            out.append(back @ self.factor.inverse_block(i) @ back.T)
+        return out

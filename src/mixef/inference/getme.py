@@ -1,0 +1,193 @@
+"""The pieces of a fit by lme4's names, for R hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from mixef.estimation.fit import LMMFit
+from mixef.inference.coef import fixed_effects
+from mixef.inference.predict import conditional_mean
+from mixef.linalg.cholmod import sparse_cholesky
+
+
+def get_me(fit: LMMFit, name: str) -> Any:
+    """Return one piece of the fit, or all of them in a dict for "ALL".
+
+    Random effects run term by term, level by level, and column by column inside a level.
+    """
+    if name == "ALL":
+        return {key: piece(fit) for key, piece in PIECES.items()}
+    if name not in PIECES:
+        raise ValueError(f"getME knows no {name!r}; expected one of {', '.join(sorted(PIECES))}")
+    return PIECES[name](fit)
+
+
+def _Zt(fit: LMMFit) -> sparse.csc_array:
+    return sparse.vstack([term.Zt() for term in fit.terms], format="csc")
+
+
+def _Lambda(fit: LMMFit) -> sparse.csc_array:
+    blocks = [
+        sparse.kron(sparse.eye_array(term.n_levels), lam)
+        for term, lam in zip(fit.terms, fit.estimates.lams, strict=True)
+    ]
+    return sparse.csc_array(sparse.block_diag(blocks))
+
+
+def _b(fit: LMMFit) -> np.ndarray:
+    return np.concatenate([effects.ravel() for effects in fit.estimates.effects])
+
+
+def _u(fit: LMMFit) -> np.ndarray:
+    """Spherical effects, ``b = Lambda u``; zero along directions without variance."""
+    parts = [
+        np.linalg.lstsq(lam, effects.T, rcond=1e-10)[0].T.ravel()
+        for lam, effects in zip(fit.estimates.lams, fit.estimates.effects, strict=True)
+    ]
+    return np.concatenate(parts)
+
+
+def _root_weights(fit: LMMFit) -> np.ndarray:
+    weights = fit.frame.weights
+    return np.ones(fit.frame.n) if weights is None else np.sqrt(weights)
+
+
+def _A(fit: LMMFit) -> sparse.csc_array:
+    """``Lambda'Z'W^1/2`` (q, n)."""
+    return sparse.csc_array(_Lambda(fit).T @ _Zt(fit) @ sparse.diags_array(_root_weights(fit)))
+
+
+def _L(fit: LMMFit) -> tuple[sparse.csc_array, np.ndarray]:
+    A = _A(fit)
+    return sparse_cholesky(A @ A.T)
+
+
+def _RZX(fit: LMMFit) -> np.ndarray:
+    L, perm = _L(fit)
+    rhs = (_A(fit) @ (_root_weights(fit)[:, None] * fit.X))[perm]
+    return sparse.linalg.spsolve_triangular(sparse.csr_array(L), rhs, lower=True)
+
+
+def _RX(fit: LMMFit) -> np.ndarray:
+    return np.linalg.cholesky(np.linalg.inv(fit.estimates.unscaled_vcov)).T
+
+
+def _devcomp(fit: LMMFit) -> dict[str, dict[str, float]]:
+    e = fit.estimates
+    effects_norm = float((_u(fit) ** 2).sum())
+    n, p = fit.frame.n, len(fit.kept)
+    cmp = {
+        "ldL2": e.ldL2,
+        "ldRX2": e.ldRX2,
+        "wrss": e.pwrss - effects_norm,
+        "ussq": effects_norm,
+        "pwrss": e.pwrss,
+        ("REML" if fit.REML else "dev"): e.objective,
+        ("sigmaREML" if fit.REML else "sigmaML"): e.sigma,
+    }
+    q = sum(term.n_effects for term in fit.terms)
+    dims = {
+        "N": n, "n": n, "p": p, "nmp": n - p, "q": q, "nth": len(e.theta),
+        "reTrms": len(fit.terms), "REML": p if fit.REML else 0, "useSc": 1,
+    }
+    return {"cmp": cmp, "dims": dims}
+
+
+def _flist(fit: LMMFit) -> pd.DataFrame:
+    factors = [fit.terms[members[0]].grouping for members in fit.groups.values()]
+    columns = {
+        g.name: pd.Categorical.from_codes(g.codes, categories=list(g.levels)) for g in factors
+    }
+    return pd.DataFrame(columns, index=fit.frame.index)
+
+
+def _labels(fit: LMMFit) -> list[str]:
+    names = []
+    for term in fit.terms:
+        size = len(term.columns)
+        rows, cols = [], []
+        for j in range(size):
+            rows += range(j, size)
+            cols += [j] * (size - j)
+        for i, j in zip(rows, cols, strict=True):
+            pair = f"{term.columns[i]}" + ("" if i == j else f".{term.columns[j]}")
+            names.append(f"{term.group}.{pair}")
+    return names
+
+
+def _y(fit: LMMFit) -> np.ndarray:
+    assert fit.frame.y is not None
+    return fit.frame.y
+
+
+def _offset(fit: LMMFit) -> np.ndarray:
+    return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset
+
+
+def _starts(fit: LMMFit) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum([term.n_effects for term in fit.terms])])
+
+
+PIECES: dict[str, Callable[[LMMFit], Any]] = {
+    "X": lambda fit: pd.DataFrame(fit.X, index=fit.frame.index, columns=list(fit.fixed_names)),
+    "Zt": _Zt,
+    "Z": lambda fit: _Zt(fit).T.tocsr(),
+    "Ztlist": lambda fit: [term.Zt() for term in fit.terms],
+    "mmList": lambda fit: {
+        term.label: pd.DataFrame(term.z, index=fit.frame.index, columns=list(term.columns))
+        for term in fit.terms
+    },
+    "y": _y,
+    "mu": conditional_mean,
+    "offset": _offset,
+    "u": _u,
+    "b": _b,
+    "theta": lambda fit: pd.Series(fit.estimates.theta, index=_labels(fit)),
+    "par": lambda fit: pd.Series(fit.estimates.par, index=fit.par_labels),
+    "lower": lambda fit: np.concatenate([term.structure.lower for term in fit.terms]),
+    "beta": lambda fit: fit.estimates.beta,
+    "fixef": fixed_effects,
+    "sigma": lambda fit: fit.estimates.sigma,
+    "Lambda": _Lambda,
+    "Lambdat": lambda fit: _Lambda(fit).T.tocsc(),
+    "Tlist": lambda fit: [lam.copy() for lam in fit.estimates.lams],
+    "A": _A,
+    "L": lambda fit: _L(fit)[0],
+    "P": lambda fit: _L(fit)[1],
+    "RZX": _RZX,
+    "RX": _RX,
+    "Gp": _starts,
+    "flist": _flist,
+    "cnms": lambda fit: [(term.group, list(term.columns)) for term in fit.terms],
+    "REML": lambda fit: len(fit.kept) if fit.REML else 0,
+    "is_REML": lambda fit: fit.REML,
+    "n_rtrms": lambda fit: len(fit.terms),
+    "n_rfacs": lambda fit: len(fit.groups),
+    "N": lambda fit: fit.frame.n,
+    "n": lambda fit: fit.frame.n,
+    "p": lambda fit: len(fit.kept),
+    "q": lambda fit: int(_starts(fit)[-1]),
+    "p_i": lambda fit: [len(term.columns) for term in fit.terms],
+    "l_i": lambda fit: [term.n_levels for term in fit.terms],
+    "q_i": lambda fit: [term.n_effects for term in fit.terms],
+    "m_i": lambda fit: [term.structure.n_par for term in fit.terms],
+    "k": lambda fit: len(fit.terms),
+    "m": lambda fit: len(fit.estimates.par),
+    "devcomp": _devcomp,
+    "devfun": lambda fit: deviance_function(fit),
+}
+
+
+def deviance_function(fit: LMMFit) -> Callable[[Any], float]:
+    """Return the criterion as a function of the covariance parameters on the user's scale."""
+    criterion = fit.criterion()
+
+    def devfun(par: Any) -> float:
+        return criterion.value(criterion.scaled_par(np.asarray(par, dtype=float)))
+
+    return devfun

@@ -1,0 +1,69 @@
+"""Principal components of the random-effects covariances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.linalg import block_diag
+
+from mixef.display.tables import Table
+from mixef.estimation.fit import LMMFit
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalComponents:
+    """Principal components of one grouping factor's relative covariance.
+
+    Attributes
+    ----------
+    sdev : ndarray (s,)
+        Relative standard deviations of the components, decreasing; zero for a direction that
+        the model has but the data do not show.
+    rotation : DataFrame (s, s)
+        Each component's coefficients.
+    """
+
+    sdev: np.ndarray
+    rotation: pd.DataFrame
+
+    @property
+    def importance(self) -> pd.DataFrame:
+        """Standard deviations and (cumulative) shares of the variance."""
+        variance = self.sdev**2
+        total = variance.sum()
+        share = variance / total if total > 0 else variance
+        rows = {
+            "Standard deviation": self.sdev,
+            "Proportion of Variance": share,
+            "Cumulative Proportion": np.cumsum(share),
+        }
+        names = [f"PC{i + 1}" for i in range(len(share))]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+    def _table(self) -> Table:
+        frame = self.importance
+        rows = [[f"{value:.4f}" for value in row] for row in frame.to_numpy()]
+        return Table(tuple(frame.columns), rows, index=list(frame.index))
+
+    def __str__(self) -> str:
+        return str(self._table())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self._table().to_html()
+
+
+def principal_components(fit: LMMFit) -> dict[str, PrincipalComponents]:
+    """Return the principal components of ``lam lam'``, one a grouping factor."""
+    out = {}
+    for group, members in fit.groups.items():
+        lam = block_diag(*[fit.estimates.lams[t] for t in members])
+        names = [name for t in members for name in fit.terms[t].columns]
+        left, sdev, _ = np.linalg.svd(lam)
+        components = [f"PC{i + 1}" for i in range(len(sdev))]
+        out[group] = PrincipalComponents(sdev, pd.DataFrame(left, index=names, columns=components))
+    return out

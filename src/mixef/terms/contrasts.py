@@ -1,0 +1,131 @@
+"""Contrast matrices: what R's contr.* functions give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from formulaic.transforms.contrasts import (
+    DiffContrasts,
+    HelmertContrasts,
+    PolyContrasts,
+    SumContrasts,
+)
+
+from mixef.errors import DataError
+
+_KINDS = ("treatment", "sum", "helmert", "poly", "sdif", "SAS")
+_POLY_NAMES = {1: ".L", 2: ".Q", 3: ".C"}
+Coding = tuple[np.ndarray, tuple[str, ...]]
+
+
+def contrast_matrix(spec: Any, levels: Sequence[str], name: str) -> Coding:
+    """Return the matrix (levels, columns) of a contrast and its column suffixes.
+
+    Parameters
+    ----------
+    spec : str, tuple, array or DataFrame
+        ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"``, ``"sdif"`` or ``"SAS"``, with or
+        without R's prefix ``contr.``; ``("treatment", base)`` with a level; or a matrix.
+    levels : sequence of str
+    name : str
+        The factor, for messages.
+
+    Raises
+    ------
+    DataError
+        For fewer than two levels, an unknown contrast, or a matrix of the wrong shape.
+
+    Notes
+    -----
+    Polynomial contrasts are the orthonormal polynomials over equally spaced scores; the others
+    follow Venables and Ripley (2002), section 6.2.
+
+    Examples
+    --------
+    >>> matrix, names = contrast_matrix("sum", ("a", "b", "c"), "f")
+    >>> matrix.tolist(), names
+    ([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], ('1', '2'))
+    """
+    levels = tuple(levels)
+    if len(levels) < 2:
+        only = f"only the level {levels[0]!r}" if levels else "no level"
+        raise DataError(
+            f"contrasts can be applied only to factors with 2 or more levels, but {name} has "
+            f"{only} in the rows that are used; take it out of the formula"
+        )
+    if isinstance(spec, str):
+        return _named(spec, None, levels, name)
+    if isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[0], str):
+        return _named(spec[0], spec[1], levels, name)
+    return _given(spec, levels, name)
+
+
+def indicator_matrix(levels: Sequence[str]) -> Coding:
+    """Return one column a level."""
+    return np.eye(len(levels)), tuple(levels)
+
+
+def _named(kind: str, base: Any, levels: tuple[str, ...], name: str) -> Coding:
+    kind = kind.removeprefix("contr.").lower()
+    if kind in ("treatment", "sas"):
+        return _treatment(base if kind == "treatment" else levels[-1], levels, name)
+    if base is not None:
+        raise DataError(f"the contrast {kind!r} of {name} takes no base level; got {base!r}")
+    made = _formulaic(kind)
+    if made is None:
+        raise DataError(
+            f"unknown contrast {kind!r} for {name}; known are {', '.join(_KINDS)}, or give a matrix"
+        )
+    matrix = made.get_coding_matrix(levels, reduced_rank=True).to_numpy(dtype=float)
+    columns = range(1, len(levels))
+    if kind == "poly":
+        return matrix, tuple(_POLY_NAMES.get(d, f"^{d}") for d in columns)
+    if kind == "sdif":
+        pairs = zip(levels[1:], levels[:-1], strict=True)
+        return matrix, tuple(f"{upper}-{lower}" for upper, lower in pairs)
+    return matrix, tuple(map(str, columns))
+
+
+def _formulaic(kind: str) -> Any:
+    makers = {
+        "sum": SumContrasts,
+        "helmert": HelmertContrasts,
+        "poly": PolyContrasts,
+        "sdif": DiffContrasts,
+    }
+    return makers[kind]() if kind in makers else None
+
+
+def _treatment(base: Any, levels: tuple[str, ...], name: str) -> Coding:
+    chosen = levels[0] if base is None else str(base)
+    if chosen not in levels:
+        raise DataError(
+            f"the base level {chosen!r} is not a level of {name}: {', '.join(levels[:20])}"
+        )
+    at = levels.index(chosen)
+    return np.delete(np.eye(len(levels)), at, axis=1), levels[:at] + levels[at + 1 :]
+
+
+def _given(spec: Any, levels: tuple[str, ...], name: str) -> Coding:
+    frame = spec if isinstance(spec, pd.DataFrame) else None
+    if frame is not None and set(map(str, frame.index)) == set(levels):
+        frame = frame.set_axis(frame.index.astype(str)).loc[list(levels)]
+    try:
+        matrix = np.asarray(spec if frame is None else frame, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"the contrasts of {name} are a {type(spec).__name__}; expected a name such as "
+            f"'sum' ({', '.join(_KINDS)}) or a matrix"
+        ) from None
+    matrix = matrix.reshape(-1, 1) if matrix.ndim == 1 else matrix
+    if matrix.ndim != 2 or matrix.shape[0] != len(levels) or matrix.shape[1] >= len(levels):
+        raise DataError(
+            f"the contrast matrix of {name} is {' x '.join(map(str, matrix.shape))}; expected "
+            f"{len(levels)} rows (one a level) and at most {len(levels) - 1} columns"
+        )
+    if frame is not None and not isinstance(frame.columns, pd.RangeIndex):
+        return matrix, tuple(map(str, frame.columns))
+    return matrix, tuple(map(str, range(1, matrix.shape[1] + 1)))

@@ -1,0 +1,291 @@
+"""Model matrices by R's rules, and the spec that rebuilds them for new data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mixef.errors import DataError
+from mixef.terms.algebra import TermSet
+from mixef.terms.columns import Columns
+from mixef.terms.contrasts import contrast_matrix, indicator_matrix
+from mixef.terms.expressions import Scope, State, Variable
+from mixef.terms.factor import Factor
+from mixef.terms.frame import ModelFrame
+from mixef.terms.functions import Matrix, as_factor
+from mixef.terms.grouping import Grouping, GroupingSpec, NewGroups, grouping
+from mixef.terms.nodes import Node
+
+__all__ = ["Design", "DesignSpec", "Grouping", "GroupingSpec", "NewGroups", "design", "grouping"]
+
+
+@dataclass(frozen=True, eq=False)
+class Coding:
+    """How one variable makes columns in one term.
+
+    Attributes
+    ----------
+    node : Node
+    suffixes : tuple of str
+        One a column; what R appends to the variable's name.
+    matrix : ndarray (levels, columns), or None
+        The rows that a factor's levels stand for; None for a numeric variable.
+    levels : tuple of str
+        Training levels of a factor.
+    """
+
+    node: Node
+    suffixes: tuple[str, ...]
+    matrix: np.ndarray | None = None
+    levels: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self.node.text + suffix for suffix in self.suffixes)
+
+    def columns(self, variable: Variable) -> list[np.ndarray]:
+        """Return the columns (n,), one a suffix.
+
+        Raises
+        ------
+        DataError
+            For a level that the training data did not have, or another type or width.
+        """
+        if self.matrix is None:
+            return self._numeric(variable)
+        if isinstance(variable, Matrix):
+            raise self._changed("a matrix")
+        factor = as_factor(variable)
+        codes = factor.codes if factor.levels == self.levels else self._known_codes(factor)
+        if (codes < 0).any():
+            padded = np.vstack([self.matrix, np.full((1, self.matrix.shape[1]), np.nan)])
+            return [padded[:, j][codes] for j in range(padded.shape[1])]
+        return [self.matrix[:, j].take(codes) for j in range(self.matrix.shape[1])]
+
+    def _known_codes(self, factor: Factor) -> np.ndarray:
+        factor = factor.used_levels()
+        codes = factor.recode(self.levels)
+        lost = (codes < 0) & (factor.codes >= 0)
+        if lost.any():
+            new = [level for level in factor.levels if level not in self.levels]
+            raise DataError(
+                f"factor {self.node.text} has new level(s) {', '.join(map(repr, new[:10]))}; the "
+                f"model knows {', '.join(map(repr, self.levels[:30]))}: its fixed effects say "
+                "nothing about other levels"
+            )
+        return codes
+
+    def _numeric(self, variable: Variable) -> list[np.ndarray]:
+        if isinstance(variable, Factor):
+            raise self._changed(f"a {variable.kind}")
+        if isinstance(variable, np.ndarray):
+            variable = Matrix(variable[:, None], ("",))
+        if variable.array.shape[1] != len(self.suffixes):
+            raise self._changed(f"a matrix with {variable.array.shape[1]} columns")
+        return list(variable.array.T)
+
+    def _changed(self, now: str) -> DataError:
+        was = "a factor" if self.matrix is not None else f"{len(self.suffixes)} numeric column(s)"
+        return DataError(f"{self.node.text} was {was} when the model was fitted, but is {now} now")
+
+
+@dataclass(frozen=True, eq=False)
+class DesignSpec:
+    """What rebuilds a model matrix for new data: terms, codings, levels and learnt transforms.
+
+    Attributes
+    ----------
+    intercept : bool
+    terms : tuple of tuple of Coding
+    term_labels : tuple of str
+    state : State
+    """
+
+    intercept: bool
+    terms: tuple[tuple[Coding, ...], ...]
+    term_labels: tuple[str, ...]
+    state: State
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Column names as R gives them."""
+        names = ["(Intercept)"] if self.intercept else []
+        for codings in self.terms:
+            part: tuple[str, ...] = codings[0].names
+            for coding in codings[1:]:
+                part = tuple(f"{a}:{b}" for b in coding.names for a in part)
+            names.extend(part)
+        return tuple(names)
+
+    @cached_property
+    def assign(self) -> np.ndarray:
+        """Number of the term that each column belongs to, 0 for the intercept."""
+        widths = [int(np.prod([len(c.suffixes) for c in codings])) for codings in self.terms]
+        first = [0] if self.intercept else []
+        return np.array(first + [t + 1 for t, w in enumerate(widths) for _ in range(w)], dtype=int)
+
+    def apply(self, data: Any, env: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Return the model matrix (m, p) for new data.
+
+        Parameters
+        ----------
+        data : DataFrame, mapping or Columns
+        env : mapping, optional
+            The caller's names.
+
+        Raises
+        ------
+        DataError
+            For a level of a factor that the training data did not have; a missing value makes
+            a row of NaN in the columns that use it.
+        """
+        columns = data if isinstance(data, Columns) else Columns(data)
+        scope = Scope(columns, self.state, env)
+        nodes = {c.node.text: c.node for codings in self.terms for c in codings}
+        variables = {text: scope.variable(node) for text, node in nodes.items()}
+        return self.build(variables, columns.n)
+
+    def build(self, variables: Mapping[str, Variable], n: int) -> np.ndarray:
+        """Return the model matrix (n, p), Fortran order, of evaluated variables."""
+        out = np.empty((n, len(self.names)), order="F")
+        at = int(self.intercept)
+        if at:
+            out[:, 0] = 1.0
+        for codings in self.terms:
+            columns = codings[0].columns(variables[codings[0].node.text])
+            for coding in codings[1:]:
+                right = coding.columns(variables[coding.node.text])
+                columns = [a * b for b in right for a in columns]
+            for column in columns:
+                out[:, at] = column
+                at += 1
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A model matrix.
+
+    Attributes
+    ----------
+    matrix : ndarray (n, p), Fortran order
+    names : tuple of str
+        Column names as R gives them.
+    assign : ndarray of int, shape (p,)
+        Term of each column: 0 for the intercept, then the position in `term_labels` plus 1.
+    term_labels : tuple of str
+    spec : DesignSpec
+    """
+
+    matrix: np.ndarray
+    names: tuple[str, ...]
+    assign: np.ndarray
+    term_labels: tuple[str, ...]
+    spec: DesignSpec
+
+
+def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | None = None) -> Design:
+    """Build the model matrix of a set of terms.
+
+    Parameters
+    ----------
+    terms : TermSet
+        ``frame.fixed_terms``, or ``frame.bar_terms(bar)`` for a random-effects term.
+    frame : ModelFrame
+    contrasts : mapping, optional
+        From factor name to what `contrast_matrix` takes. Ordered factors have polynomial
+        contrasts and others treatment contrasts by default. Names of factors in other parts of
+        the formula are passed over.
+
+    Returns
+    -------
+    Design
+
+    Raises
+    ------
+    DataError
+        For a factor with one level, or contrasts for something that is no factor.
+
+    Examples
+    --------
+    >>> from mixef.terms.formula import parse_formula
+    >>> from mixef.terms.frame import model_frame
+    >>> data = {"y": [1.0, 2, 3], "f": ["a", "b", "c"], "x": [1.0, 2, 3]}
+    >>> frame = model_frame(parse_formula("y ~ f + x"), data)
+    >>> design(frame.fixed_terms, frame).names
+    ('(Intercept)', 'fb', 'fc', 'x')
+    """
+    if contrasts:
+        check_contrasts(contrasts, frame)
+    variables = frame.variables
+    is_factor = {n.text: _is_factor(variables[n.text]) for n in terms.variables}
+    full = full_indicators(terms, is_factor)
+    codings = tuple(
+        tuple(_code(node, variables[node.text], (t, node.text) in full, contrasts) for node in term)
+        for t, term in enumerate(terms.terms)
+    )
+    spec = DesignSpec(terms.intercept, codings, terms.labels, frame.state)
+    matrix = spec.build(variables, frame.n)
+    return Design(matrix, spec.names, spec.assign, spec.term_labels, spec)
+
+
+def full_indicators(terms: TermSet, is_factor: Mapping[str, bool]) -> set[tuple[int, str]]:
+    """Return the (term, variable) pairs that are coded by one indicator a level.
+
+    Notes
+    -----
+    A factor is coded by contrasts in a term if the rest of the term is empty or contained in an
+    earlier term, else by indicators (Chambers and Hastie 1992, page 38). Without an intercept,
+    the first factor of the first term that has one is coded by indicators too.
+    """
+    full: set[tuple[int, str]] = set()
+    seen: list[set[str]] = []
+    for t, term in enumerate(terms.terms):
+        names = {node.text for node in term}
+        for name in names:
+            rest = names - {name}
+            if is_factor[name] and rest and not any(rest <= earlier for earlier in seen):
+                full.add((t, name))
+        seen.append(names)
+    if not terms.intercept:
+        first = ((t, n.text) for t, term in enumerate(terms.terms) for n in term)
+        full.update([pair for pair in first if is_factor[pair[1]]][:1])
+    return full
+
+
+def check_contrasts(contrasts: Mapping[str, Any], frame: ModelFrame) -> None:
+    """Refuse contrasts for what is not a factor of the model."""
+    for name in contrasts:
+        variable = frame.variables.get(name)
+        if variable is None or not _is_factor(variable):
+            factors = [text for text, v in frame.variables.items() if _is_factor(v)]
+            known = ", ".join(factors) if factors else "none"
+            found = "not in the model" if variable is None else "not a factor"
+            raise DataError(f"contrasts name {name!r}, which is {found}; the factors are: {known}")
+
+
+def _is_factor(variable: Variable) -> bool:
+    return isinstance(variable, Factor) or (
+        isinstance(variable, np.ndarray) and variable.dtype.kind == "b"
+    )
+
+
+def _code(
+    node: Node, variable: Variable, indicators: bool, contrasts: Mapping[str, Any] | None
+) -> Coding:
+    if isinstance(variable, Matrix):
+        single = variable.array.shape[1] == 1
+        return Coding(node, ("",) if single else variable.suffixes)
+    if not _is_factor(variable):
+        return Coding(node, ("",))
+    factor = as_factor(variable)
+    default = "poly" if factor.ordered else "treatment"
+    chosen = (contrasts or {}).get(node.text, factor.contrasts)
+    coded = contrast_matrix(default if chosen is None else chosen, factor.levels, node.text)
+    matrix, suffixes = indicator_matrix(factor.levels) if indicators else coded
+    return Coding(node, suffixes, matrix, factor.levels)

@@ -1,0 +1,361 @@
+"""A mixed-model formula: response, fixed part and random-effects terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from mixef.errors import FormulaError
+from mixef.terms.algebra import TermSet, expand_terms
+from mixef.terms.nodes import Binary, Call, Name, Node, Number, Paren, Unary, strip_parens
+from mixef.terms.parser import parse_expression
+
+__all__ = ["BarTerm", "Formula", "TermSet", "expand_terms", "parse_formula", "update_formula"]
+
+# Tag -> whether its variances are equal when the user does not say.
+STRUCTURES = {"us": False, "diag": False, "cs": False, "ar1": True}
+_ADDITIVE = ("+", "-")
+
+
+@dataclass(frozen=True)
+class BarTerm:
+    """One random-effects term ``(lhs | group)``.
+
+    Attributes
+    ----------
+    lhs : Node
+        Formula of the term's columns.
+    group : Node
+        The grouping factor: a variable, a call, or an interaction such as ``b:a``.
+    structure : {"us", "diag", "cs", "ar1"}
+        Covariance structure of one level's effects.
+    hom : bool
+        Whether the effects share one variance.
+    """
+
+    lhs: Node
+    group: Node
+    structure: str = "us"
+    hom: bool = False
+
+    @cached_property
+    def text(self) -> str:
+        """The term without parentheses and tag, such as ``Days | Subject``."""
+        return f"{self.lhs.text} | {self.group.text}"
+
+    @cached_property
+    def name(self) -> str:
+        """Name of the grouping factor, as in ``b:a``."""
+        return self.group.text
+
+    @cached_property
+    def terms(self) -> TermSet:
+        """Expanded terms of the left side."""
+        return expand_terms(self.lhs)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula taken apart; `bars` hold the terms that ``/``, ``*`` and ``||`` stand for.
+
+    Attributes
+    ----------
+    text : str
+        The formula as R deparses it.
+    response : Node or None
+        Left side; None in a one-sided formula.
+    fixed : Node
+        Right side without random-effects terms.
+    bars : tuple of BarTerm
+        Random-effects terms in lme4's order.
+    """
+
+    text: str
+    response: Node | None
+    fixed: Node
+    bars: tuple[BarTerm, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@lru_cache(maxsize=512)
+def parse_formula(text: str) -> Formula:
+    """Parse an lme4 formula.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"y ~ x + (1 + x | g)"``; the response may be missing.
+
+    Raises
+    ------
+    FormulaError
+        With the formula, a caret under the place, and what was expected there.
+
+    Notes
+    -----
+    Random-effects terms follow Bates et al. (2015), section 2.2: ``(e | a/b)`` is
+    ``(e | b:a) + (e | a)``, and ``(x || g)`` is ``(1 | g) + (0 + x | g)`` where each part has
+    uncorrelated columns.
+
+    Examples
+    --------
+    >>> formula = parse_formula("log(y) ~ x + (x | school/class)")
+    >>> formula.fixed.text, [bar.text for bar in formula.bars]
+    ('x', ['x | class:school', 'x | school'])
+    """
+    if not isinstance(text, str):
+        raise FormulaError(
+            f"a formula must be a string such as 'y ~ x + (1 | g)', not a {type(text).__name__}"
+        )
+    response, right = _sides(text)
+    fixed, bars = split_bars(right)
+    expanded = tuple(term for bar in bars for term in _expand_bar(bar))
+    head = f"{response.text} ~ " if response is not None else "~"
+    return Formula(head + right.text, response, fixed, expanded)
+
+
+def _sides(text: str) -> tuple[Node | None, Node]:
+    node = parse_expression(text)
+    if isinstance(node, Unary) and node.op == "~":
+        return None, node.operand
+    if not (isinstance(node, Binary) and node.op == "~"):
+        raise FormulaError(
+            f"{text!r} is no formula: expected '~' between response and predictors, "
+            "as in 'y ~ x + (1 | g)'"
+        )
+    if any(isinstance(n, Binary) and n.op == "~" for n in node.left.walk()):
+        raise FormulaError(f"{text!r} holds more than one '~'; a formula has one")
+    return node.left, node.right
+
+
+def is_bar(node: Node) -> bool:
+    """Whether a node is a bare ``e | g`` or ``e || g``."""
+    return isinstance(node, Binary) and node.op in ("|", "||")
+
+
+def is_random(node: Node) -> bool:
+    """Whether a summand of a formula is a random-effects term, plain or tagged."""
+    if isinstance(node, Paren):
+        return is_bar(node.inner) or is_random(node.inner)
+    tagged = isinstance(node, Call) and node.function in STRUCTURES and bool(node.args)
+    return tagged and is_bar(strip_parens(node.children()[0]))
+
+
+def split_bars(node: Node) -> tuple[Node, list[Node]]:
+    """Part a right side into its fixed part and its random-effects terms, in order."""
+    if is_bar(node):
+        raise FormulaError(
+            f"a random-effects term needs parentheses: write ({node.text}) where {node.text} stands"
+        )
+    fixed, bars = _split(node)
+    for left in () if fixed is None else fixed.walk():
+        _refuse_stray_bar(left)
+    return (Number(1.0) if fixed is None else fixed), bars
+
+
+def _split(node: Node) -> tuple[Node | None, list[Node]]:
+    if is_random(node):
+        return None, [node]
+    if isinstance(node, Paren):
+        inner, bars = _split(node.inner)
+        return (None if inner is None else Paren(inner)) if bars else node, bars
+    if isinstance(node, Unary) and node.op in _ADDITIVE:
+        _refuse_subtraction(node.op, node.operand)
+        inner, bars = _split(node.operand)
+        return (None if inner is None else Unary(node.op, inner)), bars
+    if not (isinstance(node, Binary) and node.op in _ADDITIVE):
+        return node, []
+    _refuse_subtraction(node.op, node.right)
+    left, left_bars = _split(node.left)
+    right, right_bars = _split(node.right)
+    return _join(node.op, left, right), left_bars + right_bars
+
+
+def _join(op: str, left: Node | None, right: Node | None) -> Node | None:
+    if right is None:
+        return left
+    if left is None:
+        return right if op == "+" else Unary("-", right)
+    return Binary(op, left, right)
+
+
+def _refuse_subtraction(op: str, node: Node) -> None:
+    if op == "-" and is_random(node):
+        raise FormulaError(
+            f"a random-effects term cannot be subtracted: remove '- {node.text}' "
+            "(to drop a term from a fitted model, use update)"
+        )
+
+
+def _refuse_stray_bar(node: Node) -> None:
+    if isinstance(node, Paren) and is_bar(node.inner):
+        raise FormulaError(
+            f"the random-effects term {node.text} can only be added with '+' to the rest of "
+            "the formula; it stands inside another operator or a call"
+        )
+    if isinstance(node, Call) and is_random(node):
+        raise FormulaError(f"the random-effects term {node.text} can only be added with '+'")
+
+
+def _expand_bar(node: Node) -> Iterator[BarTerm]:
+    """Yield the terms that one bar stands for: first ``||`` is split, then the grouping."""
+    while isinstance(node, Paren):
+        node = node.inner
+    if isinstance(node, Call):
+        structure, hom, bar = _tag(node)
+    else:
+        assert isinstance(node, Binary)
+        structure, hom, bar = "us", False, node
+    pieces = [bar.left]
+    if bar.op == "||":
+        if isinstance(node, Call):
+            raise FormulaError(
+                f"in {node.text}: '||' and {structure}() both choose a structure; use '|' here"
+            )
+        structure, pieces = "diag", _uncorrelated_pieces(bar)
+    _refuse_nested_bars(bar)
+    for lhs in pieces:
+        for group in expand_group(bar.right):
+            yield BarTerm(lhs, group, structure, hom)
+
+
+def _refuse_nested_bars(bar: Binary) -> None:
+    for side in (bar.left, bar.right):
+        if is_bar(strip_parens(side)):
+            raise FormulaError(f"in ({bar.text}): one term holds one '|', with one grouping factor")
+
+
+def _tag(node: Call) -> tuple[str, bool, Binary]:
+    """Read ``us() diag() cs() ar1()`` with its optional ``hom=``."""
+    hom = STRUCTURES[node.function]
+    for position, (key, arg) in enumerate(zip(node.keywords, node.args, strict=True)):
+        if position == 0:
+            continue
+        if key not in ("hom", None) or position > 1 or node.function == "us":
+            name = key if key is not None else arg.text
+            allowed = "no second argument" if node.function == "us" else "only hom=TRUE or FALSE"
+            raise FormulaError(
+                f"in {node.text}: unknown argument {name!r}; {node.function}() takes {allowed}"
+            )
+        literal = arg.name if isinstance(arg, Name) else None
+        if literal not in ("TRUE", "FALSE", "True", "False"):
+            raise FormulaError(
+                f"'hom' is not TRUE or FALSE in special call: {node.text} has hom = {arg.text}; "
+                "write the literal TRUE or FALSE"
+            )
+        hom = literal in ("TRUE", "True")
+    bar = strip_parens(node.args[0])
+    assert isinstance(bar, Binary)
+    return node.function, hom, bar
+
+
+def _uncorrelated_pieces(bar: Binary) -> list[Node]:
+    terms = expand_terms(bar.left)
+    pieces: list[Node] = [Number(1.0)] if terms.intercept else []
+    for term in terms.terms:
+        product = term[0]
+        for node in term[1:]:
+            product = Binary(":", product, node)
+        pieces.append(Binary("+", Number(0.0), product))
+    if not pieces:
+        raise FormulaError(f"the term ({bar.text}) has no columns: it has neither 1 nor a variable")
+    return pieces
+
+
+def expand_group(node: Node) -> list[Node]:
+    """Return the grouping factors that ``a/b``, ``a*b`` and ``a + b`` stand for, in lme4's order.
+
+    Examples
+    --------
+    >>> [g.text for g in expand_group(parse_expression("a/b/c"))]
+    ['c:(b:a)', 'b:a', 'a']
+    """
+    return _group(node)[0]
+
+
+def _group(node: Node) -> tuple[list[Node], Node]:
+    """Return the factors of a grouping expression and the finest one, for a further ``/``."""
+    inner = strip_parens(node)
+    if not (isinstance(inner, Binary) and inner.op in ("/", "*", "+", ":", "%in%")):
+        return [inner], inner
+    if inner.op in (":", "%in%"):
+        group = Binary(":", inner.left, inner.right)
+        return [group], group
+    left, left_finest = _group(inner.left)
+    right, right_finest = _group(inner.right)
+    finest = _interaction(left_finest, right_finest)
+    if inner.op == "/":
+        crossed = [_interaction(factor, left_finest) for factor in right]
+        return [*crossed, *left], crossed[0]
+    return [*left, *right, *([finest] if inner.op == "*" else [])], finest
+
+
+def _interaction(left: Node, right: Node) -> Node:
+    parts = (Paren(n) if isinstance(n, Binary) and n.op == ":" else n for n in (left, right))
+    return Binary(":", *parts)
+
+
+def update_formula(old: str, new: str) -> str:
+    """Update a formula: ``.`` in `new` stands for the same side of `old`.
+
+    Parameters
+    ----------
+    old : str
+        The formula to start from.
+    new : str
+        Such as ``". ~ . - x"``, ``"log(.) ~ ."`` or ``". ~ . - (1 | g)"``.
+
+    Returns
+    -------
+    str
+        The new formula, with the fixed part expanded to its terms as in R.
+
+    Examples
+    --------
+    >>> update_formula("y ~ x * z + (1 | g)", ". ~ . - x:z")
+    'y ~ x + z + (1 | g)'
+    """
+    old_left, old_right = _sides(old)
+    new_left, new_right = _sides(new)
+    left = old_left if new_left is None else _replace_dot(new_left, old_left)
+    right = _replace_dot(new_right, Paren(old_right))
+    head = "~" if left is None else f"{left.text} ~ "
+    return head + _simplified(right)
+
+
+def _replace_dot(node: Node, by: Node | None) -> Node:
+    if isinstance(node, Name) and node.name == "." and not node.quoted and by is not None:
+        return by
+    if isinstance(node, Paren):
+        return Paren(_replace_dot(node.inner, by))
+    if isinstance(node, Unary):
+        return Unary(node.op, _replace_dot(node.operand, by))
+    if isinstance(node, Binary):
+        return Binary(node.op, _replace_dot(node.left, by), _replace_dot(node.right, by))
+    if isinstance(node, Call):
+        args = tuple(_replace_dot(arg, by) for arg in node.args)
+        return Call(node.function, args, node.keywords)
+    return node
+
+
+def _simplified(right: Node) -> str:
+    """Sum of the terms of a right side, random-effects terms taken as single variables."""
+    removed_offsets = {n.text for n in _subtracted(right) if isinstance(n, Call)}
+    terms = expand_terms(right, (".",))
+    labels = [
+        f"({label})" if is_bar(term[0]) and len(term) == 1 else label
+        for label, term in zip(terms.labels, terms.terms, strict=True)
+    ]
+    labels += [o.text for o in terms.offsets if o.text not in removed_offsets]
+    if not labels:
+        return "1" if terms.intercept else "0"
+    return " + ".join(labels) + ("" if terms.intercept else " - 1")
+
+
+def _subtracted(node: Node) -> Iterator[Node]:
+    for n in node.walk():
+        if isinstance(n, Binary) and n.op == "-":
+            yield from (strip_parens(m) for m in n.right.walk())

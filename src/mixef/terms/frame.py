@@ -1,0 +1,490 @@
+"""The model frame: variables of a formula over the rows that are kept."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import DataError, DataWarning, FormulaError
+from mixef.terms.algebra import TermSet, expand_terms
+from mixef.terms.columns import Columns, convert
+from mixef.terms.expressions import Scope, State, Variable
+from mixef.terms.factor import Factor
+from mixef.terms.formula import BarTerm, Formula
+from mixef.terms.functions import Matrix
+from mixef.terms.nodes import Binary, Call, Name, Node, Number, strip_parens, variable_names
+from mixef.terms.parser import parse_expression
+
+__all__ = [
+    "Columns",
+    "Factor",
+    "Matrix",
+    "ModelFrame",
+    "Variable",
+    "group_factors",
+    "model_frame",
+    "numeric_response",
+]
+
+NA_ACTIONS = ("omit", "exclude", "fail")
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFrame:
+    """Variables of a formula, evaluated, over the rows that are kept.
+
+    Attributes
+    ----------
+    formula : Formula
+    y : ndarray (n,) or (n, 2), or None
+        The response as numbers; a two-level factor is 0/1. None for any other factor, and for
+        a formula without response.
+    response : ndarray, Factor or Matrix, or None
+        The response as it was evaluated.
+    weights, offset : ndarray (n,), or None
+    n : int
+        Rows kept.
+    rows : ndarray of int, shape (n,)
+        Their positions in the input.
+    n_input : int
+        Rows of the input.
+    considered : ndarray of int, or None
+        Positions that `subset` chose; None for all. ``na_action="exclude"`` pads to these.
+    na_action : {"omit", "exclude", "fail"}
+    dot_columns : tuple of str or None
+        What ``.`` in the formula stands for.
+    state : State
+        What evaluation learnt; a spec passes it on to new data.
+    """
+
+    formula: Formula
+    y: np.ndarray | None
+    response: Variable | None
+    weights: np.ndarray | None
+    offset: np.ndarray | None
+    n: int
+    rows: np.ndarray
+    n_input: int
+    considered: np.ndarray | None
+    na_action: str
+    dot_columns: tuple[str, ...] | None
+    state: State
+    offset_nodes: tuple[Node, ...] = ()
+    source_index: pd.Index | None = None
+    variables: dict[str, Variable] = field(default_factory=dict, repr=False)
+
+    def variable(self, node: Node | str) -> Variable:
+        """Return an evaluated variable of the formula, by node or text.
+
+        Raises
+        ------
+        KeyError
+            If the formula does not hold it.
+        """
+        return self.variables[node if isinstance(node, str) else node.text]
+
+    @cached_property
+    def fixed_terms(self) -> TermSet:
+        """Expanded terms of the fixed part."""
+        return expand_terms(self.formula.fixed, self.dot_columns)
+
+    def bar_terms(self, bar: BarTerm) -> TermSet:
+        """Return the expanded terms of a bar term's left side."""
+        return expand_terms(bar.lhs, self.dot_columns)
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """Labels of the kept rows: the pandas index of the input, or positions."""
+        return self._labels(self.rows)
+
+    @cached_property
+    def omitted(self) -> np.ndarray:
+        """Positions of considered rows that were dropped, ascending."""
+        considered = np.arange(self.n_input) if self.considered is None else self.considered
+        return np.setdiff1d(considered, self.rows)
+
+    @cached_property
+    def padded_index(self) -> pd.Index:
+        """Labels of the rows that `pad` returns."""
+        return self._labels(self._padded_rows)
+
+    @cached_property
+    def _padded_rows(self) -> np.ndarray:
+        if self.na_action != "exclude":
+            return self.rows
+        return np.arange(self.n_input) if self.considered is None else self.considered
+
+    def pad(self, values: np.ndarray) -> np.ndarray:
+        """Return values (n, ...) with NaN at dropped rows if ``na_action="exclude"``."""
+        if len(self._padded_rows) == self.n:
+            return values
+        place = np.full(self.n_input, -1)
+        place[self._padded_rows] = np.arange(len(self._padded_rows))
+        out = np.full((len(self._padded_rows), *values.shape[1:]), np.nan)
+        out[place[self.rows]] = values
+        return out
+
+    def _labels(self, rows: np.ndarray) -> pd.Index:
+        if self.source_index is None:
+            return pd.Index(rows)
+        whole = len(rows) == len(self.source_index) and len(rows) == self.n_input
+        return self.source_index if whole and _is_range(rows) else self.source_index[rows]
+
+
+def _is_range(rows: np.ndarray) -> bool:
+    return len(rows) == 0 or (rows[0] == 0 and bool((np.diff(rows) == 1).all()))
+
+
+def model_frame(
+    formula: Formula,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    subset: Any = None,
+    na_action: str = "omit",
+    env: Mapping[str, Any] | None = None,
+) -> ModelFrame:
+    """Evaluate the variables of a formula and keep the complete rows.
+
+    Variables are evaluated on all rows, and rows are chosen afterwards by `subset` and by what
+    is missing, as R's ``model.frame`` does; so ``scale(x)`` centres on all values of ``x``.
+
+    Parameters
+    ----------
+    formula : Formula
+        From ``parse_formula``.
+    data : DataFrame or mapping
+        Anything `Columns` reads; it is not modified. None takes all variables from `env`.
+    weights, offset : str, array or Series, optional
+        A column, an expression in the columns, or one value a row. Offsets add up, those in
+        the formula included; `offset` may be a list of names.
+    subset : str or array, optional
+        An expression that is true where a row is wanted, booleans, or row positions from 0.
+    na_action : {"omit", "exclude", "fail"}
+    env : mapping, optional
+        The caller's names, for functions and variables that are not columns.
+
+    Returns
+    -------
+    ModelFrame
+
+    Raises
+    ------
+    DataError
+        If no row is left, a value is infinite, a weight is negative, or (with
+        ``na_action="fail"``) a value is missing; the message names the variable.
+    FormulaError
+        For names and functions that are not there.
+
+    Examples
+    --------
+    >>> from mixef.terms.formula import parse_formula
+    >>> frame = model_frame(
+    ...     parse_formula("y ~ log(x) + (1 | g)"),
+    ...     {"y": [1.0, 2.0, 3.0], "x": [1.0, float("nan"), 2.0], "g": ["a", "a", "b"]},
+    ... )
+    >>> frame.n, frame.rows
+    (2, array([0, 2]))
+    """
+    if na_action not in NA_ACTIONS:
+        raise DataError(f"na_action is {na_action!r}; expected one of {', '.join(NA_ACTIONS)}")
+    columns = _columns_of(formula, data, env)
+    scope = Scope(columns, State(), env)
+    dot = _dot_columns(formula, columns)
+    needed, offset_nodes = _needed(formula, dot)
+    variables = {node.text: scope.variable(node) for node in needed}
+    extra_offsets = [offset] if not isinstance(offset, list) or not _strings(offset) else offset
+    offset_values = [_per_row(o, "offset", scope) for o in extra_offsets if o is not None]
+    offset_values += [_numbers(variables[o.text], o.text) for o in offset_nodes]
+    weight_values = None if weights is None else _per_row(weights, "weights", scope)
+
+    judged: dict[str, Any] = dict(variables)
+    judged.update({f"offset {i + 1}": v for i, v in enumerate(offset_values)})
+    if weight_values is not None:
+        judged["weights"] = weight_values
+    considered = _considered(subset, scope)
+    rows = _kept_rows(judged, considered, columns.n, na_action)
+    rows = _without_zero_weights(weight_values, rows, columns.n)
+
+    whole = rows is None
+    positions = np.arange(columns.n) if rows is None else rows
+    kept = {text: v if whole else _take(v, positions) for text, v in variables.items()}
+    kept = {text: v.used_levels() if isinstance(v, Factor) else v for text, v in kept.items()}
+    _refuse_infinite(kept, formula.response)
+    response = None if formula.response is None else kept[formula.response.text]
+    return ModelFrame(
+        formula=formula,
+        y=_response_numbers(response),
+        response=response,
+        weights=None if weight_values is None else weight_values[positions],
+        offset=np.sum(offset_values, axis=0)[positions] if offset_values else None,
+        n=len(positions),
+        rows=positions,
+        n_input=columns.n,
+        considered=considered,
+        na_action=na_action,
+        dot_columns=dot,
+        state=scope.state,
+        offset_nodes=offset_nodes,
+        source_index=columns.index,
+        variables=kept,
+    )
+
+
+def numeric_response(frame: ModelFrame) -> np.ndarray:
+    """Return the response (n,) of a linear model.
+
+    Raises
+    ------
+    DataError
+        If the response is missing, a factor, or a matrix.
+    """
+    node, response = frame.formula.response, frame.response
+    if node is None or response is None:
+        raise DataError(f"the formula {frame.formula.text} has no response; write 'y ~ ...'")
+    if isinstance(response, Factor) and response.kind != "logical":
+        shown = ", ".join(response.levels[:5])
+        raise DataError(
+            f"response must be numeric, but {node.text} is a {response.kind} with levels "
+            f"{shown}; convert it, or fit a binomial model with glmer"
+        )
+    if isinstance(response, Matrix):
+        raise DataError(
+            f"the response {node.text} is a matrix with {response.array.shape[1]} columns; "
+            "a linear mixed model has one response: fit one model a column (see refit)"
+        )
+    assert frame.y is not None
+    return frame.y
+
+
+def group_factors(node: Node) -> tuple[Node, ...]:
+    """Return the variables that a grouping expression such as ``c:(b:a)`` crosses, in order."""
+    node = strip_parens(node)
+    if isinstance(node, Binary) and node.op in (":", "%in%"):
+        return group_factors(node.left) + group_factors(node.right)
+    return (node,)
+
+
+def _columns_of(formula: Formula, data: Any, env: Mapping[str, Any] | None) -> Columns:
+    if isinstance(data, Columns):
+        return data
+    if data is not None:
+        return Columns(data)
+    nodes: list[Node] = [formula.fixed, *([formula.response] if formula.response else [])]
+    nodes += [side for bar in formula.bars for side in (bar.lhs, bar.group)]
+    names = dict.fromkeys(name for node in nodes for name in variable_names(node))
+    found = {name: env[name] for name in names if env and np.ndim(env.get(name, 0)) > 0}
+    if not found:
+        raise DataError("no data were given, and no variable of the formula is an array in reach")
+    return Columns(found)
+
+
+def _dot_columns(formula: Formula, columns: Columns) -> tuple[str, ...] | None:
+    sides = (formula.fixed, *(bar.lhs for bar in formula.bars))
+    if not any(_has_dot(side) for side in sides):
+        return None
+    used = set() if formula.response is None else set(variable_names(formula.response))
+    return tuple(name for name in columns.names if name not in used)
+
+
+@lru_cache(maxsize=512)
+def _has_dot(node: Node) -> bool:
+    return any(isinstance(n, Name) and n.name == "." and not n.quoted for n in node.walk())
+
+
+@lru_cache(maxsize=512)
+def _needed(
+    formula: Formula, dot: tuple[str, ...] | None
+) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """Return the variables that a formula uses, each once, and its offsets."""
+    fixed = expand_terms(formula.fixed, dot)
+    nodes: list[Node] = [] if formula.response is None else [formula.response]
+    nodes += [*fixed.variables, *fixed.offsets]
+    for bar in formula.bars:
+        lhs = expand_terms(bar.lhs, dot)
+        if lhs.offsets:
+            raise FormulaError(f"an offset cannot stand inside a random-effects term: ({bar.text})")
+        nodes += [*lhs.variables, *group_factors(bar.group)]
+    for node in nodes:
+        if isinstance(node, Number):
+            raise FormulaError(f"the number {node.text} cannot be a response or grouping factor")
+    return tuple({node.text: node for node in nodes}.values()), fixed.offsets
+
+
+def _strings(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(v, str) for v in values)
+
+
+def _per_row(value: Any, what: str, scope: Scope) -> np.ndarray:
+    """Return an argument that is a column, an expression or one value a row as numbers (n,)."""
+    if isinstance(value, str):
+        node = Name(value) if value in scope.columns else parse_expression(value)
+        return _numbers(scope.variable(node), f"{what} = {value!r}")
+    if np.ndim(value) == 0 and isinstance(value, int | float | np.number):
+        return np.full(scope.n, float(value))
+    return _numbers(_aligned(value, what, scope.columns), what)
+
+
+def _aligned(value: Any, what: str, columns: Columns) -> Variable:
+    """Return values by row; a Series with the same labels in another order is put in order."""
+    index = columns.index
+    if isinstance(value, pd.Series) and index is not None and not value.index.equals(index):
+        same = len(value) == len(index) and value.index.is_unique and index.is_unique
+        if same and index.isin(value.index).all():
+            value = value.reindex(index)
+    converted = convert(value, what)
+    if len(converted) != columns.n:
+        raise DataError(
+            f"{what} has {len(converted)} values, but the data have {columns.n} rows; "
+            "give one value a row of the data, or the name of a column"
+        )
+    return converted
+
+
+def _numbers(value: Variable, what: str) -> np.ndarray:
+    if isinstance(value, Factor) and value.kind == "logical":
+        return value.as_float()
+    if isinstance(value, Factor):
+        raise DataError(f"{what} must be numeric, but it is a {value.kind}")
+    if isinstance(value, Matrix):
+        if value.array.shape[1] != 1:
+            raise DataError(f"{what} must be one column, but it is a matrix")
+        value = value.array[:, 0]
+    return value.astype(np.float64)
+
+
+def _considered(subset: Any, scope: Scope) -> np.ndarray | None:
+    """Return the positions that `subset` chooses, ascending; None for all."""
+    if subset is None:
+        return None
+    value = scope.variable(parse_expression(subset)) if isinstance(subset, str) else subset
+    if isinstance(value, pd.Series) and value.dtype.kind == "b":
+        value = _aligned(value, "subset", scope.columns)
+    if isinstance(value, Factor) and value.kind == "logical":
+        return np.flatnonzero(value.codes == 1)
+    array = np.asarray(value)
+    if array.dtype.kind == "b" and len(array) == scope.n:
+        return np.flatnonzero(array)
+    if array.dtype.kind in "iu" and array.ndim == 1 and not isinstance(subset, str):
+        if len(array) and (array.min() < -scope.n or array.max() >= scope.n):
+            raise DataError(f"subset holds positions outside the {scope.n} rows of the data")
+        return np.unique(array % max(scope.n, 1))
+    raise DataError(
+        f"subset is an array of {array.dtype} with {array.size} values; expected a condition, "
+        f"{scope.n} booleans, or row positions"
+    )
+
+
+def missing_rows(value: Any) -> np.ndarray | None:
+    """Return where a variable is missing, as booleans (n,); None for nowhere."""
+    if isinstance(value, Factor):
+        missing = value.codes < 0
+        return missing if missing.any() else None
+    array = value.array if isinstance(value, Matrix) else value
+    if array.dtype.kind != "f" or np.isfinite(array.sum()):
+        return None  # one pass: a sum is finite only if nothing is missing
+    missing = np.isnan(array)
+    missing = missing.any(axis=1) if missing.ndim == 2 else missing
+    return missing if missing.any() else None
+
+
+def _kept_rows(
+    judged: Mapping[str, Any], considered: np.ndarray | None, n: int, na_action: str
+) -> np.ndarray | None:
+    """Return the positions of complete rows; None for all."""
+    absent = {name: m for name, v in judged.items() if (m := missing_rows(v)) is not None}
+    wanted = slice(None) if considered is None else considered
+    if na_action == "fail":
+        counts = {name: int(m[wanted].sum()) for name, m in absent.items() if m[wanted].any()}
+        if counts:
+            listed = ", ".join(f"{name} ({count} rows)" for name, count in counts.items())
+            raise DataError(f"missing values, and na_action is 'fail': {listed}")
+    n_wanted = n if considered is None else len(considered)
+    if not absent:
+        rows = considered
+    else:
+        missing = np.logical_or.reduce(list(absent.values()))
+        complete = np.flatnonzero(~missing)
+        rows = complete if considered is None else considered[~missing[considered]]
+    if n_wanted == 0 or (rows is not None and len(rows) == 0):
+        empty = [name for name, m in absent.items() if n_wanted and m[wanted].all()]
+        raise DataError(_nothing_left(n, n_wanted, empty))
+    return rows
+
+
+def _nothing_left(n: int, n_wanted: int, empty: Iterable[str]) -> str:
+    listed = ", ".join(empty)
+    reason = f"{listed} is missing in every row" if listed else "every row misses some variable"
+    if n == 0:
+        reason = "the data have no rows"
+    elif n_wanted == 0:
+        reason = "subset chooses no row"
+    return f"0 (non-NA) cases: {reason}"
+
+
+def _without_zero_weights(
+    weights: np.ndarray | None, rows: np.ndarray | None, n: int
+) -> np.ndarray | None:
+    if weights is None:
+        return rows
+    used = weights if rows is None else weights[rows]
+    if (used < 0).any():
+        raise DataError(
+            f"weights must not be negative, but {int((used < 0).sum())} are "
+            f"(the smallest is {used.min():g})"
+        )
+    if np.isinf(used).any():
+        raise DataError("weights must be finite, but some are infinite")
+    zero = used == 0
+    if not zero.any():
+        return rows
+    if zero.all():
+        raise DataError("all weights are zero; nothing is left to fit")
+    warnings.warn(
+        f"{int(zero.sum())} rows have weight zero and are dropped: they tell the model nothing",
+        DataWarning,
+        stacklevel=2,
+    )
+    return (np.arange(n) if rows is None else rows)[~zero]
+
+
+def _take(value: Variable, rows: np.ndarray) -> Variable:
+    return value[rows] if isinstance(value, np.ndarray) else value.take(rows)
+
+
+def _refuse_infinite(variables: Mapping[str, Variable], response: Node | None) -> None:
+    for name, value in variables.items():
+        array = value.array if isinstance(value, Matrix) else value
+        if isinstance(array, Factor) or array.dtype.kind != "f" or np.isfinite(array.sum()):
+            continue
+        count = int(np.isinf(array).sum())
+        if count:
+            role = "NA/NaN/Inf in 'y': the response" if _is(response, name) else "the variable"
+            raise DataError(
+                f"{role} {name} is infinite in {count} of {len(array)} rows; "
+                "drop those rows or transform it otherwise"
+            )
+
+
+def _is(node: Node | None, text: str) -> bool:
+    return node is not None and node.text == text
+
+
+def _response_numbers(response: Variable | None) -> np.ndarray | None:
+    if isinstance(response, Factor):
+        return response.as_float() if len(response.levels) == 2 else None
+    if isinstance(response, Matrix):
+        return np.ascontiguousarray(response.array, dtype=np.float64)
+    return None if response is None else response.astype(np.float64)
+
+
+def offset_calls(frame: ModelFrame) -> tuple[Call, ...]:
+    """Return the ``offset(...)`` calls of the formula, for evaluation on new data."""
+    return tuple(n for n in frame.offset_nodes if isinstance(n, Call))

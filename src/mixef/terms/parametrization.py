@@ -1,0 +1,139 @@
+"""How the parameters of the terms make the templates of the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mixef.terms.covariance import Covariance, theta_of
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """How the terms' parameters make the templates of the blocks.
+
+    Terms on one grouping factor share a block, each with columns of its own.
+
+    Attributes
+    ----------
+    structures : tuple of Covariance
+        One a term, in lme4's internal order: the order of par and theta.
+    block_of : tuple of int
+        The block that each term belongs to.
+    widths : tuple of int
+        Columns of each block.
+    """
+
+    structures: tuple[Covariance, ...]
+    block_of: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """Each term's columns inside its block."""
+        filled = [0] * len(self.widths)
+        out = []
+        for structure, block in zip(self.structures, self.block_of, strict=True):
+            out.append(slice(filled[block], filled[block] + structure.size))
+            filled[block] += structure.size
+        return tuple(out)
+
+    @cached_property
+    def par_slices(self) -> tuple[slice, ...]:
+        """Each term's place in par."""
+        ends = np.cumsum([s.n_par for s in self.structures]).tolist()
+        return tuple(slice(e - s.n_par, e) for e, s in zip(ends, self.structures, strict=True))
+
+    @property
+    def n_par(self) -> int:
+        """Number of covariance parameters."""
+        return self.par_slices[-1].stop
+
+    def start(self) -> np.ndarray:
+        """Return the parameters at identity templates."""
+        return np.concatenate([s.start() for s in self.structures])
+
+    def term_lams(self, par: np.ndarray) -> list[np.ndarray]:
+        """Return one template a term."""
+        return [
+            s.lam(par[where]) for s, where in zip(self.structures, self.par_slices, strict=True)
+        ]
+
+    def lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return one template (s_i, s_i) a block."""
+        out = [np.zeros((s, s)) for s in self.widths]
+        for t, lam in enumerate(self.term_lams(par)):
+            out[self.block_of[t]][self.columns[t], self.columns[t]] = lam
+        return tuple(out)
+
+    def par(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the parameters of one template a term."""
+        return np.concatenate(
+            [s.par(lam) for s, lam in zip(self.structures, term_lams, strict=True)]
+        )
+
+    def theta(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
+        """Return lme4's theta: each term's lower triangle, column by column."""
+        return np.concatenate([theta_of(lam) for lam in term_lams])
+
+    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the parameters of the same covariances with non-negative diagonals.
+
+        Diagonal entries up to ``floor`` are set to zero.
+        """
+        lams = self.term_lams(par)
+        return self.par(
+            [s.canonical(lam, floor) for s, lam in zip(self.structures, lams, strict=True)]
+        )
+
+    def scale(self, par: np.ndarray, floor: float) -> np.ndarray:
+        """Return each parameter's natural unit: the relative standard deviation of its row."""
+        out = []
+        for structure, lam, where in zip(
+            self.structures, self.term_lams(par), self.par_slices, strict=True
+        ):
+            rows = np.sqrt((lam**2).sum(axis=1))
+            dlam = structure.d_lam(par[where]) != 0
+            unit = np.where(dlam, np.maximum(rows, floor)[:, None], 0.0)
+            out.append(unit.max(axis=(1, 2)))
+        return np.concatenate(out)
+
+    def directions(
+        self, par: np.ndarray, w: np.ndarray, offsets: Sequence[int], n_levels: Sequence[int]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return ``h_a = d(Lambda Lambda')/d par_a  w`` (q, k), and each term's d lam."""
+        H = np.zeros((len(w), self.n_par))
+        dlams = []
+        for t, structure in enumerate(self.structures):
+            par_t = par[self.par_slices[t]]
+            lam, dlam = structure.lam(par_t), structure.d_lam(par_t)
+            dlams.append(dlam)
+            half = dlam @ lam.T
+            d_sigma = half + half.transpose(0, 2, 1)  # (k_t, s_t, s_t), symmetric
+            i, cols = self.block_of[t], self.columns[t]
+            n, s = n_levels[i], self.widths[i]
+            block = H[offsets[i] : offsets[i] + n * s].reshape(n, s, -1)
+            w_t = w[offsets[i] : offsets[i] + n * s].reshape(n, s)[:, cols]
+            product = np.tensordot(w_t, d_sigma, axes=(1, 1))  # (n, k_t, s_t)
+            block[:, cols, self.par_slices[t]] = product.transpose(0, 2, 1)
+        return H, dlams
+
+    def chain(
+        self, dlams: Sequence[np.ndarray], lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the gradient (k,) and the curvature ``2 tr(K dlam_a dlam_b')`` (k, k).
+
+        ``K`` is the criterion's derivative for ``lam lam'``, one (s_i, s_i) a block.
+        """
+        gradient = np.empty(self.n_par)
+        curvature = np.zeros((self.n_par, self.n_par))
+        for t, dlam in enumerate(dlams):
+            i, cols, where = self.block_of[t], self.columns[t], self.par_slices[t]
+            K_t = K[i][cols, cols]
+            flat = dlam.reshape(len(dlam), -1)
+            gradient[where] = 2.0 * flat @ (K_t @ lams[i][cols, cols]).ravel()
+            curvature[where, where] = 2.0 * flat @ (K_t @ dlam).reshape(len(dlam), -1).T
+        return gradient, curvature
