@@ -157,6 +157,11 @@ def test_a_subtracted_offset_goes():
     assert update_formula("y ~ x + offset(w)", ". ~ . - offset(w)") == "y ~ x"
 
 
+def test_an_update_does_not_cross_random_effects_terms():
+    with pytest.raises(FormulaError, match=r"cross the random-effects term \(1 \| g\)"):
+        update_formula("y ~ x + (1 | g)", ". ~ . * z")
+
+
 _names = st.sampled_from(["a", "b", "c", "d"])
 _sums = st.recursive(
     _names,

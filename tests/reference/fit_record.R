@@ -17,9 +17,9 @@ hessian <- function(f, x, h) {
   (H + t(H)) / 2
 }
 
-# Put each small diagonal entry on its bound if the criterion does not notice.
+# Put each small diagonal entry on its bound, and noise to zero, if the criterion does not notice.
 snap <- function(devfun, theta, lower) {
-  for (i in which(lower == 0 & abs(theta) < 1e-3)) {
+  for (i in which(lower == 0 & abs(theta) < 1e-3 | abs(theta) < 1e-8)) {
     trial <- replace(theta, i, 0)
     if (devfun(trial) <= devfun(theta) + 1e-9) theta <- trial
   }
@@ -100,7 +100,8 @@ record <- function(cs, m, full = TRUE) {
     X_names = I(as.character(colnames(X))), dropped = I(as.character(names(attr(X, "col.dropped")))),
     sigma = num(sigma(m)), logLik = num(ll), npar = attr(ll, "df"), nobs = nobs(m), AIC = num(AIC(ll)),
     BIC = num(BIC(ll)), df_residual = df.residual(m),
-    objective = if (isTRUE(cs$REML)) num(REMLcrit(m)) else num(-2 * ll),
+    # Without fixed effects the two criteria are one, and lme4 takes the fit for maximum likelihood.
+    objective = if (isREML(m)) num(REMLcrit(m)) else num(-2 * ll),
     VarCorr = var_corr(m), ngrps = as.list(sapply(m@flist, nlevels)),
     components = I(names(getME(m, "cnms"))), singular = isSingular(m, tol = 1e-4),
     ranef = lapply(ranef(m, condVar = FALSE), labelled, rows = 6), condVar = cond_var(m),

@@ -284,6 +284,5 @@ def _nonfinite(x: float) -> str:
 
 def _pad(cells: Sequence[str], least: int) -> list[str]:
     """Put spaces before the cells until all are as wide as the widest, and at least `least`."""
-    width = max((len(cell) for cell in cells), default=least)
-    width = max(width, least)
+    width = max([least, *map(len, cells)])
     return [cell.rjust(width) for cell in cells]

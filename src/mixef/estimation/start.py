@@ -21,12 +21,13 @@ from mixef.terms.parametrization import Parametrization
 # Where a moment estimate is too small or negative, the search starts from this share of the
 # effect's contribution that one level could just make visible.
 FLOOR = 0.1
+# The least share of the variance within levels that is taken for residual variance.
+LEAST_SHARE = 0.2
 
 
 def moment_start(products: CrossProducts, parametrization: Parametrization) -> np.ndarray:
     """Return starting parameters (k,) for the search, all templates nonsingular."""
     sigma2, covariances = moment_estimates(products)
-    layout = products.layout
     lams = []
     for structure, i, cols in zip(
         parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
@@ -42,7 +43,6 @@ def moment_start(products: CrossProducts, parametrization: Parametrization) -> n
             root = np.sqrt(np.maximum(relative.diagonal(), share**2))
             lam = structure.lam(structure.par(np.diag(root)))
         lams.append(lam)
-    assert layout.q
     return parametrization.par(lams)
 
 
@@ -71,7 +71,8 @@ def moment_estimates(products: CrossProducts) -> tuple[float, list[np.ndarray]]:
     solution = scale * np.linalg.lstsq(
         left * np.outer(scale, scale), right * scale, rcond=1e-10
     )[0]
-    sigma2 = max(float(solution[-1]), 1e-3 * _within_variance(products))
+    within = _within_variance(products)
+    sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
     return sigma2, [
         solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)
     ]

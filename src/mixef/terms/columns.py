@@ -206,19 +206,19 @@ def _from_narwhals(series: nw.Series[Any], name: str) -> Column:
     if dtype in (nw.String, nw.Object):
         return _from_objects(np.asarray(series.to_numpy(), dtype=object), name)
     if dtype in (nw.Categorical, nw.Enum):
-        return _categorical_from_narwhals(series)
+        return _categorical_from_narwhals(series, name)
     raise _unusable(name, str(dtype))
 
 
-def _categorical_from_narwhals(series: nw.Series[Any]) -> Factor:
+def _categorical_from_narwhals(series: nw.Series[Any], name: str) -> Column:
     """Keep the order of an Enum or a dictionary; a polars Categorical has none, so it is sorted."""
+    if not series.implementation.is_polars():
+        return convert(series.to_pandas(), name)
     text = factor_from_strings(np.asarray(series.cast(nw.String).to_numpy(), dtype=object))
     if series.dtype == nw.Enum:
         levels = tuple(map(str, series.dtype.categories))  # type: ignore[attr-defined]
-    elif series.implementation.is_polars():
-        levels = text.levels
     else:
-        levels = tuple(map(str, series.cat.get_categories().to_list()))
+        levels = text.levels
     return Factor(text.recode(levels), levels)
 
 

@@ -191,6 +191,8 @@ class Scope:
         if function is None:
             return self._call_outside(node, name, args, keywords)
         state = self.state.transforms.setdefault(node.text, {})
+        if name == "cbind":
+            state["names"] = _column_names(node)
         keywords = {_python_keyword(k): v for k, v in keywords.items()}
         try:
             return function(state, *args, **keywords)
@@ -229,6 +231,12 @@ def _attribute(names: Mapping[str, Any], path: str) -> Any:
     for attribute in rest:
         value = getattr(value, attribute, None)
     return value
+
+
+def _column_names(node: Call) -> tuple[str, ...]:
+    """Names of a cbind's columns: keywords and bare variables, else positions."""
+    pairs = enumerate(zip(node.keywords, node.args, strict=True), start=1)
+    return tuple(k or (a.name if isinstance(a, Name) else str(i)) for i, (k, a) in pairs)
 
 
 def _python_keyword(name: str) -> str:

@@ -345,10 +345,15 @@ def _simplified(right: Node) -> str:
     """Sum of the terms of a right side, random-effects terms taken as single variables."""
     removed_offsets = {n.text for n in _subtracted(right) if isinstance(n, Call)}
     terms = expand_terms(right, (".",))
-    labels = [
-        f"({label})" if is_bar(term[0]) and len(term) == 1 else label
-        for label, term in zip(terms.labels, terms.terms, strict=True)
-    ]
+    labels = []
+    for label, term in zip(terms.labels, terms.terms, strict=True):
+        bars = [node for node in term if is_bar(node)]
+        if bars and len(term) > 1:
+            raise FormulaError(
+                f"the update would cross the random-effects term ({bars[0].text}) with others; "
+                "write the terms out"
+            )
+        labels.append(f"({label})" if bars else label)
     labels += [o.text for o in terms.offsets if o.text not in removed_offsets]
     if not labels:
         return "1" if terms.intercept else "0"

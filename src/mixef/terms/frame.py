@@ -18,7 +18,7 @@ from mixef.terms.expressions import Scope, State, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.formula import BarTerm, Formula
 from mixef.terms.functions import Matrix
-from mixef.terms.nodes import Binary, Call, Name, Node, Number, strip_parens, variable_names
+from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
 from mixef.terms.parser import parse_expression
 
 __all__ = [
@@ -483,8 +483,3 @@ def _response_numbers(response: Variable | None) -> np.ndarray | None:
     if isinstance(response, Matrix):
         return np.ascontiguousarray(response.array, dtype=np.float64)
     return None if response is None else response.astype(np.float64)
-
-
-def offset_calls(frame: ModelFrame) -> tuple[Call, ...]:
-    """Return the ``offset(...)`` calls of the formula, for evaluation on new data."""
-    return tuple(n for n in frame.offset_nodes if isinstance(n, Call))

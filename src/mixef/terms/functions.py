@@ -291,9 +291,10 @@ def _combine(state: dict, *items: Any) -> list:
     return [v for item in items for v in (item if isinstance(item, list) else [item])]
 
 
-def _cbind(state: dict, *columns: Any) -> Matrix:
+def _cbind(state: dict, *columns: Any, **named: Any) -> Matrix:
+    columns = (*columns, *named.values())
     values = np.column_stack(np.broadcast_arrays(*(as_number(c, "cbind()") for c in columns)))
-    return _numbered(np.asarray(values))
+    return Matrix(np.asarray(values), state["names"])
 
 
 def _elementwise(ufunc: Callable[..., Any], name: str) -> Callable[..., Any]:
