@@ -120,7 +120,7 @@ def test_levels_are_Rs(values, levels):
     ids=lambda v: str(getattr(v, "dtype", "object")),
 )
 def test_types_that_cannot_be_used_are_named(values):
-    with pytest.raises(DataError, match="column 'x' has type .*convert it first"):
+    with pytest.raises(DataError, match=r"column 'x' has type .*convert it first"):
         make("y ~ x", {"y": [1.0, 2, 3], "x": values})
 
 
@@ -223,7 +223,7 @@ def test_empty_data():
 
 def test_rows_of_weight_zero_are_dropped_aloud():
     weights = np.r_[0, 0, np.ones(22)]
-    with pytest.warns(DataWarning, match="2 rows have weight zero"):
+    with pytest.warns(DataWarning, match="2 of 24 rows have weight zero"):
         frame = make("y ~ x", small_data(), weights=weights)
     assert frame.rows[0] == 2
     assert (frame.weights == 1).all()
@@ -286,6 +286,7 @@ def test_the_dot_is_every_column_but_the_response():
         ("y ~ I(g + 1)", "'+' in g + 1 is not meaningful for a factor"),
         ("y ~ poly(x, 2, 3, 4, 5)", "cannot evaluate poly(x, 2, 3, 4, 5)"),
         ("y ~ (x + offset(x) | g)", "offset cannot stand inside"),
+        ("y ~ x * y", "the response y is among its own predictors"),
         ("y ~ (1 | 1)", "cannot be a response or grouping factor"),
     ],
 )
@@ -294,6 +295,11 @@ def test_names_and_functions_that_are_not_there(formula, part):
     with pytest.raises(FormulaError) as caught:
         make(formula, data)
     assert part in str(caught.value)
+
+
+def test_a_single_value_is_no_variable():
+    with pytest.raises(DataError, match="limit has length 1, but the data have 24 rows"):
+        make("y ~ limit", small_data(), env={"limit": 2})
 
 
 def double(x):

@@ -1,7 +1,9 @@
 # Makes lmm_acceptance.json: numbers printed in lme4's tests and help pages, or by a run of lme4, for linear
 # mixed models, each beside the value of a tightly converged lme4 fit.
 #   cd tests/reference && Rscript lmm_acceptance.R
-# Data that mixef does not ship go to data/. r_rtol is 1e-7 after Newton steps, 1e-5 where the search alone ended.
+# Data that mixef does not ship go to data/. r_rtol is 1e-6 after Newton steps (a criterion of 1e3 is
+# known to 1e-13 of itself, which leaves theta and what follows from it uncertain to some 1e-7), and 3e-5 where lme4's
+# search alone ended.
 source("fit_record.R")
 ext <- function(name) { e <- new.env(); data(list = name, package = "nlme", envir = e); as.data.frame(e[[name]]) }
 sleep <- lme4::sleepstudy
@@ -173,7 +175,7 @@ for (cs in rows) {
     bad <- off > k$atol + k$rtol * max(abs(k$value))
     if (any(bad)) stop(cs$id, ", ", k$quantity, ": literal ", toString(k$value), ", lme4 ",
                        toString(format(k$r_value, digits = 14)))
-    k$r_rtol <- if (cs$newton) 1e-7 else 1e-5
+    k$r_rtol <- if (cs$newton) 1e-6 else 3e-5
     k$r <- paste(deparse(k$r), collapse = "")
     if (length(k$value) > 1) { k$value <- I(k$value); k$r_value <- I(k$r_value) }
     if (!length(k$select)) k$select <- NULL

@@ -15,6 +15,7 @@ from mixef.estimation.linear import Estimates, LinearCriterion
 from mixef.estimation.optimize import SearchResult, Step, newton, scipy_search
 from mixef.estimation.singular import VanishedDirection, vanished_directions
 from mixef.linalg.standardize import independent_columns, root_weighted
+from mixef.linalg.threads import one_blas_thread
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame
@@ -171,6 +172,13 @@ def fit_lmm(
     trace : callable, optional
         Called with every evaluation; its parameters are on the user's scale.
     """
+    with one_blas_thread():
+        fit = _fitted(formula, frame, design, terms, REML, control, call, start, trace)
+    _report(fit)
+    return fit
+
+
+def _fitted(formula, frame, design, terms, REML, control, call, start, trace) -> LMMFit:
     check_terms(terms, frame.n, control)
     kept = _independent(design, frame, control)
     if REML and len(kept) >= frame.n:
@@ -192,7 +200,6 @@ def fit_lmm(
         vanished_directions(criterion, result.par, terms),
     )
     object.__setattr__(fit, "_criterion", criterion)
-    _report(fit)
     return fit
 
 

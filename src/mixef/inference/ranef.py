@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.fit import LMMFit
+from mixef.linalg.threads import one_blas_thread
 
 
 class RandomEffects(dict[str, pd.DataFrame]):
@@ -65,7 +66,8 @@ def conditional_covariances(fit: LMMFit) -> dict[str, np.ndarray]:
     This is ``sigma^2 Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda'``, its diagonal blocks.
     """
     criterion = fit.criterion()
-    blocks = criterion.conditional_covariances(fit.scaled_par)
+    with one_blas_thread():
+        blocks = criterion.conditional_covariances(fit.scaled_par)
     sigma2 = fit.estimates.sigma**2
     out = {}
     for block, members in zip(blocks, criterion.blocks, strict=True):

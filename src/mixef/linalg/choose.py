@@ -13,8 +13,10 @@ from mixef.linalg.schur import SchurFactor
 # Floating-point operations a second, in orders of magnitude that hold on most machines.
 BLAS3_RATE = 3e10
 SCATTER_RATE = 1e9
-# A dense remainder up to this size is cheap whatever the alternative.
-SMALL_REMAINDER = 700
+# A prediction below this many seconds is not worth the analysis of an alternative.
+CHEAP = 0.1
+# A coupling with this share of its cells occupied fills the remainder entirely.
+NEARLY_FULL = 0.25
 # A dense remainder beyond this size (3 GB) is not formed.
 LARGEST_REMAINDER = 20_000
 
@@ -28,11 +30,9 @@ def make_factor(products: CrossProducts) -> Factor:
     if layout.q <= SMALL_Q:
         return DenseFactor(products)
     remainder = layout.q - layout.offsets[1]
-    if remainder <= SMALL_REMAINDER:
-        return SchurFactor(products)
     if remainder <= LARGEST_REMAINDER:
         dense_time = schur_time(products)
-        if coupling_fill(products) > 0.25:
+        if dense_time < CHEAP or coupling_fill(products) > NEARLY_FULL:
             return SchurFactor(products)
         sparse_factor = CholmodFactor(products)
         if cholmod_time(sparse_factor) > dense_time:

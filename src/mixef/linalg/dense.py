@@ -11,13 +11,16 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from mixef.errors import FitError
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import Factor
+from mixef.linalg.threads import run_large
 
 
 def potrf(a: np.ndarray) -> np.ndarray:
     """Cholesky factor of the lower triangle of ``a`` (Fortran order), in place."""
     if a.shape[0] == 0:
         return a
-    factor, info = dpotrf(a, lower=1, clean=0, overwrite_a=1)
+    factor, info = run_large(
+        a.shape[0], lambda: dpotrf(a, lower=1, clean=0, overwrite_a=1)
+    )
     if info != 0:
         raise FitError(
             "the penalized cross-products are not positive definite; a column of the data "
@@ -30,7 +33,7 @@ def potri(factor: np.ndarray) -> np.ndarray:
     """Lower triangle of the inverse from a lower Cholesky factor, in place."""
     if factor.shape[0] == 0:
         return factor
-    return dpotri(factor, lower=1, overwrite_c=1)[0]
+    return run_large(factor.shape[0], lambda: dpotri(factor, lower=1, overwrite_c=1)[0])
 
 
 def solve_lower(factor: np.ndarray, rhs: np.ndarray, transpose: bool = False) -> np.ndarray:

@@ -177,7 +177,7 @@ def _from_extension(values: Any, name: str) -> Column:
     dtype = values.dtype
     kind = getattr(dtype, "kind", "O")
     if isinstance(dtype, pd.ArrowDtype) and "dictionary" in str(dtype):
-        return convert(values.astype("category"), name)
+        return convert(values.__arrow_array__().to_pandas(), name)  # keeps the order
     if kind in "mMc" or isinstance(dtype, pd.DatetimeTZDtype | pd.PeriodDtype | pd.IntervalDtype):
         raise _unusable(name, str(dtype))
     if kind == "b":
@@ -195,7 +195,7 @@ def _from_extension(values: Any, name: str) -> Column:
 
 def _from_narwhals(series: nw.Series[Any], name: str) -> Column:
     dtype = series.dtype
-    if dtype.is_integer() and series.null_count() == 0:
+    if dtype.is_numeric() and series.null_count() == 0:
         return _from_numpy(series.to_numpy(), name)
     if dtype.is_numeric():
         return series.cast(nw.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
@@ -212,13 +212,13 @@ def _from_narwhals(series: nw.Series[Any], name: str) -> Column:
 
 def _categorical_from_narwhals(series: nw.Series[Any], name: str) -> Column:
     """Keep the order of an Enum or a dictionary; a polars Categorical has none, so it is sorted."""
+    if series.implementation.is_pyarrow():
+        return convert(series.to_native().to_pandas(), name)  # keeps whether it is ordered
     if not series.implementation.is_polars():
         return convert(series.to_pandas(), name)
     text = factor_from_strings(np.asarray(series.cast(nw.String).to_numpy(), dtype=object))
-    if series.dtype == nw.Enum:
-        levels = tuple(map(str, series.dtype.categories))  # type: ignore[attr-defined]
-    else:
-        levels = text.levels
+    is_enum = series.dtype == nw.Enum
+    levels = tuple(map(str, series.to_native().dtype.categories)) if is_enum else text.levels
     return Factor(text.recode(levels), levels)
 
 

@@ -99,7 +99,7 @@ class Scope:
         if isinstance(value, np.ndarray) and value.ndim == 2:
             value = Matrix(value, tuple(map(str, range(1, value.shape[1] + 1))))
         if isinstance(value, bool | int | float | np.number) or _is_scalar_array(value):
-            value = np.full(self.n, float(value))
+            value = np.full(1, float(value))
         if isinstance(value, list):
             value = np.asarray(value)
         if not isinstance(value, np.ndarray | Factor | Matrix):
@@ -107,7 +107,8 @@ class Scope:
         rows = len(value.array) if isinstance(value, Matrix) else len(value)
         if rows != self.n:
             raise DataError(
-                f"variable lengths differ: {node.text} has {rows} values, the data {self.n} rows"
+                f"variable lengths differ: {node.text} has length {rows}, but the data have "
+                f"{self.n} rows; expected one value a row"
             )
         return value
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,15 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.errors import DataError, DataWarning, FormulaError
+from mixef.errors import DataError, FormulaError
 from mixef.terms.algebra import TermSet, expand_terms
-from mixef.terms.columns import Columns, convert
+from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope, State, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.formula import BarTerm, Formula
 from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
-from mixef.terms.parser import parse_expression
+from mixef.terms.per_row import numbers, per_row
+from mixef.terms.rows import considered_rows, kept_rows, refuse_infinite, without_zero_weights
 
 __all__ = [
     "Columns",
@@ -200,24 +200,23 @@ def model_frame(
     dot = _dot_columns(formula, columns)
     needed, offset_nodes = _needed(formula, dot)
     variables = {node.text: scope.variable(node) for node in needed}
-    extra_offsets = [offset] if not isinstance(offset, list) or not _strings(offset) else offset
-    offset_values = [_per_row(o, "offset", scope) for o in extra_offsets if o is not None]
-    offset_values += [_numbers(variables[o.text], o.text) for o in offset_nodes]
-    weight_values = None if weights is None else _per_row(weights, "weights", scope)
+    offset_values = [per_row(o, "offset", scope) for o in _several(offset)]
+    offset_values += [numbers(variables[o.text], o.text) for o in offset_nodes]
+    weight_values = None if weights is None else per_row(weights, "weights", scope)
 
     judged: dict[str, Any] = dict(variables)
     judged.update({f"offset {i + 1}": v for i, v in enumerate(offset_values)})
     if weight_values is not None:
         judged["weights"] = weight_values
-    considered = _considered(subset, scope)
-    rows = _kept_rows(judged, considered, columns.n, na_action)
-    rows = _without_zero_weights(weight_values, rows, columns.n)
+    considered = considered_rows(subset, scope)
+    rows = kept_rows(judged, considered, columns.n, na_action)
+    rows = without_zero_weights(weight_values, rows, columns.n)
 
     whole = rows is None
     positions = np.arange(columns.n) if rows is None else rows
     kept = {text: v if whole else _take(v, positions) for text, v in variables.items()}
     kept = {text: v.used_levels() if isinstance(v, Factor) else v for text, v in kept.items()}
-    _refuse_infinite(kept, formula.response)
+    refuse_infinite(kept, formula.response)
     response = None if formula.response is None else kept[formula.response.text]
     return ModelFrame(
         formula=formula,
@@ -236,6 +235,13 @@ def model_frame(
         source_index=columns.index,
         variables=kept,
     )
+
+
+def _several(offset: Any) -> list[Any]:
+    """Return the offsets that an argument stands for: a list of names is several."""
+    if isinstance(offset, list) and offset and all(isinstance(o, str) for o in offset):
+        return offset
+    return [] if offset is None else [offset]
 
 
 def numeric_response(frame: ModelFrame) -> np.ndarray:
@@ -312,169 +318,16 @@ def _needed(
         if lhs.offsets:
             raise FormulaError(f"an offset cannot stand inside a random-effects term: ({bar.text})")
         nodes += [*lhs.variables, *group_factors(bar.group)]
+    if formula.response in fixed.variables:
+        raise FormulaError(f"the response {nodes[0].text} is among its own predictors; drop it")
     for node in nodes:
         if isinstance(node, Number):
             raise FormulaError(f"the number {node.text} cannot be a response or grouping factor")
     return tuple({node.text: node for node in nodes}.values()), fixed.offsets
 
 
-def _strings(values: Sequence[Any]) -> bool:
-    return bool(values) and all(isinstance(v, str) for v in values)
-
-
-def _per_row(value: Any, what: str, scope: Scope) -> np.ndarray:
-    """Return an argument that is a column, an expression or one value a row as numbers (n,)."""
-    if isinstance(value, str):
-        node = Name(value) if value in scope.columns else parse_expression(value)
-        return _numbers(scope.variable(node), f"{what} = {value!r}")
-    if np.ndim(value) == 0 and isinstance(value, int | float | np.number):
-        return np.full(scope.n, float(value))
-    return _numbers(_aligned(value, what, scope.columns), what)
-
-
-def _aligned(value: Any, what: str, columns: Columns) -> Variable:
-    """Return values by row; a Series with the same labels in another order is put in order."""
-    index = columns.index
-    if isinstance(value, pd.Series) and index is not None and not value.index.equals(index):
-        same = len(value) == len(index) and value.index.is_unique and index.is_unique
-        if same and index.isin(value.index).all():
-            value = value.reindex(index)
-    converted = convert(value, what)
-    if len(converted) != columns.n:
-        raise DataError(
-            f"{what} has {len(converted)} values, but the data have {columns.n} rows; "
-            "give one value a row of the data, or the name of a column"
-        )
-    return converted
-
-
-def _numbers(value: Variable, what: str) -> np.ndarray:
-    if isinstance(value, Factor) and value.kind == "logical":
-        return value.as_float()
-    if isinstance(value, Factor):
-        raise DataError(f"{what} must be numeric, but it is a {value.kind}")
-    if isinstance(value, Matrix):
-        if value.array.shape[1] != 1:
-            raise DataError(f"{what} must be one column, but it is a matrix")
-        value = value.array[:, 0]
-    return value.astype(np.float64)
-
-
-def _considered(subset: Any, scope: Scope) -> np.ndarray | None:
-    """Return the positions that `subset` chooses, ascending; None for all."""
-    if subset is None:
-        return None
-    value = scope.variable(parse_expression(subset)) if isinstance(subset, str) else subset
-    if isinstance(value, pd.Series) and value.dtype.kind == "b":
-        value = _aligned(value, "subset", scope.columns)
-    if isinstance(value, Factor) and value.kind == "logical":
-        return np.flatnonzero(value.codes == 1)
-    array = np.asarray(value)
-    if array.dtype.kind == "b" and len(array) == scope.n:
-        return np.flatnonzero(array)
-    if array.dtype.kind in "iu" and array.ndim == 1 and not isinstance(subset, str):
-        if len(array) and (array.min() < -scope.n or array.max() >= scope.n):
-            raise DataError(f"subset holds positions outside the {scope.n} rows of the data")
-        return np.unique(array % max(scope.n, 1))
-    raise DataError(
-        f"subset is an array of {array.dtype} with {array.size} values; expected a condition, "
-        f"{scope.n} booleans, or row positions"
-    )
-
-
-def missing_rows(value: Any) -> np.ndarray | None:
-    """Return where a variable is missing, as booleans (n,); None for nowhere."""
-    if isinstance(value, Factor):
-        missing = value.codes < 0
-        return missing if missing.any() else None
-    array = value.array if isinstance(value, Matrix) else value
-    if array.dtype.kind != "f" or np.isfinite(array.sum()):
-        return None  # one pass: a sum is finite only if nothing is missing
-    missing = np.isnan(array)
-    missing = missing.any(axis=1) if missing.ndim == 2 else missing
-    return missing if missing.any() else None
-
-
-def _kept_rows(
-    judged: Mapping[str, Any], considered: np.ndarray | None, n: int, na_action: str
-) -> np.ndarray | None:
-    """Return the positions of complete rows; None for all."""
-    absent = {name: m for name, v in judged.items() if (m := missing_rows(v)) is not None}
-    wanted = slice(None) if considered is None else considered
-    if na_action == "fail":
-        counts = {name: int(m[wanted].sum()) for name, m in absent.items() if m[wanted].any()}
-        if counts:
-            listed = ", ".join(f"{name} ({count} rows)" for name, count in counts.items())
-            raise DataError(f"missing values, and na_action is 'fail': {listed}")
-    n_wanted = n if considered is None else len(considered)
-    if not absent:
-        rows = considered
-    else:
-        missing = np.logical_or.reduce(list(absent.values()))
-        complete = np.flatnonzero(~missing)
-        rows = complete if considered is None else considered[~missing[considered]]
-    if n_wanted == 0 or (rows is not None and len(rows) == 0):
-        empty = [name for name, m in absent.items() if n_wanted and m[wanted].all()]
-        raise DataError(_nothing_left(n, n_wanted, empty))
-    return rows
-
-
-def _nothing_left(n: int, n_wanted: int, empty: Iterable[str]) -> str:
-    listed = ", ".join(empty)
-    reason = f"{listed} is missing in every row" if listed else "every row misses some variable"
-    if n == 0:
-        reason = "the data have no rows"
-    elif n_wanted == 0:
-        reason = "subset chooses no row"
-    return f"0 (non-NA) cases: {reason}"
-
-
-def _without_zero_weights(
-    weights: np.ndarray | None, rows: np.ndarray | None, n: int
-) -> np.ndarray | None:
-    if weights is None:
-        return rows
-    used = weights if rows is None else weights[rows]
-    if (used < 0).any():
-        raise DataError(
-            f"weights must not be negative, but {int((used < 0).sum())} are "
-            f"(the smallest is {used.min():g})"
-        )
-    if np.isinf(used).any():
-        raise DataError("weights must be finite, but some are infinite")
-    zero = used == 0
-    if not zero.any():
-        return rows
-    if zero.all():
-        raise DataError("all weights are zero; nothing is left to fit")
-    warnings.warn(
-        f"{int(zero.sum())} rows have weight zero and are dropped: they tell the model nothing",
-        DataWarning,
-        stacklevel=2,
-    )
-    return (np.arange(n) if rows is None else rows)[~zero]
-
-
 def _take(value: Variable, rows: np.ndarray) -> Variable:
     return value[rows] if isinstance(value, np.ndarray) else value.take(rows)
-
-
-def _refuse_infinite(variables: Mapping[str, Variable], response: Node | None) -> None:
-    for name, value in variables.items():
-        array = value.array if isinstance(value, Matrix) else value
-        if isinstance(array, Factor) or array.dtype.kind != "f" or np.isfinite(array.sum()):
-            continue
-        count = int(np.isinf(array).sum())
-        if count:
-            role = "NA/NaN/Inf in 'y': the response" if _is(response, name) else "the variable"
-            raise DataError(
-                f"{role} {name} is infinite in {count} of {len(array)} rows; "
-                "drop those rows or transform it otherwise"
-            )
-
-
-def _is(node: Node | None, text: str) -> bool:
-    return node is not None and node.text == text
 
 
 def _response_numbers(response: Variable | None) -> np.ndarray | None:

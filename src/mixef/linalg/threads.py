@@ -1,0 +1,57 @@
+"""How many threads BLAS may use.
+
+NumPy, SciPy and CHOLMOD each bring a BLAS with a thread pool of its own. On the small blocks of a
+mixed model their threads cost more than they give. On a large dense matrix they gain, unless
+something else keeps the cores busy: then threads that wait for each other can take thirty times
+as long. So large factorizations are timed, and run the way that has been the faster one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+Result = TypeVar("Result")
+
+# From this order on, a dense Cholesky factor can gain from several threads.
+LARGE_MATRIX = 800
+
+# Seconds per n^3 of the last large factorization, by number of threads.
+_pace: dict[int, float] = {}
+
+
+def one_blas_thread() -> AbstractContextManager:
+    """Keep BLAS to one thread inside a ``with`` block."""
+    allowed_threads()
+    return _controller().limit(limits=1, user_api="blas")
+
+
+def run_large(order: int, work: Callable[[], Result]) -> Result:
+    """Run a dense factorization of this order on the number of threads that is fastest here."""
+    if order < LARGE_MATRIX:
+        return work()
+    choices = {1, allowed_threads()}
+    untried = choices - _pace.keys()
+    threads = min(untried) if untried else min(choices, key=_pace.__getitem__)
+    with _controller().limit(limits=threads, user_api="blas"):
+        begin = time.perf_counter()
+        result = work()
+        _pace[threads] = (time.perf_counter() - begin) / order**3
+    return result
+
+
+@cache
+def allowed_threads() -> int:
+    """Return the threads that BLAS has outside of mixef; asked for before the first limit."""
+    pools = _controller().info()
+    return max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=1)
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()

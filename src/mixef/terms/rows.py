@@ -1,0 +1,134 @@
+"""Which rows of the data a model uses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import DataError, DataWarning
+from mixef.terms.expressions import Scope, Variable
+from mixef.terms.factor import Factor
+from mixef.terms.functions import Matrix
+from mixef.terms.nodes import Node
+from mixef.terms.parser import parse_expression
+from mixef.terms.per_row import aligned
+
+
+def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
+    """Return the positions that `subset` chooses, ascending; None for all."""
+    if subset is None:
+        return None
+    value = scope.variable(parse_expression(subset)) if isinstance(subset, str) else subset
+    if isinstance(value, pd.Series) and value.dtype.kind == "b":
+        value = aligned(value, "subset", scope.columns)
+    if isinstance(value, Factor) and value.kind == "logical":
+        return np.flatnonzero(value.codes == 1)
+    array = np.asarray(value)
+    if array.dtype.kind == "b" and len(array) == scope.n:
+        return np.flatnonzero(array)
+    if array.dtype.kind in "iu" and array.ndim == 1 and not isinstance(subset, str):
+        if len(array) and (array.min() < -scope.n or array.max() >= scope.n):
+            raise DataError(f"subset holds positions outside the {scope.n} rows of the data")
+        return np.unique(array % max(scope.n, 1))
+    raise DataError(
+        f"subset is an array of {array.dtype} with {array.size} values; expected a condition, "
+        f"{scope.n} booleans, or row positions"
+    )
+
+
+def missing_rows(value: Any) -> np.ndarray | None:
+    """Return where a variable is missing, as booleans (n,); None for nowhere."""
+    if isinstance(value, Factor):
+        missing = value.codes < 0
+        return missing if missing.any() else None
+    array = value.array if isinstance(value, Matrix) else value
+    if array.dtype.kind != "f" or np.isfinite(array.sum()):
+        return None  # one pass: a sum is finite only if nothing is missing
+    missing = np.isnan(array)
+    missing = missing.any(axis=1) if missing.ndim == 2 else missing
+    return missing if missing.any() else None
+
+
+def kept_rows(
+    judged: Mapping[str, Any], considered: np.ndarray | None, n: int, na_action: str
+) -> np.ndarray | None:
+    """Return the positions of complete rows; None for all."""
+    absent = {name: m for name, v in judged.items() if (m := missing_rows(v)) is not None}
+    wanted = slice(None) if considered is None else considered
+    if na_action == "fail":
+        counts = {name: int(m[wanted].sum()) for name, m in absent.items() if m[wanted].any()}
+        if counts:
+            listed = ", ".join(f"{name} ({count} rows)" for name, count in counts.items())
+            raise DataError(f"missing values, and na_action is 'fail': {listed}")
+    n_wanted = n if considered is None else len(considered)
+    if not absent:
+        rows = considered
+    else:
+        missing = np.logical_or.reduce(list(absent.values()))
+        complete = np.flatnonzero(~missing)
+        rows = complete if considered is None else considered[~missing[considered]]
+    if n_wanted == 0 or (rows is not None and len(rows) == 0):
+        empty = [name for name, m in absent.items() if n_wanted and m[wanted].all()]
+        raise DataError(_nothing_left(n, n_wanted, empty))
+    return rows
+
+
+def _nothing_left(n: int, n_wanted: int, empty: Iterable[str]) -> str:
+    listed = ", ".join(empty)
+    reason = f"{listed} is missing in every row" if listed else "every row misses some variable"
+    if n == 0:
+        reason = "the data have no rows"
+    elif n_wanted == 0:
+        reason = "subset chooses no row"
+    return f"0 (non-NA) cases: {reason}"
+
+
+def without_zero_weights(
+    weights: np.ndarray | None, rows: np.ndarray | None, n: int
+) -> np.ndarray | None:
+    """Return the kept positions without rows of weight zero, of which it warns; None for all."""
+    if weights is None:
+        return rows
+    used = weights if rows is None else weights[rows]
+    if (used < 0).any():
+        raise DataError(
+            f"weights must not be negative, but {int((used < 0).sum())} are "
+            f"(the smallest is {used.min():g})"
+        )
+    if np.isinf(used).any():
+        raise DataError("weights must be finite, but some are infinite")
+    zero = used == 0
+    if not zero.any():
+        return rows
+    if zero.all():
+        raise DataError("all weights are zero; nothing is left to fit")
+    warnings.warn(
+        f"{int(zero.sum())} of {len(used)} rows have weight zero and are dropped: they would tell "
+        "the model nothing",
+        DataWarning,
+        stacklevel=2,
+    )
+    return (np.arange(n) if rows is None else rows)[~zero]
+
+
+def refuse_infinite(variables: Mapping[str, Variable], response: Node | None) -> None:
+    """Raise a DataError that names a variable with infinite values."""
+    for name, value in variables.items():
+        array = value.array if isinstance(value, Matrix) else value
+        if isinstance(array, Factor) or array.dtype.kind != "f" or np.isfinite(array.sum()):
+            continue
+        count = int(np.isinf(array).sum())
+        if count:
+            role = "NA/NaN/Inf in 'y': the response" if _is(response, name) else "the variable"
+            raise DataError(
+                f"{role} {name} is infinite in {count} of {len(array)} rows; "
+                "drop those rows or transform it otherwise"
+            )
+
+
+def _is(node: Node | None, text: str) -> bool:
+    return node is not None and node.text == text
