@@ -78,7 +78,10 @@ class LmerControl:
 
 
 def act(
-    action: Action, message: str, error: type[MixefError], warning: type[MixefWarning],
+    action: Action,
+    message: str,
+    error: type[MixefError],
+    warning: type[MixefWarning],
     stacklevel: int = 2,
 ) -> None:
     """Do what a check's action says with its message."""

@@ -1,9 +1,8 @@
-"""Linear mixed models: `lmer`, and what a user holds after it."""
+"""Linear mixed models by `lmer`."""
 
 from __future__ import annotations
 
 import sys
-from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 from types import FrameType
@@ -13,19 +12,13 @@ import numpy as np
 import pandas as pd
 
 from mixef.control import LmerControl
-from mixef.errors import DataError, FormulaError
-from mixef.estimation.convergence import Convergence
-from mixef.estimation.fit import LMMFit, ModelCall, fit_lmm
+from mixef.errors import DataError
+from mixef.estimation.fit import ModelCall, fit_lmm
 from mixef.estimation.optimize import Step
-from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
-from mixef.inference import coef, getme, information, pca, predict, ranef
-from mixef.inference import tidy as broom
-from mixef.inference.varcorr import VarCorr, variances
-from mixef.display.fit_summary import summarize
-from mixef.display.summary import Summary, short_text
+from mixef.mixedmodel import MixedModel, names_in
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula, update_formula
-from mixef.terms.frame import model_frame, numeric_response
+from mixef.terms.frame import ModelFrame, model_frame, numeric_response
 from mixef.terms.random import random_terms
 
 
@@ -111,7 +104,7 @@ def lmer(
     call = ModelCall(
         _shared(data), _name_of(data, caller), weights, offset, subset, na_action, contrasts
     )
-    return _fit(formula, call, REML, control, start, verbose, _names_in(caller))
+    return _fit(formula, call, REML, control, start, verbose, names_in(caller))
 
 
 def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
@@ -131,17 +124,24 @@ def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
     if isinstance(start, Mapping):
         start = start.get("par", start.get("theta"))
     fit = fit_lmm(
-        parsed, frame, X, terms, REML, control,
-        call=call, start=start, trace=_print_step if verbose else None,
+        parsed,
+        frame,
+        X,
+        terms,
+        REML,
+        control,
+        call=call,
+        start=start,
+        trace=_print_step if verbose else None,
     )
     return LinearMixedModel(fit)
 
 
-class LinearMixedModel:
-    """A fitted linear mixed model.
+class LinearMixedModel(MixedModel):
+    """A fitted linear mixed model, made by `lmer`.
 
-    Made by `lmer`. Stored numbers are properties, labelled results are methods that return
-    pandas. The fit never changes, and needs neither the caller's data nor variables again.
+    Stored numbers are properties, labelled results are methods that return pandas. The fit never
+    changes, and needs neither the caller's data nor variables again.
 
     Examples
     --------
@@ -150,76 +150,6 @@ class LinearMixedModel:
     >>> round(fit.sigma, 4), fit.nobs, fit.converged
     (49.5101, 30, True)
     """
-
-    def __init__(self, fit: LMMFit):
-        self._fit = fit
-
-    # Stored numbers
-
-    @property
-    def fit(self) -> LMMFit:
-        """The frozen state that all methods read."""
-        return self._fit
-
-    @property
-    def theta(self) -> np.ndarray:
-        """Relative covariance factors: each term's lower triangle, column by column."""
-        return self._fit.estimates.theta
-
-    @property
-    def par(self) -> np.ndarray:
-        """Covariance parameters that were searched for."""
-        return self._fit.estimates.par
-
-    @property
-    def beta(self) -> np.ndarray:
-        """Fixed-effects coefficients (p,)."""
-        return self._fit.estimates.beta
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation."""
-        return self._fit.estimates.sigma
-
-    @property
-    def objective(self) -> float:
-        """What was minimized: the REML criterion, or -2 log L."""
-        return self._fit.estimates.objective
-
-    @property
-    def loglik(self) -> float:
-        """Log-likelihood; restricted for a REML fit."""
-        return information.log_likelihood(self._fit)
-
-    @property
-    def deviance(self) -> float:
-        """-2 log L, not restricted, at the estimates."""
-        return information.deviance(self._fit)
-
-    @property
-    def aic(self) -> float:
-        """Akaike's information criterion."""
-        return information.aic(self._fit)
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's information criterion."""
-        return information.bic(self._fit)
-
-    @property
-    def nobs(self) -> int:
-        """Rows that the fit used."""
-        return self._fit.frame.n
-
-    @property
-    def npar(self) -> int:
-        """Parameters: fixed effects, covariance parameters and sigma."""
-        return self._fit.npar
-
-    @property
-    def df_residual(self) -> int:
-        """Residual degrees of freedom, nobs - npar."""
-        return information.df_residual(self._fit)
 
     @property
     def REML(self) -> bool:
@@ -230,134 +160,6 @@ class LinearMixedModel:
     def nAGQ(self) -> int:
         """Quadrature points: one, since the integral of a linear model is exact."""
         return 1
-
-    @property
-    def formula(self) -> str:
-        """The formula."""
-        return self._fit.formula.text
-
-    @property
-    def converged(self) -> bool:
-        """Whether the search ended at an optimum, judged by the exact gradient."""
-        return self._fit.convergence.converged
-
-    @property
-    def convergence(self) -> Convergence:
-        """How the search ended."""
-        return self._fit.convergence
-
-    # Labelled results
-
-    def fixef(self, add_dropped: bool = False) -> pd.Series:
-        """Return the fixed effects; ``add_dropped`` adds NaN for dropped columns."""
-        return coef.fixed_effects(self._fit, add_dropped)
-
-    def ranef(self, condVar: bool = False) -> ranef.RandomEffects:
-        """Return the conditional modes, one frame (levels, coefficients) a grouping factor.
-
-        With ``condVar``, the result's ``condVar`` holds their conditional covariances
-        (l, s, s), jointly for all terms of a factor.
-        """
-        return ranef.random_effects(self._fit, condVar)
-
-    def coef(self) -> dict[str, pd.DataFrame]:
-        """Return fixed effects plus conditional modes, one frame a grouping factor."""
-        return coef.coefficients_by_group(self._fit)
-
-    def VarCorr(self) -> VarCorr:
-        """Return variances and correlations of the random effects."""
-        return variances(self._fit)
-
-    def vcov(self) -> pd.DataFrame:
-        """Return the covariance matrix of the fixed effects (p, p)."""
-        return coef.covariance_of_fixed(self._fit)
-
-    def coef_table(self, ddf: str | None = None) -> pd.DataFrame:
-        """Return estimates, standard errors and t values of the fixed effects.
-
-        Parameters
-        ----------
-        ddf : None
-            Denominator degrees of freedom; none are computed, so there are no p values.
-        """
-        if ddf is not None:
-            raise ValueError(f"ddf is {ddf!r}; only None (t values without p values) is known")
-        return coef.coefficient_table(self._fit)
-
-    def fitted(self) -> pd.Series:
-        """Return the fitted values, conditional on the random effects."""
-        return predict.fitted_values(self._fit)
-
-    def residuals(self, type: str = "response", scaled: bool = False) -> pd.Series:
-        """Return the residuals, conditional on the random effects.
-
-        Parameters
-        ----------
-        type : {"response", "pearson", "deviance", "working"}
-            "pearson" and "deviance" multiply by the square root of the weights.
-        scaled : bool
-            Divide by sigma.
-        """
-        return predict.residuals(self._fit, type, scaled)
-
-    def ngrps(self) -> dict[str, int]:
-        """Return the number of levels of each grouping factor."""
-        fit = self._fit
-        return {group: fit.terms[members[0]].n_levels for group, members in fit.groups.items()}
-
-    def predict(
-        self,
-        newdata: Any = None,
-        re_form: str | bool | None = None,
-        new_levels: str = "error",
-    ) -> pd.Series:
-        """Return predicted means for the fit's rows or for new data.
-
-        Parameters
-        ----------
-        newdata : DataFrame, optional
-        re_form : str or False, optional
-            All random effects by default; "~0" or False for none, "~ (1 | g)" for some.
-        new_levels : {"error", "population", "missing"}
-            What an unseen level of a grouping factor gets: an error, random effects of zero, or
-            NaN.
-        """
-        env = _names_in(sys._getframe(1))
-        return predict.predictions(self._fit, newdata, re_form, new_levels, env)
-
-    def is_singular(self, tol: float = SINGULAR_TOLERANCE) -> bool:
-        """Tell whether a random-effects covariance is singular.
-
-        Parameters
-        ----------
-        tol : float
-            A relative standard deviation below this, in any direction, counts as zero; columns
-            are taken at unit mean square, so that units do not matter.
-        """
-        fit = self._fit
-        return bool(vanished_directions(fit.criterion(), fit.scaled_par, fit.terms, tol))
-
-    def rePCA(self) -> dict[str, pca.PrincipalComponents]:
-        """Return principal components of the random-effects covariances."""
-        return pca.principal_components(self._fit)
-
-    def getME(self, name: str) -> Any:
-        """Return a piece of the fit by lme4's name, or all in a dict for "ALL"."""
-        return getme.get_me(self._fit, name)
-
-    def tidy(self) -> pd.DataFrame:
-        """Return one row a parameter, after broom."""
-        return broom.tidy(self._fit)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row for the model, after broom."""
-        return broom.glance(self._fit)
-
-    def augment(self) -> pd.DataFrame:
-        """Return one row an observation, with fitted values and residuals, after broom."""
-        return broom.augment(self._fit)
-
-    # Other fits
 
     def update(self, formula: str | None = None, **changes: Any) -> LinearMixedModel:
         """Fit a changed model.
@@ -370,7 +172,7 @@ class LinearMixedModel:
             Other arguments of `lmer` to replace: data, weights, REML, control, ...
         """
         old, call = self._fit, self._fit.call
-        env = _names_in(sys._getframe(1))
+        env = names_in(sys._getframe(1))
         text = old.formula.text if formula is None else update_formula(old.formula.text, formula)
         REML = changes.pop("REML", old.REML)
         control = changes.pop("control", old.control)
@@ -379,9 +181,7 @@ class LinearMixedModel:
             control = replace(control, optimizer=changes.pop("optimizer"))
         if "data" in changes:
             data = changes.pop("data")
-            changes |= {
-                "data": _shared(data), "data_name": _name_of(data, sys._getframe(1))
-            }
+            changes |= {"data": _shared(data), "data_name": _name_of(data, sys._getframe(1))}
         unknown = set(changes) - set(ModelCall.__dataclass_fields__)
         if unknown:
             raise TypeError(f"update got {', '.join(sorted(unknown))}; see lmer for arguments")
@@ -411,28 +211,10 @@ class LinearMixedModel:
         """Return the maximum-likelihood fit of the same model; itself if it is one."""
         return self._again(self._fit.frame, REML=False) if self.REML else self
 
-    def _again(self, frame, REML: bool) -> LinearMixedModel:
+    def _again(self, frame: ModelFrame, REML: bool) -> LinearMixedModel:
         old = self._fit
-        fit = fit_lmm(
-            old.formula, frame, old.design, old.terms, REML, old.control, call=old.call
-        )
+        fit = fit_lmm(old.formula, frame, old.design, old.terms, REML, old.control, call=old.call)
         return LinearMixedModel(fit)
-
-    # Printing
-
-    def summary(self, ddf: str | None = None) -> Summary:
-        """Return the summary, which prints as lme4's and shows as tables in a notebook."""
-        self.coef_table(ddf)
-        return summarize(self._fit)
-
-    def __str__(self) -> str:
-        return short_text(summarize(self._fit))
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return summarize(self._fit)._repr_html_()
 
 
 def _print_step(step: Step) -> None:
@@ -444,11 +226,6 @@ def _print_step(step: Step) -> None:
 def _shared(data: Any) -> Any:
     """Return a copy of a pandas frame that shares its columns until one of them is changed."""
     return data.copy(deep=False) if isinstance(data, pd.DataFrame) else data
-
-
-def _names_in(caller: FrameType) -> Mapping[str, Any]:
-    """Return the caller's names, for functions that a formula uses."""
-    return ChainMap(caller.f_locals, caller.f_globals)
 
 
 def _name_of(data: Any, caller: FrameType) -> str | None:

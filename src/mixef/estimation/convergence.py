@@ -54,7 +54,9 @@ class Convergence:
 
     def __str__(self) -> str:
         state = "converged" if self.converged else "not converged"
-        lines = [f"{self.optimizer}: {state} after {self.n_evaluations} evaluations; {self.message}"]
+        lines = [
+            f"{self.optimizer}: {state} after {self.n_evaluations} evaluations; {self.message}"
+        ]
         return "\n".join([*lines, *self.problems])
 
 

@@ -18,7 +18,7 @@ from mixef.linalg.standardize import independent_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
-from mixef.terms.frame import ModelFrame
+from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.random import RandomTerm, check_terms
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
@@ -137,16 +137,16 @@ class LMMFit:
 
 def par_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
     """Name the covariance parameters of all terms, as lme4 names theta."""
-    return [
-        label for term in terms for label in term.structure.labels(term.group, term.columns)
-    ]
+    return [label for term in terms for label in term.structure.labels(term.group, term.columns)]
 
 
 def make_criterion(
     frame: ModelFrame, X: np.ndarray, terms: tuple[RandomTerm, ...], REML: bool, formula: Formula
 ) -> LinearCriterion:
     """Return the criterion of a model whose fixed-effects columns are independent."""
-    y = frame.y if frame.offset is None else frame.y - frame.offset
+    y = numeric_response(frame)
+    if frame.offset is not None:
+        y = y - frame.offset
     name = "" if formula.response is None else formula.response.text
     return LinearCriterion(X, y, terms, frame.weights, REML, name)
 
@@ -195,8 +195,17 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
         result, criterion.scale(result.par), labels, criterion.user_gradient(), control.optimizer
     )
     fit = LMMFit(
-        formula, frame, design, kept, terms, REML, control, call,
-        result.par, estimates, convergence,
+        formula,
+        frame,
+        design,
+        kept,
+        terms,
+        REML,
+        control,
+        call,
+        result.par,
+        estimates,
+        convergence,
         vanished_directions(criterion, result.par, terms),
     )
     object.__setattr__(fit, "_criterion", criterion)
@@ -228,7 +237,8 @@ def search(
         return result
     again = newton(criterion, snapped, left, trace)
     return replace(
-        again, n_evaluations=result.n_evaluations + again.n_evaluations,
+        again,
+        n_evaluations=result.n_evaluations + again.n_evaluations,
         log=result.log + again.log,
     )
 
@@ -239,8 +249,10 @@ def _independent(design: Design, frame: ModelFrame, control: LmerControl) -> np.
     kept = independent_columns(X)
     dropped = [name for j, name in enumerate(design.names) if j not in set(kept.tolist())]
     if dropped:
-        columns = "1 column / coefficient" if len(dropped) == 1 else (
-            f"{len(dropped)} columns / coefficients"
+        columns = (
+            "1 column / coefficient"
+            if len(dropped) == 1
+            else (f"{len(dropped)} columns / coefficients")
         )
         act(
             control.check_rankX,

@@ -78,8 +78,13 @@ class LinearCriterion:
     """
 
     def __init__(
-        self, X: np.ndarray, y: np.ndarray, terms: Sequence[RandomTerm],
-        weights: np.ndarray | None, REML: bool, response: str,
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        terms: Sequence[RandomTerm],
+        weights: np.ndarray | None,
+        REML: bool,
+        response: str,
     ):
         n, p = X.shape
         self.REML = REML

@@ -115,7 +115,10 @@ class Derivatives:
 
 
 def differentiate(
-    factor: Factor, solution: PLSSolution, parametrization: Parametrization, par: np.ndarray,
+    factor: Factor,
+    solution: PLSSolution,
+    parametrization: Parametrization,
+    par: np.ndarray,
     REML: bool,
 ) -> Derivatives:
     """Return the derivatives where ``factor`` stands; it gives up its storage."""

@@ -61,21 +61,17 @@ def moment_estimates(products: CrossProducts) -> tuple[float, list[np.ndarray]]:
         left[where[i], -1] = left[-1, where[i]] = blocks.sum(axis=0).ravel()
     for (i, j), pair in pairs.items():
         si, sj = widths[i], widths[j]
-        flat = pair.values.reshape(-1, si * sj)
+        flat = pair.blocks.reshape(-1, si * sj)
         gram = (flat.T @ flat).reshape(si, sj, si, sj).transpose(0, 2, 1, 3)
         left[where[i], where[j]] = gram.reshape(si * si, sj * sj)
         if i != j:
             left[where[j], where[i]] = left[where[i], where[j]].T
     # Rows of one unknown may be on very different scales: equilibrate before the solve.
     scale = 1.0 / np.sqrt(np.maximum(left.diagonal(), 1e-300))
-    solution = scale * np.linalg.lstsq(
-        left * np.outer(scale, scale), right * scale, rcond=1e-10
-    )[0]
+    solution = scale * np.linalg.lstsq(left * np.outer(scale, scale), right * scale, rcond=1e-10)[0]
     within = _within_variance(products)
     sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
-    return sigma2, [
-        solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)
-    ]
+    return sigma2, [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
 
 
 def _within_variance(products: CrossProducts) -> float:

@@ -13,6 +13,7 @@ from mixef.estimation.fit import LMMFit
 from mixef.inference.coef import fixed_effects
 from mixef.inference.predict import conditional_mean
 from mixef.linalg.cholmod import sparse_cholesky
+from mixef.terms.covariance import Unstructured
 
 
 def get_me(fit: LMMFit, name: str) -> Any:
@@ -77,7 +78,7 @@ def _RX(fit: LMMFit) -> np.ndarray:
     return np.linalg.cholesky(np.linalg.inv(fit.estimates.unscaled_vcov)).T
 
 
-def _devcomp(fit: LMMFit) -> dict[str, dict[str, float]]:
+def _devcomp(fit: LMMFit) -> dict[str, Any]:
     e = fit.estimates
     effects_norm = float((_u(fit) ** 2).sum())
     n, p = fit.frame.n, len(fit.kept)
@@ -92,8 +93,15 @@ def _devcomp(fit: LMMFit) -> dict[str, dict[str, float]]:
     }
     q = sum(term.n_effects for term in fit.terms)
     dims = {
-        "N": n, "n": n, "p": p, "nmp": n - p, "q": q, "nth": len(e.theta),
-        "reTrms": len(fit.terms), "REML": p if fit.REML else 0, "useSc": 1,
+        "N": n,
+        "n": n,
+        "p": p,
+        "nmp": n - p,
+        "q": q,
+        "nth": len(e.theta),
+        "reTrms": len(fit.terms),
+        "REML": p if fit.REML else 0,
+        "useSc": 1,
     }
     return {"cmp": cmp, "dims": dims}
 
@@ -106,18 +114,13 @@ def _flist(fit: LMMFit) -> pd.DataFrame:
     return pd.DataFrame(columns, index=fit.frame.index)
 
 
-def _labels(fit: LMMFit) -> list[str]:
-    names = []
-    for term in fit.terms:
-        size = len(term.columns)
-        rows, cols = [], []
-        for j in range(size):
-            rows += range(j, size)
-            cols += [j] * (size - j)
-        for i, j in zip(rows, cols, strict=True):
-            pair = f"{term.columns[i]}" + ("" if i == j else f".{term.columns[j]}")
-            names.append(f"{term.group}.{pair}")
-    return names
+def _theta_labels(fit: LMMFit) -> list[str]:
+    """Name the lower triangle of every term, column by column."""
+    return [
+        label
+        for term in fit.terms
+        for label in Unstructured(len(term.columns)).labels(term.group, term.columns)
+    ]
 
 
 def _y(fit: LMMFit) -> np.ndarray:
@@ -147,7 +150,7 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
     "offset": _offset,
     "u": _u,
     "b": _b,
-    "theta": lambda fit: pd.Series(fit.estimates.theta, index=_labels(fit)),
+    "theta": lambda fit: pd.Series(fit.estimates.theta, index=_theta_labels(fit)),
     "par": lambda fit: pd.Series(fit.estimates.par, index=fit.par_labels),
     "lower": lambda fit: np.concatenate([term.structure.lower for term in fit.terms]),
     "beta": lambda fit: fit.estimates.beta,

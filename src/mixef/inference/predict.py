@@ -107,7 +107,9 @@ def included_columns(fit: LMMFit, re_form: str | bool | None) -> dict[int, np.nd
     if re_form is False or not isinstance(re_form, str) or re_form.replace(" ", "") == "~0":
         if isinstance(re_form, (str, bool)) or re_form != re_form:  # NaN stands for R's NA
             return {}
-        raise FormulaError(f"re_form is {re_form!r}; expected None, False or text such as '~ (1|g)'")
+        raise FormulaError(
+            f"re_form is {re_form!r}; expected None, False or text such as '~ (1|g)'"
+        )
     out: dict[int, np.ndarray] = {}
     for bar in parse_formula(re_form).bars:
         members = fit.groups.get(bar.name)

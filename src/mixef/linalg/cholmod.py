@@ -32,7 +32,7 @@ class CholmodFactor(Factor):
         layout, q = self.layout, self.layout.q
         blocks = {(i, i): diagonal_pairs(products, i) for i in range(len(layout))}
         blocks |= products.pairs
-        self._blocks = [(i, j, pair.values) for (i, j), pair in blocks.items()]
+        self._blocks = [(i, j, pair.blocks) for (i, j), pair in blocks.items()]
         entries = [
             block_entries(layout, i, j, pair.rows, pair.cols) for (i, j), pair in blocks.items()
         ]
@@ -41,9 +41,7 @@ class CholmodFactor(Factor):
         row = np.concatenate([col for _, col in entries])
         col = np.concatenate([row for row, _ in entries])
         lower = np.flatnonzero(row >= col)
-        number = sparse.coo_matrix(
-            (lower + 1.0, (row[lower], col[lower])), shape=(q, q)
-        ).tocsc()
+        number = sparse.coo_matrix((lower + 1.0, (row[lower], col[lower])), shape=(q, q)).tocsc()
         number.sort_indices()
         self._gather = number.data.astype(np.intp) - 1
         self._M = number

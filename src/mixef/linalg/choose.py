@@ -56,7 +56,7 @@ def schur_time(products: CrossProducts) -> float:
 def coupling_fill(products: CrossProducts) -> float:
     """Return the share of the first block's coupling that is occupied."""
     layout = products.layout
-    cells = sum(pair.values.size for (i, _), pair in products.pairs.items() if i == 0)
+    cells = sum(pair.blocks.size for (i, _), pair in products.pairs.items() if i == 0)
     return cells / (layout.offsets[1] * (layout.q - layout.offsets[1]))
 
 

@@ -46,12 +46,12 @@ class Pairs:
     ----------
     rows, cols : ndarray of int (m,)
         Levels of factor i and of factor j, sorted by row, then column.
-    values : ndarray (m, s_i, s_j)
+    blocks : ndarray (m, s_i, s_j)
     """
 
     rows: np.ndarray
     cols: np.ndarray
-    values: np.ndarray
+    blocks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def assemble(layout: Layout, diagonal, pairs) -> np.ndarray | sparse.csr_array:
         r, c = block_entries(layout, i, j, pair.rows, pair.cols)
         rows += [r, c]
         cols += [c, r]
-        values += [pair.values.ravel()] * 2
+        values += [pair.blocks.ravel()] * 2
     data = (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols)))
     matrix = sparse.coo_array(data, shape=(layout.q, layout.q))
     return matrix.toarray() if layout.q <= SMALL_Q else matrix.tocsr()

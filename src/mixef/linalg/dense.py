@@ -18,9 +18,7 @@ def potrf(a: np.ndarray) -> np.ndarray:
     """Cholesky factor of the lower triangle of ``a`` (Fortran order), in place."""
     if a.shape[0] == 0:
         return a
-    factor, info = run_large(
-        a.shape[0], lambda: dpotrf(a, lower=1, clean=0, overwrite_a=1)
-    )
+    factor, info = run_large(a.shape[0], lambda: dpotrf(a, lower=1, clean=0, overwrite_a=1))
     if info != 0:
         raise FitError(
             "the penalized cross-products are not positive definite; a column of the data "

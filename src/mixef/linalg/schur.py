@@ -37,7 +37,7 @@ class SchurFactor(Factor):
         self.q1 = layout.offsets[1]
         self.q2 = layout.q - self.q1
         pairs = [products.pairs[0, j] for j in range(1, len(layout))]
-        cells = sum(pair.values.size for pair in pairs)
+        cells = sum(pair.blocks.size for pair in pairs)
         dense = cells >= DENSE_COUPLING * self.q1 * self.q2
         coupling = _DenseCoupling if dense else _SparseCoupling
         self._coupling = coupling(layout, pairs)
@@ -60,7 +60,7 @@ class SchurFactor(Factor):
         self._coupling.set(self._Cinv @ lam.T, lams[1:])
         self._rest.write(lams, self._S)
         self._coupling.subtract_gram(self._S)
-        self._L22 = potrf(self._S)
+        self._L22, self._inverted = potrf(self._S), False
         self.ldL2 += 2.0 * float(np.log(self._L22.diagonal()).sum())
 
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
@@ -108,10 +108,9 @@ class SchurFactor(Factor):
         return (E @ gram).sum(axis=0) - self._coupling.forms(inverse).sum(axis=0)
 
     def _invert_rest(self) -> np.ndarray:
-        if self._L22 is not None:
-            self._inverse = potri(self._L22)
-            self._L22 = None
-        return self._inverse
+        if not self._inverted:
+            self._L22, self._inverted = potri(self._L22), True
+        return self._L22
 
     def _on_levels(self, blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Multiply the first block's rows of v, level by level."""
@@ -133,7 +132,7 @@ class _DenseCoupling:
         for j, pair in enumerate(pairs):
             block = self._B[:, :, self._starts[j] : self._starts[j + 1]]
             block = block.reshape(n, s, layout.n_levels[j + 1], layout.widths[j + 1])
-            block[pair.rows, :, pair.cols, :] = pair.values
+            block[pair.rows, :, pair.cols, :] = pair.blocks
         self._U = np.empty((0, 0))
 
     def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
@@ -200,9 +199,9 @@ class _SparseCoupling:
         scalar = left.shape[1] == 1
         for pair, place, lam in zip(self._pairs, self._place, lams, strict=True):
             if scalar and lam.shape[0] == 1:
-                self._U[0, place] = left[pair.rows, 0, 0] * pair.values[:, 0, 0] * lam[0, 0]
+                self._U[0, place] = left[pair.rows, 0, 0] * pair.blocks[:, 0, 0] * lam[0, 0]
             else:
-                values = left[pair.rows] @ (pair.values @ lam)
+                values = left[pair.rows] @ (pair.blocks @ lam)
                 self._U[:, place] = values.transpose(1, 0, 2).reshape(left.shape[1], -1)
 
     def subtract_gram(self, S: np.ndarray) -> None:
@@ -233,9 +232,7 @@ class _SparseCoupling:
         out = np.empty((n, s, s))
         kernel = compiled()["quadratic_forms"]
         _in_threads(
-            lambda first, last: kernel(
-                self._start, self._cols, self._U, inverse, out, first, last
-            ),
+            lambda first, last: kernel(self._start, self._cols, self._U, inverse, out, first, last),
             [0, int(np.searchsorted(self._start, self._start[-1] // 2)), n],
         )
         return out
@@ -265,7 +262,7 @@ class _RestOfM:
         for (i, j), pair in blocks.items():
             row, col = block_entries(layout, i, j, pair.rows, pair.cols)
             # Block (i, j) lies above the diagonal: write its mirror image, in Fortran order.
-            self._blocks.append((i, j, pair.values, (col - shift) + (row - shift) * self._k))
+            self._blocks.append((i, j, pair.blocks, (col - shift) + (row - shift) * self._k))
 
     def write(self, lams: Sequence[np.ndarray], S: np.ndarray) -> None:
         """Overwrite S (k, k), Fortran order."""

@@ -232,7 +232,7 @@ def psd_cholesky(half: np.ndarray, floor: float = 0.0) -> np.ndarray:
     size = half.shape[0]
     if size == 1:
         return np.abs(half) if abs(half[0, 0]) > floor else np.zeros((1, 1))
-    R = np.linalg.qr(half.T, mode="r")
+    R = np.asarray(np.linalg.qr(half.T, mode="r"))
     diagonal = R.diagonal()
     norms = np.sqrt(np.einsum("ij,ij->i", half, half))
     if (np.abs(diagonal) > np.maximum(1e-6 * norms, floor)).all() and norms.all():

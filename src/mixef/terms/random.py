@@ -73,9 +73,7 @@ class RandomTerm:
         return sparse.csc_array(data, shape=(self.n_effects, n))
 
 
-def random_terms(
-    frame: ModelFrame, contrasts: Mapping[str, Any] | None
-) -> tuple[RandomTerm, ...]:
+def random_terms(frame: ModelFrame, contrasts: Mapping[str, Any] | None) -> tuple[RandomTerm, ...]:
     """Evaluate the bar terms of a frame's formula, in lme4's internal order.
 
     Where the numbers of levels ever increase along the formula, terms are sorted by decreasing

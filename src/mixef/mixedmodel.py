@@ -1,0 +1,253 @@
+"""What a user holds after a fit, whatever the family."""
+
+from __future__ import annotations
+
+import sys
+from collections import ChainMap
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.display.fit_summary import summarize
+from mixef.display.summary import Summary, short_text
+from mixef.estimation.convergence import Convergence
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
+from mixef.inference import coef, getme, information, pca, predict, ranef
+from mixef.inference import tidy as broom
+from mixef.inference.varcorr import VarCorr, variances
+
+
+class MixedModel:
+    """A fitted mixed model.
+
+    Stored numbers are properties, labelled results are methods that return
+    pandas. The fit never changes, and needs neither the caller's data nor variables again.
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset
+    >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+    >>> round(fit.sigma, 4), fit.nobs, fit.converged
+    (49.5101, 30, True)
+    """
+
+    def __init__(self, fit: LMMFit):
+        self._fit = fit
+
+    # Stored numbers
+
+    @property
+    def fit(self) -> LMMFit:
+        """The frozen state that all methods read."""
+        return self._fit
+
+    @property
+    def theta(self) -> np.ndarray:
+        """Relative covariance factors: each term's lower triangle, column by column."""
+        return self._fit.estimates.theta
+
+    @property
+    def par(self) -> np.ndarray:
+        """Covariance parameters that were searched for."""
+        return self._fit.estimates.par
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Fixed-effects coefficients (p,)."""
+        return self._fit.estimates.beta
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation."""
+        return self._fit.estimates.sigma
+
+    @property
+    def objective(self) -> float:
+        """What was minimized: the REML criterion, or -2 log L."""
+        return self._fit.estimates.objective
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood; restricted for a REML fit."""
+        return information.log_likelihood(self._fit)
+
+    @property
+    def deviance(self) -> float:
+        """-2 log L, not restricted, at the estimates."""
+        return information.deviance(self._fit)
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion."""
+        return information.aic(self._fit)
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's information criterion."""
+        return information.bic(self._fit)
+
+    @property
+    def nobs(self) -> int:
+        """Rows that the fit used."""
+        return self._fit.frame.n
+
+    @property
+    def npar(self) -> int:
+        """Parameters: fixed effects, covariance parameters and sigma."""
+        return self._fit.npar
+
+    @property
+    def df_residual(self) -> int:
+        """Residual degrees of freedom, nobs - npar."""
+        return information.df_residual(self._fit)
+
+    @property
+    def formula(self) -> str:
+        """The formula."""
+        return self._fit.formula.text
+
+    @property
+    def converged(self) -> bool:
+        """Whether the search ended at an optimum, judged by the exact gradient."""
+        return self._fit.convergence.converged
+
+    @property
+    def convergence(self) -> Convergence:
+        """How the search ended."""
+        return self._fit.convergence
+
+    # Labelled results
+
+    def fixef(self, add_dropped: bool = False) -> pd.Series:
+        """Return the fixed effects; ``add_dropped`` adds NaN for dropped columns."""
+        return coef.fixed_effects(self._fit, add_dropped)
+
+    def ranef(self, condVar: bool = False) -> ranef.RandomEffects:
+        """Return the conditional modes, one frame (levels, coefficients) a grouping factor.
+
+        With ``condVar``, the result's ``condVar`` holds their conditional covariances
+        (l, s, s), jointly for all terms of a factor.
+        """
+        return ranef.random_effects(self._fit, condVar)
+
+    def coef(self) -> dict[str, pd.DataFrame]:
+        """Return fixed effects plus conditional modes, one frame a grouping factor."""
+        return coef.coefficients_by_group(self._fit)
+
+    def VarCorr(self) -> VarCorr:
+        """Return variances and correlations of the random effects."""
+        return variances(self._fit)
+
+    def vcov(self) -> pd.DataFrame:
+        """Return the covariance matrix of the fixed effects (p, p)."""
+        return coef.covariance_of_fixed(self._fit)
+
+    def coef_table(self, ddf: str | None = None) -> pd.DataFrame:
+        """Return estimates, standard errors and t values of the fixed effects.
+
+        Parameters
+        ----------
+        ddf : None
+            Denominator degrees of freedom; none are computed, so there are no p values.
+        """
+        if ddf is not None:
+            raise ValueError(f"ddf is {ddf!r}; only None (t values without p values) is known")
+        return coef.coefficient_table(self._fit)
+
+    def fitted(self) -> pd.Series:
+        """Return the fitted values, conditional on the random effects."""
+        return predict.fitted_values(self._fit)
+
+    def residuals(self, type: str = "response", scaled: bool = False) -> pd.Series:
+        """Return the residuals, conditional on the random effects.
+
+        Parameters
+        ----------
+        type : {"response", "pearson", "deviance", "working"}
+            "pearson" and "deviance" multiply by the square root of the weights.
+        scaled : bool
+            Divide by sigma.
+        """
+        return predict.residuals(self._fit, type, scaled)
+
+    def ngrps(self) -> dict[str, int]:
+        """Return the number of levels of each grouping factor."""
+        fit = self._fit
+        return {group: fit.terms[members[0]].n_levels for group, members in fit.groups.items()}
+
+    def predict(
+        self,
+        newdata: Any = None,
+        re_form: str | bool | None = None,
+        new_levels: str = "error",
+    ) -> pd.Series:
+        """Return predicted means for the fit's rows or for new data.
+
+        Parameters
+        ----------
+        newdata : DataFrame, optional
+        re_form : str or False, optional
+            All random effects by default; "~0" or False for none, "~ (1 | g)" for some.
+        new_levels : {"error", "population", "missing"}
+            What an unseen level of a grouping factor gets: an error, random effects of zero, or
+            NaN.
+        """
+        env = names_in(sys._getframe(1))
+        return predict.predictions(self._fit, newdata, re_form, new_levels, env)
+
+    def is_singular(self, tol: float = SINGULAR_TOLERANCE) -> bool:
+        """Tell whether a random-effects covariance is singular.
+
+        Parameters
+        ----------
+        tol : float
+            A relative standard deviation below this, in any direction, counts as zero; columns
+            are taken at unit mean square, so that units do not matter.
+        """
+        fit = self._fit
+        return bool(vanished_directions(fit.criterion(), fit.scaled_par, fit.terms, tol))
+
+    def rePCA(self) -> dict[str, pca.PrincipalComponents]:
+        """Return principal components of the random-effects covariances."""
+        return pca.principal_components(self._fit)
+
+    def getME(self, name: str) -> Any:
+        """Return a piece of the fit by lme4's name, or all in a dict for "ALL"."""
+        return getme.get_me(self._fit, name)
+
+    def tidy(self) -> pd.DataFrame:
+        """Return one row a parameter, after broom."""
+        return broom.tidy(self._fit)
+
+    def glance(self) -> pd.DataFrame:
+        """Return one row for the model, after broom."""
+        return broom.glance(self._fit)
+
+    def augment(self) -> pd.DataFrame:
+        """Return one row an observation, with fitted values and residuals, after broom."""
+        return broom.augment(self._fit)
+
+    # Printing
+
+    def summary(self, ddf: str | None = None) -> Summary:
+        """Return the summary, which prints as lme4's and shows as tables in a notebook."""
+        self.coef_table(ddf)
+        return summarize(self._fit)
+
+    def __str__(self) -> str:
+        return short_text(summarize(self._fit))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return summarize(self._fit)._repr_html_()
+
+
+def names_in(caller: FrameType) -> Mapping[str, Any]:
+    """Return the caller's names, for functions that a formula uses."""
+    return ChainMap(caller.f_locals, caller.f_globals)
