@@ -34,7 +34,7 @@ Q <- function(quantity, text, source, r, reason = "bobyqa", ...) {
 row <- function(id, number, data, formula, REML, ..., r_formula = NULL, weights = NULL, offset = NULL, newton = TRUE)
   list(id = id, row = number, data = data, formula = formula, r_formula = r_formula, REML = REML, weights = weights,
        offset = offset, newton = newton, checks = list(...))
-TT <- function(file) paste("lme4 1.1-31 and 2.1-0, tests:", file)
+TT <- function(file) paste("lme4 2.1-0, tests:", file)
 H <- "lme4 2.1-0, run at its defaults"
 vc <- function(m) as.data.frame(VarCorr(m), order = "lower.tri")$vcov
 devfun <- function(m, theta) { d <- as.function(update_devfun(m)); d(theta) }

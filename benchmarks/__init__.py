@@ -1,0 +1,1 @@
+"""Times, memory and optima of mixef and its peers, measured side by side in one run."""

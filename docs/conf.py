@@ -1,0 +1,10 @@
+"""Sphinx: python -m pip install -e .[docs] && python -m sphinx docs site."""
+
+project = "mixef"
+author = "the mixef developers"
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "mixef"
+numpydoc_show_class_members = False
