@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Literal
 
-from mixef.errors import MixefError, MixefWarning
+from mixef.errors import MixefError, MixefWarning, warn
 
 Action = Literal["ignore", "warn", "raise"]
 ACTIONS = ("ignore", "warn", "raise")
@@ -69,23 +69,19 @@ class LmerControl:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is {self.optimizer!r}; expected one of {OPTIMIZERS}")
-        if self.max_evaluations < 1:
-            raise ValueError(f"max_evaluations is {self.max_evaluations}; expected 1 or more")
+        if not isinstance(self.max_evaluations, Integral) or self.max_evaluations < 1:
+            raise ValueError(
+                f"max_evaluations is {self.max_evaluations!r}; expected a whole number, 1 or more"
+            )
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name.startswith("check_") and value not in ACTIONS:
                 raise ValueError(f"{field.name} is {value!r}; expected one of {ACTIONS}")
 
 
-def act(
-    action: Action,
-    message: str,
-    error: type[MixefError],
-    warning: type[MixefWarning],
-    stacklevel: int = 2,
-) -> None:
+def act(action: Action, message: str, error: type[MixefError], warning: type[MixefWarning]) -> None:
     """Do what a check's action says with its message."""
     if action == "raise":
         raise error(message)
     if action == "warn":
-        warnings.warn(message, warning, stacklevel=stacklevel + 1)
+        warn(message, warning)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
 
 class MixefError(Exception):
     """Root of all errors that mixef raises on purpose."""
@@ -37,3 +43,11 @@ class SingularFitWarning(MixefWarning):
 
 class DataWarning(MixefWarning):
     """Something about the data that the user should look at."""
+
+
+def warn(message: str, category: type[MixefWarning]) -> None:
+    """Issue a warning that points at the line outside of mixef that led to it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -93,12 +92,12 @@ def lmer(
     {'(Intercept)': 251.405, 'Days': 10.467}
     >>> print(fit.VarCorr())
      Groups   Name        Std.Dev. Corr
-     Subject  (Intercept) 24.7407
+     Subject  (Intercept) 24.7405
               Days         5.9221  0.066
      Residual             25.5918
     """
-    control = control or LmerControl()
-    if optimizer is not None:
+    control = LmerControl() if control is None else control
+    if optimizer is not None and isinstance(control, LmerControl):
         control = replace(control, optimizer=optimizer)
     caller = sys._getframe(1)
     call = ModelCall(
@@ -108,6 +107,13 @@ def lmer(
 
 
 def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
+    if not isinstance(REML, bool | np.bool_):
+        raise TypeError(f"REML is {REML!r}; expected True or False")
+    if not isinstance(control, LmerControl):
+        raise TypeError(
+            f"control is {control!r}; expected an instance of LmerControl, such as "
+            "LmerControl(optimizer='L-BFGS-B')"
+        )
     parsed = parse_formula(formula)
     frame = model_frame(
         parsed,
@@ -121,14 +127,12 @@ def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
     numeric_response(frame)
     X = design(frame.fixed_terms, frame, call.contrasts)
     terms = random_terms(frame, call.contrasts)
-    if isinstance(start, Mapping):
-        start = start.get("par", start.get("theta"))
     fit = fit_lmm(
         parsed,
         frame,
         X,
         terms,
-        REML,
+        bool(REML),
         control,
         call=call,
         start=start,
@@ -196,7 +200,10 @@ class LinearMixedModel(MixedModel):
             One value for each row that the fit used.
         """
         old = self._fit
-        values = np.asarray(y, dtype=float)
+        try:
+            values = np.asarray(y, dtype=float)
+        except (TypeError, ValueError):
+            raise DataError("the new response is not numeric; expected numbers") from None
         if values.shape != (old.frame.n,):
             raise DataError(
                 f"the new response has shape {values.shape}; expected ({old.frame.n},): one "

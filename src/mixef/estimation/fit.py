@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from mixef.control import LmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError, SingularFitWarning
 from mixef.estimation.convergence import Convergence, judge
 from mixef.estimation.linear import Estimates, LinearCriterion
+from mixef.estimation.magnitudes import LARGEST, refuse_extremes
 from mixef.estimation.optimize import SearchResult, Step, newton, scipy_search
 from mixef.estimation.singular import VanishedDirection, vanished_directions
 from mixef.linalg.standardize import independent_columns, root_weighted
@@ -25,6 +26,9 @@ from mixef.terms.random import RandomTerm, check_terms
 VANISHING = 1e-3
 # ... where setting it to zero costs the criterion no more than this.
 VANISHING_COST = 1e-8
+# A residual standard deviation below this share of the response's (fixed effects taken out) is
+# at the rounding of the sum of squares, about the root of the machine's precision.
+EXACT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ def fit_lmm(
 
 def _fitted(formula, frame, design, terms, REML, control, call, start, trace) -> LMMFit:
     check_terms(terms, frame.n, control)
+    _refuse_extremes(formula, frame, design, terms)
     kept = _independent(design, frame, control)
     if REML and len(kept) >= frame.n:
         raise DataError(
@@ -188,12 +193,17 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
         )
     criterion = make_criterion(frame, design.matrix[:, kept], terms, REML, formula)
     labels = par_labels(terms)
-    begin = criterion.start() if start is None else criterion.scaled_par(_checked(start, labels))
+    begin = (
+        criterion.start()
+        if start is None
+        else criterion.scaled_par(checked_parameters(start, labels))
+    )
     result = search(criterion, begin, control, _on_user_scale(criterion, trace))
     estimates = criterion.estimates(result.par)
     convergence = judge(
         result, criterion.scale(result.par), labels, criterion.user_gradient(), control.optimizer
     )
+    _refuse_exact(criterion, estimates, convergence)
     fit = LMMFit(
         formula,
         frame,
@@ -243,6 +253,25 @@ def search(
     )
 
 
+def _refuse_extremes(formula, frame, design, terms) -> None:
+    """Refuse columns, response, weights and offset that cannot be squared."""
+    name = "the response" if formula.response is None else formula.response.text
+    single = [(name, frame.y), ("weights", frame.weights), ("offset", frame.offset)]
+    parts = [((label,), v[:, None]) for label, v in single if v is not None]
+    refuse_extremes([*parts, (design.names, design.matrix), *((t.columns, t.z) for t in terms)])
+
+
+def _refuse_exact(criterion: LinearCriterion, estimates: Estimates, end: Convergence) -> None:
+    """Refuse a response without residual variance, where the criterion has no minimum."""
+    if not end.converged and estimates.sigma < EXACT * criterion.response_scale:
+        raise FitError(
+            "the fixed and random effects together fit the response exactly: the residual "
+            f"standard deviation goes to zero (it is {estimates.sigma:.1e}), and the likelihood "
+            "has no maximum; check whether the response is made of the predictors and groups, "
+            "or use fewer random effects"
+        )
+
+
 def _independent(design: Design, frame: ModelFrame, control: LmerControl) -> np.ndarray:
     """Return the columns of X that are independent, after the checks of X."""
     X = root_weighted(design.matrix, frame.weights)
@@ -260,7 +289,6 @@ def _independent(design: Design, frame: ModelFrame, control: LmerControl) -> np.
             f"{', '.join(dropped)}; the data cannot tell them from the columns before",
             DataError,
             DataWarning,
-            stacklevel=5,
         )
     if control.check_scaleX != "ignore":
         _check_scale(design, control)
@@ -280,18 +308,26 @@ def _check_scale(design: Design, control: LmerControl) -> None:
             "is the same on any scale, but consider rescaling for readable coefficients",
             DataError,
             DataWarning,
-            stacklevel=6,
         )
 
 
-def _checked(start: np.ndarray, labels: list[str]) -> np.ndarray:
-    values = np.asarray(start, dtype=float).ravel()
-    if len(values) != len(labels) or not np.isfinite(values).all():
-        raise DataError(
-            f"start has {len(values)} values; expected {len(labels)} finite ones: "
-            + ", ".join(labels)
-        )
-    return values
+def checked_parameters(values: Any, labels: Sequence[str]) -> np.ndarray:
+    """Return covariance parameters (k,) of the user's as floats, one a label."""
+    expected = f"expected {len(labels)} finite numbers: {', '.join(labels)}"
+    if isinstance(values, Mapping):
+        found = next((values[key] for key in ("par", "theta") if key in values), None)
+        if found is None:
+            raise DataError(f"start has the keys {list(values)}; expected 'par' or 'theta'")
+        values = found
+    try:
+        par = np.asarray(values, dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise DataError(f"the covariance parameters are {values!r}; {expected}") from None
+    if len(par) != len(labels):
+        raise DataError(f"the covariance parameters are {len(par)} values; {expected}")
+    if not (np.abs(par) < LARGEST).all():
+        raise DataError(f"the covariance parameters are {par.tolist()}; {expected}")
+    return par
 
 
 def _on_user_scale(criterion: LinearCriterion, trace):
@@ -311,12 +347,11 @@ def _report(fit: LMMFit) -> None:
     for problem in end.problems:
         is_flat = bool(end.flat) and problem is end.problems[-1]
         action = control.check_conv_hess if is_flat else control.check_conv_grad
-        act(action, problem, FitError, ConvergenceWarning, stacklevel=5)
+        act(action, problem, FitError, ConvergenceWarning)
     if fit.vanished:
         act(
             control.check_conv_singular,
             "boundary (singular) fit: " + "; ".join(str(v) for v in fit.vanished),
             FitError,
             SingularFitWarning,
-            stacklevel=5,
         )

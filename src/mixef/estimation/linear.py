@@ -128,6 +128,11 @@ class LinearCriterion:
         shift = 2.0 * self._m * np.log(self._y.scale) - self._sum_log_w
         return shift + (self._ldRX2_shift if self.REML else 0.0)
 
+    @property
+    def response_scale(self) -> float:
+        """Root mean square of the response with its fixed effects taken out."""
+        return self._y.scale
+
     def start(self) -> np.ndarray:
         """Return moment estimates of the parameters."""
         return moment_start(self.products, self.parametrization)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 
 class Criterion(Protocol):
@@ -171,7 +171,9 @@ def scipy_search(
         "Powell": {"maxfev": max_evaluations, "xtol": 1e-7, "ftol": 1e-14},
         "COBYLA": {"maxiter": max_evaluations, "tol": 1e-8},
     }[method]
-    found = minimize(evaluate, par, method=method, jac=with_gradient, options=options)
+    found = scipy.optimize.minimize(
+        evaluate, par, method=method, jac=with_gradient, options=options
+    )
     f = criterion.value(found.x)
     g, H = criterion.derivatives()
     return SearchResult(

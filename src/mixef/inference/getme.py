@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.fit import LMMFit, checked_parameters
 from mixef.inference.coef import fixed_effects
 from mixef.inference.predict import conditional_mean
 from mixef.linalg.cholmod import sparse_cholesky
@@ -23,7 +23,7 @@ def get_me(fit: LMMFit, name: str) -> Any:
     """
     if name == "ALL":
         return {key: piece(fit) for key, piece in PIECES.items()}
-    if name not in PIECES:
+    if not isinstance(name, str) or name not in PIECES:
         raise ValueError(f"getME knows no {name!r}; expected one of {', '.join(sorted(PIECES))}")
     return PIECES[name](fit)
 
@@ -191,6 +191,6 @@ def deviance_function(fit: LMMFit) -> Callable[[Any], float]:
     criterion = fit.criterion()
 
     def devfun(par: Any) -> float:
-        return criterion.value(criterion.scaled_par(np.asarray(par, dtype=float)))
+        return criterion.value(criterion.scaled_par(checked_parameters(par, fit.par_labels)))
 
     return devfun

@@ -120,12 +120,14 @@ def _given(spec: Any, levels: tuple[str, ...], name: str) -> Coding:
             f"the contrasts of {name} are a {type(spec).__name__}; expected a name such as "
             f"'sum' ({', '.join(_KINDS)}) or a matrix"
         ) from None
-    matrix = matrix.reshape(-1, 1) if matrix.ndim == 1 else matrix
+    matrix = matrix.reshape(-1, 1) if matrix.ndim < 2 else matrix
     if matrix.ndim != 2 or matrix.shape[0] != len(levels) or matrix.shape[1] >= len(levels):
         raise DataError(
             f"the contrast matrix of {name} is {' x '.join(map(str, matrix.shape))}; expected "
             f"{len(levels)} rows (one a level) and at most {len(levels) - 1} columns"
         )
+    if not np.isfinite(matrix).all():
+        raise DataError(f"the contrast matrix of {name} holds NaN or infinities; expected numbers")
     if frame is not None and not isinstance(frame.columns, pd.RangeIndex):
         return matrix, tuple(map(str, frame.columns))
     return matrix, tuple(map(str, range(1, matrix.shape[1] + 1)))

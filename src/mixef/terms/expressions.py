@@ -187,10 +187,11 @@ class Scope:
     def _call(self, node: Call) -> Any:
         name = node.function.rsplit("::", 1)[-1]
         function = FUNCTIONS.get(name)
+        outside = self._callable(node, name) if function is None else None
         args = [self.evaluate(a) for a, k in zip(node.args, node.keywords, strict=True) if not k]
         keywords = {k: self.evaluate(a) for a, k in zip(node.args, node.keywords, strict=True) if k}
         if function is None:
-            return self._call_outside(node, name, args, keywords)
+            return _call_outside(node, outside, args, keywords)
         state = self.state.transforms.setdefault(node.text, {})
         if name == "cbind":
             state["names"] = _column_names(node)
@@ -201,23 +202,30 @@ class Scope:
             problem = str(error).replace("_" + name.replace(".", "_"), name)
             raise FormulaError(f"cannot evaluate {node.text}: {problem}") from error
 
-    def _call_outside(self, node: Call, name: str, args: list, keywords: dict) -> Any:
+    def _callable(self, node: Call, name: str) -> Any:
+        """Return a function of the caller's by name."""
         function = self._outside(name)
-        if not callable(function):
-            close = get_close_matches(name, FUNCTIONS, n=1)
-            guess = f"did you mean {close[0]!r}? " if close else ""
-            raise FormulaError(
-                f"unknown function {name!r} in {node.text}: {guess}it is neither a function of "
-                "R that mixef knows nor callable where the model was asked for; compute the "
-                "column before and use its name"
-            )
-        try:
-            value = function(*map(_plain, args), **{k: _plain(v) for k, v in keywords.items()})
-        except MixefError:
-            raise
-        except Exception as error:
-            raise FormulaError(f"{node.text} failed: {type(error).__name__}: {error}") from error
-        return convert(value, node.text) if np.ndim(value) else value
+        if callable(function):
+            return function
+        close = get_close_matches(name, FUNCTIONS, n=1)
+        guess = f"did you mean {close[0]!r}? " if close else ""
+        if any(isinstance(arg, Binary) and arg.op == "|" for arg in node.args):
+            guess = "covariance structures are us(), diag(), cs() and ar1(); "
+        raise FormulaError(
+            f"unknown function {name!r} in {node.text}: {guess}it is neither a function of "
+            "R that mixef knows nor callable where the model was asked for; compute the "
+            "column before and use its name"
+        )
+
+
+def _call_outside(node: Call, function: Any, args: list, keywords: dict) -> Any:
+    try:
+        value = function(*map(_plain, args), **{k: _plain(v) for k, v in keywords.items()})
+    except MixefError:
+        raise
+    except Exception as error:
+        raise FormulaError(f"{node.text} failed: {type(error).__name__}: {error}") from error
+    return convert(value, node.text) if np.ndim(value) else value
 
 
 def _is_scalar_array(value: Any) -> bool:

@@ -260,6 +260,11 @@ def full_indicators(terms: TermSet, is_factor: Mapping[str, bool]) -> set[tuple[
 
 def check_contrasts(contrasts: Mapping[str, Any], frame: ModelFrame) -> None:
     """Refuse contrasts for what is not a factor of the model."""
+    if not isinstance(contrasts, Mapping):
+        raise DataError(
+            f"contrasts is {contrasts!r}; expected a dict from factor to contrast, such as "
+            "{'f': 'sum'}"
+        )
     for name in contrasts:
         variable = frame.variables.get(name)
         if variable is None or not _is_factor(variable):

@@ -80,7 +80,6 @@ class Formula:
         return self.text
 
 
-@lru_cache(maxsize=512)
 def parse_formula(text: str) -> Formula:
     """Parse an lme4 formula.
 
@@ -108,8 +107,14 @@ def parse_formula(text: str) -> Formula:
     """
     if not isinstance(text, str):
         raise FormulaError(
-            f"a formula must be a string such as 'y ~ x + (1 | g)', not a {type(text).__name__}"
+            "a formula must be a string such as 'y ~ x + (1 | g)', but it is of type "
+            f"{type(text).__name__}; the order of arguments is formula, data"
         )
+    return _parsed(text)
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> Formula:
     response, right = _sides(text)
     fixed, bars = split_bars(right)
     expanded = tuple(term for bar in bars for term in _expand_bar(bar))

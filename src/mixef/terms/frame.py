@@ -216,14 +216,15 @@ def model_frame(
     positions = np.arange(columns.n) if rows is None else rows
     kept = {text: v if whole else _take(v, positions) for text, v in variables.items()}
     kept = {text: v.used_levels() if isinstance(v, Factor) else v for text, v in kept.items()}
-    refuse_infinite(kept, formula.response)
+    offset_sum = np.sum(offset_values, axis=0)[positions] if offset_values else None
+    refuse_infinite(kept | ({} if offset_sum is None else {"offset": offset_sum}), formula.response)
     response = None if formula.response is None else kept[formula.response.text]
     return ModelFrame(
         formula=formula,
         y=_response_numbers(response),
         response=response,
         weights=None if weight_values is None else weight_values[positions],
-        offset=np.sum(offset_values, axis=0)[positions] if offset_values else None,
+        offset=offset_sum,
         n=len(positions),
         rows=positions,
         n_input=columns.n,

@@ -33,7 +33,11 @@ def aligned(value: Any, what: str, columns: Columns) -> Variable:
         same = len(value) == len(index) and value.index.is_unique and index.is_unique
         if same and index.isin(value.index).all():
             value = value.reindex(index)
-    converted = convert(value, what)
+    if np.ndim(value) > 1 and np.shape(value)[1:] != (1,):
+        raise DataError(
+            f"{what} has shape {np.shape(value)}; expected ({columns.n},): one value a row"
+        )
+    converted = convert(np.ravel(value) if np.ndim(value) > 1 else value, what)
     if len(converted) != columns.n:
         raise DataError(
             f"{what} has {len(converted)} values, but the data have {columns.n} rows; "

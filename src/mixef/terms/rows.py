@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixef.errors import DataError, DataWarning
+from mixef.errors import DataError, DataWarning, warn
 from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.functions import Matrix
@@ -106,11 +105,10 @@ def without_zero_weights(
         return rows
     if zero.all():
         raise DataError("all weights are zero; nothing is left to fit")
-    warnings.warn(
+    warn(
         f"{int(zero.sum())} of {len(used)} rows have weight zero and are dropped: they would tell "
         "the model nothing",
         DataWarning,
-        stacklevel=2,
     )
     return (np.arange(n) if rows is None else rows)[~zero]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from formulaic.transforms.basis_spline import basis_spline
 from formulaic.transforms.poly import poly as orthogonal_poly
-from scipy.interpolate import BSpline
 
 from mixef.errors import DataError
 
@@ -87,7 +87,7 @@ def natural_basis(
     _learn_knots(x, df, knots, bounds, df is not None and df - 1 - intercept, state)
     ends = np.asarray(state["bounds"])
     t = np.sort(np.concatenate([np.repeat(ends, 4), state["knots"]]))
-    spline = BSpline(t, np.eye(len(t) - 4), 3, extrapolate=True)
+    spline = scipy.interpolate.BSpline(t, np.eye(len(t) - 4), 3, extrapolate=True)
     curvature = spline.derivative(2)(ends)
     keep = slice(None) if intercept else slice(1, None)
     null = np.linalg.qr(curvature[:, keep].T, mode="complete")[0][:, 2:]
