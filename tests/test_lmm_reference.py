@@ -3,22 +3,22 @@
 The numbers are those of lme4.json (by make_reference.R), more_lmm.json (by more_lmm.R) and
 lmm_acceptance.json (by lmm_acceptance.R). Each case is compared twice.
 
-At lme4's theta, where its stopping rule does not matter, every number is the same function of theta
-in both programs: only rounding is left, and ROUNDING is 4 times the worst that was seen (conditional
-modes of InstEval, 4128 of them).
+At lme4's theta, where its stopping rule does not matter, every number is the same function of
+theta in both programs: only rounding is left, and ROUNDING is 4 times the worst that was seen
+(conditional modes of InstEval, 4128 of them).
 
 At our own optimum the criterion must be lme4's or lower. Newton steps brought the fits of
-more_lmm.json to the optimum: 1e-6, because a criterion of 1e3 known to 1e-13 of itself leaves theta
-uncertain to some 1e-7. The fits of lme4.json, and those on InstEval, ended where bobyqa stopped: theta
-is about 1e-5 from the optimum, 3e-5 for Penicillin.
+more_lmm.json to the optimum: 1e-6, because a criterion of 1e3 known to 1e-13 of itself leaves
+theta uncertain to some 1e-7. The fits of lme4.json, and those on InstEval, ended where bobyqa
+stopped: theta is about 1e-5 from the optimum, 3e-5 for Penicillin.
 """
 
 import warnings
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+from fit_at_theta import at_theta
 from reference_data import cases, frame
 
 from mixef import lmer
@@ -91,12 +91,7 @@ def fit_of(name):
 
 @cache
 def at_theta_of_lme4(name):
-    """Our fit with the estimates that belong to lme4's theta."""
-    fit, case = fit_of(name), CASES[name][0]
-    criterion = fit.fit.criterion()
-    par = criterion.scaled_par(np.array(listed(case["theta"]), dtype=float))
-    state = replace(fit.fit, scaled_par=par, estimates=criterion.estimates(par))
-    return type(fit)(state)
+    return at_theta(fit_of(name), listed(CASES[name][0]["theta"]))
 
 
 def assert_near(ours, expected, rtol):

@@ -265,10 +265,10 @@ def _refuse_exact(criterion: LinearCriterion, estimates: Estimates, end: Converg
     """Refuse a response without residual variance, where the criterion has no minimum."""
     if not end.converged and estimates.sigma < EXACT * criterion.response_scale:
         raise FitError(
-            "the fixed and random effects together fit the response exactly: the residual "
-            f"standard deviation goes to zero (it is {estimates.sigma:.1e}), and the likelihood "
-            "has no maximum; check whether the response is made of the predictors and groups, "
-            "or use fewer random effects"
+            "the fixed and random effects together fit the response exactly, up to rounding: "
+            f"the residual standard deviation goes to zero (it is {estimates.sigma:.1e}), and the "
+            "likelihood has no maximum; check whether the response is made of the predictors and "
+            "groups, or use fewer random effects"
         )
 
 

@@ -6,21 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
-from mixef.estimation.pls import Derivatives, PLSSolution, differentiate, solve_pls
-from mixef.estimation.start import moment_start
+from mixef.estimation.pls import (
+    Derivatives,
+    PLSSolution,
+    differentiate,
+    solve_pls,
+    spherical_effects,
+)
+from mixef.estimation.start import moment_start, within_variance
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import GroupDesign, crossproducts
+from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts
 from mixef.linalg.standardize import (
-    ScaledColumns,
+    orthonormal_columns,
     root_weighted,
     scale_columns,
     scale_response,
-    triangular_basis,
 )
 from mixef.terms.random import RandomTerm, block_structure
+
+# Where levels of one factor leave less than this share of the response's variance, sums of squares
+# of cross-products lose digits, and the solution is refined on the rows of the data.
+CANCELLATION = 1e-5
 
 
 @dataclass(frozen=True)
@@ -86,28 +94,28 @@ class LinearCriterion:
         REML: bool,
         response: str,
     ):
-        n, p = X.shape
         self.REML = REML
-        self.n, self.p = n, p
+        self.n, self.p = X.shape
         self.blocks, self.parametrization = block_structure(terms)
-        self.term_columns = [
+        scaled = [
             scale_columns(root_weighted(term.z, weights), term.structure.invariance)
             for term in terms
         ]
-        Xw = root_weighted(X, weights)
-        R = triangular_basis(Xw) / np.sqrt(n) if p else np.zeros((0, 0))
-        scaled = dtrsm(1.0, R, Xw, side=1) if p else Xw
-        self._X = ScaledColumns(scaled, R)
-        self._y = scale_response(root_weighted(y, weights), scaled, response)
+        self.term_bases = [basis for _, basis in scaled]
+        Q, self._X = orthonormal_columns(root_weighted(X, weights))
+        rest, self._y = scale_response(root_weighted(y, weights), Q, response)
         groups = [
             GroupDesign(
                 terms[members[0]].grouping.codes,
                 terms[members[0]].n_levels,
-                np.column_stack([self.term_columns[t].scaled for t in members]),
+                np.column_stack([scaled[t][0] for t in members]),
             )
             for members in self.blocks
         ]
-        self.products = crossproducts(groups, scaled, self._y.scaled)
+        rows = Rows(groups, Q, rest)
+        self.products = crossproducts(rows)
+        # The scaled response has unit mean square: this is what the groups leave of it.
+        self._rows = rows if within_variance(self.products) < CANCELLATION else None
         self.factor = make_factor(self.products)
         self._sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
         self._par: np.ndarray | None = None
@@ -143,7 +151,7 @@ class LinearCriterion:
         self._derivatives: Derivatives | None = None
         try:
             lams = self.parametrization.lams(self._par)
-            self._solution = solve_pls(self.factor, lams, self.REML)
+            self._solution = solve_pls(self.factor, lams, self.REML, self._rows)
         except FitError as error:
             self._solution, self._failure = None, error
             return np.inf
@@ -175,7 +183,7 @@ class LinearCriterion:
         return self.parametrization.par(
             [
                 s.canonical(c.R @ lam)
-                for s, c, lam in zip(structures, self.term_columns, lams, strict=True)
+                for s, c, lam in zip(structures, self.term_bases, lams, strict=True)
             ]
         )
 
@@ -185,7 +193,7 @@ class LinearCriterion:
         structures = self.parametrization.structures
         return tuple(
             s.canonical(c.back(lam))
-            for s, c, lam in zip(structures, self.term_columns, lams, strict=True)
+            for s, c, lam in zip(structures, self.term_bases, lams, strict=True)
         )
 
     def user_gradient(self) -> np.ndarray:
@@ -196,7 +204,7 @@ class LinearCriterion:
         gradient = np.empty(self.parametrization.n_par)
         for t, structure in enumerate(self.parametrization.structures):
             cols = self.parametrization.columns[t]
-            R = self.term_columns[t].R
+            R = self.term_bases[t].R
             slope = 2.0 * (R.T @ K[self.parametrization.block_of[t]][cols, cols] @ R) @ lams[t]
             dlam = structure.d_lam(structure.par(lams[t]))
             gradient[self.parametrization.par_slices[t]] = (dlam * slope).sum(axis=(1, 2))
@@ -206,21 +214,18 @@ class LinearCriterion:
         """Return the estimates at ``par``, on the user's scale."""
         if self._par is None or not np.array_equal(par, self._par):
             self.value(par)
+        if self._solution is None:
+            raise self._failure
         if self._derivatives is None:
-            if self._solution is None:
-                raise self._failure
-            back = self.factor.solve_Lt(
-                self._solution.cu - self._solution.RZX @ self._solution.beta
-            )
+            u = spherical_effects(self.factor, self._solution)
         else:
-            back = self._derivatives.u
+            u = self._derivatives.u
         solution, layout = self._solution, self.products.layout
-        assert solution is not None
-        b = layout.multiply(self.parametrization.lams(par), back)
+        b = layout.multiply(self.parametrization.lams(par), u)
         lams = self.user_lams(par)
         R = self._X.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
         effects = []
-        for t, columns in enumerate(self.term_columns):
+        for t, columns in enumerate(self.term_bases):
             block = layout.by_level(self.parametrization.block_of[t], b)
             own = block[:, self.parametrization.columns[t]]
             effects.append(columns.back(own.T).T * self._y.scale)
@@ -253,6 +258,6 @@ class LinearCriterion:
             back = np.zeros_like(lams[i])
             for t in members:
                 cols = self.parametrization.columns[t]
-                back[cols, cols] = self.term_columns[t].back(lams[i][cols, cols])
+                back[cols, cols] = self.term_bases[t].back(lams[i][cols, cols])
             out.append(back @ self.factor.inverse_block(i) @ back.T)
         return out

@@ -18,8 +18,12 @@ import numpy as np
 from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
+from mixef.linalg.crossproducts import Rows
 from mixef.linalg.factor import Factor
 from mixef.terms.parametrization import Parametrization
+
+# Templates whose smallest singular value is above this are inverted for products with V^-1.
+INVERTIBLE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class PLSSolution:
         ``L cu = P Lambda'Z'y``, in the factor's order; likewise RZX (q, p).
     RZX, RX : ndarray (q, p), (p, p)
         RX upper triangular.
+    on_rows : ndarray (q, p + 1), or None
+        ``M^-1 Lambda'Z'[X y]``, where it was refined on the rows.
     pwrss : float
         Penalized weighted residual sum of squares.
     ldL2, ldRX2 : float
@@ -51,6 +57,7 @@ class PLSSolution:
     ldL2: float
     ldRX2: float
     m: int
+    on_rows: np.ndarray | None = None
 
     @property
     def s2(self) -> float:
@@ -58,8 +65,14 @@ class PLSSolution:
         return self.pwrss / self.m
 
 
-def solve_pls(factor: Factor, lams: Sequence[np.ndarray], REML: bool) -> PLSSolution:
-    """Refactor at the templates and solve for beta and the profiled criterion."""
+def solve_pls(
+    factor: Factor, lams: Sequence[np.ndarray], REML: bool, rows: Rows | None = None
+) -> PLSSolution:
+    """Refactor at the templates and solve for beta and the profiled criterion.
+
+    Given the rows of the data, ``[X y]'V^-1 [X y]`` is formed on them: where the random effects
+    explain nearly all of the response, differences of cross-products have lost their digits.
+    """
     products = factor.products
     n, p = products.n, products.XtX.shape[0]
     factor.update(lams)
@@ -68,16 +81,21 @@ def solve_pls(factor: Factor, lams: Sequence[np.ndarray], REML: bool) -> PLSSolu
     ZtXy[:, p] = products.Zty
     solved = factor.solve_L(products.layout.multiply(lams, ZtXy, transpose=True))
     RZX, cu = solved[:, :p], solved[:, p]
-    gram = products.XtX - RZX.T @ RZX
+    if rows is None:
+        XVX, XVy = products.XtX - RZX.T @ RZX, products.Xty - RZX.T @ cu
+        yVy, on_rows = products.yty - float(cu @ cu), None
+    else:
+        gram, on_rows = _on_rows(factor, rows, solved)
+        XVX, XVy, yVy = gram[:p, :p], gram[:p, p], float(gram[p, p])
     try:
-        RX = np.linalg.cholesky(gram).T
+        RX = np.linalg.cholesky(XVX).T
     except np.linalg.LinAlgError as error:
         raise FitError(
             "the fixed effects cannot be told from the random effects at these covariance "
             "parameters (X'V^-1 X is singular); drop a term from one of the two parts"
         ) from error
-    cbeta = solve_upper(RX, products.Xty - RZX.T @ cu, transpose=True)
-    pwrss = products.yty - float(cu @ cu) - float(cbeta @ cbeta)
+    cbeta = solve_upper(RX, XVy, transpose=True)
+    pwrss = yVy - float(cbeta @ cbeta)
     m = n - p if REML else n
     if not pwrss > 0:
         raise FitError(
@@ -89,7 +107,32 @@ def solve_pls(factor: Factor, lams: Sequence[np.ndarray], REML: bool) -> PLSSolu
     if REML:
         objective += ldRX2
     beta = solve_upper(RX, cbeta)
-    return PLSSolution(objective, beta, cu, RZX, RX, pwrss, factor.ldL2, ldRX2, m)
+    return PLSSolution(objective, beta, cu, RZX, RX, pwrss, factor.ldL2, ldRX2, m, on_rows)
+
+
+def spherical_effects(factor: Factor, solution: PLSSolution) -> np.ndarray:
+    """Return u (q,) where ``factor`` stands."""
+    if solution.on_rows is not None:
+        back = solution.on_rows
+        return back[:, -1] - back[:, :-1] @ solution.beta
+    return factor.solve_Lt(solution.cu - solution.RZX @ solution.beta)
+
+
+def _on_rows(factor: Factor, rows: Rows, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``V'V^-1 V`` for the columns ``V = [X y]``, and ``B = M^-1 Lambda'Z'V``.
+
+    With ``R = V - Z Lambda B``, the first is ``R'R + B'B``: a sum, not a difference. B is refined
+    until its equations hold on the rows.
+    """
+    layout, lams = factor.layout, factor.lams
+    columns = np.column_stack([rows.X, rows.y])
+    B = factor.solve_Lt(solved)
+    for _ in range(2):
+        rest = rows.less_random_part(columns, layout.multiply(lams, B))
+        error = layout.multiply(lams, rows.Zt_times(rest), transpose=True) - B
+        B = B + factor.solve_Lt(factor.solve_L(error))
+    rest = rows.less_random_part(columns, layout.multiply(lams, B))
+    return rest.T @ rest + B.T @ B, B
 
 
 @dataclass(frozen=True)
@@ -122,22 +165,22 @@ def differentiate(
     REML: bool,
 ) -> Derivatives:
     """Return the derivatives where ``factor`` stands; it gives up its storage."""
-    products, layout, lams = factor.products, factor.layout, factor.lams
-    p = products.XtX.shape[0]
-    back = factor.solve_Lt(np.column_stack([solution.RZX, solution.cu]))
+    layout, lams = factor.layout, factor.lams
+    p = factor.products.XtX.shape[0]
+    back = solution.on_rows
+    if back is None:
+        back = factor.solve_Lt(np.column_stack([solution.RZX, solution.cu]))
+    view = _MarginalView(factor)
+    W = view.project(back)
     u = back[:, p] - back[:, :p] @ solution.beta
-    projected = products.ZtZ @ layout.multiply(lams, back)
-    WX = products.ZtX - projected[:, :p]
-    w = products.Zty - projected[:, p] - WX @ solution.beta
-    Q = solve_upper(solution.RX, WX.T, transpose=True).T
+    w = W[:, p] - W[:, :p] @ solution.beta
+    Q = solve_upper(solution.RX, W[:, :p].T, transpose=True).T
 
     H, dlams = parametrization.directions(par, w, layout.offsets, layout.n_levels)
-    ZtZH = products.ZtZ @ H
-    R1 = factor.solve_L(layout.multiply(lams, ZtZH, transpose=True))
     R2 = Q.T @ H
     k = w @ H
     s2 = solution.s2
-    information = (H.T @ ZtZH - R1.T @ R1 - R2.T @ R2) / s2
+    information = (view.gram(H) - R2.T @ R2) / s2
     information -= np.outer(k, k) / (solution.m * s2 * s2)
 
     K = []
@@ -150,6 +193,43 @@ def differentiate(
         K.append(T)
     gradient, curvature = parametrization.chain(dlams, lams, K)
     return Derivatives(gradient, information + curvature, tuple(K), u, w)
+
+
+class _MarginalView:
+    """Products with ``Z'V^-1 Z`` and ``Z'V^-1 [X y]``, by the form that keeps digits.
+
+    With invertible templates ``Z'V^-1 Z = Lambda^-T (I - M^-1) Lambda^-1``, which is exact where
+    Lambda is large; else ``Z'Z - Z'Z Lambda M^-1 Lambda'Z'Z``, which is exact where it vanishes.
+    """
+
+    def __init__(self, factor: Factor):
+        self._factor = factor
+        sizes = [np.linalg.svd(lam, compute_uv=False)[-1] for lam in factor.lams]
+        invertible = min(sizes) > INVERTIBLE
+        self._inverses = [np.linalg.inv(lam) for lam in factor.lams] if invertible else None
+
+    def project(self, back: np.ndarray) -> np.ndarray:
+        """Return ``Z'V^-1 [X y]`` (q, p + 1), given ``M^-1 Lambda'Z'[X y]``."""
+        layout, products = self._factor.layout, self._factor.products
+        if self._inverses is not None:
+            return layout.multiply(self._inverses, back, transpose=True)
+        W = -(products.ZtZ @ layout.multiply(self._factor.lams, back))
+        W[:, :-1] += products.ZtX
+        W[:, -1] += products.Zty
+        return W
+
+    def gram(self, H: np.ndarray) -> np.ndarray:
+        """Return ``H'Z'V^-1 Z H`` (k, k) for H (q, k)."""
+        layout = self._factor.layout
+        if self._inverses is not None:
+            half = layout.multiply(self._inverses, H)
+            whole = half.T @ half
+        else:
+            ZtZH = self._factor.products.ZtZ @ H
+            half = layout.multiply(self._factor.lams, ZtZH, transpose=True)
+            whole = H.T @ ZtZH
+        solved = self._factor.solve_L(half)
+        return whole - solved.T @ solved
 
 
 def solve_upper(R: np.ndarray, rhs: np.ndarray, transpose: bool = False) -> np.ndarray:

@@ -69,12 +69,12 @@ def moment_estimates(products: CrossProducts) -> tuple[float, list[np.ndarray]]:
     # Rows of one unknown may be on very different scales: equilibrate before the solve.
     scale = 1.0 / np.sqrt(np.maximum(left.diagonal(), 1e-300))
     solution = scale * np.linalg.lstsq(left * np.outer(scale, scale), right * scale, rcond=1e-10)[0]
-    within = _within_variance(products)
+    within = within_variance(products)
     sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
     return sigma2, [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
 
 
-def _within_variance(products: CrossProducts) -> float:
+def within_variance(products: CrossProducts) -> float:
     """Bound sigma^2 from above: the smallest variance within the levels of one block."""
     layout = products.layout
     best = products.yty / products.n

@@ -118,7 +118,14 @@ def included_columns(fit: LMMFit, re_form: str | bool | None) -> dict[int, np.nd
                 f"re_form has ({bar.text}), but the fit has no grouping factor {bar.name}; "
                 f"it has {', '.join(fit.groups)}"
             )
-        names = design(fit.frame.bar_terms(bar), fit.frame, fit.call.contrasts).names
+        effects = fit.frame.bar_terms(bar)
+        unknown = [v.text for v in effects.variables if v.text not in fit.frame.variables]
+        if unknown:
+            raise FormulaError(
+                f"re_form has ({bar.text}), but the fit has no random effect of {unknown[0]} for "
+                f"{bar.name}"
+            )
+        names = design(effects, fit.frame, fit.call.contrasts).names
         for name in names:
             holders = [t for t in members if name in fit.terms[t].columns]
             if not holders:

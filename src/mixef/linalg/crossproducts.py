@@ -39,6 +39,41 @@ class GroupDesign:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The rows of ``[Z X y]``, multiplied by the square root of the weights.
+
+    Attributes
+    ----------
+    groups : sequence of GroupDesign
+        Grouping factors, in the order of the layout.
+    X : ndarray (n, p)
+    y : ndarray (n,)
+    """
+
+    groups: Sequence[GroupDesign]
+    X: np.ndarray
+    y: np.ndarray
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the groups' random effects are laid out."""
+        return Layout(
+            tuple(g.n_levels for g in self.groups), tuple(g.z.shape[1] for g in self.groups)
+        )
+
+    def less_random_part(self, V: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """Return ``V - Z B`` (n, k)."""
+        rest = V.copy()
+        for i, g in enumerate(self.groups):
+            rest -= np.einsum("ns,nsk->nk", g.z, self.layout.by_level(i, B)[g.codes])
+        return rest
+
+    def Zt_times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``Z'v`` (q, k)."""
+        return np.concatenate([_rows_by_level(g, v) for g in self.groups])
+
+
+@dataclass(frozen=True)
 class Pairs:
     """The blocks of ``Z_i'WZ_j`` for the pairs of levels that occur together.
 
@@ -89,18 +124,9 @@ class CrossProducts:
         return assemble(self.layout, self.diagonal, self.pairs)
 
 
-def crossproducts(groups: Sequence[GroupDesign], X: np.ndarray, y: np.ndarray) -> CrossProducts:
-    """Form the cross-products of weighted arrays.
-
-    Parameters
-    ----------
-    groups : sequence of GroupDesign
-        Grouping factors, in the order of the layout.
-    X : ndarray (n, p)
-    y : ndarray (n,)
-        Both multiplied by the square root of the weights.
-    """
-    layout = Layout(tuple(g.n_levels for g in groups), tuple(g.z.shape[1] for g in groups))
+def crossproducts(rows: Rows) -> CrossProducts:
+    """Form the cross-products of weighted rows."""
+    layout, groups, X, y = rows.layout, rows.groups, rows.X, rows.y
     n = y.shape[0]
     if n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
         Z = _dense_z(groups, layout, n)
@@ -111,8 +137,7 @@ def crossproducts(groups: Sequence[GroupDesign], X: np.ndarray, y: np.ndarray) -
         )
         products.__dict__["ZtZ"] = ZtZ  # fills the cached property
         return products
-    Xy = np.column_stack([X, y])
-    ZtXy = np.concatenate([_rows_by_level(g, Xy) for g in groups])
+    ZtXy = rows.Zt_times(np.column_stack([X, y]))
     return CrossProducts(
         layout,
         tuple(_diagonal(g) for g in groups),

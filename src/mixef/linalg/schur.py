@@ -22,6 +22,8 @@ from mixef.linalg.layout import Layout
 
 # The share of a dense M_12 that has to be occupied before BLAS beats the scatter.
 DENSE_COUPLING = 0.15
+# A coupling of so few cells is dense in any case: no kernel has to be loaded for it.
+SMALL_COUPLING = 200_000
 
 
 class SchurFactor(Factor):
@@ -38,7 +40,8 @@ class SchurFactor(Factor):
         self.q2 = layout.q - self.q1
         pairs = [products.pairs[0, j] for j in range(1, len(layout))]
         cells = sum(pair.blocks.size for pair in pairs)
-        dense = cells >= DENSE_COUPLING * self.q1 * self.q2
+        full = self.q1 * self.q2
+        dense = full <= SMALL_COUPLING or cells >= DENSE_COUPLING * full
         coupling = _DenseCoupling if dense else _SparseCoupling
         self._coupling = coupling(layout, pairs)
         self._S = np.empty((self.q2, self.q2), order="F")

@@ -7,11 +7,11 @@ of the user's units changes nothing but the units of the results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import qr, solve_triangular
+from scipy.linalg.blas import dtrsm
 
 from mixef.errors import DataError
 
@@ -87,17 +87,15 @@ def _independent_by_projection(X, norms):
 
 
 @dataclass(frozen=True)
-class ScaledColumns:
-    """``scaled = raw @ inverse(R)``.
+class Basis:
+    """Scaled columns as ``raw @ inverse(R)``.
 
     Attributes
     ----------
-    scaled : ndarray (n, k)
     R : ndarray (k, k)
         Upper triangular; ``raw = scaled @ R``.
     """
 
-    scaled: np.ndarray
     R: np.ndarray
 
     def back(self, coefficients: np.ndarray) -> np.ndarray:
@@ -107,7 +105,16 @@ class ScaledColumns:
         return solve_triangular(self.R, coefficients, check_finite=False)
 
 
-def scale_columns(V: np.ndarray, invariance: str) -> ScaledColumns:
+def orthonormal_columns(X: np.ndarray) -> tuple[np.ndarray, Basis]:
+    """Return independent columns X (n, p) as a basis with ``Q'Q = n I``, and the way back."""
+    n, p = X.shape
+    if p == 0:
+        return X, Basis(np.zeros((0, 0)))
+    R = triangular_basis(X) / np.sqrt(n)
+    return dtrsm(1.0, R, X, side=1), Basis(R)
+
+
+def scale_columns(V: np.ndarray, invariance: str) -> tuple[np.ndarray, Basis]:
     """Scale columns to unit mean square, as far as a structure's invariance allows.
 
     Parameters
@@ -123,30 +130,27 @@ def scale_columns(V: np.ndarray, invariance: str) -> ScaledColumns:
         rms[:] = np.sqrt((rms**2).mean())
     scaled = V / rms
     if invariance != "triangular" or k < 2 or len(independent_columns(scaled)) < k:
-        return ScaledColumns(scaled, np.diag(rms))
-    R = triangular_basis(scaled) / np.sqrt(n)
-    scaled = solve_triangular(R, scaled.T, trans=1, check_finite=False).T
-    return ScaledColumns(np.ascontiguousarray(scaled), R * rms)
+        return scaled, Basis(np.diag(rms))
+    scaled, basis = orthonormal_columns(scaled)
+    return scaled, Basis(basis.R * rms)
 
 
 @dataclass(frozen=True)
-class ScaledResponse:
-    """``scaled = (raw - X beta0) / scale``, with the scaled columns of X.
+class ResponseScale:
+    """How the response was scaled: ``scaled = (raw - X beta0) / scale``.
 
     Attributes
     ----------
-    scaled : ndarray (n,)
     beta0 : ndarray (p,)
         Least-squares coefficients of the scaled columns of X.
     scale : float
     """
 
-    scaled: np.ndarray
     beta0: np.ndarray
     scale: float
 
 
-def scale_response(y: np.ndarray, X: np.ndarray, name: str) -> ScaledResponse:
+def scale_response(y: np.ndarray, X: np.ndarray, name: str) -> tuple[np.ndarray, ResponseScale]:
     """Take the least-squares fit of X (n, p) out of y (n,), and scale to unit mean square."""
     n, p = X.shape
     size = float(np.abs(y).max(initial=0.0))
@@ -163,7 +167,7 @@ def scale_response(y: np.ndarray, X: np.ndarray, name: str) -> ScaledResponse:
     rms = float(np.sqrt(rest @ rest / n))
     if rms <= 1e-13 * float(np.sqrt(unit @ unit / n)):
         raise DataError(_exact(name))
-    return ScaledResponse(rest / rms, beta0 * size, rms * size)
+    return rest / rms, ResponseScale(beta0 * size, rms * size)
 
 
 def _exact(name: str) -> str:
@@ -179,10 +183,3 @@ def root_weighted(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray
         return columns
     root = np.sqrt(weights)
     return columns * (root if columns.ndim == 1 else root[:, None])
-
-
-def unique_by_identity(keys: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Return the distinct keys in order of first appearance and each key's position there."""
-    distinct = list(dict.fromkeys(keys))
-    position = {key: i for i, key in enumerate(distinct)}
-    return distinct, [position[key] for key in keys]

@@ -45,11 +45,17 @@ def missing_rows(value: Any) -> np.ndarray | None:
         missing = value.codes < 0
         return missing if missing.any() else None
     array = value.array if isinstance(value, Matrix) else value
-    if array.dtype.kind != "f" or np.isfinite(array.sum()):
-        return None  # one pass: a sum is finite only if nothing is missing
+    if array.dtype.kind != "f" or _finite_sum(array):
+        return None
     missing = np.isnan(array)
     missing = missing.any(axis=1) if missing.ndim == 2 else missing
     return missing if missing.any() else None
+
+
+def _finite_sum(array: np.ndarray) -> bool:
+    """Tell in one pass that nothing is missing or infinite; a sum that overflows tells nothing."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(array.sum()))
 
 
 def kept_rows(
@@ -117,7 +123,7 @@ def refuse_infinite(variables: Mapping[str, Variable], response: Node | None) ->
     """Raise a DataError that names a variable with infinite values."""
     for name, value in variables.items():
         array = value.array if isinstance(value, Matrix) else value
-        if isinstance(array, Factor) or array.dtype.kind != "f" or np.isfinite(array.sum()):
+        if isinstance(array, Factor) or array.dtype.kind != "f" or _finite_sum(array):
             continue
         count = int(np.isinf(array).sum())
         if count:
