@@ -144,7 +144,7 @@ def close(ours, expected):
 
 @pytest.mark.parametrize("kind", TEMPLATES)
 @pytest.mark.parametrize("name", STRUCTURES)
-@pytest.mark.parametrize(("cls", "variant"), makers())
+@pytest.mark.parametrize(("cls", "variant"), list(makers()))
 def test_every_factor_is_dense_linear_algebra(cls, variant, name, kind, storage, monkeypatch):
     needs_blocks(storage, cls)
     products, rows = problem(name)
@@ -160,7 +160,8 @@ def test_every_factor_is_dense_linear_algebra(cls, variant, name, kind, storage,
     factor.update([np.eye(s) for s in widths])  # values are replaced, not added to
     factor.inverse_block(0)
     factor.update(lams)
-    close(factor.ldL2, np.linalg.slogdet(M)[1])
+    # log(1 + small) is known to rounding of 1, for each of q pivots.
+    assert factor.ldL2 == pytest.approx(np.linalg.slogdet(M)[1], rel=1e-10, abs=1e-15 * layout.q)
 
     rng = np.random.default_rng(9)
     for rhs in (rng.normal(size=layout.q), rng.normal(size=(layout.q, 3))):
@@ -197,9 +198,6 @@ def test_cross_products(name, storage):
     close(products.XtX, X.T @ X)
     close(products.Xty, X.T @ y)
     assert products.yty == pytest.approx(y @ y, rel=1e-14)
-    beta, b = np.array([0.3, -2.0]), np.random.default_rng(1).normal(size=layout.q)
-    close(rows.residual(beta, b), y - X @ beta - Z @ b)
-    close(rows.Zt_times(y), Z.T @ y)
 
 
 def test_the_templates_of_the_grid_lie_on_both_sides_of_the_threshold():
@@ -227,24 +225,11 @@ def test_column_counts_are_those_of_the_factor(name, mode, storage):
     products, _ = problem(name)
     factor = CholmodFactor(products, mode)
     factor.update(templates(products.layout.widths, "identity"))
-    M = dense_M(products)[np.ix_(factor._perm, factor._perm)]
-    np.testing.assert_array_equal(factor.column_counts(), symbolic_counts(M))
-
-
-def dense_M(products):
-    return np.asarray(products.ZtZ.todense()) + np.eye(products.layout.q)
-
-
-def symbolic_counts(M):
-    """Non-zeros of each column of the Cholesky factor, by elimination on the pattern."""
-    pattern = M != 0
-    n = len(pattern)
-    counts = np.empty(n, dtype=int)
-    for j in range(n):
-        below = np.flatnonzero(pattern[j + 1 :, j]) + j + 1
-        counts[j] = len(below) + 1
-        pattern[np.ix_(below, below)] = True
-    return counts
+    ZtZ = products.ZtZ if isinstance(products.ZtZ, np.ndarray) else products.ZtZ.toarray()
+    # A level without rows has a diagonal block of zeros, which is stored all the same.
+    blocks = dense_Lambda(products.layout, [np.ones((s, s)) for s in products.layout.widths])
+    pattern = (np.abs(ZtZ) + blocks)[np.ix_(factor._perm, factor._perm)]
+    np.testing.assert_array_equal(factor.column_counts(), filled(pattern).sum(axis=0))
 
 
 def test_a_sparse_cholesky_is_that_of_the_permuted_matrix():

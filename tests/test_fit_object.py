@@ -255,8 +255,11 @@ def test_the_factors_multiply_to_what_they_factor(name):
 @every_fit
 def test_pieces_are_those_of_lme4(name):
     fit, expected = fit_of(name), reference(name)
-    for piece in ("u", "b", "RX", "Gp", "lower", "p_i", "q_i", "m_i"):
+    for piece in ("u", "b", "RX", "Gp", "p_i", "q_i", "m_i"):
         assert_near(fit.getME(piece), expected[piece])
+    # JSON has no -Inf.
+    lower = [-np.inf if bound is None else bound for bound in expected["lower"]]
+    np.testing.assert_array_equal(fit.getME("lower"), lower)
     for piece in ("Zt", "Lambda"):
         assert_near(fit.getME(piece).toarray(), expected[piece], 1e-13)
     assert_near(fit.getME("Lambdat").toarray(), np.transpose(expected["Lambda"]), 1e-13)
@@ -519,9 +522,11 @@ def test_a_pickle_holds_the_data_and_no_more():
     data = frame("InstEval")
     fit = lmer("y ~ service + (1 | s) + (1 | d)", data)
     size = len(pickle.dumps(fit))
-    fit.ranef(condVar=True)
-    assert len(pickle.dumps(fit)) == size
     assert size < 8e6
+    fit.ranef(condVar=True)
+    str(fit.summary())
+    # Labels of levels are made when they are asked for, and kept: 4100 short texts.
+    assert len(pickle.dumps(fit)) < size + 1e5
     again = pickle.loads(pickle.dumps(fit))
     ours, expected = again.ranef(condVar=True).condVar["d"], fit.ranef(condVar=True).condVar["d"]
     np.testing.assert_array_equal(ours, expected)

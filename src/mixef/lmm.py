@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from copy import copy, deepcopy
+from collections.abc import Mapping
+from copy import copy, deepcopy
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -19,6 +23,8 @@ from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula, update_formula
 from mixef.terms.frame import ModelFrame, model_frame, numeric_response
 from mixef.terms.random import random_terms
+
+COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # always, since pandas 3
 
 
 def lmer(
@@ -100,9 +106,8 @@ def lmer(
     if optimizer is not None and isinstance(control, LmerControl):
         control = replace(control, optimizer=optimizer)
     caller = sys._getframe(1)
-    call = ModelCall(
-        _shared(data), _name_of(data, caller), weights, offset, subset, na_action, contrasts
-    )
+    own = (deepcopy(argument) for argument in (weights, offset, subset))
+    call = ModelCall(_shared(data), _name_of(data, caller), *own, na_action, deepcopy(contrasts))
     return _fit(formula, call, REML, control, start, verbose, names_in(caller))
 
 
@@ -183,13 +188,14 @@ class LinearMixedModel(MixedModel):
         start, verbose = changes.pop("start", None), changes.pop("verbose", 0)
         if "optimizer" in changes:
             control = replace(control, optimizer=changes.pop("optimizer"))
-        if "data" in changes:
-            data = changes.pop("data")
-            changes |= {"data": _shared(data), "data_name": _name_of(data, sys._getframe(1))}
         unknown = set(changes) - set(ModelCall.__dataclass_fields__)
         if unknown:
             raise TypeError(f"update got {', '.join(sorted(unknown))}; see lmer for arguments")
-        return _fit(text, replace(call, **changes), REML, control, start, verbose, env)
+        if "data" in changes:
+            data = changes.pop("data")
+            call = replace(call, data=_shared(data), data_name=_name_of(data, sys._getframe(1)))
+        call = replace(call, **deepcopy(changes))
+        return _fit(text, call, REML, control, start, verbose, env)
 
     def refit(self, y: Any) -> LinearMixedModel:
         """Fit the same model to another response.
@@ -201,7 +207,7 @@ class LinearMixedModel(MixedModel):
         """
         old = self._fit
         try:
-            values = np.asarray(y, dtype=float)
+            values = np.array(y, dtype=float)
         except (TypeError, ValueError):
             raise DataError("the new response is not numeric; expected numbers") from None
         if values.shape != (old.frame.n,):
@@ -231,8 +237,15 @@ def _print_step(step: Step) -> None:
 
 
 def _shared(data: Any) -> Any:
-    """Return a copy of a pandas frame that shares its columns until one of them is changed."""
-    return data.copy(deep=False) if isinstance(data, pd.DataFrame) else data
+    """Return a copy of the data that later changes of the caller's data do not reach.
+
+    Where pandas copies on write, the copy of a frame shares its columns until one is changed.
+    """
+    if isinstance(data, pd.DataFrame):
+        return data.copy(deep=not COPY_ON_WRITE and pd.get_option("mode.copy_on_write") is not True)
+    if isinstance(data, Mapping):
+        return {name: copy(values) for name, values in data.items()}
+    return data
 
 
 def _name_of(data: Any, caller: FrameType) -> str | None:

@@ -183,6 +183,7 @@ class MixedModel:
         self,
         newdata: Any = None,
         re_form: str | bool | None = None,
+        type: str = "response",
         new_levels: str = "error",
     ) -> pd.Series:
         """Return predicted means for the fit's rows or for new data.
@@ -192,10 +193,14 @@ class MixedModel:
         newdata : DataFrame, optional
         re_form : str or False, optional
             All random effects by default; "~0" or False for none, "~ (1 | g)" for some.
+        type : {"response", "link"}
+            Scale of the predictions; the two are one scale in a linear model.
         new_levels : {"error", "population", "missing"}
             What an unseen level of a grouping factor gets: an error, random effects of zero, or
             NaN.
         """
+        if type not in ("response", "link"):
+            raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
         env = names_in(sys._getframe(1))
         return predict.predictions(self._fit, newdata, re_form, new_levels, env)
 

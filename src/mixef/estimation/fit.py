@@ -218,6 +218,7 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
         convergence,
         vanished_directions(criterion, result.par, terms),
     )
+    criterion.release()
     object.__setattr__(fit, "_criterion", criterion)
     return fit
 

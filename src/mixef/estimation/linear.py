@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from mixef.estimation.pls import (
 from mixef.estimation.start import moment_start, within_variance
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts
+from mixef.linalg.factor import Factor
 from mixef.linalg.standardize import (
     orthonormal_columns,
     root_weighted,
@@ -29,11 +31,15 @@ from mixef.terms.random import RandomTerm, block_structure
 # Where levels of one factor leave less than this share of the response's variance, sums of squares
 # of cross-products lose digits, and the solution is refined on the rows of the data.
 CANCELLATION = 1e-5
+# With more random effects than this a factor is not kept after the fit.
+LARGE_Q = 2_000
 
 
 @dataclass(frozen=True)
 class Estimates:
     """What the criterion determines at one set of parameters, on the user's scale.
+
+    The arrays are read-only.
 
     Attributes
     ----------
@@ -64,6 +70,15 @@ class Estimates:
     pwrss: float
     ldL2: float
     ldRX2: float
+
+    def __post_init__(self) -> None:
+        arrays = (self.par, self.theta, self.beta, self.unscaled_vcov, *self.lams, *self.effects)
+        for array in arrays:
+            array.flags.writeable = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
 
 class LinearCriterion:
@@ -116,10 +131,22 @@ class LinearCriterion:
         self.products = crossproducts(rows)
         # The scaled response has unit mean square: this is what the groups leave of it.
         self._rows = rows if within_variance(self.products) < CANCELLATION else None
-        self.factor = make_factor(self.products)
+        self._factor: Factor | None = None
         self._sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
         self._par: np.ndarray | None = None
         self._solution: PLSSolution | None = None
+
+    @property
+    def factor(self) -> Factor:
+        """The factor of the penalized cross-products, built when it is asked for."""
+        if self._factor is None:
+            self._factor = make_factor(self.products)
+        return self._factor
+
+    def release(self) -> None:
+        """Give up a factor that holds much memory; it is rebuilt on demand."""
+        if self.products.layout.q > LARGE_Q:
+            self._factor = self._par = None
 
     @property
     def _m(self) -> int:

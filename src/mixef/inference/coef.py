@@ -11,7 +11,7 @@ from mixef.inference.ranef import modes_by_group
 
 def fixed_effects(fit: LMMFit, add_dropped: bool = False) -> pd.Series:
     """Return the fixed-effects coefficients (p,), with NaN for dropped columns if asked for."""
-    beta = pd.Series(fit.estimates.beta, index=list(fit.fixed_names), name="fixef")
+    beta = pd.Series(fit.estimates.beta.copy(), index=list(fit.fixed_names), name="fixef")
     return beta.reindex(list(fit.design.names)) if add_dropped else beta
 
 

@@ -125,11 +125,11 @@ def _theta_labels(fit: LMMFit) -> list[str]:
 
 def _y(fit: LMMFit) -> np.ndarray:
     assert fit.frame.y is not None
-    return fit.frame.y
+    return fit.frame.y.copy()
 
 
 def _offset(fit: LMMFit) -> np.ndarray:
-    return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset
+    return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset.copy()
 
 
 def _starts(fit: LMMFit) -> np.ndarray:
@@ -142,7 +142,7 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
     "Z": lambda fit: _Zt(fit).T.tocsr(),
     "Ztlist": lambda fit: [term.Zt() for term in fit.terms],
     "mmList": lambda fit: {
-        term.label: pd.DataFrame(term.z, index=fit.frame.index, columns=list(term.columns))
+        term.label: pd.DataFrame(term.z.copy(), index=fit.frame.index, columns=list(term.columns))
         for term in fit.terms
     },
     "y": _y,
@@ -150,8 +150,8 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
     "offset": _offset,
     "u": _u,
     "b": _b,
-    "theta": lambda fit: pd.Series(fit.estimates.theta, index=_theta_labels(fit)),
-    "par": lambda fit: pd.Series(fit.estimates.par, index=fit.par_labels),
+    "theta": lambda fit: pd.Series(fit.estimates.theta.copy(), index=_theta_labels(fit)),
+    "par": lambda fit: pd.Series(fit.estimates.par.copy(), index=fit.par_labels),
     "lower": lambda fit: np.concatenate([term.structure.lower for term in fit.terms]),
     "beta": lambda fit: fit.estimates.beta,
     "fixef": fixed_effects,
