@@ -15,7 +15,7 @@ from mixef.linalg.cholmod import CholmodFactor, sparse_cholesky
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import GroupDesign, Rows
 from mixef.linalg.dense import DenseFactor
-from mixef.linalg.factor import SINGULAR, Factor, is_near_singular
+from mixef.linalg.factor import SINGULAR, Factor, smallest_singular_value
 from mixef.linalg.schur import SchurFactor, _DenseCoupling, _SparseCoupling
 
 # Levels and columns of each factor; the first has the most random effects, as `block_structure`
@@ -202,8 +202,8 @@ def test_cross_products(name, storage):
 
 def test_the_templates_of_the_grid_lie_on_both_sides_of_the_threshold():
     for widths in ([1], [2], [3]):
-        assert all(is_near_singular(lam) for lam in templates(widths, "below"))
-        assert not any(is_near_singular(lam) for lam in templates(widths, "above"))
+        assert all(smallest_singular_value(t) < SINGULAR for t in templates(widths, "below"))
+        assert not any(smallest_singular_value(t) < SINGULAR for t in templates(widths, "above"))
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

@@ -105,7 +105,9 @@ def test_parts_of_the_random_effects_add_up():
     modes = fit.ranef()["Subject"].loc[newdata["Subject"]]
     # Rounding of sums of numbers of some 300.
     np.testing.assert_allclose(intercepts, modes["(Intercept)"], rtol=0, atol=1e-11)
-    np.testing.assert_allclose(slopes, modes["Days"] * newdata["Days"].values, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        slopes, modes["Days"].to_numpy() * newdata["Days"], rtol=0, atol=1e-11
+    )
     np.testing.assert_allclose(population + intercepts + slopes, fit.predict(newdata), rtol=1e-14)
 
 
@@ -266,7 +268,7 @@ def test_an_offset_given_as_an_array_says_nothing_about_new_rows():
     data = frame("crossed")
     fit = lmer("y ~ x + (1 | a)", data, offset=data["v"].to_numpy())
     np.testing.assert_allclose(fit.predict(), fit.fitted(), rtol=1e-14)
-    with pytest.raises(DataError, match="offset= was an array.*column name"):
+    with pytest.raises(DataError, match=r"offset= was an array.*column name"):
         fit.predict(data)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from copy import copy, deepcopy
-from collections.abc import Mapping
-from copy import copy, deepcopy
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -199,6 +197,8 @@ class LinearMixedModel(MixedModel):
 
     def refit(self, y: Any) -> LinearMixedModel:
         """Fit the same model to another response.
+
+        `update` of the result reads the data again, and with them the old response.
 
         Parameters
         ----------

@@ -29,8 +29,10 @@ class Convergence:
         Why the search stopped.
     n_evaluations : int
         Evaluations of the criterion.
-    gradient : Series
-        Exact gradient for the covariance parameters, on the user's scale.
+    labels : tuple of str
+        Names of the covariance parameters.
+    slopes : ndarray (k,)
+        Exact gradient for them, on the user's scale.
     expected_gain : float
         What one more Newton step promises to take from the criterion.
     problems : tuple of str
@@ -45,12 +47,18 @@ class Convergence:
     converged: bool
     message: str
     n_evaluations: int
-    gradient: pd.Series
+    labels: tuple[str, ...]
+    slopes: np.ndarray
     expected_gain: float
     problems: tuple[str, ...]
     flat: tuple[str, ...]
     log: tuple[Step, ...]
     optimizer: str
+
+    @property
+    def gradient(self) -> pd.Series:
+        """Exact gradient by covariance parameter, on the user's scale."""
+        return pd.Series(self.slopes, index=list(self.labels), name="gradient")
 
     def __str__(self) -> str:
         state = "converged" if self.converged else "not converged"
@@ -100,7 +108,8 @@ def judge(
         converged=gain < CONVERGED_GAIN,
         message=result.message,
         n_evaluations=result.n_evaluations,
-        gradient=pd.Series(user_gradient, index=list(labels), name="gradient"),
+        labels=tuple(labels),
+        slopes=user_gradient,
         expected_gain=gain,
         problems=tuple(problems),
         flat=flat,

@@ -204,7 +204,7 @@ def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.n
     value, vector = np.linalg.eigh(H)
     gv = vector.T @ g
     low = value[0]
-    scale = max(abs(value[0]), abs(value[-1]), 1e-300)
+    scale = max(abs(value[0]), abs(value[-1]), 1e-200)
 
     def step_at(shift):
         return -gv / (value + shift)
@@ -217,7 +217,8 @@ def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.n
     s = step_at(shift_min)
     if np.linalg.norm(s) < radius:
         if low < -1e-10 * scale:  # hard case: along the lowest eigenvector to the boundary
-            s[0] += np.copysign(np.sqrt(radius**2 - s @ s), -gv[0] if gv[0] else 1.0)
+            rest = s[1:] @ s[1:]
+            s[0] = np.copysign(np.sqrt(radius**2 - rest), -gv[0] if gv[0] else 1.0)
     else:
         lo, hi = shift_min, np.linalg.norm(g) / radius + abs(low)
         for _ in range(60):

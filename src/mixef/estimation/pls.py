@@ -204,8 +204,7 @@ class _MarginalView:
 
     def __init__(self, factor: Factor):
         self._factor = factor
-        sizes = [np.linalg.svd(lam, compute_uv=False)[-1] for lam in factor.lams]
-        invertible = min(sizes) > INVERTIBLE
+        invertible = min(factor.least) > INVERTIBLE
         self._inverses = [np.linalg.inv(lam) for lam in factor.lams] if invertible else None
 
     def project(self, back: np.ndarray) -> np.ndarray:

@@ -21,6 +21,9 @@ from mixef.terms.parametrization import Parametrization
 # Where a moment estimate is too small or negative, the search starts from this share of the
 # effect's contribution that one level could just make visible.
 FLOOR = 0.1
+# ... and no direction starts below this share of its term's largest: a search that has to bring
+# up a direction from near zero takes many short steps, one that has to shrink it does not.
+LEAST_RATIO = 0.1
 # The least share of the variance within levels that is taken for residual variance.
 LEAST_SHARE = 0.2
 
@@ -38,6 +41,7 @@ def moment_start(products: CrossProducts, parametrization: Parametrization) -> n
         relative = covariances[i][cols, cols] / sigma2
         value, vector = np.linalg.eigh(0.5 * (relative + relative.T))
         value = np.sqrt(np.maximum(value, share**2))
+        value = np.maximum(value, LEAST_RATIO * value.max())
         lam = structure.lam(structure.par(psd_cholesky(vector * value)))
         if structure.invariance != "triangular":
             root = np.sqrt(np.maximum(relative.diagonal(), share**2))
@@ -66,8 +70,10 @@ def moment_estimates(products: CrossProducts) -> tuple[float, list[np.ndarray]]:
         left[where[i], where[j]] = gram.reshape(si * si, sj * sj)
         if i != j:
             left[where[j], where[i]] = left[where[i], where[j]].T
-    # Rows of one unknown may be on very different scales: equilibrate before the solve.
-    scale = 1.0 / np.sqrt(np.maximum(left.diagonal(), 1e-300))
+    # Rows of one unknown may be on very different scales: equilibrate before the solve. Columns
+    # that share no level say nothing about their covariance, which stays zero.
+    seen = left.diagonal() > 1e-12 * left.diagonal().max()
+    scale = seen / np.sqrt(np.where(seen, left.diagonal(), 1.0))
     solution = scale * np.linalg.lstsq(left * np.outer(scale, scale), right * scale, rcond=1e-10)[0]
     within = within_variance(products)
     sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))

@@ -52,10 +52,8 @@ class CholmodFactor(Factor):
         self._factor = analyze(self._M, mode=mode)
         self._perm = self._factor.P()
 
-    def update(self, lams: Sequence[np.ndarray]) -> None:
-        """Refactor at new templates."""
-        self.lams = tuple(lams)
-        self._write(lams)
+    def _refactor(self) -> None:
+        self._write(self.lams)
         try:
             self._factor.cholesky_inplace(self._M, beta=1.0)
         except CholmodError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg.blas import dtrsm
@@ -18,7 +17,8 @@ def potrf(a: np.ndarray) -> np.ndarray:
     """Cholesky factor of the lower triangle of ``a`` (Fortran order), in place."""
     if a.shape[0] == 0:
         return a
-    factor, info = run_large(a.shape[0], lambda: dpotrf(a, lower=1, clean=0, overwrite_a=1))
+    n = a.shape[0]
+    factor, info = run_large(n, n**3 / 3, lambda: dpotrf(a, lower=1, clean=0, overwrite_a=1))
     if info != 0:
         raise FitError(
             "the penalized cross-products are not positive definite; a column of the data "
@@ -31,7 +31,8 @@ def potri(factor: np.ndarray) -> np.ndarray:
     """Lower triangle of the inverse from a lower Cholesky factor, in place."""
     if factor.shape[0] == 0:
         return factor
-    return run_large(factor.shape[0], lambda: dpotri(factor, lower=1, overwrite_c=1)[0])
+    n = factor.shape[0]
+    return run_large(n, 2 * n**3 / 3, lambda: dpotri(factor, lower=1, overwrite_c=1)[0])
 
 
 def solve_lower(factor: np.ndarray, rhs: np.ndarray, transpose: bool = False) -> np.ndarray:
@@ -52,9 +53,8 @@ class DenseFactor(Factor):
         self._ZtZ = ZtZ if isinstance(ZtZ, np.ndarray) else ZtZ.toarray()
         self._L = np.empty((0, 0))
 
-    def update(self, lams: Sequence[np.ndarray]) -> None:
-        """Refactor at new templates."""
-        self.lams = tuple(lams)
+    def _refactor(self) -> None:
+        lams = self.lams
         half = self.layout.multiply(lams, self._ZtZ, transpose=True)
         M = self.layout.multiply(lams, half.T, transpose=True)
         M.ravel()[:: M.shape[0] + 1] += 1.0

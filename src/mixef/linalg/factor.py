@@ -29,6 +29,8 @@ class Factor(ABC):
     ----------
     ldL2 : float
         ``log|M|``.
+    least : list of float
+        The smallest singular value of each template.
     """
 
     ldL2: float
@@ -37,10 +39,17 @@ class Factor(ABC):
         self.products = products
         self.layout = products.layout
         self.lams: tuple[np.ndarray, ...] = ()
+        self.least: list[float] = []
 
-    @abstractmethod
     def update(self, lams: Sequence[np.ndarray]) -> None:
         """Refactor at new templates ``lams``, one (s_i, s_i) a block."""
+        self.lams = tuple(lams)
+        self.least = [smallest_singular_value(lam) for lam in self.lams]
+        self._refactor()
+
+    @abstractmethod
+    def _refactor(self) -> None:
+        """Compute the factor and ``ldL2`` at ``self.lams``."""
 
     @abstractmethod
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
@@ -70,7 +79,7 @@ class Factor(ABC):
         ]
 
     def _singular(self, i: int) -> bool:
-        return is_near_singular(self.lams[i])
+        return self.least[i] < SINGULAR
 
     def _trace_from_inverse(self, i: int) -> np.ndarray:
         """Return ``T_i = lam_i^-T (l_i I - sum_l C_ll) lam_i^-1``."""
@@ -95,8 +104,8 @@ class Factor(ABC):
         return total
 
 
-def is_near_singular(lam: np.ndarray) -> bool:
-    """Tell whether a template is too close to singular to be inverted."""
+def smallest_singular_value(lam: np.ndarray) -> float:
+    """Return the smallest singular value of a template (s, s)."""
     if lam.shape[0] == 1:
-        return abs(lam[0, 0]) < SINGULAR
-    return bool(np.linalg.svd(lam, compute_uv=False)[-1] < SINGULAR)
+        return abs(float(lam[0, 0]))
+    return float(np.linalg.svd(lam, compute_uv=False)[-1])

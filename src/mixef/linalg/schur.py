@@ -47,10 +47,8 @@ class SchurFactor(Factor):
         self._S = np.empty((self.q2, self.q2), order="F")
         self._rest = _RestOfM(products)
 
-    def update(self, lams: Sequence[np.ndarray]) -> None:
-        """Refactor at new templates."""
-        self.lams = tuple(lams)
-        lam = lams[0]
+    def _refactor(self) -> None:
+        lams, lam = self.lams, self.lams[0]
         s = lam.shape[0]
         M11 = lam.T @ self.products.diagonal[0] @ lam + np.eye(s)
         if s == 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr, solve_triangular
+from scipy.linalg import qr
 from scipy.linalg.blas import dtrsm
 
 from mixef.errors import DataError
@@ -102,7 +102,8 @@ class Basis:
         """Turn coefficients (k,) or (k, m) of the scaled columns into those of the raw ones."""
         if coefficients.size == 0:
             return coefficients
-        return solve_triangular(self.R, coefficients, check_finite=False)
+        columns = coefficients.reshape(len(coefficients), -1)
+        return dtrsm(1.0, self.R, columns).reshape(coefficients.shape)
 
 
 def orthonormal_columns(X: np.ndarray) -> tuple[np.ndarray, Basis]:

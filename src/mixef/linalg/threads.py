@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 # From this order on, a dense Cholesky factor can gain from several threads.
 LARGE_MATRIX = 800
 
-# Seconds per n^3 of the last large factorization, by number of threads.
+# Seconds a floating-point operation of the last large factorization, by number of threads.
 _pace: dict[int, float] = {}
 
 
@@ -31,8 +31,16 @@ def one_blas_thread() -> AbstractContextManager:
     return _controller().limit(limits=1, user_api="blas")
 
 
-def run_large(order: int, work: Callable[[], Result]) -> Result:
-    """Run a dense factorization of this order on the number of threads that is fastest here."""
+def run_large(order: int, operations: float, work: Callable[[], Result]) -> Result:
+    """Run work on a dense matrix on the number of threads that has been the fastest here.
+
+    Parameters
+    ----------
+    order : int
+        Order of the matrix; small ones run on the threads there are.
+    operations : float
+        Floating-point operations of the work, by which its time is judged.
+    """
     if order < LARGE_MATRIX:
         return work()
     choices = {1, allowed_threads()}
@@ -41,7 +49,7 @@ def run_large(order: int, work: Callable[[], Result]) -> Result:
     with _controller().limit(limits=threads, user_api="blas"):
         begin = time.perf_counter()
         result = work()
-        _pace[threads] = (time.perf_counter() - begin) / order**3
+        _pace[threads] = (time.perf_counter() - begin) / operations
     return result
 
 
