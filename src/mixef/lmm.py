@@ -104,8 +104,15 @@ def lmer(
     if optimizer is not None and isinstance(control, LmerControl):
         control = replace(control, optimizer=optimizer)
     caller = sys._getframe(1)
-    own = (deepcopy(argument) for argument in (weights, offset, subset))
-    call = ModelCall(_shared(data), _name_of(data, caller), *own, na_action, deepcopy(contrasts))
+    call = ModelCall(
+        _shared(data),
+        _name_of(data, caller),
+        deepcopy(weights),
+        deepcopy(offset),
+        deepcopy(subset),
+        na_action,
+        deepcopy(contrasts),
+    )
     return _fit(formula, call, REML, control, start, verbose, names_in(caller))
 
 

@@ -255,11 +255,15 @@ def search(
 
 
 def _refuse_extremes(formula, frame, design, terms) -> None:
-    """Refuse columns, response, weights and offset that cannot be squared."""
+    """Refuse columns, response and weights that cannot be squared."""
     name = "the response" if formula.response is None else formula.response.text
-    single = [(name, frame.y), ("weights", frame.weights), ("offset", frame.offset)]
-    parts = [((label,), v[:, None]) for label, v in single if v is not None]
-    refuse_extremes([*parts, (design.names, design.matrix), *((t.columns, t.z) for t in terms)])
+    y = frame.y
+    if frame.offset is not None:
+        name, y = f"{name} - offset", frame.y - frame.offset
+    parts = [((name,), y[:, None]), (design.names, design.matrix)]
+    if frame.weights is not None:
+        parts.append((("weights",), frame.weights[:, None]))
+    refuse_extremes([*parts, *((term.columns, term.z) for term in terms)])
 
 
 def _refuse_exact(criterion: LinearCriterion, estimates: Estimates, end: Convergence) -> None:

@@ -204,7 +204,7 @@ def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.n
     value, vector = np.linalg.eigh(H)
     gv = vector.T @ g
     low = value[0]
-    scale = max(abs(value[0]), abs(value[-1]), 1e-200)
+    scale = max(abs(value[0]), abs(value[-1]), 1e-100)
 
     def step_at(shift):
         return -gv / (value + shift)

@@ -1,0 +1,179 @@
+"""The order of the layers, read from the imports."""
+
+import ast
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "mixef"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+#: From the bottom up: a module imports from its own layer and from those before it. Modules and
+#: packages by name; the first entry that fits a module is its layer.
+LAYERS = (
+    ("errors",),
+    ("control",),
+    ("families",),
+    ("datasets",),
+    ("terms",),
+    ("linalg",),
+    ("estimation",),
+    ("display.numbers", "display.tables", "display.abbreviate", "display.layout"),
+    ("display.varcorr", "display.summary"),
+    ("inference",),
+    ("display",),
+    ("plots",),
+    ("mixedmodel",),
+    ("lmm", "glmm"),
+    ("__init__",),
+)
+
+#: The order inside a layer, where a reader needs one. Modules that are not listed may stand
+#: anywhere, as long as nothing is circular.
+SPINES = {
+    "terms": (
+        "nodes", "parser", "algebra", "formula", "factor", "columns", "splines", "functions",
+        "expressions", "per_row", "rows", "frame", "contrasts", "grouping", "fixed", "covariance",
+        "parametrization", "random", "offsets",
+    ),
+    "linalg": (
+        "layout", "crossproducts", "threads", "factor", "kernels", "dense", "schur", "cholmod",
+        "choose", "standardize",
+    ),
+    "estimation": (
+        "start", "pls", "linear", "optimize", "convergence", "singular", "fit",
+    ),
+}  # fmt: skip
+
+#: Packages that may be imported inside a function: numba, whose start takes long, and extras.
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+LATE = {"numba"} | {
+    requirement.split(">")[0]
+    for extra, requirements in EXTRAS.items()
+    if extra not in ("dev", "docs")
+    for requirement in requirements
+}
+
+
+def module_of(path):
+    """``terms.frame`` of src/mixef/terms/frame.py; a package's own file goes by its name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported(path):
+    """The modules of mixef that a file imports, wherever in the file."""
+    out = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import, which hides its layer"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        out |= {found for name in names if (found := own_module(name))}
+    return out - {module_of(path)}
+
+
+def own_module(name):
+    """The module of mixef that an imported name belongs to: the longest that there is."""
+    parts = name.split(".")
+    if parts[0] != "mixef":
+        return None
+    for end in range(len(parts), 1, -1):
+        if (module := ".".join(parts[1:end])) in MODULES:
+            return module
+    return "__init__"
+
+
+def layer_of(module):
+    for height, members in enumerate(LAYERS):
+        if any(module == m or module.startswith(m + ".") for m in members):
+            return height
+    raise AssertionError(f"{module} belongs to no layer; give it one in LAYERS")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module):
+    own = layer_of(module)
+    above = [other for other in imported(MODULES[module]) if layer_of(other) > own]
+    assert not above, f"{module} imports from layers above it: {above}"
+
+
+@pytest.mark.parametrize("layer", SPINES)
+def test_the_order_inside_a_layer(layer):
+    spine = [f"{layer}.{name}" for name in SPINES[layer]]
+    assert set(spine) <= set(MODULES)
+    for place, module in enumerate(spine):
+        late = imported(MODULES[module]) & set(spine[place:])
+        assert not late, f"{module} imports {sorted(late)}, which come after it"
+
+
+def test_nothing_is_circular():
+    graph = {module: imported(path) for module, path in MODULES.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+def test_linear_algebra_knows_no_terms():
+    for module, path in MODULES.items():
+        if module.startswith("linalg"):
+            assert not any(other.startswith("terms") for other in imported(path)), module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_hides_in_a_function(module):
+    tree = ast.parse(MODULES[module].read_text())
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.Lambda)]
+    for function in functions:
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import):
+                hidden = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                hidden = {node.module.split(".")[0]}
+            else:
+                name = getattr(node, "attr", getattr(node, "id", ""))
+                assert name not in ("import_module", "__import__"), f"{module}: {name}"
+                continue
+            assert hidden <= LATE, f"{module}: {hidden} is imported at line {node.lineno}"
+
+
+def test_one_file_knows_scikit_sparse_and_one_knows_numba():
+    for library, home in [("sksparse", "linalg.cholmod"), ("numba", "linalg.kernels")]:
+        users = {m for m, p in MODULES.items() if imports_library(p, library)}
+        assert users == {home}
+
+
+def imports_library(path, library):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        if any(name.split(".")[0] == library for name in names):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_reads_in_one_sitting(module):
+    assert len(MODULES[module].read_text().splitlines()) <= 450
+
+
+def test_the_rules_see_a_breach(tmp_path, monkeypatch):
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from mixef.lmm import lmer\n    import mixef.terms.frame\n")
+    assert {own_module("mixef.lmm.lmer"), own_module("mixef.terms.frame")} == {"lmm", "terms.frame"}
+    monkeypatch.setitem(MODULES, "linalg.bad", bad)
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    assert imported(bad) == {"lmm", "terms.frame"}
+    with pytest.raises(AssertionError, match="imports from layers above it"):
+        test_imports_go_down("linalg.bad")
+    with pytest.raises(AssertionError, match="imported at line 2"):
+        test_no_import_hides_in_a_function("linalg.bad")
