@@ -3,12 +3,19 @@
 1e-10 relative throughout: condition numbers of M up to 1e4 or so times rounding.
 """
 
-import itertools
-
 import numpy as np
 import pytest
-from dense_gaussian import random_columns
 from scipy import sparse
+from structures import (
+    STRUCTURES,
+    TEMPLATES,
+    close,
+    dense_Lambda,
+    dense_Z,
+    level_blocks,
+    rows_of,
+    templates,
+)
 
 from mixef.linalg import choose, crossproducts, kernels
 from mixef.linalg.cholmod import CholmodFactor, sparse_cholesky
@@ -18,99 +25,12 @@ from mixef.linalg.dense import DenseFactor
 from mixef.linalg.factor import SINGULAR, Factor, smallest_singular_value
 from mixef.linalg.schur import SchurFactor, _DenseCoupling, _SparseCoupling
 
-# Levels and columns of each factor; the first has the most random effects, as `block_structure`
-# arranges; codes are crossed at random, or nested in the factor before.
-STRUCTURES = {
-    "one scalar": ([12], [1], "crossed"),
-    "one vector": ([12], [3], "crossed"),
-    "crossed": ([20, 7], [1, 1], "crossed"),
-    "crossed vector": ([20, 7], [2, 3], "crossed"),
-    "crossed sparsely": ([90, 60], [1, 2], "sparse"),
-    "crossed sparsely, vector first": ([90, 60], [2, 1], "sparse"),
-    "nested": ([40, 8], [1, 1], "nested"),
-    "nested vector": ([40, 8], [2, 2], "nested"),
-    "three crossed": ([15, 9, 5], [2, 1, 3], "crossed"),
-    "three nested": ([48, 12, 4], [1, 2, 1], "nested"),
-    "three sparse": ([80, 50, 40], [1, 1, 2], "sparse"),
-}
-TEMPLATES = ["identity", "random", "negative", "zero", "rank one", "singular", "above", "below"]
 
-
-def codes_of(levels, kind, n, rng):
-    if kind == "nested":
-        first = np.r_[np.arange(levels[0]), rng.integers(0, levels[0], n - levels[0])]
-        return [first % size for size in levels]
-    if kind == "sparse":  # every level of one factor meets only one or two of another
-        first = np.r_[np.arange(levels[0]), rng.integers(0, levels[0], n - levels[0])]
-        return [first, *((first + rng.integers(0, 2, n)) % size for size in levels[1:])]
-    return [rng.integers(0, size, n) for size in levels]
-
-
-def problem(name, seed=0):
-    """Cross-products of a structure, and the rows that they are made of."""
-    levels, widths, kind = STRUCTURES[name]
-    rng = np.random.default_rng(seed)
-    n = 200
-    codes = codes_of(levels, kind, n, rng)
-    zs = [np.column_stack([np.ones(n), rng.normal(size=(n, s - 1))]) for s in widths]
-    groups = [
-        GroupDesign(c, size, z / np.sqrt(2)) for c, size, z in zip(codes, levels, zs, strict=True)
-    ]
-    rows = Rows(groups, rng.normal(size=(n, 2)), rng.normal(size=n))
+def blocks_of(name, monkeypatch):
+    """Cross-products of a structure by sparse blocks, however small; and their rows."""
+    monkeypatch.setattr(crossproducts, "SMALL_Z", 0)
+    rows = rows_of(name)
     return crossproducts.crossproducts(rows), rows
-
-
-@pytest.fixture(params=["blocks", "dense"], autouse=True)
-def storage(request, monkeypatch):
-    """Cross-products by sparse blocks, and by a dense Z as small models have it."""
-    if request.param == "blocks":
-        monkeypatch.setattr(crossproducts, "SMALL_Z", 0)
-    return request.param
-
-
-def needs_blocks(storage, factor):
-    if storage == "dense" and factor is not DenseFactor:
-        pytest.skip("small models go to the dense factor only")
-
-
-def templates(widths, kind, seed=0):
-    rng = np.random.default_rng(seed)
-    out = []
-    for s in widths:
-        lam = 0.8 * np.eye(s) + 0.4 * np.tril(rng.normal(size=(s, s)))
-        if kind == "identity":
-            lam = np.eye(s)
-        elif kind == "negative":
-            lam[-1, -1] *= -1
-        elif kind == "zero":
-            lam[:] = 0
-        elif kind == "rank one":
-            lam[:, 1:] = 0
-        elif kind == "singular":
-            lam[-1, -1] = 0
-        elif kind in ("above", "below"):
-            left, size, right = np.linalg.svd(lam)
-            size[-1] = SINGULAR * (1.01 if kind == "above" else 0.99)
-            lam = np.linalg.qr((left * size @ right).T)[1].T
-        out.append(lam)
-    return out
-
-
-def dense_Z(rows):
-    return np.hstack([random_columns(g.codes, g.n_levels, g.z) for g in rows.groups])
-
-
-def dense_Lambda(layout, lams):
-    out = np.zeros((layout.q, layout.q))
-    for i, lam in enumerate(lams):
-        out[layout.slice(i), layout.slice(i)] = np.kron(np.eye(layout.n_levels[i]), lam)
-    return out
-
-
-def level_blocks(layout, i, M):
-    n, s = layout.n_levels[i], layout.widths[i]
-    block = M[layout.slice(i), layout.slice(i)].reshape(n, s, n, s)
-    return block[np.arange(n), :, np.arange(n), :]
 
 
 def makers():
@@ -126,7 +46,7 @@ def makers():
 
 def make(cls, variant, products, monkeypatch):
     if cls is SchurFactor:
-        share = 2.0 if variant == ("sparse",) else 0.0
+        share = 2.0 if variant == ("sparse",) and len(products.layout) > 1 else 0.0
         monkeypatch.setattr("mixef.linalg.schur.DENSE_COUPLING", share)
         monkeypatch.setattr("mixef.linalg.schur.SMALL_COUPLING", 0)
         factor = cls(products)
@@ -137,20 +57,12 @@ def make(cls, variant, products, monkeypatch):
     return cls(products, *variant)
 
 
-def close(ours, expected):
-    scale = max(np.abs(expected).max(initial=0.0), 1e-300)
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-10 * scale)
-
-
 @pytest.mark.parametrize("kind", TEMPLATES)
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize(("cls", "variant"), list(makers()))
-def test_every_factor_is_dense_linear_algebra(cls, variant, name, kind, storage, monkeypatch):
-    needs_blocks(storage, cls)
-    products, rows = problem(name)
+def test_every_factor_is_dense_linear_algebra(cls, variant, name, kind, monkeypatch):
+    products, rows = blocks_of(name, monkeypatch)
     layout, widths = products.layout, products.layout.widths
-    if cls is SchurFactor and len(layout) == 1 and variant == ("sparse",):
-        pytest.skip("one factor has no coupling")
     lams = templates(widths, kind)
     Z, Lambda = dense_Z(rows), dense_Lambda(layout, lams)
     M = Lambda.T @ Z.T @ Z @ Lambda + np.eye(layout.q)
@@ -183,21 +95,19 @@ def test_every_factor_is_dense_linear_algebra(cls, variant, name, kind, storage,
             close(factor.inverse_block(i), level_blocks(layout, i, C))
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
-def test_cross_products(name, storage):
-    products, rows = problem(name)
-    Z, X, y, layout = dense_Z(rows), rows.X, rows.y, products.layout
-    ZtZ = products.ZtZ if isinstance(products.ZtZ, np.ndarray) else products.ZtZ.toarray()
-    close(ZtZ, Z.T @ Z)
-    for i, blocks in enumerate(products.diagonal):
-        close(blocks, level_blocks(layout, i, Z.T @ Z))
-    if storage == "blocks":
-        assert set(products.pairs) == set(itertools.combinations(range(len(layout)), 2))
-    close(products.ZtX, Z.T @ X)
-    close(products.Zty, Z.T @ y)
-    close(products.XtX, X.T @ X)
-    close(products.Xty, X.T @ y)
-    assert products.yty == pytest.approx(y @ y, rel=1e-14)
+@pytest.mark.parametrize("name", [n for n, (levels, _, _) in STRUCTURES.items() if levels[0] < 90])
+def test_a_small_model_is_factored_from_its_dense_cross_products(name, monkeypatch):
+    """As from blocks: small models have no pairs of levels, but Z'Z at once."""
+    products = crossproducts.crossproducts(rows_of(name))
+    assert isinstance(products.ZtZ, np.ndarray) or products.layout.q > crossproducts.SMALL_Q
+    blocks, _ = blocks_of(name, monkeypatch)
+    lams = templates(products.layout.widths, "singular")
+    one, two = DenseFactor(products), DenseFactor(blocks)
+    one.update(lams)
+    two.update(lams)
+    assert one.ldL2 == pytest.approx(two.ldL2, rel=1e-12)
+    for a, b in zip(one.trace_blocks(), two.trace_blocks(), strict=True):
+        close(a, b)
 
 
 def test_the_templates_of_the_grid_lie_on_both_sides_of_the_threshold():
@@ -206,23 +116,10 @@ def test_the_templates_of_the_grid_lie_on_both_sides_of_the_threshold():
         assert not any(smallest_singular_value(t) < SINGULAR for t in templates(widths, "above"))
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
-def test_the_layout_multiplies_by_lambda(name):
-    products, _ = problem(name)
-    layout = products.layout
-    lams = templates(layout.widths, "random")
-    Lambda = dense_Lambda(layout, lams)
-    rng = np.random.default_rng(2)
-    for v in (rng.normal(size=layout.q), rng.normal(size=(layout.q, 3))):
-        close(layout.multiply(lams, v), Lambda @ v)
-        close(layout.multiply(lams, v, transpose=True), Lambda.T @ v)
-
-
 @pytest.mark.parametrize("name", ["crossed sparsely", "three sparse", "nested vector"])
 @pytest.mark.parametrize("mode", ["simplicial", "supernodal"])
-def test_column_counts_are_those_of_the_factor(name, mode, storage):
-    needs_blocks(storage, CholmodFactor)
-    products, _ = problem(name)
+def test_column_counts_are_those_of_the_factor(name, mode, monkeypatch):
+    products, _ = blocks_of(name, monkeypatch)
     factor = CholmodFactor(products, mode)
     factor.update(templates(products.layout.widths, "identity"))
     ZtZ = products.ZtZ if isinstance(products.ZtZ, np.ndarray) else products.ZtZ.toarray()
@@ -351,15 +248,11 @@ CHOICES = {
 
 
 @pytest.mark.parametrize(("levels", "n", "kind", "expected"), CHOICES.values(), ids=CHOICES)
-def test_each_structure_gets_its_factor(levels, n, kind, expected, storage):
-    if storage == "dense":
-        pytest.skip("large models have no dense Z")
+def test_each_structure_gets_its_factor(levels, n, kind, expected):
     assert type(make_factor(simulated(levels, n, kind))) is expected
 
 
-def test_the_choice_follows_the_predicted_times(storage, monkeypatch):
-    if storage == "dense":
-        pytest.skip("large models have no dense Z")
+def test_the_choice_follows_the_predicted_times(monkeypatch):
     products = simulated([3000, 1500], 12_000, "nested")
     monkeypatch.setattr(choose, "CHEAP", 0.0)
     for factor_time, expected in [(2.0, SchurFactor), (0.5, CholmodFactor)]:
@@ -368,9 +261,7 @@ def test_the_choice_follows_the_predicted_times(storage, monkeypatch):
         assert type(make_factor(products)) is expected
 
 
-def test_predicted_times_order_structures_as_their_work_does(storage):
-    if storage == "dense":
-        pytest.skip("large models have no dense Z")
+def test_predicted_times_order_structures_as_their_work_does():
     nested, crossed = (simulated([2000, 700], 8000, kind) for kind in ("nested", "crossed"))
     assert choose.coupling_fill(nested) < choose.coupling_fill(crossed) < 1
     assert choose.cholmod_time(CholmodFactor(nested)) < choose.schur_time(nested)

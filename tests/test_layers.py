@@ -44,7 +44,7 @@ SPINES = {
         "choose", "standardize",
     ),
     "estimation": (
-        "start", "pls", "linear", "optimize", "convergence", "singular", "fit",
+        "magnitudes", "start", "pls", "optimize", "linear", "convergence", "singular", "fit",
     ),
 }  # fmt: skip
 

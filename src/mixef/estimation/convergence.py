@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.optimize import SearchResult, Step, trust_region_step
+from mixef.estimation.optimize import FLAT, SearchResult, Step, expected_gain, trust_region_step
 
 # A point counts as an optimum when a Newton step promises less than this: half the square of
 # 2e-3, the gradient in units of standard errors that the field accepts.
 CONVERGED_GAIN = 2e-6
-# A direction is flat when its curvature, for parameters scaled to unit curvature, is below this.
-FLAT = 1e-8
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def judge(
         Gradient to report.
     """
     g, H = result.gradient * unit, result.information * np.outer(unit, unit)
-    step, gain = trust_region_step(g, H, radius=1.0)
+    step, gain = trust_region_step(g, H, radius=1.0)[0], expected_gain(g, H)
     problems = []
     if not gain < CONVERGED_GAIN:
         worst = int(np.argmax(np.abs(step)))
@@ -120,10 +118,8 @@ def judge(
 
 def _flat_parameters(H: np.ndarray, labels: Sequence[str]) -> tuple[str, ...]:
     """Name the parameters that make up the directions without curvature."""
-    size = np.sqrt(np.abs(H.diagonal()))
-    size[size == 0] = 1.0
-    value, vector = np.linalg.eigh(H / np.outer(size, size))
-    directions = vector[:, np.abs(value) < FLAT]
+    value, vector = np.linalg.eigh(H)
+    directions = vector[:, np.abs(value) <= FLAT]
     if not directions.size:
         return ()
     weight = np.abs(directions).max(axis=1)

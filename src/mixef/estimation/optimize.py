@@ -67,6 +67,8 @@ class SearchResult:
 DECREMENT = 1e-12
 # Below this gain the criterion is as good as quadratic, and secants improve the information.
 QUADRATIC_GAIN = 3e-3
+# A direction is flat when a change by its natural unit changes the criterion by less than this.
+FLAT = 1e-6
 
 
 def newton(
@@ -96,7 +98,7 @@ def newton(
         unit = criterion.scale(par)
         curvature = (H + correction) * np.outer(unit, unit)
         step, gain = trust_region_step(g * unit, curvature, radius)
-        if gain < DECREMENT:
+        if gain < DECREMENT or expected_gain(g * unit, curvature) < DECREMENT:
             message = "the exact gradient vanishes"
             break
         new = par + unit * step
@@ -119,7 +121,7 @@ def newton(
         g_old, par, f = g, new, f_new
         g, H = criterion.derivatives()
         recorder.add(par, f, g)
-        if gain < QUADRATIC_GAIN and 0.8 < ratio < 1.25:
+        if ratio > 1.25 or (gain < QUADRATIC_GAIN and ratio > 0.8):
             correction = _secant(correction, H, unit * step, g - g_old)
         else:
             correction = np.zeros_like(H)
@@ -195,12 +197,27 @@ class _Recorder:
             self._trace(self.log[-1])
 
 
+def expected_gain(g: np.ndarray, H: np.ndarray) -> float:
+    """Return what a Newton step promises to gain, flat directions left aside.
+
+    Parameters
+    ----------
+    g, H : ndarray (k,), (k, k)
+        For parameters in their natural units.
+    """
+    value, vector = np.linalg.eigh(H)
+    curved = np.abs(value) > FLAT
+    return trust_region_step(vector[:, curved].T @ g, np.diag(value[curved]), radius=1.0)[1]
+
+
 def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
     """Minimize ``g's + s'Hs/2`` over ``|s| <= radius``; return s and the gain.
 
     Exact, by the eigenvalues of H, the hard case included: where g has no part along the lowest,
     negative eigenvalue, the step goes that way to the boundary (More and Sorensen, 1983).
     """
+    if not len(g):
+        return np.zeros(0), 0.0
     value, vector = np.linalg.eigh(H)
     gv = vector.T @ g
     low = value[0]

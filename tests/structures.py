@@ -1,0 +1,93 @@
+"""Cross-products of simulated grouping factors, and the same things as dense matrices."""
+
+import numpy as np
+from dense_gaussian import random_columns
+
+from mixef.linalg.crossproducts import GroupDesign, Rows
+from mixef.linalg.factor import SINGULAR
+
+# Levels and columns of each factor; the first has the most random effects, as `block_structure`
+# arranges; codes are crossed at random, or nested in the factor before.
+STRUCTURES = {
+    "one scalar": ([12], [1], "crossed"),
+    "one vector": ([12], [3], "crossed"),
+    "crossed": ([20, 7], [1, 1], "crossed"),
+    "crossed vector": ([20, 7], [2, 3], "crossed"),
+    "crossed sparsely": ([90, 60], [1, 2], "sparse"),
+    "crossed sparsely, vector first": ([90, 60], [2, 1], "sparse"),
+    "nested": ([40, 8], [1, 1], "nested"),
+    "nested vector": ([40, 8], [2, 2], "nested"),
+    "three crossed": ([15, 9, 5], [2, 1, 3], "crossed"),
+    "three nested": ([48, 12, 4], [1, 2, 1], "nested"),
+    "three sparse": ([80, 50, 40], [1, 1, 2], "sparse"),
+}
+TEMPLATES = ["identity", "random", "negative", "zero", "rank one", "singular", "above", "below"]
+
+
+def codes_of(levels, kind, n, rng):
+    if kind == "nested":
+        first = np.r_[np.arange(levels[0]), rng.integers(0, levels[0], n - levels[0])]
+        return [first % size for size in levels]
+    if kind == "sparse":  # every level of one factor meets only one or two of another
+        first = np.r_[np.arange(levels[0]), rng.integers(0, levels[0], n - levels[0])]
+        return [first, *((first + rng.integers(0, 2, n)) % size for size in levels[1:])]
+    return [rng.integers(0, size, n) for size in levels]
+
+
+def rows_of(name, seed=0):
+    """The rows of a structure: 200, with two columns of X."""
+    levels, widths, kind = STRUCTURES[name]
+    rng = np.random.default_rng(seed)
+    n = 200
+    codes = codes_of(levels, kind, n, rng)
+    zs = [np.column_stack([np.ones(n), rng.normal(size=(n, s - 1))]) for s in widths]
+    groups = [
+        GroupDesign(c, size, z / np.sqrt(2)) for c, size, z in zip(codes, levels, zs, strict=True)
+    ]
+    return Rows(groups, rng.normal(size=(n, 2)), rng.normal(size=n))
+
+
+def templates(widths, kind, seed=0):
+    rng = np.random.default_rng(seed)
+    out = []
+    for s in widths:
+        lam = 0.8 * np.eye(s) + 0.4 * np.tril(rng.normal(size=(s, s)))
+        if kind == "identity":
+            lam = np.eye(s)
+        elif kind == "negative":
+            lam[-1, -1] *= -1
+        elif kind == "zero":
+            lam[:] = 0
+        elif kind == "rank one":
+            lam[:, 1:] = 0
+        elif kind == "singular":
+            lam[-1, -1] = 0
+        elif kind in ("above", "below"):
+            left, size, right = np.linalg.svd(lam)
+            size[-1] = SINGULAR * (1.01 if kind == "above" else 0.99)
+            lam = np.linalg.qr((left * size @ right).T)[1].T
+        out.append(lam)
+    return out
+
+
+def dense_Z(rows):
+    return np.hstack([random_columns(g.codes, g.n_levels, g.z) for g in rows.groups])
+
+
+def dense_Lambda(layout, lams):
+    out = np.zeros((layout.q, layout.q))
+    for i, lam in enumerate(lams):
+        out[layout.slice(i), layout.slice(i)] = np.kron(np.eye(layout.n_levels[i]), lam)
+    return out
+
+
+def level_blocks(layout, i, M):
+    n, s = layout.n_levels[i], layout.widths[i]
+    block = M[layout.slice(i), layout.slice(i)].reshape(n, s, n, s)
+    return block[np.arange(n), :, np.arange(n), :]
+
+
+def close(ours, expected):
+    """1e-10 of the largest: condition numbers up to 1e4 or so, times rounding."""
+    scale = max(np.abs(expected).max(initial=0.0), 1e-300)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-10 * scale)

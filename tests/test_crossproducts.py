@@ -1,0 +1,170 @@
+"""Cross-products by blocks, the layout of the random effects, and the scaling of columns."""
+
+import itertools
+
+import numpy as np
+import pytest
+from structures import (
+    STRUCTURES,
+    close,
+    dense_Lambda,
+    dense_Z,
+    level_blocks,
+    rows_of,
+    templates,
+)
+
+from mixef.errors import DataError
+from mixef.linalg import crossproducts
+from mixef.linalg.standardize import (
+    independent_columns,
+    orthonormal_columns,
+    scale_columns,
+    scale_response,
+    triangular_basis,
+)
+
+
+@pytest.mark.parametrize("storage", ["blocks", "dense"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_cross_products(name, storage, monkeypatch):
+    """By sparse blocks, and by a dense Z as small models have it."""
+    monkeypatch.setattr(crossproducts, "SMALL_Z", 0 if storage == "blocks" else 10**9)
+    monkeypatch.setattr(crossproducts, "SMALL_Q", 130 if storage == "blocks" else 10**9)
+    rows = rows_of(name)
+    products = crossproducts.crossproducts(rows)
+    Z, X, y, layout = dense_Z(rows), rows.X, rows.y, products.layout
+    ZtZ = products.ZtZ if isinstance(products.ZtZ, np.ndarray) else products.ZtZ.toarray()
+    close(ZtZ, Z.T @ Z)
+    for i, blocks in enumerate(products.diagonal):
+        close(blocks, level_blocks(layout, i, Z.T @ Z))
+    if storage == "blocks":
+        assert set(products.pairs) == set(itertools.combinations(range(len(layout)), 2))
+    close(products.ZtX, Z.T @ X)
+    close(products.Zty, Z.T @ y)
+    close(products.XtX, X.T @ X)
+    close(products.Xty, X.T @ y)
+    assert products.yty == pytest.approx(y @ y, rel=1e-14)
+    for (i, j), pair in products.pairs.items():
+        assert (np.diff(pair.rows * layout.n_levels[j] + pair.cols) > 0).all()  # each pair once
+        si, sj = layout.widths[i], layout.widths[j]
+        block = (Z.T @ Z)[layout.slice(i), layout.slice(j)]
+        block = block.reshape(layout.n_levels[i], si, layout.n_levels[j], sj).swapaxes(1, 2)
+        close(pair.blocks, block[pair.rows, pair.cols])
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_rows(name):
+    rows = rows_of(name)
+    Z, rng = dense_Z(rows), np.random.default_rng(1)
+    V, B = rng.normal(size=(200, 3)), rng.normal(size=(rows.layout.q, 3))
+    close(rows.Zt_times(V), Z.T @ V)
+    close(rows.less_random_part(V, B), V - Z @ B)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_the_layout_multiplies_by_lambda(name):
+    layout = rows_of(name).layout
+    lams = templates(layout.widths, "random")
+    Lambda = dense_Lambda(layout, lams)
+    rng = np.random.default_rng(2)
+    for v in (rng.normal(size=layout.q), rng.normal(size=(layout.q, 3))):
+        close(layout.multiply(lams, v), Lambda @ v)
+        close(layout.multiply(lams, v, transpose=True), Lambda.T @ v)
+
+
+# Scaling
+
+
+def conditioned(n, k, condition, seed=0):
+    """Random columns whose singular values fall from 1 to 1 / condition."""
+    rng = np.random.default_rng(seed)
+    left = np.linalg.qr(rng.normal(size=(n, k)))[0]
+    right = np.linalg.qr(rng.normal(size=(k, k)))[0]
+    return left * np.geomspace(1, 1 / condition, k) @ right
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e5, 1e9])
+@pytest.mark.parametrize("k", [1, 2, 6])
+def test_a_triangular_basis_makes_columns_orthonormal(k, condition):
+    V = conditioned(50, k, condition) * np.geomspace(1e-30, 1e30, k)
+    R = triangular_basis(V)
+    assert (R.diagonal() > 0).all()
+    np.testing.assert_array_equal(R, np.triu(R))
+    norms = np.linalg.norm(V, axis=0)
+    Q = (V / norms) @ np.linalg.inv(R / norms)
+    # Rounding of V / norms grows by the condition number at most.
+    np.testing.assert_allclose(Q.T @ Q, np.eye(k), atol=1e-14 * max(condition, 100))
+
+
+@pytest.mark.parametrize("k", [0, 1, 4])
+def test_orthonormal_columns_and_the_way_back(k):
+    X = conditioned(40, k, 100.0) if k else np.empty((40, 0))
+    Q, basis = orthonormal_columns(X)
+    close(Q.T @ Q, 40 * np.eye(k))
+    beta = np.arange(1.0, k + 1)
+    close(X @ basis.back(beta), Q @ beta)
+
+
+X = np.column_stack([np.ones(30), np.arange(30.0), np.arange(30.0) ** 2])
+DEPENDENT = {
+    "independent": (X, [0, 1, 2]),
+    "a constant": (np.column_stack([X[:, 0], 3 * X[:, 0], X[:, 1]]), [0, 2]),
+    "zeros": (np.column_stack([np.zeros(30), X[:, 1]]), [1]),
+    "a sum": (np.column_stack([X, X[:, 1] + X[:, 2]]), [0, 1, 2]),
+    "the earlier stays": (np.column_stack([X[:, 1] + X[:, 2], X[:, 1], X[:, 2]]), [0, 1]),
+    "far from zero": (np.column_stack([X[:, 0], X[:, 1] + 1e9]), [0, 1]),
+    "nothing but rounding": (np.column_stack([X[:, 0], 1 + 1e-15 * X[:, 1]]), [0]),
+    "units apart": (X * [1e-60, 1.0, 1e60], [0, 1, 2]),
+    "wide": (np.random.default_rng(0).normal(size=(4, 7)), [0, 1, 2, 3]),
+    "empty": (np.empty((5, 0)), []),
+}
+
+
+@pytest.mark.parametrize(("columns", "kept"), DEPENDENT.values(), ids=DEPENDENT)
+def test_independent_columns_are_the_earliest(columns, kept):
+    assert independent_columns(columns).tolist() == kept
+
+
+@pytest.mark.parametrize("invariance", ["triangular", "diagonal", "scalar"])
+def test_columns_are_scaled_as_far_as_a_structure_allows(invariance):
+    V = conditioned(60, 3, 50.0) * [1.0, 1e6, 1e-6]
+    scaled, basis = scale_columns(V, invariance)
+    np.testing.assert_allclose(scaled @ basis.R, V, rtol=1e-12)
+    square = np.einsum("ij,ij->j", scaled, scaled) / 60
+    if invariance == "scalar":
+        assert len(set(basis.R.diagonal())) == 1
+        assert square.mean() == pytest.approx(1, rel=1e-14)
+    else:
+        np.testing.assert_allclose(square, 1, rtol=1e-10)
+    is_diagonal = np.array_equal(basis.R, np.diag(basis.R.diagonal()))
+    assert is_diagonal == (invariance != "triangular")
+
+
+def test_dependent_random_columns_are_scaled_one_by_one():
+    V = np.column_stack([X[:, 0], 5 * X[:, 0], np.zeros(30)])
+    scaled, basis = scale_columns(V, "triangular")
+    np.testing.assert_array_equal(basis.R, np.diag([1.0, 5.0, 1.0]))
+    np.testing.assert_array_equal(scaled @ basis.R, V)
+
+
+@pytest.mark.parametrize("factor", [1e-60, 1.0, 1e60])
+@pytest.mark.parametrize("shift", [0.0, 1e9])
+def test_the_response_is_scaled_without_its_fixed_effects(factor, shift):
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=30) + 5 * X[:, 1]
+    Q, _ = orthonormal_columns(X)
+    rest, scale = scale_response(factor * (y + shift), Q, "y")
+    expected = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    rms = np.sqrt((expected**2).mean())
+    # The shift leaves 1e-16 * 1e9 of y.
+    np.testing.assert_allclose(rest, expected / rms, atol=1e-6 if shift else 1e-12)
+    assert scale.scale == pytest.approx(factor * rms, rel=1e-6 if shift else 1e-12)
+    close(Q @ scale.beta0, factor * (y + shift - expected))
+
+
+def test_a_response_in_the_space_of_the_fixed_effects_is_refused():
+    Q, _ = orthonormal_columns(X)
+    for y in (np.zeros(30), np.full(30, 7.0), X @ [1, 2, 3]):
+        with pytest.raises(DataError, match="the response height leaves nothing to explain"):
+            scale_response(y, Q, "height")
