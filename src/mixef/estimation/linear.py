@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,14 @@ from mixef.estimation.pls import (
     solve_pls,
     spherical_effects,
 )
-from mixef.estimation.start import moment_start, within_variance
+from mixef.estimation.start import (
+    moment_estimates,
+    moment_start,
+    principal_axes,
+    within_variance,
+)
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts
+from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts, rotate
 from mixef.linalg.factor import Factor
 from mixef.linalg.standardize import (
     orthonormal_columns,
@@ -127,10 +132,19 @@ class LinearCriterion:
             )
             for members in self.blocks
         ]
-        rows = Rows(groups, Q, rest)
-        self.products = crossproducts(rows)
+        products = crossproducts(Rows(groups, Q, rest))
+        moments = moment_estimates(products)
+        axes = principal_axes(moments, self.parametrization)
+        self.products, self._moments = rotate(products, axes), moments.turned(axes)
+        for t, (i, cols) in enumerate(
+            zip(self.parametrization.block_of, self.parametrization.columns, strict=True)
+        ):
+            self.term_bases[t] = self.term_bases[t].turned(axes[i][cols, cols])
         # The scaled response has unit mean square: this is what the groups leave of it.
-        self._rows = rows if within_variance(self.products) < CANCELLATION else None
+        self._rows: Rows | None = None
+        if within_variance(products) < CANCELLATION:
+            turned = [replace(g, z=g.z @ V) for g, V in zip(groups, axes, strict=True)]
+            self._rows = Rows(turned, Q, rest)
         self._factor: Factor | None = None
         self._sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
         self._par: np.ndarray | None = None
@@ -170,7 +184,7 @@ class LinearCriterion:
 
     def start(self) -> np.ndarray:
         """Return moment estimates of the parameters."""
-        return moment_start(self.products, self.parametrization)
+        return moment_start(self._moments, self.products, self.parametrization)
 
     def value(self, par: np.ndarray) -> float:
         """Return the criterion at ``par``; infinite where it cannot be computed."""

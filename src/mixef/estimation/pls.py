@@ -26,6 +26,10 @@ from mixef.terms.parametrization import Parametrization
 INVERTIBLE = 1e-2
 
 
+# A residual sum of squares below this share of the response's is rounding, (1e-13)^2.
+ROUNDING = 1e-26
+
+
 @dataclass(frozen=True)
 class PLSSolution:
     """The solution of the penalized least squares problem at one set of templates.
@@ -97,7 +101,7 @@ def solve_pls(
     cbeta = solve_upper(RX, XVy, transpose=True)
     pwrss = yVy - float(cbeta @ cbeta)
     m = n - p if REML else n
-    if not pwrss > 0:
+    if not pwrss > ROUNDING * products.yty:
         raise FitError(
             "the random effects fit the response exactly (the residual variance is zero); "
             "use fewer random effects than there are observations"

@@ -11,11 +11,13 @@ For a balanced design the solution is the REML estimate.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from mixef.linalg.crossproducts import CrossProducts, Pairs
 from mixef.linalg.layout import Layout
-from mixef.terms.covariance import psd_cholesky
 from mixef.terms.parametrization import Parametrization
 
 # Where a moment estimate is too small or negative, the search starts from this share of the
@@ -28,30 +30,61 @@ LEAST_RATIO = 0.1
 LEAST_SHARE = 0.2
 
 
-def moment_start(products: CrossProducts, parametrization: Parametrization) -> np.ndarray:
+@dataclass(frozen=True)
+class Moments:
+    """Moment estimates of the variances, for the scaled columns.
+
+    Attributes
+    ----------
+    sigma2 : float
+    covariances : tuple of ndarray (s_i, s_i)
+        One a block; not always positive definite.
+    """
+
+    sigma2: float
+    covariances: tuple[np.ndarray, ...]
+
+    def turned(self, axes: Sequence[np.ndarray]) -> Moments:
+        """Return the estimates for columns ``z_i V_i``."""
+        pairs = zip(axes, self.covariances, strict=True)
+        return Moments(self.sigma2, tuple(V.T @ cov @ V for V, cov in pairs))
+
+
+def principal_axes(moments: Moments, parametrization: Parametrization) -> list[np.ndarray]:
+    """Return an orthogonal V_i (s_i, s_i) a block: each term's principal axes, largest first.
+
+    In these coordinates a template's columns are ordered as its pivots are, and a covariance that
+    turns out singular loses its last columns: a search in other coordinates would have to turn
+    the template along a curved valley. Only unstructured terms can be turned.
+    """
+    axes = [np.eye(width) for width in parametrization.widths]
+    for structure, i, cols in zip(
+        parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
+    ):
+        if structure.invariance == "triangular" and structure.size > 1:
+            cov = moments.covariances[i][cols, cols]
+            axes[i][cols, cols] = np.linalg.eigh(0.5 * (cov + cov.T))[1][:, ::-1]
+    return axes
+
+
+def moment_start(
+    moments: Moments, products: CrossProducts, parametrization: Parametrization
+) -> np.ndarray:
     """Return starting parameters (k,) for the search, all templates nonsingular."""
-    sigma2, covariances = moment_estimates(products)
     lams = []
     for structure, i, cols in zip(
         parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
     ):
-        size = products.diagonal[i][:, cols, cols]
-        n_visible = np.einsum("lss->ls", size)
-        share = FLOOR / np.sqrt(max(n_visible.mean(), 1e-12))
-        relative = covariances[i][cols, cols] / sigma2
-        value, vector = np.linalg.eigh(0.5 * (relative + relative.T))
-        value = np.sqrt(np.maximum(value, share**2))
-        value = np.maximum(value, LEAST_RATIO * value.max())
-        lam = structure.lam(structure.par(psd_cholesky(vector * value)))
-        if structure.invariance != "triangular":
-            root = np.sqrt(np.maximum(relative.diagonal(), share**2))
-            lam = structure.lam(structure.par(np.diag(root)))
-        lams.append(lam)
+        n_visible = np.einsum("lss->s", products.diagonal[i][:, cols, cols]).mean()
+        share = FLOOR / np.sqrt(max(n_visible / products.layout.n_levels[i], 1e-12))
+        variance = moments.covariances[i].diagonal()[cols] / moments.sigma2
+        sd = np.sqrt(np.maximum(variance, share**2))
+        lams.append(structure.lam(structure.par(np.diag(np.maximum(sd, LEAST_RATIO * sd.max())))))
     return parametrization.par(lams)
 
 
-def moment_estimates(products: CrossProducts) -> tuple[float, list[np.ndarray]]:
-    """Solve the MINQUE(0) equations for sigma^2 and each block's covariance (s_i, s_i)."""
+def moment_estimates(products: CrossProducts) -> Moments:
+    """Solve the MINQUE(0) equations for sigma^2 and each block's covariance."""
     layout, pairs = products.layout, _all_pairs(products)
     widths = layout.widths
     ends = np.cumsum([s * s for s in widths])
@@ -77,7 +110,8 @@ def moment_estimates(products: CrossProducts) -> tuple[float, list[np.ndarray]]:
     solution = scale * np.linalg.lstsq(left * np.outer(scale, scale), right * scale, rcond=1e-10)[0]
     within = within_variance(products)
     sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
-    return sigma2, [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
+    covariances = [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
+    return Moments(sigma2, tuple(covariances))
 
 
 def within_variance(products: CrossProducts) -> float:

@@ -6,7 +6,7 @@ They are formed once; nothing in a linear model's search touches the rows of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -153,6 +153,30 @@ def crossproducts(rows: Rows) -> CrossProducts:
         float(y @ y),
         n,
     )
+
+
+def rotate(products: CrossProducts, axes: Sequence[np.ndarray]) -> CrossProducts:
+    """Return the cross-products of columns ``z_i V_i``, with one orthogonal V_i a block.
+
+    Parameters
+    ----------
+    axes : sequence of ndarray (s_i, s_i)
+    """
+    layout = products.layout
+    turned = replace(
+        products,
+        diagonal=tuple(V.T @ A @ V for V, A in zip(axes, products.diagonal, strict=True)),
+        pairs={
+            (i, j): replace(pair, blocks=axes[i].T @ pair.blocks @ axes[j])
+            for (i, j), pair in products.pairs.items()
+        },
+        ZtX=layout.multiply(axes, products.ZtX, transpose=True),
+        Zty=layout.multiply(axes, products.Zty, transpose=True),
+    )
+    if "ZtZ" in products.__dict__:
+        half = layout.multiply(axes, products.ZtZ, transpose=True)
+        turned.__dict__["ZtZ"] = layout.multiply(axes, half.T, transpose=True)
+    return turned
 
 
 def assemble(layout: Layout, diagonal, pairs) -> np.ndarray | sparse.csr_array:

@@ -93,17 +93,20 @@ class Basis:
     Attributes
     ----------
     R : ndarray (k, k)
-        Upper triangular; ``raw = scaled @ R``.
+        ``raw = scaled @ R``.
     """
 
     R: np.ndarray
+
+    def turned(self, V: np.ndarray) -> Basis:
+        """Return the basis ``scaled @ V`` for an orthogonal V (k, k)."""
+        return Basis(V.T @ self.R)
 
     def back(self, coefficients: np.ndarray) -> np.ndarray:
         """Turn coefficients (k,) or (k, m) of the scaled columns into those of the raw ones."""
         if coefficients.size == 0:
             return coefficients
-        columns = coefficients.reshape(len(coefficients), -1)
-        return dtrsm(1.0, self.R, columns).reshape(coefficients.shape)
+        return np.linalg.solve(self.R, coefficients)
 
 
 def orthonormal_columns(X: np.ndarray) -> tuple[np.ndarray, Basis]:
