@@ -28,6 +28,8 @@ FLOOR = 0.1
 LEAST_RATIO = 0.1
 # The least share of the variance within levels that is taken for residual variance.
 LEAST_SHARE = 0.2
+# Products of Z'Z with fixed effects beyond which the start leaves them out.
+MOST_PRODUCTS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,16 @@ def moment_estimates(products: CrossProducts) -> Moments:
     size = int(ends[-1]) + 1
     left, right = np.zeros((size, size)), np.zeros(size)
     left[-1, -1], right[-1] = products.n - products.XtX.shape[0], products.yty
+    fixed = _fixed_part(products, max(len(pair.rows) for pair in pairs.values()))
     for i, blocks in enumerate(products.diagonal):
-        a = layout.by_level(i, products.Zty)
+        a, B = layout.by_level(i, products.Zty), layout.by_level(i, fixed)
         right[where[i]] = (a.T @ a).ravel()
-        left[where[i], -1] = left[-1, where[i]] = blocks.sum(axis=0).ravel()
+        trace = blocks.sum(axis=0) - np.tensordot(B, B, axes=([0, 2], [0, 2]))
+        left[where[i], -1] = left[-1, where[i]] = trace.ravel()
     for (i, j), pair in pairs.items():
-        si, sj = widths[i], widths[j]
-        flat = pair.blocks.reshape(-1, si * sj)
-        gram = (flat.T @ flat).reshape(si, sj, si, sj).transpose(0, 2, 1, 3)
-        left[where[i], where[j]] = gram.reshape(si * si, sj * sj)
-        if i != j:
-            left[where[j], where[i]] = left[where[i], where[j]].T
+        gram = _squares(pair, layout.by_level(i, fixed), layout.by_level(j, fixed))
+        left[where[i], where[j]] = gram
+        left[where[j], where[i]] = gram.T
     # Rows of one unknown may be on very different scales: equilibrate before the solve. Columns
     # that share no level say nothing about their covariance, which stays zero.
     seen = left.diagonal() > 1e-12 * left.diagonal().max()
@@ -112,6 +113,35 @@ def moment_estimates(products: CrossProducts) -> Moments:
     sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
     covariances = [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
     return Moments(sigma2, tuple(covariances))
+
+
+def _fixed_part(products: CrossProducts, n_pairs: int) -> np.ndarray:
+    """Return B (q, p) with ``Z'MZ = Z'Z - BB'``, where M takes the fixed effects out.
+
+    Without columns where there are too many for a start: the estimates are a little off then.
+    """
+    p = products.XtX.shape[0]
+    if p == 0 or p * n_pairs > MOST_PRODUCTS:
+        return np.zeros((products.layout.q, 0))
+    return np.linalg.solve(np.linalg.cholesky(products.XtX), products.ZtX.T).T
+
+
+def _squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return ``sum_lk P_lk (x) P_lk`` (s_i^2, s_j^2) for ``P = Z'MZ``, over all pairs of levels.
+
+    ``P_lk = A_lk - B_l B_k'``, with the blocks A_lk of ``pair`` and B by level (l_i, s_i, p).
+    """
+    si, sj = pair.blocks.shape[1:]
+    flat = pair.blocks.reshape(-1, si * sj)
+    total = flat.T @ flat
+    if left.shape[2]:
+        product = left[pair.rows] @ right[pair.cols].transpose(0, 2, 1)
+        cross = flat.T @ product.reshape(-1, si * sj)
+        both = np.tensordot(left, left, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(si * si, -1)
+        other = np.tensordot(right, right, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(sj * sj, -1)
+        square = (both @ other.T).reshape(si, si, sj, sj).transpose(0, 2, 1, 3)
+        total = total - cross - cross.T + square.reshape(si * sj, si * sj)
+    return total.reshape(si, sj, si, sj).transpose(0, 2, 1, 3).reshape(si * si, sj * sj)
 
 
 def within_variance(products: CrossProducts) -> float:
