@@ -234,7 +234,11 @@ def test_small_residual_variance_is_not_taken_for_an_exact_fit():
     assert fit.sigma**2 == pytest.approx(within @ within / (N - 18), rel=1e-5)
 
 
-@pytest.mark.parametrize("data", [[1, 2], "sleepstudy", np.ones((3, 3)), 3, study], ids=repr)
+@pytest.mark.parametrize(
+    "data",
+    [[1, 2], "sleepstudy", np.ones((3, 3)), 3, study],
+    ids=["list", "text", "array", "number", "function"],
+)
 def test_data_of_another_type(data):
     parts = [f"cannot read data of type {type(data).__name__}", "expected a pandas"]
     refused(DataError, parts, data=data)

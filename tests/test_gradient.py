@@ -161,7 +161,7 @@ def test_K_is_the_slope_along_new_directions(name, REML):
             return c.value(c.parametrization.par(moved))
 
         # One-sided differences from 0, of third order; 1e-4: step^3, and rounding over the step.
-        h = 1e-3
+        h = 3e-4
         f = [along(k * h) for k in (1, 2, 3)]
         difference = (-11 * start + 18 * f[0] - 9 * f[1] + 2 * f[2]) / (6 * h)
         assert v @ K @ v == pytest.approx(difference, rel=1e-4, abs=1e-4)

@@ -153,7 +153,7 @@ def test_estimates(name):
     assert_near(fit.sigma, case["sigma"], rtol)
 
 
-@pytest.mark.parametrize("name", TWO_TERMS_IN_LME4)
+@pytest.mark.parametrize("name", sorted(TWO_TERMS_IN_LME4))
 def test_theta_of_a_diagonal_term_is_a_lower_triangle(name):
     fit = fit_of(name)
     first, second = fit.par

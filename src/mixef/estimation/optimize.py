@@ -96,11 +96,11 @@ def newton(
     message = "the largest number of evaluations was reached"
     while len(recorder.log) < max_evaluations:
         unit = criterion.scale(par)
-        curvature = (H + correction) * np.outer(unit, unit)
-        step, gain = trust_region_step(g * unit, curvature, radius)
-        if gain < DECREMENT or expected_gain(g * unit, curvature) < DECREMENT:
+        slope, units = g * unit, np.outer(unit, unit)
+        if expected_gain(slope, H * units) < DECREMENT:
             message = "the exact gradient vanishes"
             break
+        step, gain = trust_region_step(slope, (H + correction) * units, radius)
         new = par + unit * step
         f_new = criterion.value(new)
         length = float(np.linalg.norm(step))

@@ -15,8 +15,8 @@ BLAS3_RATE = 3e10
 SCATTER_RATE = 1e9
 # A prediction below this many seconds is not worth the analysis of an alternative.
 CHEAP = 0.1
-# A coupling with this share of its cells occupied fills the remainder entirely.
-NEARLY_FULL = 0.25
+# Where elimination makes this many products a cell of the remainder, it fills entirely.
+FILLING = 0.5
 # A dense remainder beyond this size (3 GB) is not formed.
 LARGEST_REMAINDER = 20_000
 
@@ -32,7 +32,7 @@ def make_factor(products: CrossProducts) -> Factor:
     remainder = layout.q - layout.offsets[1]
     if remainder <= LARGEST_REMAINDER:
         dense_time = schur_time(products)
-        if dense_time < CHEAP or coupling_fill(products) > NEARLY_FULL:
+        if dense_time < CHEAP or scatter_products(products) > FILLING * remainder**2:
             return SchurFactor(products)
         sparse_factor = CholmodFactor(products)
         if cholmod_time(sparse_factor) > dense_time:
@@ -43,21 +43,18 @@ def make_factor(products: CrossProducts) -> Factor:
 
 def schur_time(products: CrossProducts) -> float:
     """Predict the seconds of one evaluation with gradient by a dense remainder."""
+    remainder = products.layout.q - products.layout.offsets[1]
+    return remainder**3 / BLAS3_RATE + scatter_products(products) / SCATTER_RATE
+
+
+def scatter_products(products: CrossProducts) -> float:
+    """Count the products that eliminating the first block adds to the remainder."""
     layout = products.layout
-    remainder = layout.q - layout.offsets[1]
     per_level = np.zeros(layout.n_levels[0])
     for (i, j), pair in products.pairs.items():
         if i == 0:
             per_level += layout.widths[j] * np.bincount(pair.rows, minlength=len(per_level))
-    scatter = float((per_level**2).sum()) * layout.widths[0]
-    return remainder**3 / BLAS3_RATE + scatter / SCATTER_RATE
-
-
-def coupling_fill(products: CrossProducts) -> float:
-    """Return the share of the first block's coupling that is occupied."""
-    layout = products.layout
-    cells = sum(pair.blocks.size for (i, _), pair in products.pairs.items() if i == 0)
-    return cells / (layout.offsets[1] * (layout.q - layout.offsets[1]))
+    return float((per_level**2).sum()) * layout.widths[0]
 
 
 def cholmod_time(factor: CholmodFactor) -> float:

@@ -21,8 +21,11 @@ Result = TypeVar("Result")
 # From this order on, a dense Cholesky factor can gain from several threads.
 LARGE_MATRIX = 800
 
-# Seconds a floating-point operation of the last large factorization, by number of threads.
-_pace: dict[int, float] = {}
+# The first run of a thread pool also starts it: each number of threads is tried this often.
+TRIALS = 2
+
+# Seconds a floating-point operation of the latest runs, by number of threads.
+_pace: dict[int, list[float]] = {}
 
 
 def one_blas_thread() -> AbstractContextManager:
@@ -44,12 +47,13 @@ def run_large(order: int, operations: float, work: Callable[[], Result]) -> Resu
     if order < LARGE_MATRIX:
         return work()
     choices = {1, allowed_threads()}
-    untried = choices - _pace.keys()
-    threads = min(untried) if untried else min(choices, key=_pace.__getitem__)
+    on_trial = [t for t in sorted(choices) if len(_pace.setdefault(t, [])) < TRIALS]
+    threads = on_trial[0] if on_trial else min(choices, key=lambda t: min(_pace[t]))
     with _controller().limit(limits=threads, user_api="blas"):
         begin = time.perf_counter()
         result = work()
-        _pace[threads] = (time.perf_counter() - begin) / operations
+        pace = (time.perf_counter() - begin) / operations
+    _pace[threads] = [*_pace[threads], pace][-TRIALS:]
     return result
 
 
