@@ -40,6 +40,7 @@ ONE_PROGRAM_ONLY = (
     "boundary (singular) fit",
     "unable to evaluate scaled gradient",
     "Model failed to converge: degenerate",
+    "Model is nearly unidentifiable",
 )
 # ANOVA estimates of the standard deviations in the balanced Pastes: 2.904077593, 1.2873649995 (a
 # tie in six digits, which no search decides) and 0.82340755401.

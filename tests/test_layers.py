@@ -21,8 +21,6 @@ LAYERS = (
     ("terms",),
     ("linalg",),
     ("estimation",),
-    ("display.numbers", "display.tables", "display.abbreviate", "display.layout"),
-    ("display.varcorr", "display.summary"),
     ("inference",),
     ("display",),
     ("plots",),

@@ -13,12 +13,13 @@ import pandas as pd
 
 from mixef.display.fit_summary import summarize
 from mixef.display.summary import Summary, short_text
+from mixef.display.varcorr import VarCorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.inference import coef, getme, information, pca, predict, ranef
 from mixef.inference import tidy as broom
-from mixef.inference.varcorr import VarCorr, variances
+from mixef.inference.varcorr import variances
 
 
 class MixedModel:
@@ -140,7 +141,7 @@ class MixedModel:
 
     def VarCorr(self) -> VarCorr:
         """Return variances and correlations of the random effects."""
-        return variances(self._fit)
+        return VarCorr(variances(self._fit), self.sigma)
 
     def vcov(self) -> pd.DataFrame:
         """Return the covariance matrix of the fixed effects (p, p)."""
@@ -174,10 +175,11 @@ class MixedModel:
         """
         return predict.residuals(self._fit, type, scaled)
 
-    def ngrps(self) -> dict[str, int]:
+    def ngrps(self) -> pd.Series:
         """Return the number of levels of each grouping factor."""
         fit = self._fit
-        return {group: fit.terms[members[0]].n_levels for group, members in fit.groups.items()}
+        sizes = {group: fit.terms[members[0]].n_levels for group, members in fit.groups.items()}
+        return pd.Series(sizes, name="ngrps")
 
     def predict(
         self,

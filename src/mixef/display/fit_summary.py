@@ -32,7 +32,7 @@ def summarize(fit: LMMFit) -> Summary:
         subset=_text(call.subset),
         criterion=_criterion(fit),
         scaled_residuals=np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]),
-        groups=variances(fit).groups,
+        groups=variances(fit),
         sigma=fit.estimates.sigma,
         nobs=fit.frame.n,
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},

@@ -4,61 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from mixef.display.numbers import format_common, format_fixed
 from mixef.display.tables import Table
+from mixef.inference.varcorr import GroupVarCorr, component_frame, unique_names
 
 COMPONENTS = ("Variance", "Std.Dev.")
 RESIDUAL = "Residual"
 # Structures whose correlations all follow from one number.
 ONE_CORRELATION = frozenset({"cs", "ar1"})
-
-
-@dataclass(frozen=True, eq=False)
-class GroupVarCorr:
-    """Covariance matrix of the random effects of one term.
-
-    Parameters
-    ----------
-    name : str
-        Name of the grouping factor.
-    columns : sequence of str, length s
-        Names of the coefficients that vary.
-    cov : ndarray, shape (s, s)
-        Their covariance matrix, on the scale of the linear predictor.
-    structure : {"us", "diag", "cs", "ar1"}
-        Form of the matrix, which decides what there is to show.
-    hom : bool
-        One standard deviation serves all coefficients, and is shown once.
-    """
-
-    name: str
-    columns: Sequence[str]
-    cov: np.ndarray
-    structure: str = "us"
-    hom: bool = False
-
-    @property
-    def variances(self) -> np.ndarray:
-        """Variances, shape (s,)."""
-        return np.diag(self.cov)
-
-    @property
-    def correlation(self) -> np.ndarray:
-        """Correlation matrix, shape (s, s), with nan beside a variance of zero."""
-        sd = np.sqrt(self.variances)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            corr = self.cov / np.outer(sd, sd)
-        np.fill_diagonal(corr, 1.0)
-        return corr
-
-    @property
-    def shown(self) -> int:
-        """Number of rows that this term takes in a table."""
-        return 1 if self.hom else len(self.columns)
 
 
 def varcorr_table(
@@ -109,7 +66,7 @@ def varcorr_table(
     names = [column for g in groups for column in g.columns[: g.shown]]
     labels = [
         label
-        for name, g in zip(_unique(groups), groups, strict=True)
+        for name, g in zip(unique_names(groups), groups, strict=True)
         for label in (name, *[""] * (g.shown - 1))
     ]
     if sigma is not None:
@@ -142,17 +99,6 @@ def _variance_cells(
     return format_common([math.sqrt(v) if root else v for v in variances], digits)
 
 
-def _unique(groups: Sequence[GroupVarCorr]) -> list[str]:
-    """Names with a number on those that have come before."""
-    count: dict[str, int] = {}
-    names = []
-    for g in groups:
-        k = count.get(g.name, 0)
-        names.append(f"{g.name}.{k}" if k else g.name)
-        count[g.name] = k + 1
-    return names
-
-
 def _corr_columns(groups: Sequence[GroupVarCorr], decimals: int, rows: int) -> list[list[str]]:
     """Return the columns below the heading Corr, each padded to one width; none without need."""
     blocks = [_corr_block(g, decimals) for g in groups]
@@ -173,3 +119,61 @@ def _corr_block(group: GroupVarCorr, decimals: int) -> list[list[str]]:
         return [[f"{rho} ({group.structure})"], *[[] for _ in range(group.shown - 1)]]
     cells = format_fixed(corr.ravel(), decimals)
     return [cells[i * s : i * s + i] for i in range(s)]
+
+
+class VarCorr(dict[str, pd.DataFrame]):
+    """Covariance matrices of the random effects, one frame (s, s) a term.
+
+    Prints as in R: standard deviations and correlations.
+
+    Attributes
+    ----------
+    sigma : float
+        Residual standard deviation.
+    groups : list of GroupVarCorr
+    """
+
+    def __init__(self, groups: Sequence[GroupVarCorr], sigma: float):
+        names = unique_names(groups)
+        super().__init__(
+            {
+                name: pd.DataFrame(g.cov, index=list(g.columns), columns=list(g.columns))
+                for name, g in zip(names, groups, strict=True)
+            }
+        )
+        self.groups = list(groups)
+        self.sigma = sigma
+
+    def stddev(self, group: str) -> pd.Series:
+        """Return the standard deviations (s,) of one term."""
+        cov = self[group]
+        return pd.Series(np.sqrt(cov.to_numpy().diagonal()), index=cov.index)
+
+    def correlation(self, group: str) -> pd.DataFrame:
+        """Return the correlations (s, s) of one term, NaN where a variance is zero."""
+        cov = self[group]
+        values = self.groups[list(self).index(group)].correlation
+        return pd.DataFrame(values, index=cov.index, columns=cov.columns)
+
+    def to_frame(self, order: str = "cov.last") -> pd.DataFrame:
+        """Return one row a variance or covariance: grp, var1, var2, vcov, sdcor.
+
+        Parameters
+        ----------
+        order : {"cov.last", "lower.tri"}
+            A term's variances first, then its covariances; or its lower triangle by columns.
+        """
+        return component_frame(self.groups, self.sigma, order)
+
+    def table(self, comp: Sequence[str] = ("Std.Dev.",), digits: int = 5):
+        """Return the printed table; ``comp`` names its columns, "Variance" and "Std.Dev."."""
+        return varcorr_table(self.groups, self.sigma, comp=tuple(comp), digits=digits)
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
-from mixef.display.tables import Table
 from mixef.estimation.fit import LMMFit
 
 
@@ -42,19 +41,14 @@ class PrincipalComponents:
         names = [f"PC{i + 1}" for i in range(len(share))]
         return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
-    def _table(self) -> Table:
-        frame = self.importance
-        rows = [[f"{value:.4f}" for value in row] for row in frame.to_numpy()]
-        return Table(tuple(frame.columns), rows, index=list(frame.index))
-
     def __str__(self) -> str:
-        return str(self._table())
+        return self.importance.to_string(float_format="{:.4f}".format)
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return self._table().to_html()
+        return self.importance.to_html(float_format="{:.4f}".format)
 
 
 def principal_components(fit: LMMFit) -> dict[str, PrincipalComponents]:

@@ -9,7 +9,7 @@ from mixef.estimation.fit import LMMFit
 from mixef.inference.coef import coefficient_table
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.predict import conditional_mean, on_rows
-from mixef.inference.varcorr import variances
+from mixef.inference.varcorr import component_frame, variances
 
 
 def tidy(fit: LMMFit) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def tidy(fit: LMMFit) -> pd.DataFrame:
             "statistic": table["t value"].to_numpy(),
         }
     )
-    rows = variances(fit).to_frame()
+    rows = component_frame(variances(fit), fit.estimates.sigma)
     names = []
     for first, second in zip(rows["var1"], rows["var2"], strict=True):
         if not isinstance(first, str):
