@@ -462,3 +462,24 @@ def test_a_covariance_that_no_level_shows_is_called_unidentified():
     with pytest.warns(ConvergenceWarning, match="nearly unidentifiable.*recipe"):
         fit = lmer("angle ~ temp + (0 + recipe | recipe:replicate)", frame("cake"))
     assert fit.convergence.flat
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (x | a) + (1 | b)", "y ~ x + (x + z || a)"])
+def test_pieces_that_say_where_theta_goes(formula):
+    fit = lmer(formula, frame("crossed"))
+    Lambdat = fit.getME("Lambdat")
+    np.testing.assert_array_equal(Lambdat.data, fit.theta[fit.getME("Lind")])
+    starts = fit.getME("Tp")
+    assert starts[0] == 0
+    assert starts[-1] == len(fit.theta)
+    for ST, lam in zip(fit.getME("ST"), fit.getME("Tlist"), strict=True):
+        scale = np.diag(ST.diagonal())
+        unit = np.tril(ST, -1) + np.eye(len(ST))
+        np.testing.assert_allclose(unit @ scale, lam, atol=1e-15)
+    assert fit.getME("npar") == fit.npar
+
+
+@pytest.mark.parametrize("tol", ["x", -1.0, None])
+def test_a_tolerance_that_is_no_number_is_refused(tol):
+    with pytest.raises(ValueError, match="tol is .*; expected a number that is not negative"):
+        lmer("Yield ~ 1 + (1 | Batch)", frame("Dyestuff")).is_singular(tol)

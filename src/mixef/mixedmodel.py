@@ -215,6 +215,8 @@ class MixedModel:
             A relative standard deviation below this, in any direction, counts as zero; columns
             are taken at unit mean square, so that units do not matter.
         """
+        if not isinstance(tol, (int, float)) or not tol >= 0:
+            raise ValueError(f"tol is {tol!r}; expected a number that is not negative")
         fit = self._fit
         return bool(vanished_directions(fit.criterion(), fit.scaled_par, fit.terms, tol))
 

@@ -13,7 +13,7 @@ from mixef.estimation.fit import LMMFit, checked_parameters
 from mixef.inference.coef import fixed_effects
 from mixef.inference.predict import conditional_mean
 from mixef.linalg.cholmod import sparse_cholesky
-from mixef.terms.covariance import Unstructured
+from mixef.terms.covariance import Unstructured, lower_triangle, theta_of
 
 
 def get_me(fit: LMMFit, name: str) -> Any:
@@ -33,11 +33,17 @@ def _Zt(fit: LMMFit) -> sparse.csc_array:
 
 
 def _Lambda(fit: LMMFit) -> sparse.csc_array:
-    blocks = [
-        sparse.kron(sparse.eye_array(term.n_levels), lam)
-        for term, lam in zip(fit.terms, fit.estimates.lams, strict=True)
-    ]
-    return sparse.csc_array(sparse.block_diag(blocks))
+    """Lambda (q, q); the lower triangle of each template is stored, zeros included."""
+    rows, cols, values = [], [], []
+    for term, lam, start in zip(fit.terms, fit.estimates.lams, _starts(fit), strict=False):
+        row, col = np.tril_indices(len(lam))
+        first = start + np.arange(term.n_levels)[:, None] * len(lam)
+        rows.append((first + row).ravel())
+        cols.append((first + col).ravel())
+        values.append(np.tile(lam[row, col], term.n_levels))
+    q = int(_starts(fit)[-1])
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols)))
+    return sparse.coo_array(entries, shape=(q, q)).tocsc()
 
 
 def _b(fit: LMMFit) -> np.ndarray:
@@ -76,6 +82,32 @@ def _RZX(fit: LMMFit) -> np.ndarray:
 
 def _RX(fit: LMMFit) -> np.ndarray:
     return np.linalg.cholesky(np.linalg.inv(fit.estimates.unscaled_vcov)).T
+
+
+def _Lind(fit: LMMFit) -> np.ndarray:
+    """Where theta goes: the stored entries of Lambdat, by columns, are ``theta[Lind]``."""
+    parts, first = [], 0
+    for term in fit.terms:
+        size = len(term.columns)
+        place = np.zeros((size, size), dtype=int)
+        count = size * (size + 1) // 2
+        place[lower_triangle(size)] = np.arange(first, first + count)
+        parts.append(np.tile(place[np.tril_indices(size)], term.n_levels))
+        first += count
+    return np.concatenate(parts)
+
+
+def _ST(fit: LMMFit) -> list[np.ndarray]:
+    """Relative standard deviations on the diagonal, unit lower triangular factors below it."""
+    out = []
+    for lam in fit.estimates.lams:
+        scale = np.where(lam.diagonal() > 0, lam.diagonal(), 1.0)
+        out.append(np.tril(lam / scale, -1) + np.diag(lam.diagonal()))
+    return out
+
+
+def _theta_starts(fit: LMMFit) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum([len(theta_of(lam)) for lam in fit.estimates.lams])])
 
 
 def _devcomp(fit: LMMFit) -> dict[str, Any]:
@@ -159,6 +191,9 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
     "Lambda": _Lambda,
     "Lambdat": lambda fit: _Lambda(fit).T.tocsc(),
     "Tlist": lambda fit: [lam.copy() for lam in fit.estimates.lams],
+    "Lind": _Lind,
+    "ST": _ST,
+    "Tp": _theta_starts,
     "A": _A,
     "L": lambda fit: _L(fit)[0],
     "P": lambda fit: _L(fit)[1],
@@ -181,6 +216,7 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
     "m_i": lambda fit: [term.structure.n_par for term in fit.terms],
     "k": lambda fit: len(fit.terms),
     "m": lambda fit: len(fit.estimates.par),
+    "npar": lambda fit: fit.npar,
     "devcomp": _devcomp,
     "devfun": lambda fit: deviance_function(fit),
 }
