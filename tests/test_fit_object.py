@@ -481,5 +481,5 @@ def test_pieces_that_say_where_theta_goes(formula):
 
 @pytest.mark.parametrize("tol", ["x", -1.0, None])
 def test_a_tolerance_that_is_no_number_is_refused(tol):
-    with pytest.raises(ValueError, match="tol is .*; expected a number that is not negative"):
+    with pytest.raises(ValueError, match=r"tol is .*; expected a number that is not negative"):
         lmer("Yield ~ 1 + (1 | Batch)", frame("Dyestuff")).is_singular(tol)
