@@ -66,7 +66,7 @@ def _root_weights(fit: LMMFit) -> np.ndarray:
 
 def _A(fit: LMMFit) -> sparse.csc_array:
     """``Lambda'Z'W^1/2`` (q, n)."""
-    return sparse.csc_array(_Lambda(fit).T @ _Zt(fit) @ sparse.diags_array(_root_weights(fit)))
+    return sparse.csc_array((_Lambda(fit).T @ _Zt(fit)).multiply(_root_weights(fit)))
 
 
 def _L(fit: LMMFit) -> tuple[sparse.csc_array, np.ndarray]:
