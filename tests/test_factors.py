@@ -131,7 +131,7 @@ def test_column_counts_are_those_of_the_factor(name, mode, monkeypatch):
 
 def test_a_sparse_cholesky_is_that_of_the_permuted_matrix():
     rng = np.random.default_rng(3)
-    A = sparse.random(*(30, 30), density=0.1, rng=rng)
+    A = sparse.random(30, 30, density=0.1, random_state=rng)
     A = A @ A.T
     L, p = sparse_cholesky(A)
     close((L @ L.T).toarray(), (A.toarray() + np.eye(30))[np.ix_(p, p)])
@@ -186,7 +186,7 @@ def test_quadratic_forms(kernel, rows):
 
 
 def sparse_spd(n, rng):
-    A = sparse.random(*(n, n), density=0.08, rng=rng).toarray()
+    A = sparse.random(n, n, density=0.08, random_state=rng).toarray()
     return A @ A.T + np.eye(n)
 
 
