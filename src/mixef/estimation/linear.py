@@ -16,12 +16,7 @@ from mixef.estimation.pls import (
     solve_pls,
     spherical_effects,
 )
-from mixef.estimation.start import (
-    moment_estimates,
-    moment_start,
-    principal_axes,
-    within_variance,
-)
+from mixef.estimation.start import moment_estimates, moment_start, principal_axes
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts, rotate
 from mixef.linalg.factor import Factor
@@ -117,18 +112,20 @@ class LinearCriterion:
         self.REML = REML
         self.n, self.p = X.shape
         self.blocks, self.parametrization = block_structure(terms)
-        scaled = [
-            scale_columns(root_weighted(term.z, weights), term.structure.invariance)
-            for term in terms
-        ]
-        self.term_bases = [basis for _, basis in scaled]
+        scaled, bases = zip(
+            *(
+                scale_columns(root_weighted(term.z, weights), term.structure.invariance)
+                for term in terms
+            ),
+            strict=True,
+        )
         Q, self._X = orthonormal_columns(root_weighted(X, weights))
         rest, self._y = scale_response(root_weighted(y, weights), Q, response)
         groups = [
             GroupDesign(
                 terms[members[0]].grouping.codes,
                 terms[members[0]].n_levels,
-                np.column_stack([scaled[t][0] for t in members]),
+                np.column_stack([scaled[t] for t in members]),
             )
             for members in self.blocks
         ]
@@ -136,13 +133,13 @@ class LinearCriterion:
         moments = moment_estimates(products)
         axes = principal_axes(moments, self.parametrization)
         self.products, self._moments = rotate(products, axes), moments.turned(axes)
-        for t, (i, cols) in enumerate(
-            zip(self.parametrization.block_of, self.parametrization.columns, strict=True)
-        ):
-            self.term_bases[t] = self.term_bases[t].turned(axes[i][cols, cols])
-        # The scaled response has unit mean square: this is what the groups leave of it.
+        places = zip(self.parametrization.block_of, self.parametrization.columns, strict=True)
+        self.term_bases = [
+            basis.turned(axes[i][cols, cols])
+            for basis, (i, cols) in zip(bases, places, strict=True)
+        ]
         self._rows: Rows | None = None
-        if within_variance(products) < CANCELLATION:
+        if moments.within < CANCELLATION:  # the scaled response has unit mean square
             turned = [replace(g, z=g.z @ V) for g, V in zip(groups, axes, strict=True)]
             self._rows = Rows(turned, Q, rest)
         self._factor: Factor | None = None

@@ -12,7 +12,7 @@ For a balanced design the solution is the REML estimate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,15 +41,18 @@ class Moments:
     sigma2 : float
     covariances : tuple of ndarray (s_i, s_i)
         One a block; not always positive definite.
+    within : float
+        The smallest variance within the levels of one block, a bound of sigma2.
     """
 
     sigma2: float
     covariances: tuple[np.ndarray, ...]
+    within: float
 
     def turned(self, axes: Sequence[np.ndarray]) -> Moments:
         """Return the estimates for columns ``z_i V_i``."""
         pairs = zip(axes, self.covariances, strict=True)
-        return Moments(self.sigma2, tuple(V.T @ cov @ V for V, cov in pairs))
+        return replace(self, covariances=tuple(V.T @ cov @ V for V, cov in pairs))
 
 
 def principal_axes(moments: Moments, parametrization: Parametrization) -> list[np.ndarray]:
@@ -112,7 +115,7 @@ def moment_estimates(products: CrossProducts) -> Moments:
     within = within_variance(products)
     sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
     covariances = [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
-    return Moments(sigma2, tuple(covariances))
+    return Moments(sigma2, tuple(covariances), within)
 
 
 def _fixed_part(products: CrossProducts, n_pairs: int) -> np.ndarray:
@@ -150,9 +153,11 @@ def within_variance(products: CrossProducts) -> float:
     best = products.yty / products.n
     for i, gram in enumerate(products.diagonal):
         a = layout.by_level(i, products.Zty)
-        value, vector = np.linalg.eigh(gram)
+        value, part = gram[:, 0], a**2
+        if a.shape[1] > 1:
+            value, vector = np.linalg.eigh(gram)
+            part = np.einsum("lab,la->lb", vector, a) ** 2
         seen = value > 1e-8 * value[:, -1:]
-        part = np.einsum("lab,la->lb", vector, a) ** 2
         between = float((part[seen] / value[seen]).sum())
         free = products.n - int(seen.sum()) - products.XtX.shape[0]
         if free > 0:
