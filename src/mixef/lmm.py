@@ -184,6 +184,13 @@ class LinearMixedModel(MixedModel):
             Change of the formula, as in ``". ~ . - Days"``.
         **changes
             Other arguments of `lmer` to replace: data, weights, REML, control, ...
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.update(". ~ . - Days").formula
+        'Reaction ~ (Days | Subject)'
         """
         old, call = self._fit, self._fit.call
         env = names_in(sys._getframe(1))
@@ -211,6 +218,14 @@ class LinearMixedModel(MixedModel):
         ----------
         y : array (n,)
             One value for each row that the fit used.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> twice = fit.refit(2 * fit.getME("y"))
+        >>> (twice.beta / fit.beta).round(6).tolist()
+        [2.0, 2.0]
         """
         old = self._fit
         try:
@@ -228,7 +243,15 @@ class LinearMixedModel(MixedModel):
         return self._again(frame, old.REML)
 
     def refit_ml(self) -> LinearMixedModel:
-        """Return the maximum-likelihood fit of the same model; itself if it is one."""
+        """Return the maximum-likelihood fit of the same model; itself if it is one.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> round(fit.refit_ml().objective, 4)
+        1751.9393
+        """
         return self._again(self._fit.frame, REML=False) if self.REML else self
 
     def _again(self, frame: ModelFrame, REML: bool) -> LinearMixedModel:

@@ -124,27 +124,78 @@ class MixedModel:
     # Labelled results
 
     def fixef(self, add_dropped: bool = False) -> pd.Series:
-        """Return the fixed effects; ``add_dropped`` adds NaN for dropped columns."""
+        """Return the fixed effects, on the scale of the response a unit of each column.
+
+        Parameters
+        ----------
+        add_dropped : bool
+            Add the columns dropped from a rank-deficient design, as NaN.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.fixef().round(3).to_dict()
+        {'(Intercept)': 251.405, 'Days': 10.467}
+        """
         return coef.fixed_effects(self._fit, add_dropped)
 
     def ranef(self, condVar: bool = False) -> ranef.RandomEffects:
         """Return the conditional modes, one frame (levels, coefficients) a grouping factor.
 
-        With ``condVar``, the result's ``condVar`` holds their conditional covariances
-        (l, s, s), jointly for all terms of a factor.
+        Parameters
+        ----------
+        condVar : bool
+            Give the result an attribute ``condVar``: by grouping factor, the conditional
+            covariances ``sigma^2 Lambda M^-1 Lambda'`` of each level's modes (l, s, s), jointly
+            for all terms of the factor.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> modes = fit.ranef(condVar=True)
+        >>> modes["Subject"].loc["308"].round(2).to_dict()
+        {'(Intercept)': 2.26, 'Days': 9.2}
+        >>> modes.condVar["Subject"].shape
+        (18, 2, 2)
         """
         return ranef.random_effects(self._fit, condVar)
 
     def coef(self) -> dict[str, pd.DataFrame]:
-        """Return fixed effects plus conditional modes, one frame a grouping factor."""
+        """Return fixed effects plus conditional modes, one frame a grouping factor.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.coef()["Subject"].loc["308"].round(2).to_dict()
+        {'(Intercept)': 253.66, 'Days': 19.67}
+        """
         return coef.coefficients_by_group(self._fit)
 
     def VarCorr(self) -> VarCorr:
-        """Return variances and correlations of the random effects."""
+        """Return variances and correlations of the random effects; prints as in R.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.VarCorr().to_frame()["sdcor"].round(2).tolist()
+        [24.74, 5.92, 0.07, 25.59]
+        """
         return VarCorr(variances(self._fit), self.sigma)
 
     def vcov(self) -> pd.DataFrame:
-        """Return the covariance matrix of the fixed effects (p, p)."""
+        """Return the covariance matrix ``sigma^2 (RX'RX)^-1`` of the fixed effects (p, p).
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.vcov().round(2).to_numpy().tolist()
+        [[46.57, -1.45], [-1.45, 2.39]]
+        """
         return coef.covariance_of_fixed(self._fit)
 
     def coef_table(self, ddf: str | None = None) -> pd.DataFrame:
@@ -154,13 +205,28 @@ class MixedModel:
         ----------
         ddf : None
             Denominator degrees of freedom; none are computed, so there are no p values.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.coef_table().round(2).loc["Days"].to_dict()
+        {'Estimate': 10.47, 'Std. Error': 1.55, 't value': 6.77}
         """
         if ddf is not None:
             raise ValueError(f"ddf is {ddf!r}; only None (t values without p values) is known")
         return coef.coefficient_table(self._fit)
 
     def fitted(self) -> pd.Series:
-        """Return the fitted values, conditional on the random effects."""
+        """Return the fitted values ``X beta + Z b``, conditional on the random effects.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.fitted().head(2).round(1).tolist()
+        [253.7, 273.3]
+        """
         return predict.fitted_values(self._fit)
 
     def residuals(self, type: str = "response", scaled: bool = False) -> pd.Series:
@@ -172,11 +238,26 @@ class MixedModel:
             "pearson" and "deviance" multiply by the square root of the weights.
         scaled : bool
             Divide by sigma.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.residuals(scaled=True).head(2).round(2).tolist()
+        [-0.16, -0.57]
         """
         return predict.residuals(self._fit, type, scaled)
 
     def ngrps(self) -> pd.Series:
-        """Return the number of levels of each grouping factor."""
+        """Return the number of levels of each grouping factor.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.ngrps().to_dict()
+        {'Subject': 18}
+        """
         fit = self._fit
         sizes = {group: fit.terms[members[0]].n_levels for group, members in fit.groups.items()}
         return pd.Series(sizes, name="ngrps")
@@ -200,6 +281,16 @@ class MixedModel:
         new_levels : {"error", "population", "missing"}
             What an unseen level of a grouping factor gets: an error, random effects of zero, or
             NaN.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> new = {"Days": [0, 1], "Subject": ["308", "308"]}
+        >>> fit.predict(new).round(1).tolist()
+        [253.7, 273.3]
+        >>> fit.predict(new, re_form="~0").round(1).tolist()
+        [251.4, 261.9]
         """
         if type not in ("response", "link"):
             raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
@@ -214,6 +305,13 @@ class MixedModel:
         tol : float
             A relative standard deviation below this, in any direction, counts as zero; columns
             are taken at unit mean square, so that units do not matter.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.is_singular()
+        False
         """
         if not isinstance(tol, (int, float)) or not tol >= 0:
             raise ValueError(f"tol is {tol!r}; expected a number that is not negative")
@@ -221,29 +319,84 @@ class MixedModel:
         return bool(vanished_directions(fit.criterion(), fit.scaled_par, fit.terms, tol))
 
     def rePCA(self) -> dict[str, pca.PrincipalComponents]:
-        """Return principal components of the random-effects covariances."""
+        """Return principal components of the random-effects covariances, by grouping factor.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.rePCA()["Subject"].sdev.round(3).tolist()
+        [0.967, 0.231]
+        """
         return pca.principal_components(self._fit)
 
     def getME(self, name: str) -> Any:
-        """Return a piece of the fit by lme4's name, or all in a dict for "ALL"."""
+        """Return a piece of the fit by lme4's name, or all in a dict for "ALL".
+
+        Random effects run term by term, level by level, and column by column inside a level.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.getME("Zt").shape
+        (36, 180)
+        """
         return getme.get_me(self._fit, name)
 
     def tidy(self) -> pd.DataFrame:
-        """Return one row a parameter, after broom."""
+        """Return one row a parameter, after broom: effect, group, term, estimate, ...
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.tidy()[["term", "estimate"]].round(2).head(2).to_numpy().tolist()
+        [['(Intercept)', 251.41], ['Days', 10.47]]
+        """
         return broom.tidy(self._fit)
 
     def glance(self) -> pd.DataFrame:
-        """Return one row for the model, after broom."""
+        """Return one row for the model, after broom: nobs, sigma, logLik, AIC, BIC, ...
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.glance()["AIC"].round(2).item()
+        1755.63
+        """
         return broom.glance(self._fit)
 
     def augment(self) -> pd.DataFrame:
-        """Return one row an observation, with fitted values and residuals, after broom."""
+        """Return one row an observation, with fitted values and residuals, after broom.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.augment()[".resid"].head(2).round(2).tolist()
+        [-4.1, -14.63]
+        """
         return broom.augment(self._fit)
 
     # Printing
 
     def summary(self, ddf: str | None = None) -> Summary:
-        """Return the summary, which prints as lme4's and shows as tables in a notebook."""
+        """Return the summary, which prints as lme4's and shows as tables in a notebook.
+
+        Parameters
+        ----------
+        ddf : None
+            As in `coef_table`.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> print(str(fit.summary()).splitlines()[0])
+        Linear mixed model fit by REML
+        """
         self.coef_table(ddf)
         return summarize(self._fit)
 

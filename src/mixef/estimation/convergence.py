@@ -99,8 +99,8 @@ def judge(
     flat = _flat_parameters(H, labels)
     if flat:
         problems.append(
-            "Model is nearly unidentifiable: the data do not determine "
-            f"{_listed(flat)} one by one; simplify the random effects"
+            f"Model is nearly unidentifiable: the data do not determine {_listed(flat)}; "
+            "simplify the random effects"
         )
     return Convergence(
         converged=gain < CONVERGED_GAIN,
@@ -127,4 +127,6 @@ def _flat_parameters(H: np.ndarray, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    if len(names) == 1:
+        return names[0]
+    return ", ".join(names[:-1]) + f" and {names[-1]} one by one"

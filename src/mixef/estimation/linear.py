@@ -193,7 +193,7 @@ class LinearCriterion:
         except FitError as error:
             self._solution, self._failure = None, error
             return np.inf
-        return self._solution.objective + self._shift
+        return float(self._solution.objective + self._shift)
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient (k,) and average information (k, k) at the last value."""
@@ -230,7 +230,7 @@ class LinearCriterion:
         lams = self.parametrization.term_lams(par)
         structures = self.parametrization.structures
         return tuple(
-            s.canonical(c.back(lam))
+            s.canonical(c.back(lam)) + 0.0  # no negative zeros
             for s, c, lam in zip(structures, self.term_bases, lams, strict=True)
         )
 
@@ -274,7 +274,7 @@ class LinearCriterion:
             lams=lams,
             beta=self._X.back(self._y.beta0 + self._y.scale * solution.beta),
             sigma=float(np.sqrt(solution.s2)) * self._y.scale,
-            objective=solution.objective + self._shift,
+            objective=float(solution.objective + self._shift),
             unscaled_vcov=R @ R.T,
             effects=tuple(effects),
             pwrss=solution.pwrss * self._y.scale**2,

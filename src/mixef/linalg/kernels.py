@@ -12,13 +12,15 @@ def compiled():
     """Compile the kernels (numba, cached on disk) and return them by name."""
     import numba
 
-    jit = numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-    return {
-        "subtract_gram": jit(subtract_gram),
-        "quadratic_forms": jit(quadratic_forms),
-        "selected_inverse": jit(selected_inverse),
-        "column_counts": jit(column_counts),
-    }
+    def jit(function):
+        options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder where the compiled code could be kept
+            return numba.njit(**options)(function)
+
+    kernels = (subtract_gram, quadratic_forms, selected_inverse, column_counts)
+    return {kernel.__name__: jit(kernel) for kernel in kernels}
 
 
 def subtract_gram(start, cols, U, S, first, last):
