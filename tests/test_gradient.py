@@ -6,6 +6,7 @@ import pytest
 from simulated import criterion, crossed
 
 from mixef import LmerControl, lmer
+from mixef.linalg.dense import DenseFactor
 from mixef.terms.covariance import psd_cholesky
 
 FORMULAS = {
@@ -91,7 +92,11 @@ def test_value_and_gradient(name, REML, state):
 @pytest.mark.parametrize("state", ["random", "singular", "rank one"])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_information_is_what_dense_algebra_gives(name, state):
-    """Average information ``f_a'P f_b / s2 - k_a k_b / (m s2^2)`` plus the curvature term."""
+    """Average information ``f_a'P f_b / s2 - k_a k_b / (m s2^2)`` plus the curvature term.
+
+    Where the factor has the blocks of Z'V^-1 Z, ``f_a'P f_b / s2 - tr(P dV_a P dV_b)`` is added:
+    the exact Hessian.
+    """
     for REML in (True, False):
         c, terms, frame, X = model(name, REML)
         par = parameters(c.parametrization, state)
@@ -120,7 +125,11 @@ def test_information_is_what_dense_algebra_gives(name, state):
         Q = P if REML else W
         f = np.column_stack([D @ Py for D in slopes])
         k = Py @ f
-        expected = f.T @ P @ f / s2 - np.outer(k, k) / (m * s2**2)
+        observed = f.T @ P @ f / s2
+        expected = observed - np.outer(k, k) / (m * s2**2)
+        if c.factor.marginal_pairs() is not None:
+            halves = [Q @ D for D in slopes]
+            expected += observed - [[np.vdot(a.T, b) for b in halves] for a in halves]
         for a in range(len(k)):
             for b in range(len(k)):
                 if owner[a] == owner[b]:
@@ -220,6 +229,25 @@ def balanced():
     y = rng.normal(size=len(g)) + 2 * rng.normal(size=6)[g] + rng.normal(size=5)[h]
     y += rng.normal(size=(6, 5))[g, h] + rng.normal(size=6)[g] * r
     return {"y": y, "g": g, "h": h, "x": r.astype(float)}
+
+
+@pytest.mark.parametrize("REML", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize("state", ["random", "singular", "rank one"])
+@pytest.mark.parametrize("name", ["vector", "nested", "crossed vector", "three factors"])
+def test_the_information_of_a_small_model_is_its_hessian(name, state, REML):
+    c, *_ = model(name, REML)
+    assert isinstance(c.factor, DenseFactor)
+    par = parameters(c.parametrization, state)
+
+    def gradient(at):
+        c.value(at)
+        return c.derivatives()[0]
+
+    hessian = slope(gradient, par)
+    c.value(par)
+    information = c.derivatives()[1]
+    # Differences of the gradient: step^4 of fifth derivatives, rounding over the step.
+    np.testing.assert_allclose(information, hessian, rtol=0, atol=1e-6 * np.abs(hessian).max())
 
 
 @pytest.mark.parametrize("name", BALANCED)

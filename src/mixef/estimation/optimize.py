@@ -68,7 +68,7 @@ DECREMENT = 1e-12
 # Below this gain the criterion is as good as quadratic, and secants improve the information.
 QUADRATIC_GAIN = 3e-3
 # A direction is flat when a change by its natural unit changes the criterion by less than this.
-FLAT = 1e-6
+FLAT = 1e-5
 
 
 def newton(

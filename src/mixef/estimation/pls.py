@@ -18,8 +18,9 @@ import numpy as np
 from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
-from mixef.linalg.crossproducts import Rows
+from mixef.linalg.crossproducts import Pairs, Rows, sum_of_squares
 from mixef.linalg.factor import Factor
+from mixef.linalg.layout import Layout
 from mixef.terms.parametrization import Parametrization
 
 # Templates whose smallest singular value is above this are inverted for products with V^-1.
@@ -147,7 +148,8 @@ class Derivatives:
     ----------
     gradient : ndarray (k,)
     information : ndarray (k, k)
-        Average information plus the exact curvature of ``lam lam'`` in the parameters.
+        The exact Hessian where the factor has the blocks of ``Z'V^-1 Z``, else average
+        information plus the exact curvature of ``lam lam'`` in the parameters.
     K : tuple of ndarray (s_i, s_i)
         Derivative of the criterion for ``lam_i lam_i'``, a block.
     u, w : ndarray (q,)
@@ -180,12 +182,16 @@ def differentiate(
     w = W[:, p] - W[:, :p] @ solution.beta
     Q = solve_upper(solution.RX, W[:, :p].T, transpose=True).T
 
-    H, dlams = parametrization.directions(par, w, layout.offsets, layout.n_levels)
-    R2 = Q.T @ H
+    dlams, dsigmas = parametrization.derivatives(par)
+    H = np.concatenate([_directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
     k = w @ H
     s2 = solution.s2
-    information = (view.gram(H) - R2.T @ R2) / s2
-    information -= np.outer(k, k) / (solution.m * s2 * s2)
+    R2 = Q.T @ H
+    observed = (view.gram(H) - R2.T @ R2) / s2
+    information = observed - np.outer(k, k) / (solution.m * s2 * s2)
+    pairs = factor.marginal_pairs()
+    if pairs is not None:
+        information += observed - _expected(pairs, Q if REML else Q[:, :0], layout, dsigmas)
 
     K = []
     for i, T in enumerate(factor.trace_blocks()):
@@ -197,6 +203,27 @@ def differentiate(
         K.append(T)
     gradient, curvature = parametrization.chain(dlams, lams, K)
     return Derivatives(gradient, information + curvature, tuple(K), u, w)
+
+
+def _directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
+    """Return ``h_a = d(Lambda Lambda')/d par_a w`` (l s, k) of a block, for w (l, s)."""
+    return np.tensordot(w, dsigma, axes=(1, 1)).transpose(0, 2, 1).reshape(w.size, -1)
+
+
+def _expected(
+    pairs: dict[tuple[int, int], Pairs],
+    Q: np.ndarray,
+    layout: Layout,
+    dsigmas: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Return ``tr(P dV_a P dV_b)`` (k, k), with ``Z'PZ = Z'V^-1 Z - QQ'``."""
+    flat = [D.reshape(len(D), -1) for D in dsigmas]
+    total = np.zeros((len(dsigmas[0]),) * 2)
+    for (i, j), pair in pairs.items():
+        squares = sum_of_squares(pair, layout.by_level(i, Q), layout.by_level(j, Q))
+        part = flat[i] @ squares @ flat[j].T
+        total += part if i == j else part + part.T
+    return total
 
 
 class _MarginalView:

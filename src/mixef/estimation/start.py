@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixef.linalg.crossproducts import CrossProducts, Pairs
-from mixef.linalg.layout import Layout
+from mixef.linalg.crossproducts import CrossProducts, Pairs, cut_pairs, sum_of_squares
 from mixef.terms.parametrization import Parametrization
 
 # Where a moment estimate is too small or negative, the search starts from this share of the
@@ -104,7 +103,7 @@ def moment_estimates(products: CrossProducts) -> Moments:
         trace = blocks.sum(axis=0) - np.tensordot(B, B, axes=([0, 2], [0, 2]))
         left[where[i], -1] = left[-1, where[i]] = trace.ravel()
     for (i, j), pair in pairs.items():
-        gram = _squares(pair, layout.by_level(i, fixed), layout.by_level(j, fixed))
+        gram = sum_of_squares(pair, layout.by_level(i, fixed), layout.by_level(j, fixed))
         left[where[i], where[j]] = gram
         left[where[j], where[i]] = gram.T
     # Rows of one unknown may be on very different scales: equilibrate before the solve. Columns
@@ -127,24 +126,6 @@ def _fixed_part(products: CrossProducts, n_pairs: int) -> np.ndarray:
     if p == 0 or p * n_pairs > MOST_PRODUCTS:
         return np.zeros((products.layout.q, 0))
     return np.linalg.solve(np.linalg.cholesky(products.XtX), products.ZtX.T).T
-
-
-def _squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return ``sum_lk P_lk (x) P_lk`` (s_i^2, s_j^2) for ``P = Z'MZ``, over all pairs of levels.
-
-    ``P_lk = A_lk - B_l B_k'``, with the blocks A_lk of ``pair`` and B by level (l_i, s_i, p).
-    """
-    si, sj = pair.blocks.shape[1:]
-    flat = pair.blocks.reshape(-1, si * sj)
-    total = flat.T @ flat
-    if left.shape[2]:
-        product = left[pair.rows] @ right[pair.cols].transpose(0, 2, 1)
-        cross = flat.T @ product.reshape(-1, si * sj)
-        both = np.tensordot(left, left, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(si * si, -1)
-        other = np.tensordot(right, right, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(sj * sj, -1)
-        square = (both @ other.T).reshape(si, si, sj, sj).transpose(0, 2, 1, 3)
-        total = total - cross - cross.T + square.reshape(si * sj, si * sj)
-    return total.reshape(si, sj, si, sj).transpose(0, 2, 1, 3).reshape(si * si, sj * sj)
 
 
 def within_variance(products: CrossProducts) -> float:
@@ -176,12 +157,5 @@ def _all_pairs(products: CrossProducts) -> dict[tuple[int, int], Pairs]:
         return out | products.pairs
     for i in range(len(layout)):
         for j in range(i + 1, len(layout)):
-            out[i, j] = _cut(products.ZtZ, layout, i, j)
+            out[i, j] = cut_pairs(products.ZtZ, layout, i, j)
     return out
-
-
-def _cut(ZtZ, layout: Layout, i: int, j: int) -> Pairs:
-    shape = layout.n_levels[i], layout.widths[i], layout.n_levels[j], layout.widths[j]
-    block = ZtZ[layout.slice(i), layout.slice(j)].reshape(shape).transpose(0, 2, 1, 3)
-    row, col = (index.ravel() for index in np.indices(block.shape[:2]))
-    return Pairs(row, col, block.reshape(-1, shape[1], shape[3]))

@@ -179,6 +179,36 @@ def rotate(products: CrossProducts, axes: Sequence[np.ndarray]) -> CrossProducts
     return turned
 
 
+def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return ``sum_lk P_lk (x) P_lk`` (s_i^2, s_j^2) over all pairs of levels.
+
+    Parameters
+    ----------
+    pair : Pairs
+    left, right : ndarray (l_i, s_i, p), (l_j, s_j, p)
+        ``P_lk = A_lk - B_l B_k'``, with the blocks A_lk of ``pair``.
+    """
+    si, sj = pair.blocks.shape[1:]
+    flat = pair.blocks.reshape(-1, si * sj)
+    total = flat.T @ flat
+    if left.shape[2]:
+        product = left[pair.rows] @ right[pair.cols].transpose(0, 2, 1)
+        cross = flat.T @ product.reshape(-1, si * sj)
+        both = np.tensordot(left, left, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(si * si, -1)
+        other = np.tensordot(right, right, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(sj * sj, -1)
+        square = (both @ other.T).reshape(si, si, sj, sj).transpose(0, 2, 1, 3)
+        total = total - cross - cross.T + square.reshape(si * sj, si * sj)
+    return total.reshape(si, sj, si, sj).transpose(0, 2, 1, 3).reshape(si * si, sj * sj)
+
+
+def cut_pairs(matrix: np.ndarray, layout: Layout, i: int, j: int) -> Pairs:
+    """Return the blocks of factors i and j in a dense matrix (q, q), for all pairs of levels."""
+    shape = layout.n_levels[i], layout.widths[i], layout.n_levels[j], layout.widths[j]
+    block = matrix[layout.slice(i), layout.slice(j)].reshape(shape).transpose(0, 2, 1, 3)
+    row, col = (index.ravel() for index in np.indices(block.shape[:2]))
+    return Pairs(row, col, block.reshape(-1, shape[1], shape[3]))
+
+
 def assemble(layout: Layout, diagonal, pairs) -> np.ndarray | sparse.csr_array:
     """Put diagonal blocks and pairs of levels together into one symmetric matrix (q, q)."""
     rows, cols, values = [], [], []

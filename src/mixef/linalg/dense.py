@@ -7,8 +7,8 @@ from scipy.linalg.blas import dtrsm
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from mixef.errors import FitError
-from mixef.linalg.crossproducts import CrossProducts
-from mixef.linalg.factor import Factor
+from mixef.linalg.crossproducts import CrossProducts, Pairs, cut_pairs
+from mixef.linalg.factor import SINGULAR, Factor
 from mixef.linalg.threads import run_large
 
 
@@ -72,9 +72,27 @@ class DenseFactor(Factor):
 
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks of ``M^-1`` that belong to block i."""
+        return lower_blocks(self._lower_inverse(), self.layout, i)
+
+    def marginal_pairs(self) -> dict[tuple[int, int], Pairs]:
+        """Return the blocks of ``Z'V^-1 Z`` for all pairs of levels."""
+        layout = self.layout
+        if min(self.least) > SINGULAR:
+            inverses = [np.linalg.inv(lam) for lam in self.lams]
+            lower = np.tril(self._lower_inverse(), -1)
+            rest = np.diag(1.0 - self._lower_inverse().diagonal()) - lower - lower.T
+            half = layout.multiply(inverses, rest, transpose=True)
+            W = layout.multiply(inverses, half.T, transpose=True)
+        else:
+            half = self.solve_L(layout.multiply(self.lams, self._ZtZ, transpose=True))
+            W = self._ZtZ - half.T @ half
+        blocks = range(len(layout))
+        return {(i, j): cut_pairs(W, layout, i, j) for i in blocks for j in blocks if i <= j}
+
+    def _lower_inverse(self) -> np.ndarray:
         if self._inverse is None:
             self._inverse = potri(self._L.copy(order="F"))
-        return lower_blocks(self._inverse, self.layout, i)
+        return self._inverse
 
 
 def lower_blocks(lower: np.ndarray, layout, i: int, shift: int = 0) -> np.ndarray:

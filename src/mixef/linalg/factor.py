@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixef.linalg.crossproducts import CrossProducts
+from mixef.linalg.crossproducts import CrossProducts, Pairs
 
 # A template with a smaller singular value than this loses digits when it is inverted
 # (the error of I - C is eps / sv^2); its traces are then formed without an inverse.
@@ -77,6 +77,10 @@ class Factor(ABC):
             by_solves[i] if i in by_solves else self._trace_from_inverse(i)
             for i in range(len(self.lams))
         ]
+
+    def marginal_pairs(self) -> dict[tuple[int, int], Pairs] | None:
+        """Return the blocks of ``Z'V^-1 Z`` for i <= j where they are cheap, else None."""
+        return None
 
     def _singular(self, i: int) -> bool:
         return self.least[i] < SINGULAR

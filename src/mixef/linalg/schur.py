@@ -92,6 +92,15 @@ class SchurFactor(Factor):
         middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
         return self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
 
+    def marginal_pairs(self) -> dict[tuple[int, int], Pairs] | None:
+        """Return the blocks of ``Z'V^-1 Z`` of a single factor, which are block-diagonal."""
+        if self.q2:
+            return None
+        gram, lam = self.products.diagonal[0], self.lams[0]
+        level = np.arange(len(gram))
+        E = np.linalg.inv(np.eye(lam.shape[0]) + gram @ (lam @ lam.T))
+        return {(0, 0): Pairs(level, level, E @ gram)}
+
     def _singular(self, i: int) -> bool:
         return i > 0 and super()._singular(i)
 

@@ -101,25 +101,28 @@ class Parametrization:
             out.append(unit.max(axis=(1, 2)))
         return np.concatenate(out)
 
-    def directions(
-        self, par: np.ndarray, w: np.ndarray, offsets: Sequence[int], n_levels: Sequence[int]
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return ``h_a = d(Lambda Lambda')/d par_a  w`` (q, k), and each term's d lam."""
-        H = np.zeros((len(w), self.n_par))
+    def derivatives(self, par: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the derivatives of templates and of covariances.
+
+        Returns
+        -------
+        dlams : list of ndarray (k_t, s_t, s_t)
+            ``d lam / d par``, one array a term, for the term's own parameters.
+        dsigmas : list of ndarray (k, s_i, s_i)
+            ``d(lam lam') / d par``, one array a block, for all parameters.
+        """
         dlams = []
+        dsigmas = [np.zeros((self.n_par, s, s)) for s in self.widths]
         for t, structure in enumerate(self.structures):
             par_t = par[self.par_slices[t]]
-            lam, dlam = structure.lam(par_t), structure.d_lam(par_t)
+            dlam = structure.d_lam(par_t)
+            half = dlam @ structure.lam(par_t).T
+            cols = self.columns[t]
+            dsigmas[self.block_of[t]][self.par_slices[t], cols, cols] = half + half.transpose(
+                0, 2, 1
+            )
             dlams.append(dlam)
-            half = dlam @ lam.T
-            d_sigma = half + half.transpose(0, 2, 1)  # (k_t, s_t, s_t), symmetric
-            i, cols = self.block_of[t], self.columns[t]
-            n, s = n_levels[i], self.widths[i]
-            block = H[offsets[i] : offsets[i] + n * s].reshape(n, s, -1)
-            w_t = w[offsets[i] : offsets[i] + n * s].reshape(n, s)[:, cols]
-            product = np.tensordot(w_t, d_sigma, axes=(1, 1))  # (n, k_t, s_t)
-            block[:, cols, self.par_slices[t]] = product.transpose(0, 2, 1)
-        return H, dlams
+        return dlams, dsigmas
 
     def chain(
         self, dlams: Sequence[np.ndarray], lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
