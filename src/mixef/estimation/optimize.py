@@ -67,8 +67,10 @@ class SearchResult:
 DECREMENT = 1e-12
 # Below this gain the criterion is as good as quadratic, and secants improve the information.
 QUADRATIC_GAIN = 3e-3
-# A direction is flat when a change by its natural unit changes the criterion by less than this.
+# A direction is flat when its curvature for a change by natural units is below this ...
 FLAT = 1e-5
+# ... and its slope, which rounding keeps from zero, is below this.
+STILL = 1e-6
 
 
 def newton(
@@ -206,8 +208,9 @@ def expected_gain(g: np.ndarray, H: np.ndarray) -> float:
         For parameters in their natural units.
     """
     value, vector = np.linalg.eigh(H)
-    curved = np.abs(value) > FLAT
-    return trust_region_step(vector[:, curved].T @ g, np.diag(value[curved]), radius=1.0)[1]
+    slope = vector.T @ g
+    curved = (np.abs(value) > FLAT) | (np.abs(slope) > STILL)
+    return trust_region_step(slope[curved], np.diag(value[curved]), radius=1.0)[1]
 
 
 def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
