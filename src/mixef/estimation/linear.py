@@ -196,7 +196,7 @@ class LinearCriterion:
         return float(self._solution.objective + self._shift)
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return gradient (k,) and average information (k, k) at the last value."""
+        """Return gradient (k,) and information (k, k) at the last value."""
         d = self._differentiated()
         return d.gradient, d.information
 

@@ -1,7 +1,7 @@
 """Searches for the minimum of a criterion with exact gradient.
 
-The Newton search works in a trust region with an average-information matrix; SciPy's searches
-are offered beside it for comparison.
+The Newton search works in a trust region, with the exact Hessian or an average-information matrix;
+SciPy's searches are offered beside it for comparison.
 """
 
 from __future__ import annotations
@@ -95,12 +95,14 @@ def newton(
     g, H = criterion.derivatives()
     recorder.add(par, f, g)
     radius, correction = 1.0, np.zeros_like(H)
-    message = "the largest number of evaluations was reached"
-    while len(recorder.log) < max_evaluations:
+    while True:
         unit = criterion.scale(par)
         slope, units = g * unit, np.outer(unit, unit)
         if expected_gain(slope, H * units) < DECREMENT:
             message = "the exact gradient vanishes"
+            break
+        if len(recorder.log) >= max_evaluations:
+            message = "the largest number of evaluations was reached"
             break
         step, gain = trust_region_step(slope, (H + correction) * units, radius)
         new = par + unit * step

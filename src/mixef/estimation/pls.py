@@ -1,4 +1,4 @@
-"""The penalized least squares problem: profiled criterion, exact gradient, average information.
+"""The penalized least squares problem: profiled criterion, exact gradient, information.
 
 Symbols are those of Bates, Maechler, Bolker and Walker (2015), Journal of Statistical Software
 67(1). With ``V = I + Z Lambda Lambda' Z'``, every derivative comes from one small matrix a block,
@@ -25,8 +25,6 @@ from mixef.terms.parametrization import Parametrization
 
 # Templates whose smallest singular value is above this are inverted for products with V^-1.
 INVERTIBLE = 1e-2
-
-
 # A residual sum of squares below this share of the response's is rounding, (1e-13)^2.
 ROUNDING = 1e-26
 
