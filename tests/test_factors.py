@@ -266,3 +266,16 @@ def test_predicted_times_order_structures_as_their_work_does():
     assert choose.scatter_products(nested) < choose.scatter_products(crossed)
     assert choose.cholmod_time(CholmodFactor(nested)) < choose.schur_time(nested)
     assert choose.schur_time(crossed) < choose.cholmod_time(CholmodFactor(crossed))
+
+
+def test_threads_give_what_one_thread_gives(monkeypatch):
+    products, _ = blocks_of("crossed sparsely", monkeypatch)
+    lams = templates(products.layout.widths, "random")
+    results = []
+    for cores in (1, 8):
+        monkeypatch.setattr("mixef.linalg.schur.CORES", cores)
+        factor = make(SchurFactor, ("sparse",), products, monkeypatch)
+        factor.update(lams)
+        results.append((factor.ldL2, *factor.trace_blocks()))
+    for one, many in zip(*results, strict=True):
+        np.testing.assert_allclose(many, one, rtol=1e-13)

@@ -7,6 +7,7 @@ remains, ``S = M_22 - M_21 M_11^-1 M_12``, is formed straight into a dense lower
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,6 +25,10 @@ from mixef.linalg.layout import Layout
 DENSE_COUPLING = 0.15
 # A coupling of so few cells is dense in any case: no kernel has to be loaded for it.
 SMALL_COUPLING = 200_000
+# After a factorization the threads of OpenBLAS keep their cores busy for a while, waiting. With
+# fewer cores than this, threads of our own would have to share with them, and lose by it.
+ENOUGH_CORES = 4
+CORES = os.cpu_count() or 1
 
 
 class SchurFactor(Factor):
@@ -289,7 +294,7 @@ class _RestOfM:
 def _in_threads(work, bounds: Sequence[int]) -> None:
     """Call ``work(first, last)`` on consecutive ranges, one thread a range."""
     ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
-    if len(ranges) < 2:
+    if len(ranges) < 2 or CORES < ENOUGH_CORES:
         for first, last in ranges:
             work(first, last)
         return
