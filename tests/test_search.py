@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from reference_data import frame
+from reference_data import case, frame
 from simulated import crossed
 
 from mixef import LmerControl, lmer
@@ -338,3 +338,31 @@ def test_a_maximal_model_of_72_parameters(noise, singular, most, REML):
     devfun, rng = fit.getME("devfun"), np.random.default_rng(5)
     for size in (1e-4, 1e-2, 0.1):
         assert devfun(fit.par + size * rng.normal(size=72)) > fit.objective - 1e-9
+
+
+def test_a_saddle_where_a_derivative_free_search_stops():
+    """lme4's default search ends at a singular template from which the criterion still falls."""
+    stopped = case("saddle.json", "saddle")
+    fit = lmer(stopped["formula"], frame("saddle"), control=LmerControl(**QUIET))
+    assert fit.converged
+    assert fit.objective < stopped["objective"] - 3.0
+
+    c = fit.fit.criterion()
+    par = c.scaled_par(np.array(stopped["theta"]))
+    assert c.value(par) == pytest.approx(stopped["objective"], rel=1e-9)
+    # The slope has vanished there, but on the null space of lam' the criterion's derivative for
+    # new variance is negative: that is no optimum.
+    assert np.abs(c.user_gradient()).max() < 0.05
+    lam = c.parametrization.term_lams(par)[0]
+    left, size, _ = np.linalg.svd(lam)
+    null = left[:, size < 1e-4 * size[0]]
+    K = c._differentiated().K[0]
+    assert np.linalg.eigvalsh(null.T @ K @ null)[0] < -1.0
+
+    again = lmer(
+        stopped["formula"],
+        frame("saddle"),
+        start=stopped["theta"],
+        control=LmerControl(**QUIET),
+    )
+    assert again.objective == pytest.approx(fit.objective, rel=1e-10)
