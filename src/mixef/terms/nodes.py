@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +34,7 @@ def number_text(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Node:
+class Node(ABC):
     """One node of a formula's syntax tree."""
 
     @cached_property
@@ -41,8 +42,9 @@ class Node:
         """The node as R deparses it; names of coefficients and groups come from it."""
         return self._deparse()
 
+    @abstractmethod
     def _deparse(self) -> str:
-        raise NotImplementedError
+        """Return the text that R gives the node."""
 
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
