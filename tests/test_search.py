@@ -366,3 +366,13 @@ def test_a_saddle_where_a_derivative_free_search_stops():
         control=LmerControl(**QUIET),
     )
     assert again.objective == pytest.approx(fit.objective, rel=1e-10)
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + diag(x + z | g) + (1 | h)"])
+def test_start_takes_par_or_theta(formula):
+    fit = lmer(formula, crossed(), control=LmerControl(**QUIET))
+    devfun = fit.getME("devfun")
+    for start in ({"par": 2 * fit.par}, {"theta": 2 * fit.theta}, 2 * fit.par):
+        again = lmer(formula, crossed(), start=start, control=LmerControl(**QUIET))
+        assert again.convergence.log[0].objective == pytest.approx(devfun(2 * fit.par), rel=1e-12)
+        assert again.objective == pytest.approx(fit.objective, rel=1e-10)

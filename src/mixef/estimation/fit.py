@@ -17,6 +17,7 @@ from mixef.estimation.optimize import SearchResult, Step, newton, scipy_search
 from mixef.estimation.singular import VanishedDirection, vanished_directions
 from mixef.linalg.standardize import independent_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
+from mixef.terms.covariance import Unstructured
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame, numeric_response
@@ -144,6 +145,15 @@ def par_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
     return [label for term in terms for label in term.structure.labels(term.group, term.columns)]
 
 
+def theta_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
+    """Name the entries of theta: each term's lower triangle, column by column."""
+    return [
+        label
+        for term in terms
+        for label in Unstructured(len(term.columns)).labels(term.group, term.columns)
+    ]
+
+
 def make_criterion(
     frame: ModelFrame, X: np.ndarray, terms: tuple[RandomTerm, ...], REML: bool, formula: Formula
 ) -> LinearCriterion:
@@ -193,11 +203,7 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
         )
     criterion = make_criterion(frame, design.matrix[:, kept], terms, REML, formula)
     labels = par_labels(terms)
-    begin = (
-        criterion.start()
-        if start is None
-        else criterion.scaled_par(checked_parameters(start, labels))
-    )
+    begin = criterion.start() if start is None else _starting_point(start, criterion, terms)
     result = search(criterion, begin, control, _on_user_scale(criterion, trace))
     estimates = criterion.estimates(result.par)
     convergence = judge(
@@ -316,14 +322,23 @@ def _check_scale(design: Design, control: LmerControl) -> None:
         )
 
 
+def _starting_point(
+    start: Any, criterion: LinearCriterion, terms: tuple[RandomTerm, ...]
+) -> np.ndarray:
+    """Return the scaled parameters (k,) of the user's ``start``."""
+    if not isinstance(start, Mapping):
+        return criterion.scaled_par(checked_parameters(start, par_labels(terms)))
+    if "par" in start:
+        return criterion.scaled_par(checked_parameters(start["par"], par_labels(terms)))
+    if "theta" not in start:
+        raise DataError(f"start has the keys {list(start)}; expected 'par' or 'theta'")
+    theta = checked_parameters(start["theta"], theta_labels(terms))
+    return criterion.scaled_par(criterion.parametrization.par_of_theta(theta))
+
+
 def checked_parameters(values: Any, labels: Sequence[str]) -> np.ndarray:
     """Return covariance parameters (k,) of the user's as floats, one a label."""
     expected = f"expected {len(labels)} finite numbers: {', '.join(labels)}"
-    if isinstance(values, Mapping):
-        found = next((values[key] for key in ("par", "theta") if key in values), None)
-        if found is None:
-            raise DataError(f"start has the keys {list(values)}; expected 'par' or 'theta'")
-        values = found
     try:
         par = np.asarray(values, dtype=float).ravel()
     except (TypeError, ValueError):

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixef.estimation.fit import LMMFit, checked_parameters
+from mixef.estimation.fit import LMMFit, checked_parameters, theta_labels
 from mixef.inference.coef import fixed_effects
 from mixef.inference.predict import conditional_mean
 from mixef.linalg.cholmod import sparse_cholesky
-from mixef.terms.covariance import Unstructured, lower_triangle, theta_of
+from mixef.terms.covariance import lower_triangle, theta_of
 
 
 def get_me(fit: LMMFit, name: str) -> Any:
@@ -146,15 +146,6 @@ def _flist(fit: LMMFit) -> pd.DataFrame:
     return pd.DataFrame(columns, index=fit.frame.index)
 
 
-def _theta_labels(fit: LMMFit) -> list[str]:
-    """Name the lower triangle of every term, column by column."""
-    return [
-        label
-        for term in fit.terms
-        for label in Unstructured(len(term.columns)).labels(term.group, term.columns)
-    ]
-
-
 def _y(fit: LMMFit) -> np.ndarray:
     assert fit.frame.y is not None
     return fit.frame.y.copy()
@@ -182,7 +173,7 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
     "offset": _offset,
     "u": _u,
     "b": _b,
-    "theta": lambda fit: pd.Series(fit.estimates.theta.copy(), index=_theta_labels(fit)),
+    "theta": lambda fit: pd.Series(fit.estimates.theta.copy(), index=theta_labels(fit.terms)),
     "par": lambda fit: pd.Series(fit.estimates.par.copy(), index=fit.par_labels),
     "lower": lambda fit: np.concatenate([term.structure.lower for term in fit.terms]),
     "beta": lambda fit: fit.estimates.beta,

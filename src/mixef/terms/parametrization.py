@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mixef.terms.covariance import Covariance, theta_of
+from mixef.terms.covariance import Covariance, lower_triangle, theta_of
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,17 @@ class Parametrization:
     def theta(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
         """Return lme4's theta: each term's lower triangle, column by column."""
         return np.concatenate([theta_of(lam) for lam in term_lams])
+
+    def par_of_theta(self, theta: np.ndarray) -> np.ndarray:
+        """Return the parameters of lme4's theta, the inverse of `theta`."""
+        lams, first = [], 0
+        for structure in self.structures:
+            lam = np.zeros((structure.size, structure.size))
+            count = structure.size * (structure.size + 1) // 2
+            lam[lower_triangle(structure.size)] = theta[first : first + count]
+            lams.append(lam)
+            first += count
+        return self.par(lams)
 
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the parameters of the same covariances with non-negative diagonals.
