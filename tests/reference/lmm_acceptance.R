@@ -18,8 +18,8 @@ reasons <- list(
   criterion = list(rtol = 1e-9, why = "a criterion is flat at its optimum: an inexact theta does not reach these digits"),
   fixed = list(rtol = 1e-9, why = "a criterion at a given theta, or a coefficient that theta does not enter"),
   bobyqa = list(rtol = 5e-5, why = "lme4's search stops with theta about 1e-5 from the optimum"),
-  coarse = list(rtol = 3e-4, why = "the literal comes from a search that stopped early; r_value is the one to match closely"),
-  truncated = list(rtol = 5e-4, why = "the literal is cut, not rounded, at its fourth digit"),
+  coarse = list(rtol = 3e-4, why = "the literal and lme4's tightly converged value (r_value) differ by about this much; r_value is the close check"),
+  truncated = list(rtol = 5e-4, why = "the literal is cut at its fourth digit, not rounded (r_value is -.13755); r_value is the close check"),
   digits = list(rtol = 0, why = "half a unit of the last digit printed, and lme4's error in theta does not reach it"))
 
 # One number or vector: quantity (with what selects from it), the literal as printed, where it is printed,
