@@ -104,7 +104,7 @@ def test_information_is_what_dense_algebra_gives(name, state):
         gradient, information = c.derivatives()
         columns = [
             dense_gaussian.random_columns(t.grouping.codes, t.n_levels, t.z @ np.linalg.inv(s.R))
-            for t, s in zip(terms, c.term_bases, strict=True)
+            for t, s in zip(terms, c.terms.bases, strict=True)
         ]
         lams = c.parametrization.term_lams(par)
         V = np.diag(1 / root(frame)[:, 0] ** 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,17 @@ from mixef.estimation.pls import (
     solve_pls,
     spherical_effects,
 )
+from mixef.estimation.scaling import scale_terms, turn
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts, rotate
+from mixef.linalg.crossproducts import Rows, crossproducts, rotate
 from mixef.linalg.factor import Factor
 from mixef.linalg.standardize import (
     orthonormal_columns,
     root_weighted,
-    scale_columns,
     scale_response,
 )
-from mixef.terms.random import RandomTerm, block_structure
+from mixef.terms.random import RandomTerm
 
 # Where levels of one factor leave less than this share of the response's variance, sums of squares
 # of cross-products lose digits, and the solution is refined on the rows of the data.
@@ -111,37 +111,18 @@ class LinearCriterion:
     ):
         self.REML = REML
         self.n, self.p = X.shape
-        self.blocks, self.parametrization = block_structure(terms)
-        scaled, bases = zip(
-            *(
-                scale_columns(root_weighted(term.z, weights), term.structure.invariance)
-                for term in terms
-            ),
-            strict=True,
-        )
+        scaled, groups = scale_terms(terms, weights)
+        self.parametrization = scaled.parametrization
         Q, self._X = orthonormal_columns(root_weighted(X, weights))
         rest, self._y = scale_response(root_weighted(y, weights), Q, response)
-        groups = [
-            GroupDesign(
-                terms[members[0]].grouping.codes,
-                terms[members[0]].n_levels,
-                np.column_stack([scaled[t] for t in members]),
-            )
-            for members in self.blocks
-        ]
         products = crossproducts(Rows(groups, Q, rest))
         moments = moment_estimates(products)
         axes = principal_axes(moments, self.parametrization)
         self.products, self._moments = rotate(products, axes), moments.turned(axes)
-        places = zip(self.parametrization.block_of, self.parametrization.columns, strict=True)
-        self.term_bases = [
-            basis.turned(axes[i][cols, cols])
-            for basis, (i, cols) in zip(bases, places, strict=True)
-        ]
+        self.terms = scaled.turned(axes)
         self._rows: Rows | None = None
         if moments.within < CANCELLATION:  # the scaled response has unit mean square
-            turned = [replace(g, z=g.z @ V) for g, V in zip(groups, axes, strict=True)]
-            self._rows = Rows(turned, Q, rest)
+            self._rows = Rows(turn(groups, axes), Q, rest)
         self._factor: Factor | None = None
         self._sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
         self._par: np.ndarray | None = None
@@ -216,37 +197,16 @@ class LinearCriterion:
 
     def scaled_par(self, user_par: np.ndarray) -> np.ndarray:
         """Turn parameters of the user's scale into those of the scaled columns."""
-        lams = self.parametrization.term_lams(np.asarray(user_par, dtype=float))
-        structures = self.parametrization.structures
-        return self.parametrization.par(
-            [
-                s.canonical(c.R @ lam)
-                for s, c, lam in zip(structures, self.term_bases, lams, strict=True)
-            ]
-        )
+        return self.terms.scaled_par(user_par)
 
     def user_lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the templates (s_t, s_t) of the user's columns, one a term."""
-        lams = self.parametrization.term_lams(par)
-        structures = self.parametrization.structures
-        return tuple(
-            s.canonical(c.back(lam)) + 0.0  # no negative zeros
-            for s, c, lam in zip(structures, self.term_bases, lams, strict=True)
-        )
+        return self.terms.user_lams(par)
 
     def user_gradient(self) -> np.ndarray:
         """Return the gradient for the user's parameters at the last value."""
         assert self._par is not None
-        K = self._differentiated().K
-        lams = self.user_lams(self._par)
-        gradient = np.empty(self.parametrization.n_par)
-        for t, structure in enumerate(self.parametrization.structures):
-            cols = self.parametrization.columns[t]
-            R = self.term_bases[t].R
-            slope = 2.0 * (R.T @ K[self.parametrization.block_of[t]][cols, cols] @ R) @ lams[t]
-            dlam = structure.d_lam(structure.par(lams[t]))
-            gradient[self.parametrization.par_slices[t]] = (dlam * slope).sum(axis=(1, 2))
-        return gradient
+        return self.terms.user_gradient(self._par, self._differentiated().K)
 
     def estimates(self, par: np.ndarray) -> Estimates:
         """Return the estimates at ``par``, on the user's scale."""
@@ -262,11 +222,6 @@ class LinearCriterion:
         b = layout.multiply(self.parametrization.lams(par), u)
         lams = self.user_lams(par)
         R = self._X.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
-        effects = []
-        for t, columns in enumerate(self.term_bases):
-            block = layout.by_level(self.parametrization.block_of[t], b)
-            own = block[:, self.parametrization.columns[t]]
-            effects.append(columns.back(own.T).T * self._y.scale)
         ldRX2 = solution.ldRX2 + self._ldRX2_shift
         return Estimates(
             par=self.parametrization.par(lams),
@@ -276,7 +231,7 @@ class LinearCriterion:
             sigma=float(np.sqrt(solution.s2)) * self._y.scale,
             objective=float(solution.objective + self._shift),
             unscaled_vcov=R @ R.T,
-            effects=tuple(effects),
+            effects=tuple(e * self._y.scale for e in self.terms.user_effects(layout, b)),
             pwrss=solution.pwrss * self._y.scale**2,
             ldL2=solution.ldL2,
             ldRX2=ldRX2,
@@ -291,11 +246,7 @@ class LinearCriterion:
         lams = self.parametrization.lams(par)
         self.factor.update(lams)
         self._par = None
-        out = []
-        for i, members in enumerate(self.blocks):
-            back = np.zeros_like(lams[i])
-            for t in members:
-                cols = self.parametrization.columns[t]
-                back[cols, cols] = self.term_bases[t].back(lams[i][cols, cols])
-            out.append(back @ self.factor.inverse_block(i) @ back.T)
-        return out
+        return [
+            back @ self.factor.inverse_block(i) @ back.T
+            for i, back in enumerate(self.terms.back_to_user(par))
+        ]

@@ -49,7 +49,7 @@ def vanished_directions(
     """Return the directions without variance at the scaled parameters ``par``."""
     out = []
     lams = criterion.parametrization.term_lams(par)
-    for term, lam, columns in zip(terms, lams, criterion.term_bases, strict=True):
+    for term, lam, columns in zip(terms, lams, criterion.terms.bases, strict=True):
         left, size, _ = np.linalg.svd(lam)
         gone = left[:, size < tolerance]
         if not gone.shape[1]:

@@ -70,6 +70,6 @@ def conditional_covariances(fit: LMMFit) -> dict[str, np.ndarray]:
         blocks = criterion.conditional_covariances(fit.scaled_par)
     sigma2 = fit.estimates.sigma**2
     out = {}
-    for block, members in zip(blocks, criterion.blocks, strict=True):
+    for block, members in zip(blocks, criterion.terms.blocks, strict=True):
         out[fit.terms[members[0]].group] = sigma2 * block
     return {group: out[group] for group in fit.groups}

@@ -102,6 +102,10 @@ class Basis:
         """Return the basis ``scaled @ V`` for an orthogonal V (k, k)."""
         return Basis(V.T @ self.R)
 
+    def scaled(self, raw: np.ndarray) -> np.ndarray:
+        """Return the scaled columns (n, k) of raw ones."""
+        return np.linalg.solve(self.R.T, raw.T).T
+
     def back(self, coefficients: np.ndarray) -> np.ndarray:
         """Turn coefficients (k,) or (k, m) of the scaled columns into those of the raw ones."""
         if coefficients.size == 0:

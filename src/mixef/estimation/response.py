@@ -1,0 +1,210 @@
+"""The response given the linear predictor: log density, scores and weights, row by row.
+
+For an exponential dispersion family with variance ``phi V(mu) / w`` and link g, with
+``r = mu' / V`` (primes are derivatives for eta),
+
+    s   = d log f / d eta       = w (y - mu) r / phi
+    W_e = E[-d^2 log f/d eta^2] = w mu' r / phi                       (expected information)
+    W_o = -d^2 log f / d eta^2  = w [mu' r - (y - mu) r'] / phi       (observed information)
+
+With the canonical link r is constant and the two weights are one
+(P. McCullagh and J. A. Nelder, 1989, Generalized Linear Models, section 2.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.families.family import Family
+
+
+@dataclass(frozen=True)
+class RowState:
+    """What the rows are at one linear predictor.
+
+    Attributes
+    ----------
+    eta, mu : ndarray (n,)
+    log_density : float
+        Sum of the log densities, fully normalised.
+    score : ndarray (n,)
+    expected, observed : ndarray (n,)
+        Weights by expected and by observed information; one array for a canonical link.
+    """
+
+    eta: np.ndarray
+    mu: np.ndarray
+    log_density: float
+    score: np.ndarray
+    expected: np.ndarray
+    observed: np.ndarray
+
+
+@dataclass(frozen=True)
+class RowSlopes:
+    """Derivatives of scores and weights for the linear predictor and the extra parameter.
+
+    Attributes
+    ----------
+    by_eta : ndarray (n,)
+        Derivative for eta of the weights in ``log|M|``.
+    score_by_extra, by_extra : ndarray (n,) or None
+        Derivatives of the score and of those weights for the log of the extra parameter.
+    log_density_by_extra : float
+    """
+
+    by_eta: np.ndarray
+    score_by_extra: np.ndarray | None = None
+    by_extra: np.ndarray | None = None
+    log_density_by_extra: float = 0.0
+
+
+class Response:
+    """A response with its family and prior weights.
+
+    Parameters
+    ----------
+    family : Family
+    y : ndarray (n,)
+        Proportions for a binomial response.
+    weights : ndarray (n,) or None
+        Prior weights; numbers of trials for a binomial response.
+    """
+
+    def __init__(self, family: Family, y: np.ndarray, weights: np.ndarray | None):
+        self.family = family
+        self.y = y
+        self.weights = weights
+        self.is_canonical = family.is_canonical
+        self.uses_observed = family.information == "observed"
+        self._normalizer: tuple[float, float] | None = None
+
+    def normalizer(self, extra: float) -> float:
+        """Return the part of the log density that does not depend on the mean, summed."""
+        if self._normalizer is None or self._normalizer[0] != extra:
+            rows = self.family.log_normalizer(self.y, self.weights, extra)
+            self._normalizer = extra, float(np.sum(rows))
+        return self._normalizer[1]
+
+    def log_density(self, eta: np.ndarray, extra: float) -> float:
+        """Return the log density of the response at eta (n,); ``-inf`` outside the domain."""
+        with np.errstate(all="ignore"):
+            mu = self.family.link.inverse(eta)
+            if not (self.family.link.valid(eta) and self.family.valid_mean(mu)):
+                return -np.inf
+            value = float(self.kernel(eta, mu, extra).sum()) + self.normalizer(extra)
+        return value if value == value else -np.inf
+
+    def kernel(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:
+        """Return the part of the log density that depends on the mean, a row."""
+        return self.family.log_kernel(self.y, eta, mu, self.weights, extra)
+
+    def at(self, eta: np.ndarray, extra: float) -> RowState | None:
+        """Return the rows' state at eta (n,), None outside the domain of link or family."""
+        family, link = self.family, self.family.link
+        with np.errstate(all="ignore"):
+            mu = link.inverse(eta)
+            if not (link.valid(eta) and family.valid_mean(mu)):
+                return None
+            value = float(self.kernel(eta, mu, extra).sum()) + self.normalizer(extra)
+            if not np.isfinite(value):
+                return None
+            mu = family.inside(mu)
+            mu1 = link.d_inverse(eta)
+            share = self._share(extra)
+            rest = self.y - mu
+            if self.is_canonical:
+                r = family.canonical_ratio
+                score = share * rest * r
+                weights = share * mu1 * r
+                return RowState(eta, mu, value, score, weights, weights)
+            V = family.variance(mu, extra)
+            r = mu1 / V
+            r1 = (link.d2_inverse(eta) - r * mu1 * family.d_variance(mu, extra)) / V
+            score = share * rest * r
+            expected = share * mu1 * r
+            observed = expected - share * rest * r1
+        if not (np.isfinite(score).all() and np.isfinite(observed).all()):
+            return None
+        return RowState(eta, mu, value, score, expected, observed)
+
+    def score(self, eta: np.ndarray, extra: float) -> np.ndarray:
+        """Return the scores at eta, (n,) or (n, k)."""
+        family, link = self.family, self.family.link
+        column = (lambda v: v) if eta.ndim == 1 else (lambda v: v[:, None])
+        with np.errstate(all="ignore"):
+            mu = family.inside(link.inverse(eta))
+            share = self._share(extra)
+            share = column(share) if np.ndim(share) else share
+            rest = column(self.y) - mu
+            if self.is_canonical:
+                return share * rest * family.canonical_ratio
+            return share * rest * link.d_inverse(eta) / family.variance(mu, extra)
+
+    def slopes(self, state: RowState, extra: float, observed: bool) -> RowSlopes:
+        """Return the derivatives of scores and weights.
+
+        Parameters
+        ----------
+        observed : bool
+            Whether the weights in ``log|M|`` are those by observed information.
+        """
+        family, link = self.family, self.family.link
+        share, eta, mu = self._share(extra), state.eta, state.mu
+        with np.errstate(all="ignore"):
+            mu2 = link.d2_inverse(eta)
+            if self.is_canonical:
+                by_eta = share * mu2 * family.canonical_ratio
+                if family.extra is None:
+                    return RowSlopes(by_eta)
+                return self._with_extra(state, extra, observed, by_eta, None)
+            mu1 = link.d_inverse(eta)
+            V, V1 = family.variance(mu, extra), family.d_variance(mu, extra)
+            r = mu1 / V
+            r1 = (mu2 - r * mu1 * V1) / V
+            if observed:
+                mu3, V2 = link.d3_inverse(eta), family.d2_variance(mu, extra)
+                inner = r1 * mu1 * V1 + r * mu2 * V1 + r * mu1**2 * V2
+                r2 = (mu3 - inner - r1 * V1 * mu1) / V
+                by_eta = share * (mu2 * r + 2.0 * mu1 * r1 - (self.y - mu) * r2)
+            else:
+                by_eta = share * (mu2 * r + mu1 * r1)
+            if family.extra is None:
+                return RowSlopes(by_eta)
+            return self._with_extra(state, extra, observed, by_eta, (mu1, V, V1, r, r1))
+
+    def _with_extra(self, state, extra, observed, by_eta, parts) -> RowSlopes:
+        family = self.family
+        weights = state.observed if observed else state.expected
+        slope = extra * float(
+            np.sum(family.log_density_by_extra(self.y, state.mu, self.weights, extra))
+        )
+        if family.extra == "dispersion":
+            return RowSlopes(by_eta, -state.score, -weights, slope)
+        mu1, V, V1, r, r1 = parts
+        share, rest = self._share(extra), self.y - state.mu
+        V_t = family.variance_by_extra(state.mu, extra)
+        r_t = -r * V_t / V
+        score_t = share * rest * r_t
+        weights_t = share * mu1 * r_t
+        if observed:
+            V1_t = family.d_variance_by_extra(state.mu, extra)
+            r1_t = -(r_t * mu1 * V1 + r * mu1 * V1_t + r1 * V_t) / V
+            weights_t = weights_t - share * rest * r1_t
+        return RowSlopes(by_eta, extra * score_t, extra * weights_t, slope)
+
+    def curvature_of_extra(self, state: RowState, extra: float) -> float:
+        """Return the second derivative of -2 log f for the log of the extra parameter."""
+        step = 1e-4
+        slopes = [
+            e * np.sum(self.family.log_density_by_extra(self.y, state.mu, self.weights, e))
+            for e in (extra * np.exp(step), extra * np.exp(-step))
+        ]
+        return float(-2.0 * (slopes[0] - slopes[1]) / (2.0 * step))
+
+    def _share(self, extra: float):
+        """Prior weights over the dispersion: an array (n,), or a number without weights."""
+        dispersion = self.family.dispersion(extra)
+        return 1.0 / dispersion if self.weights is None else self.weights / dispersion
