@@ -10,13 +10,14 @@ from mixef.errors import MixefError, MixefWarning, warn
 
 Action = Literal["ignore", "warn", "raise"]
 ACTIONS = ("ignore", "warn", "raise")
+INFORMATION = ("expected", "observed")
 #: Searches by name; all but "newton" are SciPy's.
 OPTIMIZERS = ("newton", "L-BFGS-B", "Nelder-Mead", "Powell", "COBYLA")
 
 
 @dataclass(frozen=True)
-class LmerControl:
-    """Options of `lmer`; each check is one of "ignore", "warn" and "raise".
+class Control:
+    """Options that linear and generalized models share; each check is an `Action`.
 
     Attributes
     ----------
@@ -45,12 +46,6 @@ class LmerControl:
         The curvature at the end is not that of a minimum, or is flat.
     check_conv_singular : str
         A random-effects covariance is singular.
-
-    Examples
-    --------
-    >>> from mixef import LmerControl
-    >>> LmerControl(check_conv_singular="ignore").optimizer
-    'newton'
     """
 
     optimizer: str = "newton"
@@ -77,6 +72,58 @@ class LmerControl:
             value = getattr(self, field.name)
             if field.name.startswith("check_") and value not in ACTIONS:
                 raise ValueError(f"{field.name} is {value!r}; expected one of {ACTIONS}")
+
+
+@dataclass(frozen=True)
+class LmerControl(Control):
+    """Options of `lmer`; each check is one of "ignore", "warn" and "raise".
+
+    The attributes are those of `Control`.
+
+    Examples
+    --------
+    >>> from mixef import LmerControl
+    >>> LmerControl(check_conv_singular="ignore").optimizer
+    'newton'
+    """
+
+
+@dataclass(frozen=True)
+class GlmerControl(Control):
+    """Options of `glmer`; each check is one of "ignore", "warn" and "raise".
+
+    The attributes are those of `Control`, and the following. For families without a scale
+    (binomial, Poisson) a grouping factor may have one level an observation.
+
+    Attributes
+    ----------
+    information : {"expected", "observed"}, optional
+        The weights in ``log|M|``: by expected information, as in lme4, or by observed
+        information, as in glmmTMB, which is Laplace's approximation to the letter. The two
+        agree for canonical links. By default it is what the family says: expected for binomial
+        and Poisson, observed for families with a scale or a shape.
+    check_response_not_const : str
+        All observations have one value.
+    check_separation : str
+        A combination of predictors separates the responses, so that coefficients are infinite.
+
+    Examples
+    --------
+    >>> from mixef import GlmerControl
+    >>> GlmerControl(information="observed").check_separation
+    'warn'
+    """
+
+    information: str | None = None
+    check_response_not_const: Action = "raise"
+    check_separation: Action = "warn"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.information not in (None, *INFORMATION):
+            raise ValueError(
+                f"information is {self.information!r}; expected None or one of {INFORMATION}"
+            )
 
 
 def act(action: Action, message: str, error: type[MixefError], warning: type[MixefWarning]) -> None:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from mixef.control import LmerControl
 from mixef.errors import DataError
-from mixef.estimation.fit import ModelCall, fit_lmm
+from mixef.estimation.fit import fit_lmm
+from mixef.estimation.model import ModelCall
 from mixef.estimation.optimize import Step
 from mixef.mixedmodel import MixedModel, names_in
 from mixef.terms.fixed import design

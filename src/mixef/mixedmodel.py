@@ -316,7 +316,7 @@ class MixedModel:
         if not isinstance(tol, (int, float)) or not tol >= 0:
             raise ValueError(f"tol is {tol!r}; expected a number that is not negative")
         fit = self._fit
-        return bool(vanished_directions(fit.criterion(), fit.scaled_par, fit.terms, tol))
+        return bool(vanished_directions(fit.criterion().terms, fit.scaled_par, fit.terms, tol))
 
     def rePCA(self) -> dict[str, pca.PrincipalComponents]:
         """Return principal components of the random-effects covariances, by grouping factor.

@@ -195,6 +195,10 @@ class LinearCriterion:
         """Return the size of a change of each parameter that counts as large."""
         return self.parametrization.scale(par, floor=0.3)
 
+    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the same covariances with non-negative diagonals, those up to floor at zero."""
+        return self.parametrization.canonical(par, floor)
+
     def scaled_par(self, user_par: np.ndarray) -> np.ndarray:
         """Turn parameters of the user's scale into those of the scaled columns."""
         return self.terms.scaled_par(user_par)

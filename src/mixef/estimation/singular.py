@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.estimation.linear import LinearCriterion
+from mixef.estimation.scaling import ScaledTerms
 from mixef.terms.random import RandomTerm
 
 # lme4's tolerance: a relative standard deviation below this counts as zero. Here it is that of
@@ -41,15 +41,15 @@ class VanishedDirection:
 
 
 def vanished_directions(
-    criterion: LinearCriterion,
+    scaled: ScaledTerms,
     par: np.ndarray,
     terms: Sequence[RandomTerm],
     tolerance: float = SINGULAR_TOLERANCE,
 ) -> tuple[VanishedDirection, ...]:
     """Return the directions without variance at the scaled parameters ``par``."""
     out = []
-    lams = criterion.parametrization.term_lams(par)
-    for term, lam, columns in zip(terms, lams, criterion.terms.bases, strict=True):
+    lams = scaled.parametrization.term_lams(par)
+    for term, lam, columns in zip(terms, lams, scaled.bases, strict=True):
         left, size, _ = np.linalg.svd(lam)
         gone = left[:, size < tolerance]
         if not gone.shape[1]:

@@ -87,8 +87,15 @@ def moment_start(
     return parametrization.par(lams)
 
 
-def moment_estimates(products: CrossProducts) -> Moments:
-    """Solve the MINQUE(0) equations for sigma^2 and each block's covariance."""
+def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Moments:
+    """Solve the MINQUE(0) equations for sigma^2 and each block's covariance.
+
+    Parameters
+    ----------
+    products : CrossProducts
+    sigma2 : float, optional
+        The residual variance, where it is known.
+    """
     layout, pairs = products.layout, _all_pairs(products)
     widths = layout.widths
     ends = np.cumsum([s * s for s in widths])
@@ -106,13 +113,17 @@ def moment_estimates(products: CrossProducts) -> Moments:
         gram = sum_of_squares(pair, layout.by_level(i, fixed), layout.by_level(j, fixed))
         left[where[i], where[j]] = gram
         left[where[j], where[i]] = gram.T
+    if sigma2 is not None:
+        right = right[:-1] - sigma2 * left[:-1, -1]
+        left = left[:-1, :-1]
     # Rows of one unknown may be on very different scales: equilibrate before the solve. Columns
     # that share no level say nothing about their covariance, which stays zero.
     seen = left.diagonal() > 1e-12 * left.diagonal().max()
     scale = seen / np.sqrt(np.where(seen, left.diagonal(), 1.0))
     solution = scale * np.linalg.lstsq(left * np.outer(scale, scale), right * scale, rcond=1e-10)[0]
     within = within_variance(products)
-    sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
+    if sigma2 is None:
+        sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
     covariances = [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
     return Moments(sigma2, tuple(covariances), within)
 

@@ -18,13 +18,12 @@ def fixed_effects(fit: LMMFit, add_dropped: bool = False) -> pd.Series:
 def covariance_of_fixed(fit: LMMFit) -> pd.DataFrame:
     """Return ``sigma^2 (RX'RX)^-1`` (p, p)."""
     names = list(fit.fixed_names)
-    values = fit.estimates.sigma**2 * fit.estimates.unscaled_vcov
-    return pd.DataFrame(values, index=names, columns=names)
+    return pd.DataFrame(fit.vcov, index=names, columns=names)
 
 
 def standard_errors(fit: LMMFit) -> np.ndarray:
     """Return the standard errors of the fixed effects (p,)."""
-    return fit.estimates.sigma * np.sqrt(fit.estimates.unscaled_vcov.diagonal())
+    return np.sqrt(fit.vcov.diagonal())
 
 
 def coefficient_table(fit: LMMFit) -> pd.DataFrame:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixef.estimation.fit import LMMFit, checked_parameters, theta_labels
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.model import checked_parameters, theta_labels
 from mixef.inference.coef import fixed_effects
 from mixef.inference.predict import conditional_mean
 from mixef.linalg.cholmod import sparse_cholesky

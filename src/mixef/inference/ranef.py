@@ -67,9 +67,8 @@ def conditional_covariances(fit: LMMFit) -> dict[str, np.ndarray]:
     """
     criterion = fit.criterion()
     with one_blas_thread():
-        blocks = criterion.conditional_covariances(fit.scaled_par)
-    sigma2 = fit.estimates.sigma**2
+        blocks = criterion.conditional_covariances(fit.point)
     out = {}
     for block, members in zip(blocks, criterion.terms.blocks, strict=True):
-        out[fit.terms[members[0]].group] = sigma2 * block
+        out[fit.terms[members[0]].group] = fit.covariance_scale * block
     return {group: out[group] for group in fit.groups}

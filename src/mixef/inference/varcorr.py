@@ -56,13 +56,12 @@ class GroupVarCorr:
 
 
 def variances(fit: LMMFit) -> list[GroupVarCorr]:
-    """Return ``sigma^2 lam lam'`` of every term."""
-    sigma = fit.estimates.sigma
+    """Return the covariance of every term: ``sigma^2 lam lam'``, without sigma for a GLMM."""
     return [
         GroupVarCorr(
             term.group,
             term.columns,
-            sigma**2 * lam @ lam.T,
+            fit.covariance_scale * lam @ lam.T,
             term.structure.tag if len(lam) > 1 else "us",
             term.structure.hom and len(lam) > 1,
         )

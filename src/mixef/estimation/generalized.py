@@ -1,0 +1,422 @@
+"""The generalized model as a criterion to minimize: scaled inside, on the user's scale outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.glm import GLMFit, fit_glm
+from mixef.estimation.laplace import (
+    LaplaceDerivatives,
+    differentiate_laplace,
+    laplace_value,
+)
+from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
+from mixef.estimation.quadrature import (
+    Levels,
+    differentiate_quadrature,
+    levels_at,
+    quadrature_correction,
+)
+from mixef.estimation.response import Response
+from mixef.estimation.scaling import scale_terms, turn
+from mixef.estimation.start import moment_estimates, moment_start, principal_axes
+from mixef.linalg.choose import make_factor
+from mixef.linalg.crossproducts import Rows, crossproducts, rotate
+from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.standardize import orthonormal_columns, root_weighted
+from mixef.terms.random import RandomTerm
+
+# The smallest weight that scales a row, beside the mean weight: a row that says nothing at the
+# start may say something later.
+LEAST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True)
+class GeneralizedEstimates:
+    """What the criterion determines at one set of parameters, on the user's scale.
+
+    The arrays are read-only.
+
+    Attributes
+    ----------
+    par : ndarray (k,)
+        Covariance parameters, on the scale of the linear predictor.
+    theta : ndarray
+        Each term's lower triangle, column by column.
+    lams : tuple of ndarray (s_t, s_t)
+        Templates, one a term.
+    beta : ndarray (p,)
+    extra : float or None
+        Dispersion or shape, where the family has one that is estimated.
+    sigma : float
+        Square root of the dispersion; 1 for families without.
+    objective : float
+        -2 log L, fully normalised.
+    unscaled_vcov : ndarray (p, p)
+        ``(X'V^-1 X)^-1`` at the working weights.
+    effects : tuple of ndarray (l_t, s_t)
+        Conditional modes b, one array a term.
+    eta, mu : ndarray (n,)
+        Linear predictor (offset included) and mean at the modes.
+    log_density : float
+        ``log f(y | u)`` at the modes.
+    pwrss, ussq, ldL2, ldRX2 : float
+        Penalized weighted residual sum of squares, ``|u|^2``, ``log|M|``, ``log|X'V^-1 X|``.
+    """
+
+    par: np.ndarray
+    theta: np.ndarray
+    lams: tuple[np.ndarray, ...]
+    beta: np.ndarray
+    extra: float | None
+    sigma: float
+    objective: float
+    unscaled_vcov: np.ndarray
+    effects: tuple[np.ndarray, ...]
+    eta: np.ndarray
+    mu: np.ndarray
+    log_density: float
+    pwrss: float
+    ussq: float
+    ldL2: float
+    ldRX2: float
+
+    def __post_init__(self) -> None:
+        arrays = (self.par, self.theta, self.beta, self.unscaled_vcov, self.eta, self.mu)
+        for array in (*arrays, *self.lams, *self.effects):
+            array.flags.writeable = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+
+class GeneralizedCriterion:
+    """-2 log L of a generalized linear mixed model, by Laplace or by quadrature.
+
+    Parameters are those of the scaled problem: templates of the scaled columns of Z,
+    coefficients of the scaled columns of X, and the log of the family's extra parameter. With
+    nAGQ = 0 the coefficients are part of the mode and are no parameters.
+
+    Parameters
+    ----------
+    X : ndarray (n, p)
+        Linearly independent columns.
+    response : Response
+    offset : ndarray (n,) or None
+    terms : sequence of RandomTerm
+    nAGQ : int
+        0, 1 (Laplace), or the number of quadrature nodes.
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        response: Response,
+        offset: np.ndarray | None,
+        terms: Sequence[RandomTerm],
+        nAGQ: int,
+    ):
+        self.nAGQ = nAGQ
+        self.n, self.p = X.shape
+        self.with_beta = nAGQ == 0
+        self.has_extra = response.family.extra is not None
+        offset = np.zeros(self.n) if offset is None else offset
+        plain, basis = orthonormal_columns(X)
+        self.glm = fit_glm(response, plain, offset)
+        W = _scaling_weights(self.glm)
+        Q, self._X = orthonormal_columns(root_weighted(X, W))
+        scaled, groups = scale_terms(terms, W)
+        working = np.sqrt(W) * (self.glm.state.score / W)
+        products = crossproducts(Rows(groups, Q, working))
+        sigma2 = None if response.family.extra == "dispersion" else 1.0
+        moments = moment_estimates(products, sigma2)
+        self.parametrization = scaled.parametrization
+        axes = principal_axes(moments, self.parametrization)
+        self.terms = scaled.turned(axes)
+        root = np.sqrt(W)
+        unweighted = [
+            type(g)(g.codes, g.n_levels, np.ascontiguousarray(g.z / root[:, None]))
+            for g in turn(groups, axes)
+        ]
+        self._start = moment_start(
+            moments.turned(axes), rotate(products, axes), self.parametrization
+        )
+        self._beta0 = self._X.R @ basis.back(self.glm.beta)
+        self._extra0 = self.glm.extra
+        if sigma2 is None:
+            self._start = self.parametrization.resized(self._start, np.sqrt(moments.sigma2))
+            self._extra0 *= moments.sigma2
+        self._groups = ReweightedProducts(unweighted)
+        self._response, self._offset = response, offset
+        self._scaled_X = Q / root[:, None]
+        self._units = self._natural_units(W)
+        self._model: WorkingModel | None = None
+        self._u = np.zeros(self._groups.layout.q)
+        self._forget()
+
+    @property
+    def model(self) -> WorkingModel:
+        """The working model with its factor, built when it is asked for."""
+        if self._model is None:
+            self._groups.reweight(self.glm.state.expected)
+            factor = make_factor(self._groups.products)
+            self._model = WorkingModel(
+                self._response, self._scaled_X, self._offset, self._groups, factor
+            )
+        return self._model
+
+    def _forget(self) -> None:
+        self._point: np.ndarray | None = None
+        self._mode: Mode | None = None
+        self._levels: Levels | None = None
+        self._derivatives: LaplaceDerivatives | None = None
+
+    def _natural_units(self, W: np.ndarray) -> np.ndarray:
+        """Return the size (p + e,) of a large change of beta and of the extra parameter.
+
+        For beta it is a change of the linear predictor over which the mean curves.
+        """
+        link, eta = self._response.family.link, self.glm.state.eta
+        with np.errstate(all="ignore"):
+            first = np.abs(link.d_inverse(eta))
+            bends = np.minimum(
+                first / np.abs(link.d2_inverse(eta)), np.sqrt(first / np.abs(link.d3_inverse(eta)))
+            )
+        finite = bends[np.isfinite(bends)]
+        level = np.sqrt(W.mean())
+        largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
+        bend = min(float(np.median(finite)), largest) if finite.size else largest
+        return np.concatenate([np.full(self.p, bend * level), np.ones(int(self.has_extra))])
+
+    # Parameters of the search: par, beta unless it is in the mode, log extra where there is one
+
+    @property
+    def n_par(self) -> int:
+        """Number of parameters of the search."""
+        return self.parametrization.n_par + (0 if self.with_beta else self.p) + self.has_extra
+
+    def split(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Return par (k,), beta (p,) and the extra parameter of a point of the search.
+
+        With beta in the mode, beta is where the last mode was.
+        """
+        k = self.parametrization.n_par
+        beta = self._beta0 if self.with_beta else point[k : k + self.p]
+        extra = float(np.exp(point[-1])) if self.has_extra else self.glm.extra
+        return point[:k], beta, extra
+
+    def join(self, par: np.ndarray, beta: np.ndarray, extra: float) -> np.ndarray:
+        """Return the point of the search of scaled parameters."""
+        parts = [par] if self.with_beta else [par, beta]
+        return np.concatenate([*parts, [np.log(extra)]] if self.has_extra else parts)
+
+    def start(self) -> np.ndarray:
+        """Return moment estimates of the covariances with the coefficients of the plain GLM."""
+        return self.join(self._start, self._beta0, self._extra0)
+
+    def value(self, point: np.ndarray) -> float:
+        """Return -2 log L at a point; infinite where it cannot be computed."""
+        self._forget()
+        self._point = np.array(point, dtype=float)
+        try:
+            return self._value()
+        except FitError as error:
+            self._failure = error
+            return np.inf
+
+    def _value(self) -> float:
+        par, beta, extra = self.split(self._point)
+        if not 0.0 < extra < np.inf:
+            raise FitError(f"the {self._response.family.extra} has left its domain: {extra:g}")
+        lams = self.parametrization.lams(par)
+        mode = conditional_mode(self.model, lams, beta, extra, self._u, self.with_beta)
+        self._mode, self._u = mode, mode.u
+        if self.with_beta:
+            self._beta0 = mode.beta
+        value = laplace_value(self.model, mode)
+        if self.nAGQ > 1:
+            self._levels = levels_at(self.model, mode, lams[0])
+            correction, self._log_sums = quadrature_correction(
+                self.model, mode, self._levels, extra, self.nAGQ
+            )
+            value += correction
+        return float(value)
+
+    def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradient and information at the last value."""
+        d = self._differentiated()
+        return self._gradient, d.information
+
+    def _differentiated(self) -> LaplaceDerivatives:
+        assert self._point is not None
+        if self._mode is None:
+            raise self._failure
+        if self._derivatives is None:
+            par, _, extra = self.split(self._point)
+            d = differentiate_laplace(
+                self.model, self._mode, self.parametrization, par, extra, self.with_beta
+            )
+            parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
+            self._gradient = np.concatenate([*parts, [d.by_extra]] if self.has_extra else parts)
+            if self.nAGQ > 1:
+                assert self._levels is not None
+                self._gradient = differentiate_quadrature(
+                    self.model, self._mode, self._levels, self._log_sums, self.parametrization,
+                    par, extra, self.nAGQ,
+                )  # fmt: skip
+            self._derivatives = d
+        return self._derivatives
+
+    def scale(self, point: np.ndarray) -> np.ndarray:
+        """Return the size of a change of each parameter that counts as large."""
+        own = self.parametrization.scale(point[: self.parametrization.n_par], floor=0.3)
+        return np.concatenate([own, self._units[self.p :] if self.with_beta else self._units])
+
+    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the same covariances with non-negative diagonals, those up to floor at zero."""
+        k = self.parametrization.n_par
+        return np.concatenate([self.parametrization.canonical(par[:k], floor), par[k:]])
+
+    def hessian(self, point: np.ndarray) -> np.ndarray:
+        """Return the Hessian (K, K) at an optimum, by central differences of the exact gradient.
+
+        Steps are a fraction of the standard error by the information.
+        """
+        self.value(point)
+        information = self._differentiated().information
+        unit = self.scale(point)
+        curvature = np.maximum(information.diagonal() * unit**2, 1e-8)
+        steps = STEP * unit * np.minimum(1.0 / np.sqrt(curvature), 1.0)
+        H = np.empty((len(point), len(point)))
+        for a, step in enumerate(steps):
+            ends = []
+            for sign in (1.0, -1.0):
+                moved = point.copy()
+                moved[a] += sign * step
+                if not np.isfinite(self.value(moved)):
+                    raise self._failure
+                ends.append(self.derivatives()[0])
+            H[a] = (ends[0] - ends[1]) / (2.0 * step)
+        self.value(point)
+        return 0.5 * (H + H.T)
+
+    # The user's scale
+
+    def scaled_point(self, par: np.ndarray, beta: np.ndarray, extra: float | None) -> np.ndarray:
+        """Turn the user's parameters into a point of the search."""
+        scaled = self.terms.scaled_par(par)
+        return self.join(scaled, self._X.R @ np.asarray(beta), 1.0 if extra is None else extra)
+
+    def user_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
+        return self._X.back(beta)
+
+    def user_gradient(self) -> np.ndarray:
+        """Return the gradient for the user's parameters at the last value."""
+        assert self._point is not None
+        k = self.parametrization.n_par
+        self._differentiated()
+        out = self._gradient.copy()
+        par = self._point[:k]
+        if self.nAGQ <= 1:
+            out[:k] = self.terms.user_gradient(par, self._differentiated().K)
+        else:
+            out[:k] = np.linalg.lstsq(self.par_jacobian(par).T, out[:k], rcond=None)[0]
+        if not self.with_beta:
+            out[k : k + self.p] = self._X.R.T @ out[k : k + self.p]
+        return out
+
+    def par_jacobian(self, par: np.ndarray) -> np.ndarray:
+        """Return ``d user / d scaled`` (k, k) of the covariance parameters, by differences."""
+        step = 1e-6 * self.parametrization.scale(par, floor=0.3)
+
+        def user(point):
+            return self.parametrization.par(self.terms.user_lams(point))
+
+        return np.column_stack(
+            [
+                (user(par + h) - user(par - h)) / (2.0 * step[a])
+                for a, h in enumerate(np.diag(step))
+            ]
+        )
+
+    def estimates(self, point: np.ndarray) -> GeneralizedEstimates:
+        """Return the estimates at a point, on the user's scale."""
+        objective = self.value(point)
+        if self._mode is None:
+            raise self._failure
+        par, _, extra = self.split(point)
+        mode, state = self._mode, self._mode.state
+        lams = self.terms.user_lams(par)
+        scaled_lams = self.parametrization.lams(par)
+        ussq = float(mode.u @ mode.u)
+        WX = state.expected[:, None] * self._scaled_X
+        if state.observed is not state.expected and self._response.uses_observed:
+            self.model.refactor(state.expected, scaled_lams)
+        RZX = self.model.factor.solve_L(self.model.random_part_transposed(scaled_lams, WX))
+        XVX = self._scaled_X.T @ WX - RZX.T @ RZX
+        R = self._X.back(np.linalg.inv(XVX)) if self.p else XVX
+        vcov = self._X.back(R.T) if self.p else XVX
+        back = 2.0 * float(np.log(self._X.R.diagonal()).sum())
+        b = self._groups.layout.multiply(scaled_lams, mode.u)
+        dispersion = self._response.family.dispersion(extra)
+        weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
+        return GeneralizedEstimates(
+            par=self.parametrization.par(lams),
+            theta=self.parametrization.theta(lams),
+            lams=lams,
+            beta=self._X.back(mode.beta),
+            extra=extra if self.has_extra else None,
+            sigma=float(np.sqrt(dispersion)),
+            objective=objective,
+            unscaled_vcov=0.5 * (vcov + vcov.T),
+            effects=self.terms.user_effects(self._groups.layout, b),
+            eta=state.eta,
+            mu=state.mu,
+            log_density=state.log_density,
+            pwrss=float(weighted.sum()) + ussq,
+            ussq=ussq,
+            ldL2=self.model.factor.ldL2,
+            ldRX2=float(np.linalg.slogdet(XVX)[1]) + back if self.p else 0.0,
+        )
+
+    def conditional_covariances(self, point: np.ndarray) -> list[np.ndarray]:
+        """Return ``Lambda M^-1 Lambda'`` by level (l_i, s_i, s_i), one array a block.
+
+        It is the covariance of the conditional modes given all parameters; all terms of a
+        block (one grouping factor) are in it together.
+        """
+        self.value(point)
+        if self._mode is None:
+            raise self._failure
+        par = self.split(point)[0]
+        factor = self.model.factor
+        out = [
+            back @ factor.inverse_block(i) @ back.T
+            for i, back in enumerate(self.terms.back_to_user(par))
+        ]
+        self._forget()
+        return out
+
+    def release(self) -> None:
+        """Give up the factor, which is rebuilt on demand."""
+        self._model = None
+        self._forget()
+
+
+# Steps of the Hessian's differences, in standard errors.
+STEP = 2e-3
+
+
+def _scaling_weights(glm: GLMFit) -> np.ndarray:
+    """Return positive weights (n,) for the scaling of columns, from the plain GLM."""
+    W = glm.state.expected
+    return np.maximum(W, LEAST_WEIGHT * W.mean())
+
+

@@ -1,0 +1,103 @@
+"""The generalized linear model without random effects, where a mixed model's search starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.response import Response, RowState
+
+MAX_STEPS = 50
+# The search goes on from here: a start that is good to this share of the deviance is enough.
+ENOUGH = 1e-6
+# Linear predictors that have gone so far do not come back: the data are separated.
+FAR = 30.0
+
+
+@dataclass(frozen=True)
+class GLMFit:
+    """Maximum-likelihood estimates of a generalized linear model.
+
+    Attributes
+    ----------
+    beta : ndarray (p,)
+    extra : float
+        Moment estimate of the dispersion or the shape, 1.0 where there is none.
+    state : RowState
+    converged : bool
+    """
+
+    beta: np.ndarray
+    extra: float
+    state: RowState
+    converged: bool
+
+
+def fit_glm(
+    response: Response, X: np.ndarray, offset: np.ndarray, tolerance: float = ENOUGH
+) -> GLMFit:
+    """Fit by iteratively reweighted least squares.
+
+    Parameters
+    ----------
+    response : Response
+    X : ndarray (n, p)
+        Independent columns, well scaled.
+    offset : ndarray (n,)
+    tolerance : float
+        Change of the log density, beside its size, at which to stop.
+    """
+    extra = 1.0
+    beta, state = _start(response, X, offset, extra)
+    converged = not X.shape[1]
+    for _ in range(MAX_STEPS if X.shape[1] else 0):
+        step = _scoring_step(X, state)
+        new = None
+        for halving in range(30):
+            candidate = beta + 0.5**halving * step
+            new = response.at(offset + X @ candidate, extra)
+            if new is not None and new.log_density >= state.log_density:
+                break
+        else:
+            break
+        gain = new.log_density - state.log_density
+        beta, state = candidate, new
+        if gain <= tolerance * (abs(state.log_density) + 1.0):
+            converged = True
+            break
+        if np.abs(state.eta).max() > FAR and response.family.information == "expected":
+            break
+    if response.family.extra is not None:
+        extra = response.family.initial_extra(response.y, state.mu, response.weights)
+        state = response.at(state.eta, extra) or state
+    return GLMFit(beta, float(extra), state, converged)
+
+
+def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:
+    XtWX = X.T @ (state.expected[:, None] * X)
+    return np.linalg.lstsq(XtWX, X.T @ state.score, rcond=1e-12)[0]
+
+
+def _start(response: Response, X, offset, extra):
+    """Return coefficients inside the domain: of a constant mean, or of the response itself."""
+    family, y = response.family, response.y
+    weights = np.ones(len(y)) if response.weights is None else response.weights
+    means = family.initial_mean(y, response.weights)
+    constant = np.full(len(y), np.average(means, weights=weights))
+    with np.errstate(all="ignore"):
+        for mean in (constant, means):
+            eta = family.link.link(mean) - offset
+            if not np.isfinite(eta).all():
+                continue
+            beta = np.linalg.lstsq(X, eta, rcond=None)[0] if X.shape[1] else np.zeros(0)
+            for start in (beta, np.zeros_like(beta)):
+                state = response.at(offset + X @ start, extra)
+                if state is not None:
+                    return start, state
+    raise FitError(
+        f"no starting values are inside the domain of the {family.link.name} link of the "
+        f"{family.name} family: the offset or the fixed effects force means that are not possible; "
+        "add an intercept, or use another link"
+    )

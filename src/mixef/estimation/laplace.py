@@ -1,0 +1,162 @@
+"""The Laplace approximation: criterion, exact gradient and information.
+
+    d = -2 log f(y | u~) + |u~|^2 + log|M|,      M = Lambda'Z'WZ Lambda + I
+
+With scores s, weights W in M, observed information W_o, ``U = Z Lambda``, ``w = Z's`` and
+
+    h = diag(U M^-1 U'),  c = h dW/d eta,  (U'W_o U + I) x = U'c,  v = c - W_o U x,  t = Z'v,
+
+the mode moves with the parameters so that ``u = Lambda'w`` and ``x = Lambda't``, and everything
+comes again from one small matrix a block:
+
+    K = sum over levels of [ (Z'V^-1 Z)_ll - w_l w_l' + (t_l w_l' + w_l t_l') / 2 ]
+
+The gradient is ``2 K lam`` for a template, ``X'(v - 2 s)`` for beta. K is smooth where lam is
+singular. Where beta is part of the mode (nAGQ = 0), x is solved for jointly with ``X'v = 0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.terms.parametrization import Parametrization
+
+
+@dataclass(frozen=True)
+class LaplaceDerivatives:
+    """Gradient and information of the Laplace criterion.
+
+    Attributes
+    ----------
+    by_par, by_beta : ndarray (k,), (p,)
+    by_extra : float
+        For the log of the family's extra parameter; zero where there is none.
+    information : ndarray (k + p + e, k + p + e)
+        Average information of the working linear model plus the exact curvature of
+        ``lam lam'``; e is 1 with an extra parameter. With beta in the mode: (k + e, k + e).
+    K : list of ndarray (s_i, s_i)
+    """
+
+    by_par: np.ndarray
+    by_beta: np.ndarray
+    by_extra: float
+    information: np.ndarray
+    K: list[np.ndarray]
+
+
+def laplace_value(model: WorkingModel, mode: Mode) -> float:
+    """Return ``d`` at the mode, where the factor stands."""
+    return mode.penalized + model.factor.ldL2
+
+
+def differentiate_laplace(
+    model: WorkingModel,
+    mode: Mode,
+    parametrization: Parametrization,
+    par: np.ndarray,
+    extra: float,
+    with_beta: bool,
+) -> LaplaceDerivatives:
+    """Return the derivatives at the mode, where the factor stands; it may be given up."""
+    response, groups, factor = model.response, model.groups, model.factor
+    layout, state, X = groups.layout, mode.state, model.X
+    lams, p = parametrization.lams(par), model.X.shape[1]
+    observed = response.uses_observed
+    W = state.observed if observed else state.expected
+    w = groups.Zt(state.score)
+    dlams, dsigmas = parametrization.derivatives(par)
+    H = np.concatenate([_directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
+    information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
+
+    T = factor.trace_blocks()
+    h = groups.row_forms(*factor.inverse_pairs(sandwich=True))
+    slopes = response.slopes(state, extra, observed)
+    c = h * slopes.by_eta
+    if W is not state.observed:
+        model.refactor(state.observed, lams)
+    moved = _adjoint(model, lams, state.observed, c, with_beta)
+    v = c - state.observed * moved
+    t = groups.Zt(v)
+
+    K = []
+    for i, T_i in enumerate(T):
+        w_l, t_l = layout.by_level(i, w), layout.by_level(i, t)
+        cross = t_l.T @ w_l
+        K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
+    by_par, curvature = parametrization.chain(dlams, lams, K)
+    k = len(par)
+    information[:k, :k] += curvature
+    by_beta = X.T @ (v - 2.0 * state.score)
+    if with_beta:
+        information = _profiled(information, k)
+    by_extra = 0.0
+    if response.family.extra is not None:
+        by_extra = -2.0 * slopes.log_density_by_extra + float(
+            h @ slopes.by_extra + moved @ slopes.score_by_extra
+        )
+        size = len(information)
+        bordered = np.zeros((size + 1, size + 1))
+        bordered[:size, :size] = information
+        bordered[size, size] = max(response.curvature_of_extra(state, extra), 1.0)
+        information = bordered
+    return LaplaceDerivatives(by_par, by_beta[:p], by_extra, information, K)
+
+
+def _directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
+    """Return ``h_a = d(Lambda Lambda')/d par_a w`` (l s, k) of a block, for w (l, s)."""
+    return np.tensordot(w, dsigma, axes=(1, 1)).transpose(0, 2, 1).reshape(w.size, -1)
+
+
+def _average_information(
+    model: WorkingModel, lams: Sequence[np.ndarray], W: np.ndarray, F: np.ndarray
+) -> np.ndarray:
+    """Return ``F'V^-1 F`` for ``V^-1 = W - W U M^-1 U'W``, twice that for the columns of X."""
+    WF = W[:, None] * F
+    solved = model.factor.solve_L(model.random_part_transposed(lams, WF))
+    gram = F.T @ WF - solved.T @ solved
+    p = model.X.shape[1]
+    fixed = slice(F.shape[1] - p, None)
+    gram[fixed, fixed] *= 2.0
+    return gram
+
+
+def _profiled(information: np.ndarray, k: int) -> np.ndarray:
+    """Return the information (k, k) of the covariance parameters with beta profiled out."""
+    cross, fixed = information[:k, k:], 0.5 * information[k:, k:]
+    if not fixed.size:
+        return information[:k, :k]
+    return information[:k, :k] - cross @ np.linalg.solve(fixed, cross.T)
+
+
+def _adjoint(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    observed: np.ndarray,
+    c: np.ndarray,
+    with_beta: bool,
+) -> np.ndarray:
+    """Return ``U x`` (n,), or ``U x + X x_beta`` where beta is part of the mode.
+
+    The factor stands at ``U'W_o U + I``.
+    """
+    right = model.random_part_transposed(lams, c)
+    if not with_beta or not model.X.shape[1]:
+        return model.random_part(lams, model.factor.solve(right))
+    X = model.X
+    WX = observed[:, None] * X
+    UtWX = model.random_part_transposed(lams, WX)
+    solved = model.factor.solve(np.column_stack([UtWX, right]))
+    A, x = solved[:, :-1], solved[:, -1]
+    try:
+        x_beta = np.linalg.solve(X.T @ WX - UtWX.T @ A, X.T @ c - UtWX.T @ x)
+    except np.linalg.LinAlgError as error:
+        raise FitError(
+            "the fixed effects cannot be told from each other at the weights of this fit "
+            "(X'V^-1 X is singular); drop a term"
+        ) from error
+    return model.random_part(lams, x - A @ x_beta) + X @ x_beta

@@ -1,0 +1,204 @@
+"""What fits of linear and generalized models share: their frozen state and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixef.control import Control, act
+from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError, SingularFitWarning
+from mixef.estimation.convergence import Convergence
+from mixef.estimation.magnitudes import LARGEST, refuse_extremes
+from mixef.estimation.singular import VanishedDirection
+from mixef.linalg.standardize import independent_columns, root_weighted
+from mixef.terms.covariance import Unstructured
+from mixef.terms.fixed import Design
+from mixef.terms.formula import Formula
+from mixef.terms.frame import ModelFrame
+from mixef.terms.random import RandomTerm
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """The arguments that a model was asked for with, as ``update`` needs them.
+
+    Attributes
+    ----------
+    data : Any
+        The data frame; a pandas frame is held by a copy that shares its columns.
+    data_name : str or None
+        What the caller calls it.
+    weights, offset, subset, contrasts, na_action
+        As given.
+    """
+
+    data: Any = None
+    data_name: str | None = None
+    weights: Any = None
+    offset: Any = None
+    subset: Any = None
+    na_action: str = "omit"
+    contrasts: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fit:
+    """A fitted model: all that a method, a refit or a profile needs.
+
+    Attributes
+    ----------
+    formula : Formula
+    frame : ModelFrame
+        Response, weights, offset and rows kept.
+    design : Design
+        Fixed-effects columns, aliased ones included.
+    kept : ndarray of int (p,)
+        Columns of the design that are estimated.
+    terms : tuple of RandomTerm
+        In lme4's internal order.
+    control : Control
+    call : ModelCall
+    convergence : Convergence
+    vanished : tuple of VanishedDirection
+        Directions without variance; empty unless the fit is singular.
+    """
+
+    formula: Formula
+    frame: ModelFrame
+    design: Design
+    kept: np.ndarray
+    terms: tuple[RandomTerm, ...]
+    control: Control
+    call: ModelCall
+    convergence: Convergence
+    vanished: tuple[VanishedDirection, ...]
+
+    @property
+    def X(self) -> np.ndarray:
+        """Fixed-effects columns that are estimated (n, p)."""
+        return self.design.matrix[:, self.kept]
+
+    @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """Names of the estimated coefficients (p)."""
+        return tuple(self.design.names[j] for j in self.kept)
+
+    @property
+    def dropped_names(self) -> tuple[str, ...]:
+        """Names of the columns dropped as combinations of earlier ones."""
+        kept = set(self.kept.tolist())
+        return tuple(name for j, name in enumerate(self.design.names) if j not in kept)
+
+    @property
+    def par_labels(self) -> list[str]:
+        """Names of the covariance parameters."""
+        return par_labels(self.terms)
+
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """The terms (their positions) of each grouping factor."""
+        out: dict[str, list[int]] = {}
+        for t, term in enumerate(self.terms):
+            out.setdefault(term.group, []).append(t)
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_criterion"}
+
+
+def par_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
+    """Name the covariance parameters of all terms, as lme4 names theta."""
+    return [label for term in terms for label in term.structure.labels(term.group, term.columns)]
+
+
+def theta_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
+    """Name the entries of theta: each term's lower triangle, column by column."""
+    return [
+        label
+        for term in terms
+        for label in Unstructured(len(term.columns)).labels(term.group, term.columns)
+    ]
+
+
+def checked_parameters(values: Any, labels: Sequence[str]) -> np.ndarray:
+    """Return covariance parameters (k,) of the user's as floats, one a label."""
+    expected = f"expected {len(labels)} finite numbers: {', '.join(labels)}"
+    try:
+        par = np.asarray(values, dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise DataError(f"the covariance parameters are {values!r}; {expected}") from None
+    if len(par) != len(labels):
+        raise DataError(f"the covariance parameters are {len(par)} values; {expected}")
+    if not (np.abs(par) < LARGEST).all():
+        raise DataError(f"the covariance parameters are {par.tolist()}; {expected}")
+    return par
+
+
+def refuse_extreme_columns(formula, frame, design, terms) -> None:
+    """Refuse columns, response and weights that cannot be squared."""
+    name = "the response" if formula.response is None else formula.response.text
+    y = frame.y
+    if frame.offset is not None:
+        name, y = f"{name} - offset", frame.y - frame.offset
+    parts = [((name,), y[:, None]), (design.names, design.matrix)]
+    if frame.weights is not None:
+        parts.append((("weights",), frame.weights[:, None]))
+    refuse_extremes([*parts, *((term.columns, term.z) for term in terms)])
+
+
+def independent(design: Design, weights: np.ndarray | None, control: Control) -> np.ndarray:
+    """Return the columns of X that are independent, after the checks of X."""
+    X = root_weighted(design.matrix, weights)
+    kept = independent_columns(X)
+    dropped = [name for j, name in enumerate(design.names) if j not in set(kept.tolist())]
+    if dropped:
+        columns = (
+            "1 column / coefficient"
+            if len(dropped) == 1
+            else (f"{len(dropped)} columns / coefficients")
+        )
+        act(
+            control.check_rankX,
+            f"fixed-effect model matrix is rank deficient so dropping {columns}: "
+            f"{', '.join(dropped)}; the data cannot tell them from the columns before",
+            DataError,
+            DataWarning,
+        )
+    if control.check_scaleX != "ignore":
+        _check_scale(design, control)
+    return kept
+
+
+def _check_scale(design: Design, control: Control) -> None:
+    spread = design.matrix.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    logs = np.abs(np.log(spread))
+    worst = int(np.argmax(logs))
+    if max(logs[worst], np.ptp(np.log(spread))) > np.log(1e3):
+        act(
+            control.check_scaleX,
+            "Some predictor variables are on very different scales "
+            f"({design.names[worst]} has standard deviation {spread[worst]:.2g}); the fit "
+            "is the same on any scale, but consider rescaling for readable coefficients",
+            DataError,
+            DataWarning,
+        )
+
+
+def report(fit: Fit) -> None:
+    """Issue the warnings that the end of the search asks for."""
+    control, end = fit.control, fit.convergence
+    for problem in end.problems:
+        is_flat = bool(end.flat) and problem is end.problems[-1]
+        action = control.check_conv_hess if is_flat else control.check_conv_grad
+        act(action, problem, FitError, ConvergenceWarning)
+    if fit.vanished:
+        act(
+            control.check_conv_singular,
+            "boundary (singular) fit: " + "; ".join(str(v) for v in fit.vanished),
+            FitError,
+            SingularFitWarning,
+        )

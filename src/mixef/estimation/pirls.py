@@ -1,0 +1,218 @@
+"""Penalized iteratively reweighted least squares: the conditional mode of the random effects.
+
+For given parameters the mode minimizes ``-2 log f(y | u) + |u|^2``. A step solves
+
+    (Lambda'Z'WZ Lambda + I) delta_u = Lambda'Z's - u,
+
+with scores s and weights W of the rows, jointly with ``X'W`` rows for beta where that is part of
+the mode (nAGQ = 0). The symbols are those of Bates, Maechler, Bolker and Walker (2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.pls import solve_upper
+from mixef.estimation.response import Response, RowState
+from mixef.linalg.factor import Factor
+from mixef.linalg.reweighted import ReweightedProducts
+
+# A Newton step that promises less than this leaves an error of its square: it is the last one.
+LAST_STEP = 1e-9
+# Scoring steps (expected information where the observed one is not positive) converge linearly.
+LAST_SCORING_STEP = 1e-18
+# The rounding of the penalized deviance, beside its size.
+NOISE = 1e-13
+MAX_STEPS = 200
+MAX_HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class WorkingModel:
+    """What stays the same while the parameters of a generalized model change.
+
+    Attributes
+    ----------
+    response : Response
+    X : ndarray (n, p)
+        Scaled columns of the fixed effects.
+    offset : ndarray (n,)
+    groups : ReweightedProducts
+        ``Z'WZ``, re-formed in place.
+    factor : Factor
+        Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``.
+    """
+
+    response: Response
+    X: np.ndarray
+    offset: np.ndarray
+    groups: ReweightedProducts
+    factor: Factor
+
+    def fixed_part(self, beta: np.ndarray) -> np.ndarray:
+        """Return ``X beta + offset`` (n,)."""
+        return self.offset + self.X @ beta if len(beta) else self.offset
+
+    def random_part(self, lams: Sequence[np.ndarray], u: np.ndarray) -> np.ndarray:
+        """Return ``Z Lambda u`` (n,) or (n, k)."""
+        return self.groups.Z(self.groups.layout.multiply(lams, u))
+
+    def random_part_transposed(self, lams: Sequence[np.ndarray], v: np.ndarray) -> np.ndarray:
+        """Return ``Lambda'Z'v`` (q,) or (q, k)."""
+        return self.groups.layout.multiply(lams, self.groups.Zt(v), transpose=True)
+
+    def refactor(self, weights: np.ndarray, lams: Sequence[np.ndarray]) -> None:
+        """Factor ``Lambda'Z'WZ Lambda + I``."""
+        self.groups.reweight(weights)
+        self.factor.reload()
+        self.factor.update(lams)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The conditional mode at one set of parameters; the factor stands there.
+
+    Attributes
+    ----------
+    u : ndarray (q,)
+    beta : ndarray (p,)
+    state : RowState
+    penalized : float
+        ``-2 log f(y | u) + |u|^2``.
+    n_steps : int
+    """
+
+    u: np.ndarray
+    beta: np.ndarray
+    state: RowState
+    penalized: float
+    n_steps: int
+
+
+def conditional_mode(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    beta: np.ndarray,
+    extra: float,
+    u: np.ndarray,
+    with_beta: bool,
+) -> Mode:
+    """Find the mode of u, or of u and beta, from a start; leave the factor at it.
+
+    The factor is left with the weights of the family's information, which ``log|M|`` takes.
+
+    Raises
+    ------
+    FitError
+        If no start is inside the domain, or no step lowers the penalized deviance.
+    """
+    u, state = _first_state(model, lams, beta, extra, u)
+    penalized = _penalized(state, u)
+    for n_steps in range(1, MAX_STEPS + 1):
+        gradient = model.random_part_transposed(lams, state.score) - u
+        scoring = _refactor_positive(model, state, lams)
+        weights = state.expected if scoring else state.observed
+        step_u, step_beta, decrement = _newton_step(
+            model, lams, weights, gradient, state.score, with_beta
+        )
+        last = decrement < (LAST_SCORING_STEP if scoring else LAST_STEP)
+        slack = NOISE * (1.0 + abs(penalized))
+        for halving in range(MAX_HALVINGS):
+            share = 0.5**halving
+            new_u, new_beta = u + share * step_u, beta + share * step_beta
+            eta = model.fixed_part(new_beta) + model.random_part(lams, new_u)
+            new_state = model.response.at(eta, extra)
+            if new_state is not None:
+                value = _penalized(new_state, new_u)
+                if value <= penalized - 1e-4 * share * decrement + slack:
+                    break
+        else:
+            if decrement > slack:
+                raise FitError(_cause(model, state, decrement))
+            return _finished(model, lams, u, beta, state, penalized, n_steps)
+        u, beta, state, penalized = new_u, new_beta, new_state, value
+        if (last and halving == 0) or decrement < 1e-3 * slack:
+            return _finished(model, lams, u, beta, state, penalized, n_steps)
+    raise FitError(
+        f"PIRLS did not converge in {MAX_STEPS} steps: the conditional modes of the random "
+        "effects still change; rescale the response, use another link, or start elsewhere (start=)"
+    )
+
+
+def _first_state(model, lams, beta, extra, u):
+    """Return a start inside the domain: the one given, or the mean without random effects."""
+    fixed = model.fixed_part(beta)
+    for start in (u, np.zeros_like(u)):
+        state = model.response.at(fixed + model.random_part(lams, start), extra)
+        if state is not None:
+            return start, state
+    family = model.response.family
+    raise FitError(
+        f"the linear predictor leaves the domain of the {family.link.name} link of the "
+        f"{family.name} family (a mean that is not possible, or infinite); use another link, or "
+        "start elsewhere (start=)"
+    )
+
+
+def _penalized(state: RowState, u: np.ndarray) -> float:
+    return -2.0 * state.log_density + float(u @ u)
+
+
+def _refactor_positive(model: WorkingModel, state: RowState, lams) -> bool:
+    """Factor by observed information; return True where only the expected one is positive."""
+    if state.observed is state.expected:
+        model.refactor(state.expected, lams)
+        return False
+    try:
+        model.refactor(state.observed, lams)
+    except FitError:
+        model.refactor(state.expected, lams)
+        return True
+    return False
+
+
+def _newton_step(model, lams, weights, gradient, score, with_beta):
+    """Return the steps of u and beta, and what they promise to take from the deviance."""
+    factor = model.factor
+    if not with_beta or not model.X.shape[1]:
+        half = factor.solve_L(gradient)
+        return factor.solve_Lt(half), np.zeros(model.X.shape[1]), float(half @ half)
+    WX = weights[:, None] * model.X
+    right = np.column_stack([model.random_part_transposed(lams, WX), gradient])
+    solved = factor.solve_L(right)
+    RZX, cu = solved[:, :-1], solved[:, -1]
+    rest = model.X.T @ score - RZX.T @ cu
+    try:
+        RX = np.linalg.cholesky(model.X.T @ WX - RZX.T @ RZX).T
+    except np.linalg.LinAlgError as error:
+        raise FitError(
+            "the fixed effects cannot be told from the random effects, or from each other, at "
+            "the weights of this fit (X'V^-1 X is singular); drop a term"
+        ) from error
+    cbeta = solve_upper(RX, rest, transpose=True)
+    step_beta = solve_upper(RX, cbeta)
+    step_u = factor.solve_Lt(cu - RZX @ step_beta)
+    return step_u, step_beta, float(cu @ cu + cbeta @ cbeta)
+
+
+def _finished(model, lams, u, beta, state, penalized, n_steps) -> Mode:
+    model.refactor(state.observed if model.response.uses_observed else state.expected, lams)
+    return Mode(u, beta, state, penalized, n_steps)
+
+
+def _cause(model: WorkingModel, state: RowState, decrement: float) -> str:
+    family = model.response.family
+    extreme = float(np.abs(state.eta).max())
+    hint = (
+        f"the linear predictor reaches {extreme:.3g}: rescale predictors or offset"
+        if extreme > 50
+        else "start elsewhere (start=), or use the canonical link"
+    )
+    return (
+        f"PIRLS step-halvings failed to lower the penalized deviance ({family.name} family, "
+        f"{family.link.name} link; a full step promised {decrement:.2g}): {hint}"
+    )
