@@ -24,6 +24,7 @@ LAYERS = (
     ("inference",),
     ("display",),
     ("plots",),
+    ("arguments",),
     ("mixedmodel",),
     ("lmm", "glmm"),
     ("__init__",),
@@ -38,11 +39,13 @@ SPINES = {
         "parametrization", "random", "offsets",
     ),
     "linalg": (
-        "layout", "crossproducts", "threads", "factor", "kernels", "dense", "schur", "cholmod",
+        "layout", "crossproducts", "reweighted", "threads", "factor", "kernels", "dense", "schur", "cholmod",
         "choose", "standardize",
     ),
     "estimation": (
-        "magnitudes", "start", "pls", "optimize", "linear", "convergence", "singular", "fit",
+        "magnitudes", "start", "pls", "optimize", "scaling", "linear", "convergence", "singular",
+        "search", "model", "fit", "response", "pirls", "laplace", "quadrature", "glm",
+        "generalized", "separation", "generalized_fit",
     ),
 }  # fmt: skip
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from copy import copy, deepcopy
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from mixef.arguments import model_call, names_in, print_step, refuse_unknown, updated_call
 from mixef.control import LmerControl
 from mixef.errors import DataError
 from mixef.estimation.fit import fit_lmm
-from mixef.estimation.model import ModelCall
-from mixef.estimation.optimize import Step
-from mixef.mixedmodel import MixedModel, names_in
+from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
-from mixef.terms.formula import parse_formula, update_formula
+from mixef.terms.formula import parse_formula
 from mixef.terms.frame import ModelFrame, model_frame, numeric_response
 from mixef.terms.random import random_terms
-
-COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # always, since pandas 3
 
 
 def lmer(
@@ -105,14 +98,14 @@ def lmer(
     if optimizer is not None and isinstance(control, LmerControl):
         control = replace(control, optimizer=optimizer)
     caller = sys._getframe(1)
-    call = ModelCall(
-        _shared(data),
-        _name_of(data, caller),
-        deepcopy(weights),
-        deepcopy(offset),
-        deepcopy(subset),
-        na_action,
-        deepcopy(contrasts),
+    call = model_call(
+        data,
+        caller,
+        weights=weights,
+        offset=offset,
+        subset=subset,
+        na_action=na_action,
+        contrasts=contrasts,
     )
     return _fit(formula, call, REML, control, start, verbose, names_in(caller))
 
@@ -147,7 +140,7 @@ def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
         control,
         call=call,
         start=start,
-        trace=_print_step if verbose else None,
+        trace=print_step if verbose else None,
     )
     return LinearMixedModel(fit)
 
@@ -193,22 +186,12 @@ class LinearMixedModel(MixedModel):
         >>> fit.update(". ~ . - Days").formula
         'Reaction ~ (Days | Subject)'
         """
-        old, call = self._fit, self._fit.call
-        env = names_in(sys._getframe(1))
-        text = old.formula.text if formula is None else update_formula(old.formula.text, formula)
-        REML = changes.pop("REML", old.REML)
-        control = changes.pop("control", old.control)
-        start, verbose = changes.pop("start", None), changes.pop("verbose", 0)
-        if "optimizer" in changes:
-            control = replace(control, optimizer=changes.pop("optimizer"))
-        unknown = set(changes) - set(ModelCall.__dataclass_fields__)
-        if unknown:
-            raise TypeError(f"update got {', '.join(sorted(unknown))}; see lmer for arguments")
-        if "data" in changes:
-            data = changes.pop("data")
-            call = replace(call, data=_shared(data), data_name=_name_of(data, sys._getframe(1)))
-        call = replace(call, **deepcopy(changes))
-        return _fit(text, call, REML, control, start, verbose, env)
+        caller = sys._getframe(1)
+        text, call, control, rest = updated_call(self._fit, formula, changes, caller)
+        REML = rest.pop("REML", self._fit.REML)
+        start, verbose = rest.pop("start", None), rest.pop("verbose", 0)
+        refuse_unknown(rest, "lmer")
+        return _fit(text, call, REML, control, start, verbose, names_in(caller))
 
     def refit(self, y: Any) -> LinearMixedModel:
         """Fit the same model to another response.
@@ -259,29 +242,3 @@ class LinearMixedModel(MixedModel):
         old = self._fit
         fit = fit_lmm(old.formula, frame, old.design, old.terms, REML, old.control, call=old.call)
         return LinearMixedModel(fit)
-
-
-def _print_step(step: Step) -> None:
-    par = " ".join(f"{value:.6g}" for value in step.par)
-    slope = "" if np.isnan(step.max_gradient) else f"  max|grad| {step.max_gradient:.2e}"
-    print(f"criterion {step.objective:.8g}{slope}  par {par}")
-
-
-def _shared(data: Any) -> Any:
-    """Return a copy of the data that later changes of the caller's data do not reach.
-
-    Where pandas copies on write, the copy of a frame shares its columns until one is changed.
-    """
-    if isinstance(data, pd.DataFrame):
-        return data.copy(deep=not COPY_ON_WRITE and pd.get_option("mode.copy_on_write") is not True)
-    if isinstance(data, Mapping):
-        return {name: copy(values) for name, values in data.items()}
-    return data
-
-
-def _name_of(data: Any, caller: FrameType) -> str | None:
-    """Return the name of the data: the data set's own, or the variable that holds it."""
-    name = getattr(data, "attrs", {}).get("name")
-    if isinstance(name, str):
-        return name
-    return next((k for k, v in caller.f_locals.items() if v is data and data is not None), None)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections import ChainMap
-from collections.abc import Mapping
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mixef.arguments import names_in
 from mixef.display.fit_summary import summarize
 from mixef.display.summary import Summary, short_text
 from mixef.display.varcorr import VarCorr
@@ -408,8 +406,3 @@ class MixedModel:
 
     def _repr_html_(self) -> str:
         return summarize(self._fit)._repr_html_()
-
-
-def names_in(caller: FrameType) -> Mapping[str, Any]:
-    """Return the caller's names, for functions that a formula uses."""
-    return ChainMap(caller.f_locals, caller.f_globals)

@@ -20,6 +20,7 @@ from mixef.estimation.model import (
     par_labels,
     refuse_extreme_columns,
     report,
+    response_name,
     theta_labels,
 )
 from mixef.estimation.optimize import Step
@@ -121,7 +122,10 @@ def fit_lmm(
 
 def _fitted(formula, frame, design, terms, REML, control, call, start, trace) -> LMMFit:
     check_terms(terms, frame.n, control)
-    refuse_extreme_columns(formula, frame, design, terms)
+    name, y = response_name(formula), numeric_response(frame)
+    if frame.offset is not None:
+        name, y = f"{name} - offset", y - frame.offset
+    refuse_extreme_columns(y, name, frame, design, terms)
     kept = independent(design, frame.weights, control)
     if REML and len(kept) >= frame.n:
         raise DataError(

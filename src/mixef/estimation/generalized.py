@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,7 @@ class GeneralizedCriterion:
         nAGQ: int,
     ):
         self.nAGQ = nAGQ
+        self.family = response.family
         self.n, self.p = X.shape
         self.with_beta = nAGQ == 0
         self.has_extra = response.family.extra is not None
@@ -140,10 +141,9 @@ class GeneralizedCriterion:
         axes = principal_axes(moments, self.parametrization)
         self.terms = scaled.turned(axes)
         root = np.sqrt(W)
-        unweighted = [
-            type(g)(g.codes, g.n_levels, np.ascontiguousarray(g.z / root[:, None]))
-            for g in turn(groups, axes)
-        ]
+        self._designs = tuple(
+            replace(g, z=np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
+        )
         self._start = moment_start(
             moments.turned(axes), rotate(products, axes), self.parametrization
         )
@@ -152,7 +152,7 @@ class GeneralizedCriterion:
         if sigma2 is None:
             self._start = self.parametrization.resized(self._start, np.sqrt(moments.sigma2))
             self._extra0 *= moments.sigma2
-        self._groups = ReweightedProducts(unweighted)
+        self._groups = ReweightedProducts(self._designs)
         self._response, self._offset = response, offset
         self._scaled_X = Q / root[:, None]
         self._units = self._natural_units(W)
@@ -167,7 +167,7 @@ class GeneralizedCriterion:
             self._groups.reweight(self.glm.state.expected)
             factor = make_factor(self._groups.products)
             self._model = WorkingModel(
-                self._response, self._scaled_X, self._offset, self._groups, factor
+                self._response, self._scaled_X, self._offset, self._designs, self._groups, factor
             )
         return self._model
 
@@ -227,7 +227,7 @@ class GeneralizedCriterion:
         try:
             return self._value()
         except FitError as error:
-            self._failure = error
+            self.failure = error
             return np.inf
 
     def _value(self) -> float:
@@ -256,7 +256,7 @@ class GeneralizedCriterion:
     def _differentiated(self) -> LaplaceDerivatives:
         assert self._point is not None
         if self._mode is None:
-            raise self._failure
+            raise self.failure
         if self._derivatives is None:
             par, _, extra = self.split(self._point)
             d = differentiate_laplace(
@@ -283,10 +283,11 @@ class GeneralizedCriterion:
         k = self.parametrization.n_par
         return np.concatenate([self.parametrization.canonical(par[:k], floor), par[k:]])
 
-    def hessian(self, point: np.ndarray) -> np.ndarray:
+    def hessian(self, point: np.ndarray) -> np.ndarray | None:
         """Return the Hessian (K, K) at an optimum, by central differences of the exact gradient.
 
-        Steps are a fraction of the standard error by the information.
+        Steps are a fraction of the standard error by the information. None where a step leaves
+        the domain.
         """
         self.value(point)
         information = self._differentiated().information
@@ -300,7 +301,7 @@ class GeneralizedCriterion:
                 moved = point.copy()
                 moved[a] += sign * step
                 if not np.isfinite(self.value(moved)):
-                    raise self._failure
+                    return None
                 ends.append(self.derivatives()[0])
             H[a] = (ends[0] - ends[1]) / (2.0 * step)
         self.value(point)
@@ -311,7 +312,11 @@ class GeneralizedCriterion:
     def scaled_point(self, par: np.ndarray, beta: np.ndarray, extra: float | None) -> np.ndarray:
         """Turn the user's parameters into a point of the search."""
         scaled = self.terms.scaled_par(par)
-        return self.join(scaled, self._X.R @ np.asarray(beta), 1.0 if extra is None else extra)
+        return self.join(scaled, self.scaled_beta(beta), 1.0 if extra is None else extra)
+
+    def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients of the scaled columns of X."""
+        return self._X.R @ beta
 
     def user_beta(self, beta: np.ndarray) -> np.ndarray:
         """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
@@ -350,7 +355,7 @@ class GeneralizedCriterion:
         """Return the estimates at a point, on the user's scale."""
         objective = self.value(point)
         if self._mode is None:
-            raise self._failure
+            raise self.failure
         par, _, extra = self.split(point)
         mode, state = self._mode, self._mode.state
         lams = self.terms.user_lams(par)
@@ -394,7 +399,7 @@ class GeneralizedCriterion:
         """
         self.value(point)
         if self._mode is None:
-            raise self._failure
+            raise self.failure
         par = self.split(point)[0]
         factor = self.model.factor
         out = [

@@ -74,7 +74,7 @@ def differentiate_laplace(
     information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
 
     T = factor.trace_blocks()
-    h = groups.row_forms(*factor.inverse_pairs(sandwich=True))
+    h = groups.row_forms(factor.inverse_pairs().between(lams))
     slopes = response.slopes(state, extra, observed)
     c = h * slopes.by_eta
     if W is not state.observed:

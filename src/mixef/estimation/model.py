@@ -123,30 +123,35 @@ def theta_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
     ]
 
 
-def checked_parameters(values: Any, labels: Sequence[str]) -> np.ndarray:
-    """Return covariance parameters (k,) of the user's as floats, one a label."""
+def checked_parameters(
+    values: Any, labels: Sequence[str], what: str = "covariance parameters"
+) -> np.ndarray:
+    """Return parameters (k,) of the user's as floats, one a label."""
     expected = f"expected {len(labels)} finite numbers: {', '.join(labels)}"
     try:
         par = np.asarray(values, dtype=float).ravel()
     except (TypeError, ValueError):
-        raise DataError(f"the covariance parameters are {values!r}; {expected}") from None
+        raise DataError(f"the {what} are {values!r}; {expected}") from None
     if len(par) != len(labels):
-        raise DataError(f"the covariance parameters are {len(par)} values; {expected}")
+        raise DataError(f"the {what} are {len(par)} values; {expected}")
     if not (np.abs(par) < LARGEST).all():
-        raise DataError(f"the covariance parameters are {par.tolist()}; {expected}")
+        raise DataError(f"the {what} are {par.tolist()}; {expected}")
     return par
 
 
-def refuse_extreme_columns(formula, frame, design, terms) -> None:
+def refuse_extreme_columns(
+    y: np.ndarray, name: str, frame: ModelFrame, design: Design, terms: Sequence[RandomTerm]
+) -> None:
     """Refuse columns, response and weights that cannot be squared."""
-    name = "the response" if formula.response is None else formula.response.text
-    y = frame.y
-    if frame.offset is not None:
-        name, y = f"{name} - offset", frame.y - frame.offset
     parts = [((name,), y[:, None]), (design.names, design.matrix)]
     if frame.weights is not None:
         parts.append((("weights",), frame.weights[:, None]))
     refuse_extremes([*parts, *((term.columns, term.z) for term in terms)])
+
+
+def response_name(formula: Formula) -> str:
+    """Name the response, for messages."""
+    return "the response" if formula.response is None else formula.response.text
 
 
 def independent(design: Design, weights: np.ndarray | None, control: Control) -> np.ndarray:

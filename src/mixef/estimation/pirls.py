@@ -18,6 +18,7 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.pls import solve_upper
 from mixef.estimation.response import Response, RowState
+from mixef.linalg.crossproducts import GroupDesign
 from mixef.linalg.factor import Factor
 from mixef.linalg.reweighted import ReweightedProducts
 
@@ -41,6 +42,8 @@ class WorkingModel:
     X : ndarray (n, p)
         Scaled columns of the fixed effects.
     offset : ndarray (n,)
+    designs : tuple of GroupDesign
+        Scaled columns of Z, one a grouping factor.
     groups : ReweightedProducts
         ``Z'WZ``, re-formed in place.
     factor : Factor
@@ -50,6 +53,7 @@ class WorkingModel:
     response: Response
     X: np.ndarray
     offset: np.ndarray
+    designs: tuple[GroupDesign, ...]
     groups: ReweightedProducts
     factor: Factor
 

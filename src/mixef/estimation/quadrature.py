@@ -122,7 +122,7 @@ class Levels:
 
 def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     """Collect the levels at a mode, where the products of ``model`` stand."""
-    group = model.groups.groups[0]
+    group = model.designs[0]
     M = lam.T @ model.groups.products.diagonal[0] @ lam + np.eye(len(lam))
     half = np.linalg.inv(np.linalg.cholesky(M)).transpose(0, 2, 1)
     n = len(group.codes)
@@ -140,25 +140,17 @@ def log_ratio(
 
     ``t(z)`` is the integrand over the normal density, as functions of the scaled effect z.
     """
-    codes = model.groups.groups[0].codes
+    codes = model.designs[0].codes
     moved = levels.half @ nodes
     eta = mode.state.eta[:, None] + np.einsum("ns,nsm->nm", levels.columns, moved[codes])
-    family = model.response.family
     with np.errstate(all="ignore"):
-        mu = family.link.inverse(eta)
-        rows = _kernel(model, eta, mu, extra) - _kernel(
-            model, mode.state.eta[:, None], mode.state.mu[:, None], extra
-        )
+        mu = model.response.family.link.inverse(eta)
+        at_mode = model.response.kernel(mode.state.eta, mode.state.mu, extra)
+        rows = model.response.kernel(eta, mu, extra) - at_mode[:, None]
     u = levels.u[:, :, None]
     penalty = 0.5 * ((u + moved) ** 2 - u**2).sum(axis=1)
     values = levels.sums(rows) - penalty + 0.5 * (nodes**2).sum(axis=0)
     return np.where(np.isnan(values), -np.inf, values), eta
-
-
-def _kernel(model: WorkingModel, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:
-    response = model.response
-    weights = None if response.weights is None else response.weights[:, None]
-    return response.family.log_kernel(response.y[:, None], eta, mu, weights, extra)
 
 
 def quadrature_correction(
@@ -188,7 +180,7 @@ def differentiate_quadrature(
 ) -> np.ndarray:
     """Return the exact gradient (k + p + e,) of the criterion with quadrature."""
     response, state = model.response, mode.state
-    group = model.groups.groups[0]
+    group = model.designs[0]
     codes, z, X = group.codes, group.z, model.X
     lam = parametrization.lams(par)[0]
     dlam = _dlams(parametrization, par)
@@ -228,7 +220,7 @@ def differentiate_quadrature(
 
 def _moving_mode(model, mode, levels, lam, dlam, slopes, has_extra):
     """Return the derivatives of u (l, K, s) and of eta (n, K) for par, beta and extra."""
-    state, group, X = mode.state, model.groups.groups[0], model.X
+    state, group, X = mode.state, model.designs[0], model.X
     codes, z = group.codes, group.z
     # what eta does where u stays, and what the mode's equation does where eta stays
     direct = np.einsum("ns,ast,nt->na", z, dlam, levels.u[codes], optimize=True)
@@ -283,11 +275,10 @@ def _moving_M(levels, z, lam, dlam, W, slopes, deta, has_extra):
 
 
 def _slope_by_extra(model, eta, extra, share) -> float:
-    family, response = model.response.family, model.response
-    weights = None if response.weights is None else response.weights[:, None]
+    response = model.response
     with np.errstate(all="ignore"):
-        mu = family.inside(family.link.inverse(eta))
-        rows = family.log_density_by_extra(response.y[:, None], mu, weights, extra)
+        mu = response.family.link.inverse(eta)
+        rows = response.family.log_density_by_extra(response.y, mu, response.weights, extra)
     return extra * float(np.sum(np.where(share > 0, share * rows, 0.0)))
 
 

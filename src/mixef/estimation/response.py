@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.families.family import Family
+from mixef.families.family import Family, by_row
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,27 @@ class Response:
         Proportions for a binomial response.
     weights : ndarray (n,) or None
         Prior weights; numbers of trials for a binomial response.
+    information : {"expected", "observed"}, optional
+        Weights in ``log|M|``; the family's by default.
     """
 
-    def __init__(self, family: Family, y: np.ndarray, weights: np.ndarray | None):
+    def __init__(
+        self,
+        family: Family,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        information: str | None = None,
+    ):
         self.family = family
         self.y = y
         self.weights = weights
         self.is_canonical = family.is_canonical
-        self.uses_observed = family.information == "observed"
+        self.uses_observed = (information or family.information) == "observed"
         self._normalizer: tuple[float, float] | None = None
+        if self.is_canonical:  # mu' / V is one number, whatever the mean
+            mean = family.initial_mean(y[:1], None)
+            slope = family.link.d_inverse(family.link.link(mean))
+            self._ratio = float(np.round(slope / family.variance(mean), 9)[0])
 
     def normalizer(self, extra: float) -> float:
         """Return the part of the log density that does not depend on the mean, summed."""
@@ -111,16 +123,15 @@ class Response:
             value = float(self.kernel(eta, mu, extra).sum()) + self.normalizer(extra)
             if not np.isfinite(value):
                 return None
-            mu = family.inside(mu)
             mu1 = link.d_inverse(eta)
             share = self._share(extra)
             rest = self.y - mu
             if self.is_canonical:
-                r = family.canonical_ratio
+                r = self._ratio
                 score = share * rest * r
                 weights = share * mu1 * r
                 return RowState(eta, mu, value, score, weights, weights)
-            V = family.variance(mu, extra)
+            V = family.variance_at(eta, mu, extra)
             r = mu1 / V
             r1 = (link.d2_inverse(eta) - r * mu1 * family.d_variance(mu, extra)) / V
             score = share * rest * r
@@ -133,15 +144,13 @@ class Response:
     def score(self, eta: np.ndarray, extra: float) -> np.ndarray:
         """Return the scores at eta, (n,) or (n, k)."""
         family, link = self.family, self.family.link
-        column = (lambda v: v) if eta.ndim == 1 else (lambda v: v[:, None])
         with np.errstate(all="ignore"):
-            mu = family.inside(link.inverse(eta))
-            share = self._share(extra)
-            share = column(share) if np.ndim(share) else share
-            rest = column(self.y) - mu
+            mu = link.inverse(eta)
+            share = by_row(self._share(extra), eta)
+            rest = by_row(self.y, eta) - mu
             if self.is_canonical:
-                return share * rest * family.canonical_ratio
-            return share * rest * link.d_inverse(eta) / family.variance(mu, extra)
+                return share * rest * self._ratio
+            return share * rest * link.d_inverse(eta) / family.variance_at(eta, mu, extra)
 
     def slopes(self, state: RowState, extra: float, observed: bool) -> RowSlopes:
         """Return the derivatives of scores and weights.
@@ -156,12 +165,12 @@ class Response:
         with np.errstate(all="ignore"):
             mu2 = link.d2_inverse(eta)
             if self.is_canonical:
-                by_eta = share * mu2 * family.canonical_ratio
+                by_eta = share * mu2 * self._ratio
                 if family.extra is None:
                     return RowSlopes(by_eta)
                 return self._with_extra(state, extra, observed, by_eta, None)
             mu1 = link.d_inverse(eta)
-            V, V1 = family.variance(mu, extra), family.d_variance(mu, extra)
+            V, V1 = family.variance_at(eta, mu, extra), family.d_variance(mu, extra)
             r = mu1 / V
             r1 = (mu2 - r * mu1 * V1) / V
             if observed:

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from mixef.errors import FitError, MissingLibraryError
-from mixef.linalg.crossproducts import CrossProducts, block_entries, diagonal_pairs
-from mixef.linalg.factor import Factor
+from mixef.errors import MissingLibraryError
+from mixef.linalg.crossproducts import (
+    CrossProducts,
+    SymmetricBlocks,
+    block_entries,
+    diagonal_pairs,
+)
+from mixef.linalg.factor import Factor, not_positive_definite
 from mixef.linalg.kernels import compiled
 
 try:
@@ -51,17 +56,19 @@ class CholmodFactor(Factor):
         self._write([np.eye(s) for s in layout.widths])
         self._factor = analyze(self._M, mode=mode)
         self._perm = self._factor.P()
+        self._pattern: tuple[np.ndarray, np.ndarray] | None = None
+        self._places: dict[tuple[int, int], np.ndarray] = {}
 
     def _refactor(self) -> None:
         self._write(self.lams)
         try:
             self._factor.cholesky_inplace(self._M, beta=1.0)
         except CholmodError as error:
-            raise FitError(
-                "CHOLMOD could not factor the penalized cross-products; a column of the data "
-                "holds values that overflow: rescale the response and the predictors"
-            ) from error
-        self.ldL2 = float(self._factor.logdet())
+            raise not_positive_definite() from error
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # Simplicial factors are LDL' and let negative pivots pass: a logarithm that is not
+            # finite tells of them.
+            self.ldL2 = float(self._factor.logdet())
         self._C: sparse.csc_matrix | None = None
 
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
@@ -80,23 +87,41 @@ class CholmodFactor(Factor):
 
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks of ``M^-1`` that belong to block i."""
+        C = self._inverse()
+        level = np.arange(self.layout.n_levels[i])
+        return C.data[self._places_in_L(C, i, i, level, level)] + 0.0  # no negative zeros
+
+    def inverse_pairs(self) -> SymmetricBlocks:
+        """Return the blocks of ``M^-1`` on the pattern of ``Z'WZ``; solves stay possible."""
+        C = self._inverse()
+        return SymmetricBlocks(
+            [self.inverse_block(i) for i in range(len(self.layout))],
+            {
+                (i, j): C.data[self._places_in_L(C, i, j, pair.rows, pair.cols)]
+                for (i, j), pair in self.products.pairs.items()
+            },
+        )
+
+    def _inverse(self) -> sparse.csc_matrix:
+        """Return ``P M^-1 P'`` on the pattern of L, once an update."""
         if self._C is None:
             self._C = self._selected_inverse()
-        layout = self.layout
-        n, s = layout.n_levels[i], layout.widths[i]
-        place = np.empty(layout.q, dtype=np.intp)
-        place[self._perm] = np.arange(layout.q)
-        own = place[layout.slice(i)].reshape(n, s)
-        out = np.empty((n, s, s))
-        for a in range(s):
-            for b in range(a + 1):
-                low = np.maximum(own[:, a], own[:, b])
-                high = np.minimum(own[:, a], own[:, b])
-                if a == b:
-                    out[:, a, a] = self._C.data[self._C.indptr[low]]
-                else:
-                    out[:, a, b] = out[:, b, a] = np.asarray(self._C[low, high]).ravel()
-        return out
+        return self._C
+
+    def _places_in_L(self, C: sparse.csc_matrix, i: int, j: int, level_i, level_j) -> np.ndarray:
+        """Return where C stores the blocks (m, s_i, s_j) of pairs of levels, found once."""
+        if self._pattern is None or not all(map(np.array_equal, self._pattern, _pattern(C))):
+            self._pattern, self._places = _pattern(C), {}
+        if (i, j) not in self._places:
+            layout, q = self.layout, self.layout.q
+            place = np.empty(q, dtype=np.int64)
+            place[self._perm] = np.arange(q)
+            one, two = (place[e] for e in block_entries(layout, i, j, level_i, level_j))
+            # Columns ascend, and rows inside a column: one number an entry, in ascending order.
+            stored = np.repeat(np.arange(q), np.diff(C.indptr)) * q + C.indices
+            where = np.searchsorted(stored, np.minimum(one, two) * q + np.maximum(one, two))
+            self._places[i, j] = where.reshape(-1, layout.widths[i], layout.widths[j])
+        return self._places[i, j]
 
     def column_counts(self) -> np.ndarray:
         """Return the number of non-zeros of each column of L, from the pattern alone."""
@@ -130,6 +155,10 @@ class CholmodFactor(Factor):
         values = np.empty_like(L.data)
         compiled()["selected_inverse"](L.indptr, L.indices, L.data, values)
         return sparse.csc_matrix((values, L.indices, L.indptr), shape=L.shape)
+
+
+def _pattern(C: sparse.csc_matrix) -> tuple[np.ndarray, np.ndarray]:
+    return C.indptr, C.indices
 
 
 def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:

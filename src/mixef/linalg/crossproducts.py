@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,40 @@ class Pairs:
     rows: np.ndarray
     cols: np.ndarray
     blocks: np.ndarray
+
+
+class SymmetricBlocks(NamedTuple):
+    """The blocks of a symmetric matrix (q, q) on the pattern of ``Z'WZ``.
+
+    Attributes
+    ----------
+    diagonal : list of ndarray (l_i, s_i, s_i)
+        One a grouping factor.
+    pairs : dict of (i, j) to ndarray (m, s_i, s_j), i < j
+        For the pairs of levels of `CrossProducts.pairs`, in their order.
+
+    Examples
+    --------
+    >>> blocks = SymmetricBlocks([np.ones((2, 1, 1))], {})
+    >>> blocks.between([np.array([[3.0]])]).diagonal[0].ravel()
+    array([9., 9.])
+    """
+
+    diagonal: list[np.ndarray]
+    pairs: dict[tuple[int, int], np.ndarray]
+
+    def between(self, lams: Sequence[np.ndarray]) -> SymmetricBlocks:
+        """Return the blocks of ``Lambda B Lambda'``, for B with these blocks.
+
+        Parameters
+        ----------
+        lams : sequence of ndarray (s_i, s_i)
+            One template a grouping factor.
+        """
+        return SymmetricBlocks(
+            [two_sided(lam, B, lam) for lam, B in zip(lams, self.diagonal, strict=True)],
+            {(i, j): two_sided(lams[i], B, lams[j]) for (i, j), B in self.pairs.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -201,6 +236,14 @@ def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarr
     return total.reshape(si, sj, si, sj).transpose(0, 2, 1, 3).reshape(si * si, sj * sj)
 
 
+def two_sided(left: np.ndarray, blocks: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return ``left B right'`` for every block B: one product with a Kronecker matrix."""
+    if blocks.shape[1:] == (1, 1):
+        return blocks * (left[0, 0] * right[0, 0])
+    flat = blocks.reshape(len(blocks), -1)
+    return (flat @ np.kron(left, right).T).reshape(blocks.shape)
+
+
 def cut_pairs(matrix: np.ndarray, layout: Layout, i: int, j: int) -> Pairs:
     """Return the blocks of factors i and j in a dense matrix (q, q), for all pairs of levels."""
     shape = layout.n_levels[i], layout.widths[i], layout.n_levels[j], layout.widths[j]
@@ -287,15 +330,28 @@ def _diagonal(g: GroupDesign) -> np.ndarray:
 
 def _pairs(gi: GroupDesign, gj: GroupDesign) -> Pairs:
     """Sum over the rows of every observed pair of levels."""
+    rows, cols, pair = match_levels(gi, gj)
+    values = np.empty((len(rows), gi.z.shape[1], gj.z.shape[1]))
+    for a in range(gi.z.shape[1]):
+        for b in range(gj.z.shape[1]):
+            values[:, a, b] = np.bincount(pair, gi.z[:, a] * gj.z[:, b], minlength=len(rows))
+    return Pairs(rows, cols, values)
+
+
+def match_levels(gi: GroupDesign, gj: GroupDesign) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the pairs of levels that occur together.
+
+    Returns
+    -------
+    rows, cols : ndarray of int (m,)
+        Levels of either factor, sorted by row, then column.
+    pair : ndarray of int (n,)
+        Which pair each row of the data belongs to.
+    """
     key = gi.codes.astype(np.int64) * gj.n_levels + gj.codes
     seen, unique = pd.factorize(key)
     order = np.argsort(unique)
     place = np.empty(len(unique), dtype=np.intp)
     place[order] = np.arange(len(unique))
-    pair = place[seen]
     unique = unique[order]
-    values = np.empty((len(unique), gi.z.shape[1], gj.z.shape[1]))
-    for a in range(gi.z.shape[1]):
-        for b in range(gj.z.shape[1]):
-            values[:, a, b] = np.bincount(pair, gi.z[:, a] * gj.z[:, b], minlength=len(unique))
-    return Pairs(unique // gj.n_levels, unique % gj.n_levels, values)
+    return unique // gj.n_levels, unique % gj.n_levels, place[seen]

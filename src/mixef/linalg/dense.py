@@ -6,9 +6,14 @@ import numpy as np
 from scipy.linalg.blas import dtrsm
 from scipy.linalg.lapack import dpotrf, dpotri
 
-from mixef.errors import FitError
-from mixef.linalg.crossproducts import CrossProducts, Pairs, cut_pairs
-from mixef.linalg.factor import SINGULAR, Factor
+from mixef.linalg.crossproducts import (
+    CrossProducts,
+    Pairs,
+    SymmetricBlocks,
+    block_entries,
+    cut_pairs,
+)
+from mixef.linalg.factor import SINGULAR, Factor, not_positive_definite
 from mixef.linalg.threads import run_large
 
 
@@ -19,10 +24,7 @@ def potrf(a: np.ndarray) -> np.ndarray:
     n = a.shape[0]
     factor, info = run_large(n, n**3 / 3, lambda: dpotrf(a, lower=1, clean=0, overwrite_a=1))
     if info != 0:
-        raise FitError(
-            "the penalized cross-products are not positive definite; a column of the data "
-            "holds values that overflow: rescale the response and the predictors"
-        )
+        raise not_positive_definite()
     return factor
 
 
@@ -48,9 +50,14 @@ class DenseFactor(Factor):
 
     def __init__(self, products: CrossProducts):
         super().__init__(products)
-        ZtZ = products.ZtZ
-        self._ZtZ = ZtZ if isinstance(ZtZ, np.ndarray) else ZtZ.toarray()
         self._L = np.empty((0, 0))
+        self._cells: dict[tuple[int, int], np.ndarray] | None = None
+        self.reload()
+
+    def reload(self) -> None:
+        """Read ``Z'WZ`` again."""
+        ZtZ = self.products.ZtZ
+        self._ZtZ = ZtZ if isinstance(ZtZ, np.ndarray) else ZtZ.toarray()
 
     def _refactor(self) -> None:
         lams = self.lams
@@ -73,6 +80,23 @@ class DenseFactor(Factor):
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks of ``M^-1`` that belong to block i."""
         return lower_blocks(self._lower_inverse(), self.layout, i)
+
+    def inverse_pairs(self) -> SymmetricBlocks:
+        """Return the blocks of ``M^-1`` on the pattern of ``Z'WZ``; solves stay possible."""
+        layout, lower = self.layout, self._lower_inverse()
+        if self._cells is None:
+            self._cells = {
+                (i, j): mirrored_cells(layout, i, j, pair)
+                for (i, j), pair in self.products.pairs.items()
+            }
+        flat = lower.reshape(-1, order="F")
+        return SymmetricBlocks(
+            [lower_blocks(lower, layout, i) for i in range(len(layout))],
+            {
+                key: flat[self._cells[key]].reshape(pair.blocks.shape)
+                for key, pair in self.products.pairs.items()
+            },
+        )
 
     def marginal_pairs(self) -> dict[tuple[int, int], Pairs]:
         """Return the blocks of ``Z'V^-1 Z`` for all pairs of levels."""
@@ -109,3 +133,13 @@ def lower_blocks(lower: np.ndarray, layout, i: int, shift: int = 0) -> np.ndarra
         for b in range(a + 1):
             out[:, a, b] = out[:, b, a] = lower[first + a, first + b]
     return out
+
+
+def mirrored_cells(layout, i: int, j: int, pair: Pairs, shift: int = 0) -> np.ndarray:
+    """Return where a lower triangle, flat in Fortran order, holds the blocks of factors i < j.
+
+    They lie above the diagonal: these are the places of their mirror images. ``shift`` is where
+    the triangle starts in the layout.
+    """
+    row, col = block_entries(layout, i, j, pair.rows, pair.cols)
+    return (col - shift) + (row - shift) * (layout.q - shift)

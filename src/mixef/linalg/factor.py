@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixef.linalg.crossproducts import CrossProducts, Pairs
+from mixef.errors import FitError
+from mixef.linalg.crossproducts import CrossProducts, Pairs, SymmetricBlocks
 
 # A template with a smaller singular value than this loses digits when it is inverted
 # (the error of I - C is eps / sv^2); its traces are then formed without an inverse.
@@ -21,9 +22,13 @@ class Factor(ABC):
 
     Vectors go in and come out in the order of the layout; the permutation stays inside.
 
+    After ``update``, solves come first; then, in any order, ``trace_blocks`` and
+    ``inverse_pairs``, which share one inversion and may give up the factor's storage.
+
     Parameters
     ----------
     products : CrossProducts
+        Held, not copied: where its blocks change in place, call `reload` before `update`.
 
     Attributes
     ----------
@@ -42,10 +47,22 @@ class Factor(ABC):
         self.least: list[float] = []
 
     def update(self, lams: Sequence[np.ndarray]) -> None:
-        """Refactor at new templates ``lams``, one (s_i, s_i) a block."""
+        """Refactor at new templates ``lams``, one (s_i, s_i) a block.
+
+        Raises
+        ------
+        FitError
+            If M is not positive definite; another ``update`` may follow.
+        """
         self.lams = tuple(lams)
         self.least = [smallest_singular_value(lam) for lam in self.lams]
+        self._solved: dict[int, np.ndarray] | None = None
         self._refactor()
+        if not np.isfinite(self.ldL2):
+            raise not_positive_definite()
+
+    def reload(self) -> None:  # noqa: B027  (most factors read the products at every update)
+        """Read the cross-products again, after their blocks were changed in place."""
 
     @abstractmethod
     def _refactor(self) -> None:
@@ -59,11 +76,23 @@ class Factor(ABC):
     def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L' P x = rhs``, for an rhs in the factor's own order."""
 
+    def solve(self, rhs: np.ndarray) -> np.ndarray:
+        """Return ``M^-1 rhs`` for (q,) or (q, k), also after `inverse_pairs`."""
+        return self.solve_Lt(self.solve_L(rhs))
+
     @abstractmethod
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks (l_i, s_i, s_i) of ``C = M^-1`` that belong to block i.
 
         The factor may give up its own storage: call ``update`` before the next solve.
+        """
+
+    @abstractmethod
+    def inverse_pairs(self) -> SymmetricBlocks:
+        """Return the blocks of ``C = M^-1`` on the pattern of ``Z'WZ``.
+
+        They are the diagonal block of every level, and C[l, k] for the pairs of levels in
+        ``products.pairs``. Solves after this need another ``update``; `trace_blocks` does not.
         """
 
     def trace_blocks(self) -> list[np.ndarray]:
@@ -72,7 +101,7 @@ class Factor(ABC):
         ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is singular.
         May give up the factor's storage, as `inverse_block` does.
         """
-        by_solves = {i: self._direct_trace(i) for i in range(len(self.lams)) if self._singular(i)}
+        by_solves = self._solved_traces()
         return [
             by_solves[i] if i in by_solves else self._trace_from_inverse(i)
             for i in range(len(self.lams))
@@ -81,6 +110,13 @@ class Factor(ABC):
     def marginal_pairs(self) -> dict[tuple[int, int], Pairs] | None:
         """Return the blocks of ``Z'V^-1 Z`` for i <= j where they are cheap, else None."""
         return None
+
+    def _solved_traces(self) -> dict[int, np.ndarray]:
+        """Return T_i of the singular templates, solved for once an update."""
+        if self._solved is None:
+            singular = [i for i in range(len(self.lams)) if self._singular(i)]
+            self._solved = {i: self._direct_trace(i) for i in singular}
+        return self._solved
 
     def _singular(self, i: int) -> bool:
         return self.least[i] < SINGULAR
@@ -106,6 +142,16 @@ class Factor(ABC):
             by_column = solved.reshape(-1, s)
             total = total - by_column.T @ by_column
         return total
+
+
+def not_positive_definite() -> FitError:
+    """Return the error for an M without a Cholesky factor."""
+    return FitError(
+        "the penalized cross-products Lambda'Z'WZ Lambda + I are not positive definite: either a "
+        "column of the data holds values that overflow (rescale the response and the "
+        "predictors), or working weights are negative or not finite (start closer to the "
+        "optimum, or use the expected weights)"
+    )
 
 
 def smallest_singular_value(lam: np.ndarray) -> float:

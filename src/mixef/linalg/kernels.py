@@ -19,7 +19,7 @@ def compiled():
         except RuntimeError:  # no folder where the compiled code could be kept
             return numba.njit(**options)(function)
 
-    kernels = (subtract_gram, quadratic_forms, selected_inverse, column_counts)
+    kernels = (subtract_gram, quadratic_forms, products_and_forms, selected_inverse, column_counts)
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 
 
@@ -75,6 +75,39 @@ def quadratic_forms(start, cols, N, C, out, first, last):
                 both = out[level, a, b] + out[level, b, a]
                 out[level, a, b] = both
                 out[level, b, a] = both
+
+
+def products_and_forms(start, cols, N, C, P, out, first, last):
+    """Add ``N_l C`` on each level's own columns to P, and write ``N_l C N_l'`` to ``out``.
+
+    Parameters
+    ----------
+    P : ndarray (s, m)
+        Zeros; for the levels in [first, last) they are filled.
+    start, cols, N, C, out
+        As those of `quadratic_forms`.
+    """
+    s = N.shape[0]
+    for level in range(first, last):
+        head, stop = start[level], start[level + 1]
+        for p in range(head, stop):
+            col = cols[p]
+            diagonal = C[col, col]
+            for a in range(s):
+                own = N[a, p]
+                below = 0.0
+                for r in range(p + 1, stop):
+                    c = C[cols[r], col]
+                    below += c * N[a, r]
+                    P[a, r] += c * own
+                P[a, p] += diagonal * own + below
+        for a in range(s):
+            for b in range(a + 1):
+                form = 0.0
+                for p in range(head, stop):
+                    form += P[a, p] * N[b, p]
+                out[level, a, b] = form
+                out[level, b, a] = form
 
 
 def selected_inverse(start, rows, L, C):

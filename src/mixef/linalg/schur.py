@@ -15,9 +15,15 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg.blas import dsymm, dsyrk
 
-from mixef.linalg.crossproducts import CrossProducts, Pairs, block_entries, diagonal_pairs
-from mixef.linalg.dense import lower_blocks, potrf, potri, solve_lower
-from mixef.linalg.factor import Factor
+from mixef.linalg.crossproducts import (
+    CrossProducts,
+    Pairs,
+    SymmetricBlocks,
+    diagonal_pairs,
+    two_sided,
+)
+from mixef.linalg.dense import lower_blocks, mirrored_cells, potrf, potri, solve_lower
+from mixef.linalg.factor import Factor, not_positive_definite
 from mixef.linalg.kernels import compiled
 from mixef.linalg.layout import Layout
 
@@ -52,16 +58,18 @@ class SchurFactor(Factor):
         self._S = np.empty((self.q2, self.q2), order="F")
         self._rest = _RestOfM(products)
 
+    def reload(self) -> None:
+        """Read the coupling of the first block again, where it is held as a dense copy."""
+        self._coupling.reload()
+
     def _refactor(self) -> None:
         lams, lam = self.lams, self.lams[0]
         s = lam.shape[0]
         M11 = lam.T @ self.products.diagonal[0] @ lam + np.eye(s)
-        if s == 1:
-            self._C = np.sqrt(M11)
-            self._Cinv = 1.0 / self._C
-        else:
-            self._C = np.linalg.cholesky(M11)
-            self._Cinv = np.linalg.inv(self._C)
+        self._C = _level_cholesky(M11)
+        self._Cinv = 1.0 / self._C if s == 1 else np.linalg.inv(self._C)
+        self._E: np.ndarray | None = None
+        self._forms: np.ndarray | None = None
         self.ldL2 = 2.0 * float(np.log(np.einsum("laa->la", self._C)).sum())
         self._coupling.set(self._Cinv @ lam.T, lams[1:])
         self._rest.write(lams, self._S)
@@ -85,6 +93,27 @@ class SchurFactor(Factor):
         out[: self.q1] = self._on_levels(self._Cinv.transpose(0, 2, 1), head)
         return out
 
+    def solve(self, rhs: np.ndarray) -> np.ndarray:
+        """Return ``M^-1 rhs``; by the inverse of the remainder where that is what is held.
+
+        ``x_2 = S^-1 (r_2 - N' lam_1 r_1)``, ``x_1 = M_11^-1 r_1 - lam_1' N x_2``, with N as in
+        `_trace_from_inverse`.
+        """
+        if not self._inverted:
+            return super().solve(rhs)
+        self._coupling.set(self._level_E(), self.lams[1:])
+        lam, q1 = self.lams[0], self.q1
+        columns = rhs.reshape(len(rhs), -1)
+        blocks = np.broadcast_to(lam, (self.layout.n_levels[0], *lam.shape))
+        tail = columns[q1:] - self._coupling.transposed_times(self._on_levels(blocks, columns))
+        out = np.empty(columns.shape)
+        out[q1:] = dsymm(1.0, self._L22, tail, lower=1) if self.q2 else tail
+        inverse = self._Cinv.transpose(0, 2, 1) @ self._Cinv
+        coupled = self._coupling.times(out[q1:])
+        out[:q1] = self._on_levels(inverse, columns)
+        out[:q1] -= self._on_levels(blocks.transpose(0, 2, 1), coupled)
+        return out.reshape(rhs.shape)
+
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks of ``M^-1``; the remainder is inverted in place.
 
@@ -96,6 +125,25 @@ class SchurFactor(Factor):
         self._coupling.set(self._Cinv @ self.lams[0].T, self.lams[1:])
         middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
         return self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
+
+    def inverse_pairs(self) -> SymmetricBlocks:
+        """Return the blocks of ``M^-1`` on the pattern of ``Z'WZ``.
+
+        With E and N as in `_trace_from_inverse`, ``M_11^-1 M_12 = lam_1' N``, so that
+        ``C_12 = -lam_1' N C_22`` and ``C_ll = M_ll^-1 + lam_1' N_l C_22 N_l' lam_1``.
+        """
+        layout, lam = self.layout, self.lams[0]
+        if not self._inverted:
+            self._solved_traces()  # trace_blocks may follow, and cannot solve any more
+        inverse = self._invert_rest()
+        self._coupling.set(self._level_E(), self.lams[1:])
+        products, self._forms = self._coupling.products_and_forms(inverse)
+        own = self._Cinv.transpose(0, 2, 1) @ self._Cinv + lam.T @ self._forms @ lam
+        across = {}
+        for j, P in enumerate(products, start=1):
+            across[0, j] = two_sided(-lam.T, P, np.eye(P.shape[2]))
+        rest = [lower_blocks(inverse, layout, i, self.q1) for i in range(1, len(layout))]
+        return SymmetricBlocks([own, *rest], across | self._rest.read_pairs(inverse))
 
     def marginal_pairs(self) -> dict[tuple[int, int], Pairs] | None:
         """Return the blocks of ``Z'V^-1 Z`` of a single factor, which are block-diagonal."""
@@ -117,10 +165,17 @@ class SchurFactor(Factor):
         """
         if i > 0:
             return super()._trace_from_inverse(i)
-        inverse, lam, gram = self._invert_rest(), self.lams[0], self.products.diagonal[0]
-        E = np.linalg.inv(np.eye(lam.shape[0]) + gram @ (lam @ lam.T))
-        self._coupling.set(E, self.lams[1:])
-        return (E @ gram).sum(axis=0) - self._coupling.forms(inverse).sum(axis=0)
+        inverse, E = self._invert_rest(), self._level_E()
+        if self._forms is None:
+            self._coupling.set(E, self.lams[1:])
+            self._forms = self._coupling.forms(inverse)
+        return (E @ self.products.diagonal[0]).sum(axis=0) - self._forms.sum(axis=0)
+
+    def _level_E(self) -> np.ndarray:
+        if self._E is None:
+            gram, lam = self.products.diagonal[0], self.lams[0]
+            self._E = np.linalg.inv(np.eye(lam.shape[0]) + gram @ (lam @ lam.T))
+        return self._E
 
     def _invert_rest(self) -> np.ndarray:
         if not self._inverted:
@@ -143,12 +198,30 @@ class _DenseCoupling:
         self._layout = layout
         n, s = layout.n_levels[0], layout.widths[0]
         self._starts = [start - layout.offsets[1] for start in layout.offsets[1:]]
+        self._pairs, self._cells = pairs, list[np.ndarray]()
         self._B = np.zeros((n, s, self._starts[-1]))
         for j, pair in enumerate(pairs):
             block = self._B[:, :, self._starts[j] : self._starts[j + 1]]
             block = block.reshape(n, s, layout.n_levels[j + 1], layout.widths[j + 1])
             block[pair.rows, :, pair.cols, :] = pair.blocks
         self._U = np.empty((0, 0))
+
+    def reload(self) -> None:
+        """Copy the blocks of the pairs again."""
+        flat = self._B.reshape(-1)
+        for cells, pair in zip(self._places(), self._pairs, strict=True):
+            flat[cells] = pair.blocks
+
+    def _places(self) -> list[np.ndarray]:
+        """Return where the blocks (m, s, s_j) of each pair of factors lie in B, flat."""
+        if not self._cells:
+            s, width = self._B.shape[1:]
+            for start, pair in zip(self._starts, self._pairs, strict=False):
+                t = pair.blocks.shape[2]
+                row = (pair.rows[:, None] * s + np.arange(s)) * width
+                col = start + pair.cols[:, None] * t + np.arange(t)
+                self._cells.append(row[:, :, None] + col[:, None, :])
+        return self._cells
 
     def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
         """Set ``U_l = left_l (Z'Z)_l2 Lambda_2``."""
@@ -177,11 +250,19 @@ class _DenseCoupling:
 
     def forms(self, inverse: np.ndarray) -> np.ndarray:
         """Return ``U_l inverse U_l'`` (l, s, s)."""
+        return self._product_and_forms(inverse)[1]
+
+    def products_and_forms(self, inverse: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return ``U_l inverse`` on the pairs (m, s, s_j), and ``U_l inverse U_l'`` (l, s, s)."""
+        product, forms = self._product_and_forms(inverse)
+        return [product.reshape(-1)[cells] for cells in self._places()], forms
+
+    def _product_and_forms(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n, s = self._layout.n_levels[0], self._layout.widths[0]
         if inverse.size == 0:
-            return np.zeros((n, s, s))
+            return self._U, np.zeros((n, s, s))
         product = dsymm(1.0, inverse, self._U.T, lower=1).T
-        return self._U.reshape(n, s, -1) @ product.reshape(n, s, -1).transpose(0, 2, 1)
+        return product, self._U.reshape(n, s, -1) @ product.reshape(n, s, -1).transpose(0, 2, 1)
 
 
 class _SparseCoupling:
@@ -219,6 +300,9 @@ class _SparseCoupling:
                 values = left[pair.rows] @ (pair.blocks @ lam)
                 self._U[:, place] = values.transpose(1, 0, 2).reshape(left.shape[1], -1)
 
+    def reload(self) -> None:
+        """Nothing: ``set`` reads the blocks of the pairs themselves."""
+
     def subtract_gram(self, S: np.ndarray) -> None:
         """Subtract ``U'U`` from the lower triangle of S, in place."""
         kernel = compiled()["subtract_gram"]
@@ -248,9 +332,27 @@ class _SparseCoupling:
         kernel = compiled()["quadratic_forms"]
         _in_threads(
             lambda first, last: kernel(self._start, self._cols, self._U, inverse, out, first, last),
-            [0, int(np.searchsorted(self._start, self._start[-1] // 2)), n],
+            self._halves(),
         )
         return out
+
+    def products_and_forms(self, inverse: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return ``U_l inverse`` on the pairs (m, s, s_j), and ``U_l inverse U_l'`` (l, s, s)."""
+        n, s, _ = self._shape
+        P, forms = np.zeros(self._U.shape), np.empty((n, s, s))
+        kernel = compiled()["products_and_forms"]
+        fixed = self._start, self._cols, self._U, inverse, P, forms
+        _in_threads(lambda first, last: kernel(*fixed, first, last), self._halves())
+        by_pair = [
+            P[:, place].reshape(s, -1, pair.blocks.shape[2]).transpose(1, 0, 2)
+            for place, pair in zip(self._place, self._pairs, strict=True)
+        ]
+        return by_pair, forms
+
+    def _halves(self) -> list[int]:
+        """Split the levels in two parts with as many occupied columns."""
+        half = int(np.searchsorted(self._start, self._start[-1] // 2))
+        return [0, half, self._shape[0]]
 
     def _row(self, a: int) -> sparse.csr_array:
         n, _, k = self._shape
@@ -275,9 +377,8 @@ class _RestOfM:
         blocks = {(i, i): diagonal_pairs(products, i) for i in range(1, len(layout))}
         blocks |= {(i, j): pair for (i, j), pair in products.pairs.items() if i > 0}
         for (i, j), pair in blocks.items():
-            row, col = block_entries(layout, i, j, pair.rows, pair.cols)
-            # Block (i, j) lies above the diagonal: write its mirror image, in Fortran order.
-            self._blocks.append((i, j, pair.blocks, (col - shift) + (row - shift) * self._k))
+            where = mirrored_cells(layout, i, j, pair, shift)
+            self._blocks.append((i, j, pair.blocks, where))
 
     def write(self, lams: Sequence[np.ndarray], S: np.ndarray) -> None:
         """Overwrite S (k, k), Fortran order."""
@@ -289,6 +390,24 @@ class _RestOfM:
             else:
                 flat[where] = (lams[i].T @ values @ lams[j]).ravel()
         flat[:: self._k + 1] += 1.0
+
+    def read_pairs(self, S: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+        """Return the blocks of the pairs of factors, out of a lower triangle S (k, k)."""
+        flat = S.reshape(-1, order="F")
+        pairs = [block for block in self._blocks if block[0] < block[1]]
+        return {(i, j): flat[where].reshape(B.shape) for i, j, B, where in pairs}
+
+
+def _level_cholesky(M11: np.ndarray) -> np.ndarray:
+    """Return the lower Cholesky factors of blocks (l, s, s)."""
+    if M11.shape[1] == 1:
+        if not (M11 > 0).all():
+            raise not_positive_definite()
+        return np.sqrt(M11)
+    try:
+        return np.linalg.cholesky(M11)
+    except np.linalg.LinAlgError as error:
+        raise not_positive_definite() from error
 
 
 def _in_threads(work, bounds: Sequence[int]) -> None:

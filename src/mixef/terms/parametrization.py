@@ -100,6 +100,10 @@ class Parametrization:
             [s.canonical(lam, floor) for s, lam in zip(self.structures, lams, strict=True)]
         )
 
+    def resized(self, par: np.ndarray, factor: float) -> np.ndarray:
+        """Return the parameters of templates multiplied by a positive factor."""
+        return self.par([factor * lam for lam in self.term_lams(par)])
+
     def scale(self, par: np.ndarray, floor: float) -> np.ndarray:
         """Return each parameter's natural unit: the relative standard deviation of its row."""
         out = []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from mixef.control import LmerControl, act
+from mixef.control import Control, act
 from mixef.errors import DataError, DataWarning, FormulaError
 from mixef.terms.covariance import Covariance, make_covariance
 from mixef.terms.fixed import Design, design
@@ -123,20 +123,29 @@ def block_structure(terms: Sequence[RandomTerm]) -> tuple[list[list[int]], Param
     return blocks, Parametrization(structures, tuple(block_of), widths)
 
 
-def check_terms(terms: Sequence[RandomTerm], n: int, control: LmerControl) -> None:
-    """Carry out the checks of grouping factors and terms against ``n`` observations."""
+def check_terms(
+    terms: Sequence[RandomTerm], n: int, control: Control, has_scale: bool = True
+) -> None:
+    """Carry out the checks of grouping factors and terms against ``n`` observations.
+
+    A family without scale leaves a random effect an observation identified.
+    """
     seen = set()
     for term in terms:
         if term.group not in seen:
             seen.add(term.group)
-            _check_levels(term, n, control)
-        if term.n_effects >= n:
+            _check_levels(term, n, control, has_scale)
+        if term.n_effects > n or (has_scale and term.n_effects == n):
+            relation, what = (
+                ("<=", "the random-effects parameters and the residual variance (or scale parameter)")
+                if has_scale
+                else ("<", "the random-effects parameters")
+            )
             act(
                 control.check_nobs_vs_nRE,
-                f"number of observations (={n}) <= number of random effects (={term.n_effects}) "
-                f"for term ({term.label}); the random-effects parameters and the residual "
-                "variance (or scale parameter) are probably unidentifiable; use fewer columns "
-                "in the term, or set check_nobs_vs_nRE in LmerControl",
+                f"number of observations (={n}) {relation} number of random effects "
+                f"(={term.n_effects}) for term ({term.label}); {what} are probably unidentifiable; "
+                f"use fewer columns in the term, or set check_nobs_vs_nRE in {type(control).__name__}",
                 DataError,
                 DataWarning,
             )
@@ -155,7 +164,7 @@ def check_terms(terms: Sequence[RandomTerm], n: int, control: LmerControl) -> No
                 )
 
 
-def _check_levels(term: RandomTerm, n: int, control: LmerControl) -> None:
+def _check_levels(term: RandomTerm, n: int, control: Control, has_scale: bool) -> None:
     n_levels = term.n_levels
     if n_levels < 2:
         act(
@@ -173,7 +182,7 @@ def _check_levels(term: RandomTerm, n: int, control: LmerControl) -> None:
             DataError,
             DataWarning,
         )
-    if n_levels >= n:
+    if has_scale and n_levels >= n:
         act(
             control.check_nobs_vs_nlev,
             "number of levels of each grouping factor must be < number of observations "

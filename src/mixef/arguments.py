@@ -1,0 +1,81 @@
+"""What `lmer` and `glmer` do with their arguments: keep the data, know their names, print steps."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping
+from copy import copy, deepcopy
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.control import Control
+from mixef.estimation.model import Fit, ModelCall
+from mixef.estimation.optimize import Step
+from mixef.terms.formula import update_formula
+
+COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # always, since pandas 3
+
+
+def model_call(data: Any, caller: FrameType, **arguments: Any) -> ModelCall:
+    """Keep the arguments of a call, so that later changes by the caller do not reach them."""
+    return ModelCall(_shared(data), _name_of(data, caller), **deepcopy(arguments))
+
+
+def updated_call(
+    fit: Fit, formula: str | None, changes: dict[str, Any], caller: FrameType
+) -> tuple[str, ModelCall, Control, dict[str, Any]]:
+    """Return formula, call and control of a changed model, and the changes that are left."""
+    call, control = fit.call, changes.pop("control", fit.control)
+    text = fit.formula.text if formula is None else update_formula(fit.formula.text, formula)
+    if "optimizer" in changes:
+        control = replace(control, optimizer=changes.pop("optimizer"))
+    if "data" in changes:
+        data = changes.pop("data")
+        call = replace(call, data=_shared(data), data_name=_name_of(data, caller))
+    own = {name: changes.pop(name) for name in list(changes) if name in _CALL}
+    return text, replace(call, **deepcopy(own)), control, changes
+
+
+_CALL = frozenset(ModelCall.__dataclass_fields__) - {"data", "data_name"}
+
+
+def refuse_unknown(changes: dict[str, Any], function: str) -> None:
+    """Refuse arguments of `update` that the fitting function does not have."""
+    if changes:
+        raise TypeError(f"update got {', '.join(sorted(changes))}; see {function} for arguments")
+
+
+def names_in(caller: FrameType) -> Mapping[str, Any]:
+    """Return the caller's names, for functions that a formula uses."""
+    return ChainMap(caller.f_locals, caller.f_globals)
+
+
+def print_step(step: Step) -> None:
+    """Print one evaluation of the criterion."""
+    par = " ".join(f"{value:.6g}" for value in step.par)
+    slope = "" if np.isnan(step.max_gradient) else f"  max|grad| {step.max_gradient:.2e}"
+    print(f"criterion {step.objective:.8g}{slope}  par {par}")
+
+
+def _shared(data: Any) -> Any:
+    """Return a copy of the data that later changes of the caller's data do not reach.
+
+    Where pandas copies on write, the copy of a frame shares its columns until one is changed.
+    """
+    if isinstance(data, pd.DataFrame):
+        return data.copy(deep=not COPY_ON_WRITE and pd.get_option("mode.copy_on_write") is not True)
+    if isinstance(data, Mapping):
+        return {name: copy(values) for name, values in data.items()}
+    return data
+
+
+def _name_of(data: Any, caller: FrameType) -> str | None:
+    """Return the name of the data: the data set's own, or the variable that holds it."""
+    name = getattr(data, "attrs", {}).get("name")
+    if isinstance(name, str):
+        return name
+    return next((k for k, v in caller.f_locals.items() if v is data and data is not None), None)

@@ -1,0 +1,309 @@
+"""Fitting a generalized linear mixed model: checks, search, Hessian, and the frozen fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mixef.control import GlmerControl, act
+from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
+from mixef.estimation.convergence import judge
+from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
+from mixef.estimation.model import (
+    Fit,
+    ModelCall,
+    checked_parameters,
+    independent,
+    par_labels,
+    refuse_extreme_columns,
+    report,
+    response_name,
+    theta_labels,
+)
+from mixef.estimation.optimize import FLAT, Step
+from mixef.estimation.quadrature import MAX_COLUMNS, MAX_NODES
+from mixef.estimation.response import Response
+from mixef.estimation.search import search
+from mixef.estimation.separation import edges, separating_direction, separation_message
+from mixef.estimation.singular import vanished_directions
+from mixef.families.family import Family
+from mixef.linalg.threads import one_blas_thread
+from mixef.terms.fixed import Design
+from mixef.terms.formula import Formula
+from mixef.terms.frame import ModelFrame
+from mixef.terms.outcome import Outcome
+from mixef.terms.random import RandomTerm, check_terms
+
+# A linear predictor that has gone this far from zero may be on its way to infinity.
+FAR = 12.0
+# Responses as extreme as this leave a share of the weights that says so too.
+FAINT = 1e-5
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GLMMFit(Fit):
+    """A fitted generalized linear mixed model.
+
+    Attributes
+    ----------
+    family : Family
+    outcome : Outcome
+        The response as the family takes it.
+    nAGQ : int
+    point : ndarray (K,)
+        Parameters of the scaled problem at the end of the search: covariance parameters,
+        coefficients unless nAGQ is 0, log of the extra parameter where there is one.
+    estimates : GeneralizedEstimates
+    hessian : ndarray (K, K) or None
+        Exact Hessian of -2 log L at ``point``; None where it is not that of a minimum.
+    """
+
+    family: Family
+    outcome: Outcome
+    nAGQ: int
+    point: np.ndarray
+    estimates: GeneralizedEstimates
+    hessian: np.ndarray | None
+
+    @property
+    def npar(self) -> int:
+        """Number of parameters: fixed effects, covariance parameters, dispersion or shape."""
+        return len(self.kept) + len(self.estimates.par) + (self.family.extra is not None)
+
+    @property
+    def covariance_scale(self) -> float:
+        """What ``lam lam'`` is relative to: nothing, it is on the scale of the link."""
+        return 1.0
+
+    @property
+    def scaled_par(self) -> np.ndarray:
+        """Covariance parameters of the scaled problem (k,)."""
+        return self.point[: len(self.estimates.par)]
+
+    @cached_property
+    def vcov(self) -> np.ndarray:
+        """Covariance of the fixed effects (p, p): of the Hessian, if there is one."""
+        k, p = len(self.estimates.par), len(self.kept)
+        if self.hessian is None or self.nAGQ == 0:
+            return self.estimates.unscaled_vcov
+        covariance = 2.0 * np.linalg.pinv(self.hessian, hermitian=True)[k : k + p, k : k + p]
+        criterion = self.criterion()
+        half = criterion.user_beta(covariance)
+        return criterion.user_beta(half.T).T
+
+    @property
+    def extra_label(self) -> str | None:
+        """Name of the extra parameter's logarithm."""
+        return None if self.family.extra is None else f"log({self.family.extra})"
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of all parameters of the search (K,)."""
+        return search_labels(self.terms, self.fixed_names, self.family, self.nAGQ)
+
+    def criterion(self) -> GeneralizedCriterion:
+        """Return the criterion of this model on its data; built once, not pickled."""
+        cached = self.__dict__.get("_criterion")
+        if cached is None:
+            cached = make_criterion(self.frame, self.X, self.terms, self.family, self.outcome,
+                                    self.nAGQ, self.control.information)  # fmt: skip
+            object.__setattr__(self, "_criterion", cached)
+        return cached
+
+
+def search_labels(terms, fixed_names, family: Family, nAGQ: int) -> list[str]:
+    """Name the parameters of the search: par, coefficients, log of the extra parameter."""
+    fixed = [] if nAGQ == 0 else list(fixed_names)
+    extra = [] if family.extra is None else [f"log({family.extra})"]
+    return [*par_labels(terms), *fixed, *extra]
+
+
+def make_criterion(
+    frame: ModelFrame,
+    X: np.ndarray,
+    terms: tuple[RandomTerm, ...],
+    family: Family,
+    outcome: Outcome,
+    nAGQ: int,
+    information: str | None,
+) -> GeneralizedCriterion:
+    """Return the criterion of a model whose fixed-effects columns are independent."""
+    response = Response(family, outcome.y, outcome.weights, information)
+    return GeneralizedCriterion(X, response, frame.offset, terms, nAGQ)
+
+
+def fit_glmm(
+    formula: Formula,
+    frame: ModelFrame,
+    design: Design,
+    terms: tuple[RandomTerm, ...],
+    family: Family,
+    outcome: Outcome,
+    nAGQ: int,
+    control: GlmerControl,
+    *,
+    call: ModelCall,
+    start: Any = None,
+    trace: Callable[[Step], None] | None = None,
+) -> GLMMFit:
+    """Check the model, search, and judge the end.
+
+    Parameters
+    ----------
+    start : array (k,) or dict, optional
+        Covariance parameters on the user's scale, or a dict of "par" or "theta", "beta", and
+        the name of the family's extra parameter; estimates of simpler models by default.
+    trace : callable, optional
+        Called with every evaluation; its parameters are on the user's scale.
+    """
+    with one_blas_thread():
+        fit = _fitted(
+            formula, frame, design, terms, family, outcome, nAGQ, control, call, start, trace
+        )
+    report(fit)
+    return fit
+
+
+def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call, start, trace):
+    check_terms(terms, frame.n, control, family.extra is not None)
+    check_quadrature(nAGQ, terms)
+    name = response_name(formula)
+    refuse_extreme_columns(outcome.y, name, frame, design, terms)
+    if np.ptp(outcome.y) == 0:
+        act(
+            control.check_response_not_const,
+            f"Response is constant: {name} is {outcome.y[0]:g} in all {frame.n} rows, so there is "
+            "nothing to explain; check the response, or set check_response_not_const in "
+            "GlmerControl",
+            DataError,
+            DataWarning,
+        )
+    kept = independent(design, outcome.weights, control)
+    X = design.matrix[:, kept]
+    names = [design.names[j] for j in kept]
+    criterion = make_criterion(frame, X, terms, family, outcome, nAGQ, control.information)
+    labels = search_labels(terms, names, family, nAGQ)
+    begin = criterion.start() if start is None else _starting_point(start, criterion, terms, names)
+    if not np.isfinite(criterion.value(begin)):
+        raise criterion.failure
+    result = search(criterion, begin, control, _on_user_scale(criterion, trace))
+    hessian, exact = None, criterion.hessian(result.par)
+    if exact is not None and np.linalg.eigvalsh(exact).min(initial=0.0) > -FLAT:
+        hessian = exact
+        result = replace(result, information=exact)
+    estimates = criterion.estimates(result.par)
+    convergence = judge(
+        result, criterion.scale(result.par), labels, criterion.user_gradient(), control.optimizer
+    )
+    _check_separation(X, outcome, family, estimates, names, control)
+    fit = GLMMFit(
+        formula=formula,
+        frame=frame,
+        design=design,
+        kept=kept,
+        terms=terms,
+        family=family,
+        outcome=outcome,
+        nAGQ=nAGQ,
+        control=control,
+        call=call,
+        point=result.par,
+        estimates=estimates,
+        hessian=hessian,
+        convergence=convergence,
+        vanished=vanished_directions(
+            criterion.terms, result.par[: len(estimates.par)], terms
+        ),
+    )
+    criterion.release()
+    object.__setattr__(fit, "_criterion", criterion)
+    return fit
+
+
+def check_quadrature(nAGQ: Any, terms: tuple[RandomTerm, ...]) -> None:
+    """Refuse a number of nodes that cannot be used with these terms."""
+    if not isinstance(nAGQ, int | np.integer) or isinstance(nAGQ, bool) or nAGQ < 0:
+        raise ValueError(
+            f"nAGQ is {nAGQ!r}; expected 0 (coefficients in the mode), 1 (Laplace), or the number "
+            "of quadrature nodes"
+        )
+    if nAGQ > MAX_NODES:
+        raise ValueError(f"nAGQ is {nAGQ}; expected at most {MAX_NODES} nodes")
+    if nAGQ <= 1:
+        return
+    groups = dict.fromkeys(term.group for term in terms)
+    if len(groups) > 1:
+        raise DataError(
+            f"nAGQ = {nAGQ} needs a single grouping factor, but the formula has "
+            f"{', '.join(groups)}; use nAGQ=1 (Laplace)"
+        )
+    columns = sum(len(term.columns) for term in terms)
+    if columns > MAX_COLUMNS:
+        raise DataError(
+            f"nAGQ = {nAGQ} with {columns} random effects a level of {next(iter(groups))} would "
+            f"take {nAGQ}^{columns} nodes; at most {MAX_COLUMNS} columns are supported: use "
+            "nAGQ=1 (Laplace)"
+        )
+
+
+def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -> np.ndarray:
+    """Return the point of the search that the user's ``start`` means."""
+    if not isinstance(start, Mapping):
+        start = {"par": start}
+    extra_name = criterion.family.extra
+    known = {"par", "theta", "beta", "fixef"} | ({extra_name} if extra_name else set())
+    unknown = set(start) - known
+    if unknown or not start:
+        raise DataError(
+            f"start has the keys {sorted(map(str, start))}; expected some of {sorted(known)}"
+        )
+    point = criterion.start()
+    par, beta, extra = criterion.split(point)
+    if "par" in start:
+        par = criterion.terms.scaled_par(checked_parameters(start["par"], par_labels(terms)))
+    elif "theta" in start:
+        theta = checked_parameters(start["theta"], theta_labels(terms))
+        par = criterion.terms.scaled_par(criterion.parametrization.par_of_theta(theta))
+    for key in ("beta", "fixef"):
+        if key in start:
+            values = checked_parameters(start[key], names, "coefficients")
+            beta = criterion.scaled_beta(values)
+    if extra_name in start:
+        extra = float(start[extra_name])
+        if not 0.0 < extra < np.inf:
+            raise DataError(f"start has {extra_name} = {extra:g}; expected a positive number")
+    return criterion.join(par, beta, extra)
+
+
+def _on_user_scale(criterion: GeneralizedCriterion, trace):
+    if trace is None:
+        return None
+
+    def translated(step: Step) -> None:
+        par, beta, extra = criterion.split(step.par)
+        user = [criterion.parametrization.par(criterion.terms.user_lams(par))]
+        if not criterion.with_beta:
+            user.append(criterion.user_beta(beta))
+        if criterion.has_extra:
+            user.append(np.array([np.log(extra)]))
+        trace(replace(step, par=np.concatenate(user)))
+
+    return translated
+
+
+def _check_separation(X, outcome, family, estimates, names, control) -> None:
+    """Look for separation where coefficients look as if they were on their way to infinity."""
+    if control.check_separation == "ignore" or family.link.name == "identity":
+        return
+    side = edges(outcome.y, outcome.weights, family.name)
+    fixed = np.abs(X @ estimates.beta)
+    if not (side[~np.isnan(side)] != 0).any() or fixed.max(initial=0.0) < FAR:
+        return
+    direction = separating_direction(X, side)
+    if direction is not None:
+        message = separation_message(direction, X, side, names)
+        act(control.check_separation, message, FitError, ConvergenceWarning)

@@ -1,0 +1,342 @@
+"""Families of counts: binomial, Poisson and negative binomial.
+
+Densities, variances and deviances are those of McCullagh and Nelder (1989), Generalized Linear
+Models, sections 2.2 and 2.3, and of Lawless (1987), Canadian Journal of Statistics 15, for the
+negative binomial. Each is written so that it stays exact in the tails, close to ``mu = y`` and
+close to the Poisson limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from mixef.errors import DataWarning, warn
+from mixef.families.family import Extra, Family, Information, by_row, refuse
+from mixef.families.links import Logit
+from mixef.families.special import digamma_error, half_deviance, log1pmx, log_rising, times
+
+# A count further than this from a whole number is none: successes, and R's tolerance for others.
+_SUCCESSES = 1e-3
+_COUNT = 1e-7
+
+
+class Binomial(Family):
+    """Shares of successes; the weights are the numbers of trials.
+
+    Parameters
+    ----------
+    link : str or Link
+        "logit", "probit", "cloglog", "cauchit", "log" or any other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixef.families.counts import Binomial
+    >>> family = Binomial("probit")
+    >>> family
+    Binomial(link='probit')
+    >>> y, trials, eta = np.array([0.25]), np.array([4.0]), np.array([0.0])
+    >>> float(np.exp(family.log_density(y, eta, family.link.inverse(eta), trials)).round(6)[0])
+    0.25
+    """
+
+    name = "binomial"
+    canonical_link = "logit"
+    mean_range = (0.0, 1.0)
+    closed = True
+
+    def __init__(self, link: Any = "logit") -> None:
+        super().__init__(link)
+
+    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``mu (1 - mu)``."""
+        return np.multiply(mu, np.subtract(1.0, mu))
+
+    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``1 - 2 mu``."""
+        return 1.0 - np.multiply(mu, 2.0)
+
+    def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return -2."""
+        return np.full(np.shape(mu), -2.0)
+
+    def variance_at(
+        self, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the variance with all digits where the mean rounds to 1."""
+        return mu * self.link.complement(eta)
+
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the deviance of one trial with a share y."""
+        y = by_row(y, mu)
+        return 2.0 * (half_deviance(y, mu - y) + half_deviance(1.0 - y, y - mu))
+
+    def unit_kernel(
+        self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return ``y log mu + (1 - y) log(1 - mu)`` from the linear predictor."""
+        eta = np.asarray(eta, dtype=float)
+        if isinstance(self.link, Logit):
+            won = times(y, np.minimum(eta, 0.0)) + times(1.0 - y, np.minimum(-eta, 0.0))
+            return won - np.log1p(np.exp(-np.abs(eta)))
+        return times(y, self.link.log_inverse(eta)) + times(1.0 - y, self.link.log_complement(eta))
+
+    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return zero, which it is for one trial."""
+        return np.zeros(np.shape(y))
+
+    def log_normalizer(
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the log binomial coefficients."""
+        if weights is None:
+            return np.zeros(np.shape(y))
+        n, k = np.asarray(weights, dtype=float), np.multiply(weights, y)
+        return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+
+    def check_response(
+        self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"
+    ) -> None:
+        """Raise unless shares are in [0, 1]; warn where successes are not whole numbers."""
+        super().check_response(y, weights, name)
+        refuse(
+            np.less(y, 0.0) | np.greater(y, 1.0),
+            y,
+            f"the response {name} of a binomial model",
+            "0, 1 or a share of successes in between",
+            "give counts as cbind(successes, failures), or shares with weights= for the trials",
+        )
+        k = y if weights is None else np.multiply(weights, y)
+        if np.any(np.abs(k - np.rint(k)) > _SUCCESSES):
+            warn(
+                f"non-integer #successes in a binomial model: {name} times the weights is not "
+                "everywhere a whole number; weights= are the numbers of trials",
+                DataWarning,
+            )
+
+    def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return (weights * y + 0.5) / (weights + 1.0)
+
+
+class Poisson(Family):
+    """Counts with variance mu.
+
+    Parameters
+    ----------
+    link : str or Link
+        "log", "identity", "sqrt" or any other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mixef.families.counts import Poisson
+    >>> Poisson().unit_deviance(np.array([0.0, 2.0]), np.array([1.5, 2.0]))
+    array([3., 0.])
+    """
+
+    name = "poisson"
+    canonical_link = "log"
+    mean_range = (0.0, np.inf)
+    closed = True
+
+    def __init__(self, link: Any = "log") -> None:
+        super().__init__(link)
+
+    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``mu``."""
+        return np.asarray(mu, dtype=float)
+
+    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return 1."""
+        return np.ones(np.shape(mu))
+
+    def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return 0."""
+        return np.zeros(np.shape(mu))
+
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return ``2 (y log(y / mu) - y + mu)``."""
+        y = by_row(y, mu)
+        return 2.0 * half_deviance(y, mu - y)
+
+    def unit_kernel(
+        self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return ``y log mu - mu``."""
+        return times(y, self.link.log_inverse(eta)) - mu
+
+    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``-log y!``."""
+        return -special.gammaln(np.add(y, 1.0))
+
+    def check_response(
+        self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"
+    ) -> None:
+        """Raise for negative counts; warn where they are not whole numbers."""
+        super().check_response(y, weights, name)
+        check_counts(y, name, self.name)
+
+    def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return y + 0.1
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class NegativeBinomial(Family):
+    """Counts with variance ``mu + mu^2 / shape``.
+
+    Parameters
+    ----------
+    shape : float, optional
+        Known shape (R's theta; statsmodels' ``1 / alpha``). Without it the shape is estimated.
+    link : str or Link
+        "log", "identity", "sqrt" or any other.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not a positive number.
+
+    Examples
+    --------
+    >>> from mixef.families.counts import NegativeBinomial
+    >>> NegativeBinomial().extra
+    'shape'
+    >>> NegativeBinomial(2).name
+    'Negative Binomial(2)'
+    >>> float(NegativeBinomial(2).variance(4.0))
+    12.0
+    """
+
+    shape: float | None
+
+    mean_range = (0.0, np.inf)
+    closed = True
+    information: Information = "observed"  # type: ignore[misc]
+
+    def __init__(self, shape: float | None = None, link: Any = "log") -> None:
+        super().__init__(link)
+        if shape is not None and not (is_number(shape) and 0 < shape < np.inf):
+            raise ValueError(
+                f"the shape of a negative binomial family is {shape!r}; expected a positive "
+                "number, or None to estimate it"
+            )
+        self._set(shape=None if shape is None else float(shape))
+
+    @property
+    def name(self) -> str:
+        """R's name, with a known shape."""
+        return "Negative Binomial" + ("" if self.shape is None else f"({round(self.shape, 4):.7g})")
+
+    @property
+    def extra(self) -> Extra | None:
+        """The shape, unless it is known."""
+        return "shape" if self.shape is None else None
+
+    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``mu + mu^2 / shape``."""
+        return mu + np.square(mu) / self._shape(extra)
+
+    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``1 + 2 mu / shape``."""
+        return 1.0 + np.multiply(mu, 2.0 / self._shape(extra))
+
+    def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``2 / shape``."""
+        return np.full(np.shape(mu), 2.0 / self._shape(extra))
+
+    def variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``-mu^2 / shape^2``, or zero for a known shape."""
+        return self.d_variance_by_extra(mu, extra) * np.multiply(mu, 0.5)
+
+    def d_variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``-2 mu / shape^2``, or zero for a known shape."""
+        known = self.shape is not None
+        return np.multiply(mu, 0.0 if known else -2.0 / self._shape(extra) ** 2)
+
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return ``2 (y log(y / mu) - (y + shape) log((y + shape) / (mu + shape)))``."""
+        y, shape = by_row(y, mu), self._shape(extra)
+        gap = half_deviance(y, mu - y) - half_deviance(y + shape, mu - y)
+        return 2.0 * np.maximum(gap, 0.0)
+
+    def unit_kernel(
+        self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return ``y log mu - (y + shape) log(1 + mu / shape)``."""
+        shape = self._shape(extra)
+        return times(y, self.link.log_inverse(eta)) - (y + shape) * np.log1p(mu / shape)
+
+    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return ``log gamma(y + shape) - log gamma(shape) - y log shape - log y!``."""
+        return log_rising(self._shape(extra), y) - special.gammaln(np.add(y, 1.0))
+
+    def unit_by_extra(
+        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the derivative for the shape, exact for a large one."""
+        if self.shape is not None:
+            return super().unit_by_extra(y, mu, extra)
+        shape = self._shape(extra)
+        psi = 0.5 * y / (shape * (shape + y)) + digamma_error(shape) - digamma_error(shape + y)
+        logs = log1pmx(y / shape) - log1pmx(mu / shape)
+        return psi + logs + (y - mu) * mu / (shape * (shape + mu))
+
+    def initial_extra(
+        self, y: np.ndarray, mu: np.ndarray, weights: np.ndarray | None = None
+    ) -> float:
+        """Return the shape at which the variance over a Poisson's is as observed."""
+        over = np.average(np.square(y - mu) - mu, weights=weights)
+        return float(1.0 / np.clip(over / np.average(np.square(mu), weights=weights), 1e-3, 1e3))
+
+    def check_response(
+        self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"
+    ) -> None:
+        """Raise for negative counts; warn where they are not whole numbers."""
+        super().check_response(y, weights, name)
+        check_counts(y, name, "negative binomial")
+
+    def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return np.where(y == 0.0, 1 / 6, y)
+
+    def _shape(self, extra: float | None) -> float:
+        shape = self.shape if self.shape is not None else extra
+        if shape is None:
+            raise ValueError("the negative binomial family needs its shape: pass extra, a number")
+        return shape
+
+    def __repr__(self) -> str:
+        return f"NegativeBinomial(shape={self.shape}, link={self.link.name!r})"
+
+
+def check_counts(y: np.ndarray, name: str, family: str) -> None:
+    """Raise for negative counts; warn where they are not whole numbers, as R does."""
+    refuse(
+        np.less(y, 0.0),
+        y,
+        f"the response {name} of a {family} model",
+        "counts, 0 or more",
+        "use another family, such as gaussian",
+    )
+    off = np.abs(y - np.rint(y)) > _COUNT * np.maximum(1.0, y)
+    if np.any(off):
+        warn(
+            f"the response {name} of a {family} model is not everywhere a whole number "
+            f"(first {np.asarray(y)[int(np.argmax(off))]:.10g}); a rate needs the counts as "
+            "response, with offset(log(exposure))",
+            DataWarning,
+        )
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number and no truth value."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -1,0 +1,309 @@
+"""What a family of distributions can do: densities, variances, deviances, starting values."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mixef.errors import DataError
+from mixef.families.differences import derivative
+from mixef.families.link import Link
+from mixef.families.links import make_link
+from mixef.families.special import times
+
+Extra = Literal["dispersion", "shape"]
+Information = Literal["expected", "observed"]
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Family(ABC):
+    """A distribution of the response given its mean, with a link.
+
+    A subclass gives ``variance``, ``unit_deviance`` and ``unit_normalizer``; then the log density
+    of a row is ``-unit_deviance / (2 dispersion) + unit_normalizer``. Where the density has
+    another form, it gives ``unit_kernel`` as well. Methods that start with ``unit_`` take arrays
+    that broadcast, and no weights.
+
+    In all other methods ``y`` is (n,), ``eta`` and ``mu`` are (n,) or (n, k), and ``weights`` is
+    (n,) or None for ones. A weight multiplies the log density of its row: **a weight of k equals
+    k copies of the row, in every family**. For a binomial response the weights are the numbers of
+    trials and ``y`` is the share of successes. ``extra`` is the value of the one further
+    parameter that is estimated, and is ignored where there is none.
+
+    Attributes
+    ----------
+    link : Link
+    name : str
+        R's name of the family.
+    canonical_link : str or None
+    extra : {None, "dispersion", "shape"}
+        The further parameter.
+    information : {"expected", "observed"}
+        Which information gives the weights of PIRLS and ``log|M|``: "expected" as in lme4,
+        "observed" as in TMB. With a canonical link they are the same.
+    mean_range : tuple of float
+        The open interval of possible means.
+    closed : bool
+        Whether the density stays finite as a mean underflows to an end of that interval.
+    """
+
+    link: Link
+
+    def __init__(self, link: Any) -> None:
+        self._set(link=make_link(link))
+
+    @property
+    def name(self) -> str:
+        """R's name of the family."""
+        return type(self).__name__
+
+    @property
+    def canonical_link(self) -> str | None:
+        """Name of the canonical link, None if there is none."""
+        return None
+
+    @property
+    def extra(self) -> Extra | None:
+        """The one further parameter that is estimated, None if there is none."""
+        return None
+
+    @property
+    def information(self) -> Information:
+        """Which information gives the weights of PIRLS."""
+        return "expected" if self.extra is None else "observed"
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """The open interval of possible means."""
+        return self.link.mean_range
+
+    @property
+    def closed(self) -> bool:
+        """Whether the density stays finite as a mean underflows to an end of the interval."""
+        return False
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether the link is the canonical one."""
+        return self.canonical_link is not None and self.link == make_link(self.canonical_link)
+
+    # ------------------------------------------------------------------ of a unit weight
+
+    @abstractmethod
+    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return the variance function V; the variance of y is ``dispersion * V``."""
+
+    @abstractmethod
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the deviance of each row, non-negative and zero at ``mu = y``."""
+
+    @abstractmethod
+    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return the part of each row's log density that is free of the mean."""
+
+    def unit_kernel(
+        self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the part of each row's log density that depends on the mean."""
+        return self.unit_deviance(y, mu, extra) / (-2.0 * self.dispersion(extra))
+
+    def unit_by_extra(
+        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the derivative of each row's log density for ``extra`` at a fixed mean."""
+        if self.extra is None or extra is None:
+            return np.zeros(np.broadcast_shapes(np.shape(y), np.shape(mu)))
+        eta = self.link.link(mu)
+
+        def log_density(value: Any) -> np.ndarray:
+            return self.unit_kernel(y, eta, mu, value) + self.unit_normalizer(y, value)
+
+        return derivative(log_density, extra, scale=abs(extra) or 1.0)
+
+    # ------------------------------------------------------------------ of the mean
+
+    def dispersion(self, extra: float | None = None) -> float:
+        """Return ``extra`` for a family with a dispersion, 1 for the others."""
+        if self.extra != "dispersion":
+            return 1.0
+        if extra is None:
+            raise ValueError(f"the {self.name} family needs its dispersion: pass extra, a number")
+        return extra
+
+    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return the first derivative of the variance function for the mean."""
+        return derivative(lambda m: self.variance(m, extra), mu, 1, _scale(mu))
+
+    def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return the second derivative of the variance function for the mean."""
+        return derivative(lambda m: self.variance(m, extra), mu, 2, _scale(mu))
+
+    def variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return the derivative of the variance function for ``extra``, zero for a dispersion."""
+        return np.zeros(np.shape(mu))
+
+    def d_variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return the derivative of ``d_variance`` for ``extra``, zero for a dispersion."""
+        return np.zeros(np.shape(mu))
+
+    def variance_at(
+        self, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the variance function from the linear predictor too, exact in the tails."""
+        return self.variance(mu, extra)
+
+    def valid_mean(self, mu: np.ndarray) -> bool:
+        """Return whether all means are possible.
+
+        A mean that a link reaches only by rounding (a logit beyond 37) is possible.
+        """
+        lower, upper = self.mean_range
+        above, below = np.greater(mu, lower), np.less(mu, upper)
+        if self.closed and self.link.mean_range[0] == lower:
+            above = np.greater_equal(mu, lower)
+        if self.closed and self.link.mean_range[1] == upper:
+            below = np.less_equal(mu, upper)
+        return bool((above & below & np.isfinite(mu)).all())
+
+    # ------------------------------------------------------------------ of the data
+
+    def log_kernel(
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Return the part of each row's log density that depends on the mean, like ``mu``."""
+        return weigh(weights, self.unit_kernel(by_row(y, mu), eta, mu, extra))
+
+    def log_normalizer(
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the part of each row's log density that is free of the mean (n,)."""
+        return weigh(weights, self.unit_normalizer(y, extra))
+
+    def log_density(
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Return the normalized log density of each row, like ``mu``."""
+        kernel = self.log_kernel(y, eta, mu, weights, extra)
+        return kernel + by_row(self.log_normalizer(y, weights, extra), mu)
+
+    def log_density_by_extra(
+        self,
+        y: np.ndarray,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Return the derivative of each row's log density for ``extra``, like ``mu``."""
+        return weigh(weights, self.unit_by_extra(by_row(y, mu), mu, extra))
+
+    def saturated(
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the log density of each row at ``mu = y`` (n,)."""
+        y = np.asarray(y, dtype=float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.log_density(y, self.link.link(y), y, weights, extra)
+
+    def initial_mean(self, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return means (n,) close to the response, inside the family's and the link's domain."""
+        y = np.asarray(y, dtype=float)
+        mu = np.asarray(self._near(y, np.ones(len(y)) if weights is None else weights))
+        lower = max(self.mean_range[0], self.link.mean_range[0])
+        upper = min(self.mean_range[1], self.link.mean_range[1])
+        size = float(np.abs(y).mean()) or 1.0
+        margin = 0.1 * min(size, upper - lower)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            outside = (mu <= lower) | ~np.isfinite(self.link.link(mu))
+        mu = np.where(outside, (lower if np.isfinite(lower) else 0.0) + margin, mu)
+        return np.where(mu >= upper, upper - margin, mu)
+
+    def initial_extra(
+        self, y: np.ndarray, mu: np.ndarray, weights: np.ndarray | None = None
+    ) -> float:
+        """Return a positive moment estimate of ``extra`` at given means: Pearson's, over n."""
+        variance = self.variance(mu, 1.0)
+        pearson = np.average(np.square(y - mu) / variance, weights=weights)
+        floor = 1e-10 * np.average(np.square(y) / variance, weights=weights)
+        return float(max(pearson, floor)) or 1.0
+
+    def check_response(
+        self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"
+    ) -> None:
+        """Raise if the response cannot come from the family, or the weights are no weights.
+
+        Parameters
+        ----------
+        y : ndarray (n,)
+        weights : ndarray (n,), optional
+        name : str
+            The response's name, for the message.
+
+        Raises
+        ------
+        DataError
+            Naming the column, the first value that is not possible, and the remedy.
+
+        Warns
+        -----
+        DataWarning
+            Where a count is not a whole number.
+        """
+        refuse(~np.isfinite(y), y, f"the response {name}", "finite numbers", "drop such rows")
+        if weights is not None:
+            bad = ~(np.isfinite(weights) & np.greater_equal(weights, 0.0))
+            refuse(bad, weights, "weights", "finite numbers, 0 or more", "correct them")
+
+    # ------------------------------------------------------------------ for subclasses
+
+    def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return means close to the response, not yet moved into the domain."""
+        return 0.5 * (y + np.average(y, weights=weights if np.any(weights) else None))
+
+    def _set(self, **values: Any) -> None:
+        """Set fields of an object under construction."""
+        for field, value in values.items():
+            object.__setattr__(self, field, value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(link={self.link.name!r})"
+
+
+def by_row(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return values of rows (n,) so that they broadcast with ``like``, (n,) or (n, k)."""
+    values = np.asarray(values, dtype=float)
+    missing = np.ndim(like) - values.ndim
+    return values.reshape(values.shape + (1,) * missing) if values.ndim and missing > 0 else values
+
+
+def weigh(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+    """Return weights (n,) times values (n,) or (n, k); a row of weight zero counts nothing."""
+    return values if weights is None else times(by_row(weights, values), values)
+
+
+def refuse(bad: np.ndarray, values: np.ndarray, what: str, expected: str, remedy: str) -> None:
+    """Raise a `DataError` for the first bad one of some values, if there is one."""
+    if np.any(bad):
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{what} has the value {np.asarray(values)[row]:.10g} in row {row} (rows counted from "
+            f"0); expected {expected}: {remedy}"
+        )
+
+
+def _scale(mu: np.ndarray) -> np.ndarray:
+    return np.where(np.equal(mu, 0.0), 1.0, np.abs(mu))

@@ -1,0 +1,31 @@
+"""The families that R's glm has, and the negative binomial, by R's names."""
+
+from collections.abc import Callable
+
+from mixef.families.continuous import Gamma, Gaussian, InverseGaussian
+from mixef.families.counts import Binomial, NegativeBinomial, Poisson
+from mixef.families.family import Family
+
+__all__ = [
+    "FAMILIES",
+    "Binomial",
+    "Gamma",
+    "Gaussian",
+    "InverseGaussian",
+    "NegativeBinomial",
+    "Poisson",
+]
+
+#: In lower case; the negative binomial goes by several names.
+FAMILIES: dict[str, Callable[..., Family]] = {
+    "binomial": Binomial,
+    "poisson": Poisson,
+    "gamma": Gamma,
+    "inverse.gaussian": InverseGaussian,
+    "inversegaussian": InverseGaussian,
+    "gaussian": Gaussian,
+    "negative.binomial": NegativeBinomial,
+    "negativebinomial": NegativeBinomial,
+    "negative binomial": NegativeBinomial,
+    "nbinom2": NegativeBinomial,
+}

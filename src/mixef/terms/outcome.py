@@ -1,0 +1,93 @@
+"""The response of a generalized model, as its family takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.errors import DataError
+from mixef.families.family import Family
+from mixef.terms.factor import Factor
+from mixef.terms.frame import ModelFrame, numeric_response
+from mixef.terms.functions import Matrix
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The response of a generalized model.
+
+    Attributes
+    ----------
+    y : ndarray (n,)
+        Numbers; proportions for a binomial response.
+    weights : ndarray (n,) or None
+        Prior weights; for a binomial response the numbers of trials, times prior weights.
+    modelled : str or None
+        The level whose probability is modelled, for a factor.
+    """
+
+    y: np.ndarray
+    weights: np.ndarray | None
+    modelled: str | None = None
+
+
+def outcome(frame: ModelFrame, family: Family) -> Outcome:
+    """Return the response of a frame for a family.
+
+    A binomial response may be a two-column matrix ``cbind(successes, failures)``, a proportion
+    with the numbers of trials as weights, 0 and 1, booleans, or a factor with two levels of
+    which the first means failure.
+
+    Raises
+    ------
+    DataError
+        If the family does not know such a response, naming the first value at fault.
+    """
+    node, response = frame.formula.response, frame.response
+    if node is None or response is None:
+        raise DataError(f"the formula {frame.formula.text} has no response; write 'y ~ ...'")
+    y, weights, modelled = frame.y, frame.weights, None
+    if family.name == "binomial":
+        if isinstance(response, Factor):
+            y, modelled = _binary(response, node.text)
+        elif isinstance(response, Matrix):
+            y, weights = _proportions(response.array, weights, node.text)
+    else:
+        y = numeric_response(frame)
+    assert y is not None
+    family.check_response(y, weights, node.text)
+    return Outcome(np.asarray(y, dtype=float), weights, modelled)
+
+
+def _binary(response: Factor, name: str) -> tuple[np.ndarray, str | None]:
+    """Return 0 and 1, and the level that 1 stands for."""
+    levels = response.levels
+    if len(levels) != 2:
+        shown = ", ".join(map(str, levels[:5]))
+        raise DataError(
+            f"a binomial response needs two levels, but {name} has {len(levels)}: {shown}; "
+            "combine levels, or fit one model for each of them against the rest"
+        )
+    modelled = None if response.kind == "logical" else str(levels[1])
+    return (response.codes == 1).astype(float), modelled
+
+
+def _proportions(
+    counts: np.ndarray, weights: np.ndarray | None, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return proportions and trials of ``cbind(successes, failures)``."""
+    if counts.shape[1] != 2:
+        raise DataError(
+            f"the response {name} has {counts.shape[1]} columns; a binomial response is "
+            "cbind(successes, failures)"
+        )
+    if not (counts >= 0).all():
+        row = int(np.argmax((counts < 0).any(axis=1)))
+        raise DataError(
+            f"the response {name} has a negative count in row {row + 1} "
+            f"({counts[row, 0]:g}, {counts[row, 1]:g}); expected successes and failures"
+        )
+    trials = counts.sum(axis=1)
+    y = np.divide(counts[:, 0], trials, out=np.zeros(len(trials)), where=trials > 0)
+    return y, trials if weights is None else trials * weights
