@@ -1,10 +1,13 @@
 """Cross-products of simulated grouping factors, and the same things as dense matrices."""
 
 import numpy as np
+import pytest
 from dense_gaussian import random_columns
 
+from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import GroupDesign, Rows
-from mixef.linalg.factor import SINGULAR
+from mixef.linalg.factor import SINGULAR, Factor
+from mixef.linalg.schur import SchurFactor, _DenseCoupling, _SparseCoupling
 
 # Levels and columns of each factor; the first has the most random effects, as `block_structure`
 # arranges; codes are crossed at random, or nested in the factor before.
@@ -87,7 +90,39 @@ def level_blocks(layout, i, M):
     return block[np.arange(n), :, np.arange(n), :]
 
 
+def pair_blocks(layout, i, j, pair, M):
+    """The blocks (m, s_i, s_j) of M (q, q) that belong to pairs of levels."""
+    si, sj = layout.widths[i], layout.widths[j]
+    block = M[layout.slice(i), layout.slice(j)]
+    block = block.reshape(layout.n_levels[i], si, layout.n_levels[j], sj).swapaxes(1, 2)
+    return block[pair.rows, pair.cols]
+
+
 def close(ours, expected):
     """1e-10 of the largest: condition numbers up to 1e4 or so, times rounding."""
     scale = max(np.abs(expected).max(initial=0.0), 1e-300)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-10 * scale)
+
+
+def makers():
+    """Every factor, found by itself, with the variants that a structure's size would choose."""
+    variants = {
+        CholmodFactor: [("simplicial",), ("supernodal",)],
+        SchurFactor: [("sparse",), ("dense",)],
+    }
+    for cls in Factor.__subclasses__():
+        for variant in variants.get(cls, [()]):
+            yield pytest.param(cls, variant, id="-".join([cls.__name__, *variant]))
+
+
+def make(cls, variant, products, monkeypatch):
+    if cls is SchurFactor:
+        share = 2.0 if variant == ("sparse",) and len(products.layout) > 1 else 0.0
+        monkeypatch.setattr("mixef.linalg.schur.DENSE_COUPLING", share)
+        monkeypatch.setattr("mixef.linalg.schur.SMALL_COUPLING", 0)
+        factor = cls(products)
+        if len(products.layout) > 1:
+            expected = _SparseCoupling if variant == ("sparse",) else _DenseCoupling
+            assert isinstance(factor._coupling, expected)
+        return factor
+    return cls(products, *variant)

@@ -10,6 +10,7 @@ from structures import (
     dense_Lambda,
     dense_Z,
     level_blocks,
+    pair_blocks,
     rows_of,
     templates,
 )
@@ -47,10 +48,7 @@ def test_cross_products(name, storage, monkeypatch):
     assert products.yty == pytest.approx(y @ y, rel=1e-14)
     for (i, j), pair in products.pairs.items():
         assert (np.diff(pair.rows * layout.n_levels[j] + pair.cols) > 0).all()  # each pair once
-        si, sj = layout.widths[i], layout.widths[j]
-        block = (Z.T @ Z)[layout.slice(i), layout.slice(j)]
-        block = block.reshape(layout.n_levels[i], si, layout.n_levels[j], sj).swapaxes(1, 2)
-        close(pair.blocks, block[pair.rows, pair.cols])
+        close(pair.blocks, pair_blocks(layout, i, j, pair, Z.T @ Z))
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

@@ -13,6 +13,9 @@ from structures import (
     dense_Lambda,
     dense_Z,
     level_blocks,
+    make,
+    makers,
+    pair_blocks,
     rows_of,
     templates,
 )
@@ -22,8 +25,8 @@ from mixef.linalg.cholmod import CholmodFactor, sparse_cholesky
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import GroupDesign, Rows
 from mixef.linalg.dense import DenseFactor
-from mixef.linalg.factor import SINGULAR, Factor, smallest_singular_value
-from mixef.linalg.schur import SchurFactor, _DenseCoupling, _SparseCoupling
+from mixef.linalg.factor import SINGULAR, smallest_singular_value
+from mixef.linalg.schur import SchurFactor
 
 
 def blocks_of(name, monkeypatch):
@@ -31,30 +34,6 @@ def blocks_of(name, monkeypatch):
     monkeypatch.setattr(crossproducts, "SMALL_Z", 0)
     rows = rows_of(name)
     return crossproducts.crossproducts(rows), rows
-
-
-def makers():
-    """Every factor, found by itself, with the variants that a structure's size would choose."""
-    variants = {
-        CholmodFactor: [("simplicial",), ("supernodal",)],
-        SchurFactor: [("sparse",), ("dense",)],
-    }
-    for cls in Factor.__subclasses__():
-        for variant in variants.get(cls, [()]):
-            yield pytest.param(cls, variant, id="-".join([cls.__name__, *variant]))
-
-
-def make(cls, variant, products, monkeypatch):
-    if cls is SchurFactor:
-        share = 2.0 if variant == ("sparse",) and len(products.layout) > 1 else 0.0
-        monkeypatch.setattr("mixef.linalg.schur.DENSE_COUPLING", share)
-        monkeypatch.setattr("mixef.linalg.schur.SMALL_COUPLING", 0)
-        factor = cls(products)
-        if len(products.layout) > 1:
-            expected = _SparseCoupling if variant == ("sparse",) else _DenseCoupling
-            assert isinstance(factor._coupling, expected)
-        return factor
-    return cls(products, *variant)
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
@@ -83,16 +62,58 @@ def test_every_factor_is_dense_linear_algebra(cls, variant, name, kind, monkeypa
     assert factor.solve_L(np.zeros((layout.q, 0))).shape == (layout.q, 0)
 
     ZVZ = Z.T @ Z - Z.T @ Z @ Lambda @ C @ Lambda.T @ Z.T @ Z
-    for i, trace in enumerate(factor.trace_blocks()):
-        expected = level_blocks(layout, i, ZVZ).sum(axis=0)
-        # Beside 1e-10, what I - C loses where lam is inverted: eps / SINGULAR^2.
-        scale = 1e-7 if kind == "above" else 1e-10
-        np.testing.assert_allclose(trace, expected, rtol=0, atol=scale * np.abs(expected).max())
+
+    def check_traces():
+        for i, trace in enumerate(factor.trace_blocks()):
+            expected = level_blocks(layout, i, ZVZ).sum(axis=0)
+            # Beside 1e-10, what I - C loses where lam is inverted: eps / SINGULAR^2.
+            scale = 1e-7 if kind == "above" else 1e-10
+            np.testing.assert_allclose(trace, expected, rtol=0, atol=scale * np.abs(expected).max())
+
+    def check_inverse():
+        inverse = factor.inverse_pairs()
+        for i, blocks in enumerate(inverse.diagonal):
+            close(blocks, level_blocks(layout, i, C))
+        assert list(inverse.pairs) == list(products.pairs)
+        for (i, j), blocks in inverse.pairs.items():
+            close(blocks, pair_blocks(layout, i, j, products.pairs[i, j], C))
+
+    def check_solve():
+        for rhs in (rng.normal(size=layout.q), rng.normal(size=(layout.q, 3))):
+            close(factor.solve(rhs), C @ rhs)
+        assert factor.solve(np.zeros((layout.q, 0))).shape == (layout.q, 0)
+
+    check_solve()
+    check_traces()
+    check_solve()
+    check_inverse()
+    factor.update(lams)
+    check_inverse()
+    check_solve()
+    check_traces()
+    check_inverse()
+    check_solve()
 
     for order in ([*range(len(layout))], [*range(len(layout))][::-1]):
         factor.update(lams)
         for i in order:
             close(factor.inverse_block(i), level_blocks(layout, i, C))
+        check_solve()
+
+
+@pytest.mark.parametrize("name", ["crossed vector", "crossed sparsely"])
+def test_a_factor_that_was_inverted_says_so(name, monkeypatch):
+    products, _ = blocks_of(name, monkeypatch)
+    factor = SchurFactor(products)
+    lams, rhs = templates(products.layout.widths, "random"), np.ones(products.layout.q)
+    factor.update(lams)
+    half = factor.solve_L(rhs)
+    factor.inverse_pairs()
+    for solve in (factor.solve_L, factor.solve_Lt):
+        with pytest.raises(RuntimeError, match="call update"):
+            solve(half)
+    factor.update(lams)
+    np.testing.assert_array_equal(factor.solve_L(rhs), half)
 
 
 @pytest.mark.parametrize("name", [n for n, (levels, _, _) in STRUCTURES.items() if levels[0] < 90])
@@ -185,6 +206,21 @@ def test_quadratic_forms(kernel, rows):
     close(out, np.einsum("lak,km,lbm->lab", full, C, full))
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_products_and_forms(kernel, rows):
+    rng = np.random.default_rng(rows)
+    start, cols, U, full = ragged(rng, rows=rows)
+    C = rng.normal(size=(13, 13))
+    C = C + C.T
+    lower = np.asfortranarray(np.tril(C) + np.triu(np.full((13, 13), np.nan), 1))
+    P, out = np.zeros_like(U), np.full((11, rows, rows), np.nan)
+    for first, last in [(0, 4), (4, 11)]:
+        kernel("products_and_forms")(start, cols, U, lower, P, out, first, last)
+    level = np.repeat(np.arange(11), np.diff(start))
+    close(P, (full @ C)[level, :, cols].T)
+    close(out, np.einsum("lak,km,lbm->lab", full, C, full))
+
+
 def sparse_spd(n, rng):
     A = sparse.random(n, n, density=0.08, random_state=rng).toarray()
     return A @ A.T + np.eye(n)
@@ -219,7 +255,7 @@ def test_column_counts(kernel):
 
 def test_every_kernel_is_tested():
     names = set(kernels.compiled())
-    assert names == {"subtract_gram", "quadratic_forms", "selected_inverse", "column_counts"}
+    assert len(names) == 5
     assert all(f"test_{name}" in globals() for name in names)
 
 

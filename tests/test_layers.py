@@ -39,8 +39,8 @@ SPINES = {
         "parametrization", "random", "offsets",
     ),
     "linalg": (
-        "layout", "crossproducts", "reweighted", "threads", "factor", "kernels", "dense", "schur", "cholmod",
-        "choose", "standardize",
+        "layout", "crossproducts", "reweighted", "threads", "factor", "kernels", "dense", "schur",
+        "cholmod", "choose", "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "scaling", "linear", "convergence", "singular",

@@ -15,13 +15,9 @@ from mixef.estimation.laplace import (
     differentiate_laplace,
     laplace_value,
 )
+from mixef.estimation.levels import Levels, levels_at
 from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
-from mixef.estimation.quadrature import (
-    Levels,
-    differentiate_quadrature,
-    levels_at,
-    quadrature_correction,
-)
+from mixef.estimation.quadrature import differentiate_quadrature, quadrature_correction
 from mixef.estimation.response import Response
 from mixef.estimation.scaling import scale_terms, turn
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
@@ -132,13 +128,17 @@ class GeneralizedCriterion:
         self.glm = fit_glm(response, plain, offset)
         W = _scaling_weights(self.glm)
         Q, self._X = orthonormal_columns(root_weighted(X, W))
-        scaled, groups = scale_terms(terms, W)
+        # Nodes of several columns depend on the axes: they are the user's, not those of the data.
+        user_axes = nAGQ > 1
+        scaled, groups = scale_terms(terms, W, user_axes)
         working = np.sqrt(W) * (self.glm.state.score / W)
         products = crossproducts(Rows(groups, Q, working))
         sigma2 = None if response.family.extra == "dispersion" else 1.0
         moments = moment_estimates(products, sigma2)
         self.parametrization = scaled.parametrization
         axes = principal_axes(moments, self.parametrization)
+        if user_axes:
+            axes = [np.eye(len(V)) for V in axes]
         self.terms = scaled.turned(axes)
         root = np.sqrt(W)
         self._designs = tuple(
@@ -194,6 +194,11 @@ class GeneralizedCriterion:
         bend = min(float(np.median(finite)), largest) if finite.size else largest
         return np.concatenate([np.full(self.p, bend * level), np.ones(int(self.has_extra))])
 
+    @property
+    def knows_hessian(self) -> bool:
+        """Whether the information is the exact Hessian of the Laplace criterion."""
+        return len(self._designs) == 1 and not self.with_beta
+
     # Parameters of the search: par, beta unless it is in the mode, log extra where there is one
 
     @property
@@ -240,8 +245,9 @@ class GeneralizedCriterion:
         if self.with_beta:
             self._beta0 = mode.beta
         value = laplace_value(self.model, mode)
-        if self.nAGQ > 1:
+        if self.knows_hessian:
             self._levels = levels_at(self.model, mode, lams[0])
+        if self.nAGQ > 1:
             correction, self._log_sums = quadrature_correction(
                 self.model, mode, self._levels, extra, self.nAGQ
             )
@@ -260,7 +266,13 @@ class GeneralizedCriterion:
         if self._derivatives is None:
             par, _, extra = self.split(self._point)
             d = differentiate_laplace(
-                self.model, self._mode, self.parametrization, par, extra, self.with_beta
+                self.model,
+                self._mode,
+                self.parametrization,
+                par,
+                extra,
+                self.with_beta,
+                self._levels,
             )
             parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
             self._gradient = np.concatenate([*parts, [d.by_extra]] if self.has_extra else parts)
@@ -284,13 +296,15 @@ class GeneralizedCriterion:
         return np.concatenate([self.parametrization.canonical(par[:k], floor), par[k:]])
 
     def hessian(self, point: np.ndarray) -> np.ndarray | None:
-        """Return the Hessian (K, K) at an optimum, by central differences of the exact gradient.
+        """Return the Hessian (K, K), where it is not known by central differences of the gradient.
 
         Steps are a fraction of the standard error by the information. None where a step leaves
         the domain.
         """
         self.value(point)
         information = self._differentiated().information
+        if self.knows_hessian and self.nAGQ == 1:
+            return information
         unit = self.scale(point)
         curvature = np.maximum(information.diagonal() * unit**2, 1e-8)
         steps = STEP * unit * np.minimum(1.0 / np.sqrt(curvature), 1.0)
@@ -345,10 +359,7 @@ class GeneralizedCriterion:
             return self.parametrization.par(self.terms.user_lams(point))
 
         return np.column_stack(
-            [
-                (user(par + h) - user(par - h)) / (2.0 * step[a])
-                for a, h in enumerate(np.diag(step))
-            ]
+            [(user(par + h) - user(par - h)) / (2.0 * step[a]) for a, h in enumerate(np.diag(step))]
         )
 
     def estimates(self, point: np.ndarray) -> GeneralizedEstimates:
@@ -423,5 +434,3 @@ def _scaling_weights(glm: GLMFit) -> np.ndarray:
     """Return positive weights (n,) for the scaling of columns, from the plain GLM."""
     W = glm.state.expected
     return np.maximum(W, LEAST_WEIGHT * W.mean())
-
-

@@ -215,9 +215,7 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         estimates=estimates,
         hessian=hessian,
         convergence=convergence,
-        vanished=vanished_directions(
-            criterion.terms, result.par[: len(estimates.par)], terms
-        ),
+        vanished=vanished_directions(criterion.terms, result.par[: len(estimates.par)], terms),
     )
     criterion.release()
     object.__setattr__(fit, "_criterion", criterion)

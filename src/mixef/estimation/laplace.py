@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.errors import FitError
+from mixef.estimation.curvature import laplace_hessian
+from mixef.estimation.levels import Levels, movement
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.terms.parametrization import Parametrization
 
@@ -61,11 +63,15 @@ def differentiate_laplace(
     par: np.ndarray,
     extra: float,
     with_beta: bool,
+    levels: Levels | None = None,
 ) -> LaplaceDerivatives:
-    """Return the derivatives at the mode, where the factor stands; it may be given up."""
+    """Return the derivatives at the mode, where the factor stands; it may be given up.
+
+    Given the levels of a single grouping factor, the information is the exact Hessian.
+    """
     response, groups, factor = model.response, model.groups, model.factor
     layout, state, X = groups.layout, mode.state, model.X
-    lams, p = parametrization.lams(par), model.X.shape[1]
+    lams = parametrization.lams(par)
     observed = response.uses_observed
     W = state.observed if observed else state.expected
     w = groups.Zt(state.score)
@@ -89,22 +95,29 @@ def differentiate_laplace(
         cross = t_l.T @ w_l
         K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
     by_par, curvature = parametrization.chain(dlams, lams, K)
-    k = len(par)
-    information[:k, :k] += curvature
     by_beta = X.T @ (v - 2.0 * state.score)
-    if with_beta:
-        information = _profiled(information, k)
+    k, has_extra = len(par), response.family.extra is not None
     by_extra = 0.0
-    if response.family.extra is not None:
+    if has_extra:
         by_extra = -2.0 * slopes.log_density_by_extra + float(
             h @ slopes.by_extra + moved @ slopes.score_by_extra
         )
+    if levels is not None:
+        movements = movement(model, mode, levels, parametrization, par, slopes)
+        information = laplace_hessian(
+            model, mode, levels, movements, extra, slopes, h, moved, v, lams[0]
+        )
+        return LaplaceDerivatives(by_par, by_beta, by_extra, information, K)
+    information[:k, :k] += curvature
+    if with_beta:
+        information = _profiled(information, k)
+    if has_extra:
         size = len(information)
         bordered = np.zeros((size + 1, size + 1))
         bordered[:size, :size] = information
         bordered[size, size] = max(response.curvature_of_extra(state, extra), 1.0)
         information = bordered
-    return LaplaceDerivatives(by_par, by_beta[:p], by_extra, information, K)
+    return LaplaceDerivatives(by_par, by_beta, by_extra, information, K)
 
 
 def _directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:

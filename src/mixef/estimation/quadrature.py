@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import sparse, special
+from scipy import special
 
+from mixef.estimation.levels import Levels, movement
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.terms.parametrization import Parametrization
 
@@ -94,45 +95,6 @@ def product_rule(k: int, s: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, weights
 
 
-@dataclass(frozen=True)
-class Levels:
-    """The levels of the one grouping factor at the conditional mode.
-
-    Attributes
-    ----------
-    u : ndarray (l, s)
-    M : ndarray (l, s, s)
-    half : ndarray (l, s, s)
-        ``C^-T``, with ``M = C C'``.
-    columns : ndarray (n, s)
-        Rows of ``Z Lambda``: the derivative of eta for the level's u.
-    indicator : csr_array (l, n)
-    """
-
-    u: np.ndarray
-    M: np.ndarray
-    half: np.ndarray
-    columns: np.ndarray
-    indicator: sparse.csr_array
-
-    def sums(self, v: np.ndarray) -> np.ndarray:
-        """Sum (n,) or (n, k) over the rows of every level."""
-        return self.indicator @ v
-
-
-def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
-    """Collect the levels at a mode, where the products of ``model`` stand."""
-    group = model.designs[0]
-    M = lam.T @ model.groups.products.diagonal[0] @ lam + np.eye(len(lam))
-    half = np.linalg.inv(np.linalg.cholesky(M)).transpose(0, 2, 1)
-    n = len(group.codes)
-    indicator = sparse.csr_array(
-        (np.ones(n), (group.codes, np.arange(n))), shape=(group.n_levels, n)
-    )
-    u = model.groups.layout.by_level(0, mode.u)
-    return Levels(u, M, half, group.z @ lam, indicator)
-
-
 def log_ratio(
     model: WorkingModel, mode: Mode, levels: Levels, extra: float, nodes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -180,19 +142,13 @@ def differentiate_quadrature(
 ) -> np.ndarray:
     """Return the exact gradient (k + p + e,) of the criterion with quadrature."""
     response, state = model.response, mode.state
-    group = model.designs[0]
-    codes, z, X = group.codes, group.z, model.X
+    codes, z, X = model.designs[0].codes, model.designs[0].z, model.X
     lam = parametrization.lams(par)[0]
-    dlam = _dlams(parametrization, par)
     has_extra = response.family.extra is not None
     slopes = response.slopes(state, extra, response.uses_observed)
-
-    # How modes, linear predictors and M move with each parameter.
-    du, deta = _moving_mode(model, mode, levels, lam, dlam, slopes, has_extra)
-    W = state.observed if response.uses_observed else state.expected
-    dM = _moving_M(levels, z, lam, dlam, W, slopes, deta, has_extra)
-    C_inverse = levels.half.transpose(0, 2, 1)
-    inner = C_inverse[:, None] @ dM @ levels.half[:, None]
+    moved = movement(model, mode, levels, parametrization, par, slopes)
+    dlam, du = moved.dlam, moved.u
+    inner = levels.half.transpose(0, 2, 1)[:, None] @ moved.M @ levels.half[:, None]
     lower = np.tril(inner, -1) + 0.5 * inner * np.eye(inner.shape[-1])
     dhalf = -levels.half[:, None] @ lower.transpose(0, 1, 3, 2)
     gradient = np.einsum("lass->a", inner)  # tr(M^-1 dM)
@@ -218,82 +174,12 @@ def differentiate_quadrature(
     return gradient
 
 
-def _moving_mode(model, mode, levels, lam, dlam, slopes, has_extra):
-    """Return the derivatives of u (l, K, s) and of eta (n, K) for par, beta and extra."""
-    state, group, X = mode.state, model.designs[0], model.X
-    codes, z = group.codes, group.z
-    # what eta does where u stays, and what the mode's equation does where eta stays
-    direct = np.einsum("ns,ast,nt->na", z, dlam, levels.u[codes], optimize=True)
-    direct = np.column_stack([direct, X])
-    w = np.stack([levels.sums(z[:, a] * state.score) for a in range(z.shape[1])], axis=1)
-    pull = np.einsum("ast,ls->lat", dlam, w)
-    pull = np.concatenate([pull, np.zeros((len(w), X.shape[1], len(lam)))], axis=1)
-    change = -state.observed[:, None] * direct
-    if has_extra:
-        direct = np.column_stack([direct, np.zeros(len(codes))])
-        pull = np.concatenate([pull, np.zeros((len(w), 1, len(lam)))], axis=1)
-        change = np.column_stack([change, slopes.score_by_extra])
-    columns = levels.columns
-    right = pull + np.stack(
-        [levels.sums(columns[:, [a]] * change) for a in range(len(lam))], axis=2
-    )
-    if state.observed is state.expected or model.response.uses_observed:
-        M = levels.M
-    else:
-        products = [
-            [levels.sums(columns[:, a] * columns[:, b] * state.observed) for b in range(len(lam))]
-            for a in range(len(lam))
-        ]
-        M = np.array(products).transpose(2, 0, 1) + np.eye(len(lam))
-    du = np.linalg.solve(M, right.transpose(0, 2, 1)).transpose(0, 2, 1)
-    return du, direct + np.einsum("ns,nas->na", columns, du[codes])
-
-
-def _moving_M(levels, z, lam, dlam, W, slopes, deta, has_extra):
-    """Return the derivatives (l, K, s, s) of M."""
-    s = len(lam)
-    change = slopes.by_eta[:, None] * deta
-    if has_extra:
-        change[:, -1] += slopes.by_extra
-    columns = levels.columns
-    dM = np.empty((len(levels.u), deta.shape[1], s, s))
-    for a in range(s):
-        for b in range(a + 1):
-            total = levels.sums((columns[:, a] * columns[:, b])[:, None] * change)
-            dM[:, :, a, b] = dM[:, :, b, a] = total
-    # dlam' Z'W Z lam and its transpose
-    ZWU = np.stack(
-        [
-            np.stack([levels.sums(z[:, a] * W * columns[:, b]) for b in range(s)], axis=1)
-            for a in range(s)
-        ],
-        axis=1,
-    )
-    half = np.einsum("ast,lsv->latv", dlam, ZWU)
-    dM[:, : len(dlam)] += half + half.transpose(0, 1, 3, 2)
-    return dM
-
-
 def _slope_by_extra(model, eta, extra, share) -> float:
     response = model.response
     with np.errstate(all="ignore"):
         mu = response.family.link.inverse(eta)
         rows = response.family.log_density_by_extra(response.y, mu, response.weights, extra)
     return extra * float(np.sum(np.where(share > 0, share * rows, 0.0)))
-
-
-def _dlams(parametrization: Parametrization, par: np.ndarray) -> np.ndarray:
-    """Return the derivatives (k, s, s) of the one block's template."""
-    s = parametrization.widths[0]
-    out = np.zeros((parametrization.n_par, s, s))
-    for dlam, where, cols in zip(
-        parametrization.derivatives(par)[0],
-        parametrization.par_slices,
-        parametrization.columns,
-        strict=True,
-    ):
-        out[where, cols, cols] = dlam
-    return out
 
 
 def _chunks(m: int, n: int) -> list[slice]:

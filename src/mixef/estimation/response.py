@@ -132,6 +132,11 @@ class Response:
                 weights = share * mu1 * r
                 return RowState(eta, mu, value, score, weights, weights)
             V = family.variance_at(eta, mu, extra)
+            far = V == 0.0  # the mean is at the end of its range, up to rounding
+            if far.any():
+                if (rest[far] != 0.0).any():
+                    return None
+                V = np.where(far, 1.0, V)
             r = mu1 / V
             r1 = (link.d2_inverse(eta) - r * mu1 * family.d_variance(mu, extra)) / V
             score = share * rest * r
@@ -183,6 +188,10 @@ class Response:
             if family.extra is None:
                 return RowSlopes(by_eta)
             return self._with_extra(state, extra, observed, by_eta, (mu1, V, V1, r, r1))
+
+    def third_moment(self, state: RowState, extra: float) -> np.ndarray:
+        """Return the second derivative of the weights for eta, for a canonical link."""
+        return self._share(extra) * self.family.link.d3_inverse(state.eta) * self._ratio
 
     def _with_extra(self, state, extra, observed, by_eta, parts) -> RowSlopes:
         family = self.family

@@ -10,6 +10,7 @@ import numpy as np
 from mixef.linalg.crossproducts import GroupDesign
 from mixef.linalg.layout import Layout
 from mixef.linalg.standardize import Basis, root_weighted, scale_columns
+from mixef.terms.covariance import Covariance
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm, block_structure
 
@@ -102,9 +103,14 @@ class ScaledTerms:
 
 
 def scale_terms(
-    terms: Sequence[RandomTerm], weights: np.ndarray | None
+    terms: Sequence[RandomTerm], weights: np.ndarray | None, user_axes: bool = False
 ) -> tuple[ScaledTerms, list[GroupDesign]]:
     """Scale the columns of every term to unit weighted mean square.
+
+    Parameters
+    ----------
+    user_axes : bool
+        Keep every column by itself, so that templates only change units.
 
     Returns
     -------
@@ -115,7 +121,7 @@ def scale_terms(
     blocks, parametrization = block_structure(terms)
     scaled, bases = zip(
         *(
-            scale_columns(root_weighted(term.z, weights), term.structure.invariance)
+            scale_columns(root_weighted(term.z, weights), _invariance(term.structure, user_axes))
             for term in terms
         ),
         strict=True,
@@ -134,3 +140,9 @@ def scale_terms(
 def turn(groups: Sequence[GroupDesign], axes: Sequence[np.ndarray]) -> list[GroupDesign]:
     """Return groups with the columns ``z_i V_i``."""
     return [replace(g, z=g.z @ V) for g, V in zip(groups, axes, strict=True)]
+
+
+def _invariance(structure: Covariance, user_axes: bool) -> str:
+    return (
+        "diagonal" if user_axes and structure.invariance == "triangular" else structure.invariance
+    )

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from mixef.errors import DataWarning, warn
-from mixef.families.family import Extra, Family, Information, by_row, refuse
+from mixef.families.family import Extra, Family, Information, by_row, refuse, weigh
 from mixef.families.links import Logit
 from mixef.families.special import digamma_error, half_deviance, log1pmx, log_rising, times
 
@@ -83,8 +83,9 @@ class Binomial(Family):
         """Return ``y log mu + (1 - y) log(1 - mu)`` from the linear predictor."""
         eta = np.asarray(eta, dtype=float)
         if isinstance(self.link, Logit):
-            won = times(y, np.minimum(eta, 0.0)) + times(1.0 - y, np.minimum(-eta, 0.0))
-            return won - np.log1p(np.exp(-np.abs(eta)))
+            # y eta - log(1 + exp(eta)), without its cancellation where eta is large.
+            size = np.abs(eta)
+            return np.where(eta > 0, y - 1.0, -y) * size - np.log1p(np.exp(-size))
         return times(y, self.link.log_inverse(eta)) + times(1.0 - y, self.link.log_complement(eta))
 
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
@@ -99,6 +100,13 @@ class Binomial(Family):
             return np.zeros(np.shape(y))
         n, k = np.asarray(weights, dtype=float), np.multiply(weights, y)
         return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+
+    def saturated(
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the log density of each row at ``mu = y``, where the logit may be infinite."""
+        kernel = special.xlogy(y, y) + special.xlogy(np.subtract(1.0, y), np.subtract(1.0, y))
+        return weigh(weights, kernel) + self.log_normalizer(y, weights)
 
     def check_response(
         self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"

@@ -1,10 +1,11 @@
-"""The families that R's glm has, and the negative binomial, by R's names."""
+"""The families that R's glm has, the negative binomial, and those of a user's own."""
 
 from collections.abc import Callable
 
 from mixef.families.continuous import Gamma, Gaussian, InverseGaussian
 from mixef.families.counts import Binomial, NegativeBinomial, Poisson
 from mixef.families.family import Family
+from mixef.families.user import UserFamily
 
 __all__ = [
     "FAMILIES",
@@ -14,6 +15,7 @@ __all__ = [
     "InverseGaussian",
     "NegativeBinomial",
     "Poisson",
+    "UserFamily",
 ]
 
 #: In lower case; the negative binomial goes by several names.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.linalg.blas import dtrsm
 from scipy.linalg.lapack import dpotrf, dpotri
@@ -12,6 +14,7 @@ from mixef.linalg.crossproducts import (
     SymmetricBlocks,
     block_entries,
     cut_pairs,
+    diagonal_pairs,
 )
 from mixef.linalg.factor import SINGULAR, Factor, not_positive_definite
 from mixef.linalg.threads import run_large
@@ -143,3 +146,35 @@ def mirrored_cells(layout, i: int, j: int, pair: Pairs, shift: int = 0) -> np.nd
     """
     row, col = block_entries(layout, i, j, pair.rows, pair.cols)
     return (col - shift) + (row - shift) * (layout.q - shift)
+
+
+class RestOfM:
+    """Writes ``Lambda_2'(Z'Z)_22 Lambda_2 + I`` to a dense lower triangle."""
+
+    def __init__(self, products: CrossProducts):
+        layout = products.layout
+        shift = layout.offsets[1]
+        self._k = layout.q - shift
+        self._blocks = []
+        blocks = {(i, i): diagonal_pairs(products, i) for i in range(1, len(layout))}
+        blocks |= {(i, j): pair for (i, j), pair in products.pairs.items() if i > 0}
+        for (i, j), pair in blocks.items():
+            where = mirrored_cells(layout, i, j, pair, shift)
+            self._blocks.append((i, j, pair.blocks, where))
+
+    def write(self, lams: Sequence[np.ndarray], S: np.ndarray) -> None:
+        """Overwrite S (k, k), Fortran order."""
+        flat = S.reshape(-1, order="F")
+        flat[:] = 0.0
+        for i, j, values, where in self._blocks:
+            if values.shape[1:] == (1, 1):
+                flat[where] = values.ravel() * (lams[i][0, 0] * lams[j][0, 0])
+            else:
+                flat[where] = (lams[i].T @ values @ lams[j]).ravel()
+        flat[:: self._k + 1] += 1.0
+
+    def read_pairs(self, S: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+        """Return the blocks of the pairs of factors, out of a lower triangle S (k, k)."""
+        flat = S.reshape(-1, order="F")
+        pairs = [block for block in self._blocks if block[0] < block[1]]
+        return {(i, j): flat[where].reshape(B.shape) for i, j, B, where in pairs}

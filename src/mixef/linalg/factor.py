@@ -22,8 +22,8 @@ class Factor(ABC):
 
     Vectors go in and come out in the order of the layout; the permutation stays inside.
 
-    After ``update``, solves come first; then, in any order, ``trace_blocks`` and
-    ``inverse_pairs``, which share one inversion and may give up the factor's storage.
+    After ``update``, ``solve_L`` and ``solve_Lt`` come first; then, in any order, ``trace_blocks``
+    and ``inverse_pairs``, which share one inversion and may give up L. ``solve`` always works.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Factor(ABC):
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks (l_i, s_i, s_i) of ``C = M^-1`` that belong to block i.
 
-        The factor may give up its own storage: call ``update`` before the next solve.
+        The factor may give up L: call ``update`` before the next `solve_L`.
         """
 
     @abstractmethod
@@ -92,14 +92,14 @@ class Factor(ABC):
         """Return the blocks of ``C = M^-1`` on the pattern of ``Z'WZ``.
 
         They are the diagonal block of every level, and C[l, k] for the pairs of levels in
-        ``products.pairs``. Solves after this need another ``update``; `trace_blocks` does not.
+        ``products.pairs``. May give up L, as `inverse_block` does; `trace_blocks` may follow.
         """
 
     def trace_blocks(self) -> list[np.ndarray]:
         """Return ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i), with ``V = I + Z Lambda Lambda' Z'``.
 
         ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is singular.
-        May give up the factor's storage, as `inverse_block` does.
+        May give up L, as `inverse_block` does.
         """
         by_solves = self._solved_traces()
         return [

@@ -15,14 +15,8 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg.blas import dsymm, dsyrk
 
-from mixef.linalg.crossproducts import (
-    CrossProducts,
-    Pairs,
-    SymmetricBlocks,
-    diagonal_pairs,
-    two_sided,
-)
-from mixef.linalg.dense import lower_blocks, mirrored_cells, potrf, potri, solve_lower
+from mixef.linalg.crossproducts import CrossProducts, Pairs, SymmetricBlocks, two_sided
+from mixef.linalg.dense import RestOfM, lower_blocks, potrf, potri, solve_lower
 from mixef.linalg.factor import Factor, not_positive_definite
 from mixef.linalg.kernels import compiled
 from mixef.linalg.layout import Layout
@@ -56,7 +50,7 @@ class SchurFactor(Factor):
         coupling = _DenseCoupling if dense else _SparseCoupling
         self._coupling = coupling(layout, pairs)
         self._S = np.empty((self.q2, self.q2), order="F")
-        self._rest = _RestOfM(products)
+        self._rest = RestOfM(products)
 
     def reload(self) -> None:
         """Read the coupling of the first block again, where it is held as a dense copy."""
@@ -69,9 +63,10 @@ class SchurFactor(Factor):
         self._C = _level_cholesky(M11)
         self._Cinv = 1.0 / self._C if s == 1 else np.linalg.inv(self._C)
         self._E: np.ndarray | None = None
+        self._left: np.ndarray | None = None
         self._forms: np.ndarray | None = None
         self.ldL2 = 2.0 * float(np.log(np.einsum("laa->la", self._C)).sum())
-        self._coupling.set(self._Cinv @ lam.T, lams[1:])
+        self._couple(self._Cinv @ lam.T)
         self._rest.write(lams, self._S)
         self._coupling.subtract_gram(self._S)
         self._L22, self._inverted = potrf(self._S), False
@@ -79,6 +74,7 @@ class SchurFactor(Factor):
 
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L x = rhs``, the first block first."""
+        self._require_L()
         out = np.empty(rhs.shape)
         out[: self.q1] = self._on_levels(self._Cinv, rhs)
         tail = rhs[self.q1 :] - self._coupling.transposed_times(out[: self.q1])
@@ -87,6 +83,7 @@ class SchurFactor(Factor):
 
     def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L' x = rhs``."""
+        self._require_L()
         out = np.empty(rhs.shape)
         out[self.q1 :] = solve_lower(self._L22, rhs[self.q1 :], transpose=True)
         head = rhs[: self.q1] - self._coupling.times(out[self.q1 :])
@@ -101,7 +98,7 @@ class SchurFactor(Factor):
         """
         if not self._inverted:
             return super().solve(rhs)
-        self._coupling.set(self._level_E(), self.lams[1:])
+        self._couple(self._level_E())
         lam, q1 = self.lams[0], self.q1
         columns = rhs.reshape(len(rhs), -1)
         blocks = np.broadcast_to(lam, (self.layout.n_levels[0], *lam.shape))
@@ -122,7 +119,7 @@ class SchurFactor(Factor):
         inverse = self._invert_rest()
         if i > 0:
             return lower_blocks(inverse, self.layout, i, self.q1)
-        self._coupling.set(self._Cinv @ self.lams[0].T, self.lams[1:])
+        self._couple(self._Cinv @ self.lams[0].T)
         middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
         return self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
 
@@ -136,7 +133,7 @@ class SchurFactor(Factor):
         if not self._inverted:
             self._solved_traces()  # trace_blocks may follow, and cannot solve any more
         inverse = self._invert_rest()
-        self._coupling.set(self._level_E(), self.lams[1:])
+        self._couple(self._level_E())
         products, self._forms = self._coupling.products_and_forms(inverse)
         own = self._Cinv.transpose(0, 2, 1) @ self._Cinv + lam.T @ self._forms @ lam
         across = {}
@@ -167,7 +164,7 @@ class SchurFactor(Factor):
             return super()._trace_from_inverse(i)
         inverse, E = self._invert_rest(), self._level_E()
         if self._forms is None:
-            self._coupling.set(E, self.lams[1:])
+            self._couple(E)
             self._forms = self._coupling.forms(inverse)
         return (E @ self.products.diagonal[0]).sum(axis=0) - self._forms.sum(axis=0)
 
@@ -181,6 +178,16 @@ class SchurFactor(Factor):
         if not self._inverted:
             self._L22, self._inverted = potri(self._L22), True
         return self._L22
+
+    def _couple(self, left: np.ndarray) -> None:
+        """Set the coupling to ``left_l (Z'Z)_l2 Lambda_2``, unless it stands there."""
+        if self._left is not left:
+            self._coupling.set(left, self.lams[1:])
+            self._left = left
+
+    def _require_L(self) -> None:
+        if self._inverted and self.q2:
+            raise RuntimeError("L was overwritten by the inverse: call update, or use solve")
 
     def _on_levels(self, blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Multiply the first block's rows of v, level by level."""
@@ -364,38 +371,6 @@ class _SparseCoupling:
         by_column = np.cumsum(np.bincount(self._cols, work, minlength=self._shape[2]))
         half = int(np.searchsorted(by_column, by_column[-1] / 2))
         return [0, half, self._shape[2]]
-
-
-class _RestOfM:
-    """Writes ``Lambda_2'(Z'Z)_22 Lambda_2 + I`` to a dense lower triangle."""
-
-    def __init__(self, products: CrossProducts):
-        layout = products.layout
-        shift = layout.offsets[1]
-        self._k = layout.q - shift
-        self._blocks = []
-        blocks = {(i, i): diagonal_pairs(products, i) for i in range(1, len(layout))}
-        blocks |= {(i, j): pair for (i, j), pair in products.pairs.items() if i > 0}
-        for (i, j), pair in blocks.items():
-            where = mirrored_cells(layout, i, j, pair, shift)
-            self._blocks.append((i, j, pair.blocks, where))
-
-    def write(self, lams: Sequence[np.ndarray], S: np.ndarray) -> None:
-        """Overwrite S (k, k), Fortran order."""
-        flat = S.reshape(-1, order="F")
-        flat[:] = 0.0
-        for i, j, values, where in self._blocks:
-            if values.shape[1:] == (1, 1):
-                flat[where] = values.ravel() * (lams[i][0, 0] * lams[j][0, 0])
-            else:
-                flat[where] = (lams[i].T @ values @ lams[j]).ravel()
-        flat[:: self._k + 1] += 1.0
-
-    def read_pairs(self, S: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
-        """Return the blocks of the pairs of factors, out of a lower triangle S (k, k)."""
-        flat = S.reshape(-1, order="F")
-        pairs = [block for block in self._blocks if block[0] < block[1]]
-        return {(i, j): flat[where].reshape(B.shape) for i, j, B, where in pairs}
 
 
 def _level_cholesky(M11: np.ndarray) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""The exact Hessian of the Laplace criterion for one grouping factor.
+
+For parameters a and b, with the symbols of laplace.py and levels.py (subscripts are total
+derivatives at the mode),
+
+    Q = -2 log f + |u|^2:   Q_ab = -2 [eta_a' s_b + w'lam_a u_b]
+    L = log|M|:             L_ab = tr(M^-1 M_ab) - tr(M^-1 M_a M^-1 M_b)
+
+where M_ab holds second derivatives of weights, and the mode's second derivative enters through
+the adjoint x of the gradient alone. Templates are linear in their parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.estimation.levels import Levels, Movement
+from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.estimation.response import Response, RowSlopes, RowState
+
+# Step of the differences by which a row's weights are differentiated once more.
+STEP = 1e-4
+
+
+@dataclass(frozen=True)
+class SecondSlopes:
+    """Second derivatives of the weights in M and of the score, a row.
+
+    Attributes
+    ----------
+    weights : tuple of ndarray (n,)
+        For (eta, eta), (eta, extra), (extra, extra).
+    score : tuple of ndarray (n,)
+        Likewise.
+    log_density : float
+        Of the log density for the extra parameter, summed.
+    """
+
+    weights: tuple
+    score: tuple
+    log_density: float = 0.0
+
+
+def laplace_hessian(
+    model: WorkingModel,
+    mode: Mode,
+    levels: Levels,
+    moved: Movement,
+    extra: float,
+    slopes: RowSlopes,
+    h: np.ndarray,
+    adjoint: np.ndarray,
+    v: np.ndarray,
+    lam: np.ndarray,
+) -> np.ndarray:
+    """Return the Hessian (K, K).
+
+    Parameters
+    ----------
+    h : ndarray (n,)
+        Diagonal of ``U M^-1 U'``.
+    adjoint : ndarray (n,)
+        ``U x``.
+    v : ndarray (n,)
+        ``c - W_o U x``.
+    lam : ndarray (s, s)
+    """
+    z, dlam = model.designs[0].z, moved.dlam
+    k = len(dlam)
+    second = second_slopes(model.response, mode.state, extra)
+    w, t = levels.sums(z * mode.state.score[:, None]), levels.sums(z * v[:, None])
+    w_b = np.stack([levels.sums(z[:, [a]] * moved.score) for a in range(z.shape[1])], axis=2)
+    x = t @ lam
+
+    H = -2.0 * moved.direct.T @ moved.score
+    H[:k] -= 2.0 * np.einsum("ast,ls,lbt->ab", dlam, w, moved.u, optimize=True)
+    if slopes.by_extra is not None:
+        H[-1] -= 2.0 * slopes.score_by_extra @ moved.eta
+        H[-1, -1] -= 2.0 * second.log_density
+    H = 0.5 * (H + H.T)
+
+    inner = levels.half.transpose(0, 2, 1)[:, None] @ moved.M @ levels.half[:, None]
+    flat = inner.transpose(1, 0, 2, 3).reshape(inner.shape[1], -1)
+    H -= flat @ flat.T
+
+    # the parts of M_ab with a derivative of lam: one of each of two, or one with one of W
+    inverse = levels.half @ levels.half.transpose(0, 2, 1)
+    H[:k, :k] += 2.0 * np.einsum(
+        "ast,lsv,bvw,lwt->ab", dlam, levels.gram, dlam, inverse, optimize=True
+    )
+    right = np.einsum("ns,nst->nt", z, (lam @ inverse)[model.designs[0].codes])
+    outer = (z[:, :, None] * right[:, None, :]).reshape(len(z), -1)
+    across = np.zeros_like(H)
+    across[:k] = 2.0 * dlam.reshape(k, -1) @ (outer.T @ moved.weights)
+    # the mode's second derivative, by the adjoint
+    across[:k] += np.einsum("ast,ls,lbt->ab", dlam, t, moved.u, optimize=True)
+    across[:k] += np.einsum("ast,lt,lbs->ab", dlam, x, w_b, optimize=True)
+    H += across + across.T
+
+    eta = moved.eta
+    curved = h * second.weights[0] + adjoint * second.score[0]
+    H += eta.T @ (curved[:, None] * eta)
+    if slopes.by_extra is not None:
+        cross = (h * second.weights[1] + adjoint * second.score[1]) @ eta
+        H[-1] += cross
+        H[:, -1] += cross
+        H[-1, -1] += float((h * second.weights[2] + adjoint * second.score[2]).sum())
+    return H
+
+
+def second_slopes(response: Response, state: RowState, extra: float) -> SecondSlopes:
+    """Return second derivatives of the rows: exact for a canonical link, else by differences.
+
+    Differences are of exact first derivatives of single rows.
+    """
+    observed = response.uses_observed
+    first = response.slopes(state, extra, observed=True)
+    if response.is_canonical and response.family.extra is None:
+        return SecondSlopes((response.third_moment(state, extra),), (-first.by_eta,))
+    ends = []
+    for sign in (1.0, -1.0):
+        near = response.at(state.eta + sign * STEP, extra)
+        if near is None:
+            near = state
+        ends.append(response.slopes(near, extra, observed))
+    by_eta = (ends[0].by_eta - ends[1].by_eta) / (2.0 * STEP)
+    if response.family.extra is None:
+        return SecondSlopes((by_eta,), (-first.by_eta,))
+    ends = []
+    for sign in (1.0, -1.0):
+        value = extra * np.exp(sign * STEP)
+        near = response.at(state.eta, value) or state
+        ends.append(response.slopes(near, value, observed))
+    width = 2.0 * STEP
+    return SecondSlopes(
+        (
+            by_eta,
+            (ends[0].by_eta - ends[1].by_eta) / width,
+            (ends[0].by_extra - ends[1].by_extra) / width,
+        ),
+        (
+            -first.by_eta,
+            -first.by_extra,
+            (ends[0].score_by_extra - ends[1].score_by_extra) / width,
+        ),
+        (ends[0].log_density_by_extra - ends[1].log_density_by_extra) / width,
+    )
