@@ -7,24 +7,27 @@ from typing import Any
 import numpy as np
 
 from mixef.display.summary import Summary
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import coefficient_table, covariance_of_fixed
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
-from mixef.inference.predict import conditional_mean
+from mixef.inference.observations import AnyFit, residual_sigma
+from mixef.inference.overdispersion import overdispersion_message
+from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import variances
 
 
-def summarize(fit: LMMFit) -> Summary:
-    """Collect what the summary of a linear mixed model shows."""
+def summarize(fit: AnyFit) -> Summary:
+    """Collect what the summary of a mixed model shows."""
     call = fit.call
     vcov = covariance_of_fixed(fit).to_numpy()
     se = np.sqrt(vcov.diagonal())
-    scaled = (fit.frame.y - conditional_mean(fit)) / fit.estimates.sigma
-    if fit.frame.weights is not None:
-        scaled = scaled * np.sqrt(fit.frame.weights)
-    method = "REML" if fit.REML else "maximum likelihood"
+    scaled = residual_values(fit, "pearson") / fit.estimates.sigma
+    is_generalized = isinstance(fit, GLMMFit)
     return Summary(
-        title=f"Linear mixed model fit by {method}",
+        title=_title(fit),
+        family=_family(fit) if is_generalized else None,
+        link=fit.family.link.name if is_generalized else None,
         formula=fit.formula.text,
         data_name=call.data_name,
         weights=_text(call.weights),
@@ -33,7 +36,7 @@ def summarize(fit: LMMFit) -> Summary:
         criterion=_criterion(fit),
         scaled_residuals=np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]),
         groups=variances(fit),
-        sigma=fit.estimates.sigma,
+        sigma=residual_sigma(fit),
         nobs=fit.frame.n,
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},
         coef_table=coefficient_table(fit),
@@ -42,8 +45,26 @@ def summarize(fit: LMMFit) -> Summary:
     )
 
 
-def _criterion(fit: LMMFit) -> Any:
-    if fit.REML:
+def _title(fit: AnyFit) -> str:
+    if not isinstance(fit, GLMMFit):
+        return f"Linear mixed model fit by {'REML' if fit.REML else 'maximum likelihood'}"
+    integral = "Laplace Approximation"
+    if fit.nAGQ != 1:
+        integral = f"Adaptive Gauss-Hermite Quadrature, nAGQ = {fit.nAGQ}"
+    return f"Generalized linear mixed model fit by maximum likelihood ({integral})"
+
+
+def _family(fit: GLMMFit) -> str:
+    """Name the family as R does, with the estimate of its shape."""
+    if fit.family.extra != "shape":
+        return fit.family.name
+    if isinstance(fit.family, NegativeBinomial):
+        return NegativeBinomial(fit.estimates.extra).name
+    return f"{fit.family.name}({fit.estimates.extra:.5g})"
+
+
+def _criterion(fit: AnyFit) -> Any:
+    if not isinstance(fit, GLMMFit) and fit.REML:
         return ("REML criterion at convergence", fit.estimates.objective)
     return {
         "AIC": aic(fit),
@@ -60,8 +81,10 @@ def _text(argument: Any) -> str | None:
     return type(argument).__name__
 
 
-def _messages(fit: LMMFit) -> list[str]:
+def _messages(fit: AnyFit) -> list[str]:
     messages = []
+    if isinstance(fit, GLMMFit):
+        messages += _generalized_messages(fit)
     if fit.dropped_names:
         messages.append(
             "fixed-effect model matrix is rank deficient; dropped: " + ", ".join(fit.dropped_names)
@@ -69,4 +92,20 @@ def _messages(fit: LMMFit) -> list[str]:
     messages += list(fit.convergence.problems)
     if fit.vanished:
         messages.append("boundary (singular) fit: " + "; ".join(str(v) for v in fit.vanished))
+    return messages
+
+
+def _generalized_messages(fit: GLMMFit) -> list[str]:
+    messages = []
+    if fit.outcome.modelled is not None and fit.formula.response is not None:
+        response = fit.formula.response.text
+        messages.append(f"Modelled: probability of {response} = {fit.outcome.modelled}")
+    line = overdispersion_message(fit)
+    if line is not None:
+        messages.append(line)
+    if fit.nAGQ > 0 and fit.hessian is None:
+        messages.append(
+            "Standard errors are by the working weights at the estimates: the Hessian of the "
+            "likelihood there is not that of a maximum"
+        )
     return messages

@@ -128,12 +128,12 @@ class VarCorr(dict[str, pd.DataFrame]):
 
     Attributes
     ----------
-    sigma : float
-        Residual standard deviation.
+    sigma : float or None
+        Residual standard deviation; None for a family without a dispersion.
     groups : list of GroupVarCorr
     """
 
-    def __init__(self, groups: Sequence[GroupVarCorr], sigma: float):
+    def __init__(self, groups: Sequence[GroupVarCorr], sigma: float | None):
         names = unique_names(groups)
         super().__init__(
             {

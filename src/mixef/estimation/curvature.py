@@ -68,46 +68,52 @@ def laplace_hessian(
     lam : ndarray (s, s)
     """
     z, dlam = model.designs[0].z, moved.dlam
-    k = len(dlam)
+    k, s = len(dlam), z.shape[1]
     second = second_slopes(model.response, mode.state, extra)
-    w, t = levels.sums(z * mode.state.score[:, None]), levels.sums(z * v[:, None])
-    w_b = np.stack([levels.sums(z[:, [a]] * moved.score) for a in range(z.shape[1])], axis=2)
-    x = t @ lam
+    w, t = levels.sums(z.T * mode.state.score), levels.sums(z.T * v)
+    w_b = np.stack([levels.sums(z[:, a] * moved.score) for a in range(s)], axis=1)
 
-    H = -2.0 * moved.direct.T @ moved.score
-    H[:k] -= 2.0 * np.einsum("ast,ls,lbt->ab", dlam, w, moved.u, optimize=True)
+    H = -2.0 * moved.direct @ moved.score.T
+    H[:k] -= 2.0 * _pairing(dlam, w, moved.u)
     if slopes.by_extra is not None:
-        H[-1] -= 2.0 * slopes.score_by_extra @ moved.eta
+        H[-1] -= 2.0 * moved.eta @ slopes.score_by_extra
         H[-1, -1] -= 2.0 * second.log_density
     H = 0.5 * (H + H.T)
 
-    inner = levels.half.transpose(0, 2, 1)[:, None] @ moved.M @ levels.half[:, None]
-    flat = inner.transpose(1, 0, 2, 3).reshape(inner.shape[1], -1)
+    inner = levels.half.transpose(0, 2, 1) @ moved.M @ levels.half
+    flat = inner.reshape(len(inner), -1)
     H -= flat @ flat.T
 
     # the parts of M_ab with a derivative of lam: one of each of two, or one with one of W
     inverse = levels.half @ levels.half.transpose(0, 2, 1)
-    H[:k, :k] += 2.0 * np.einsum(
-        "ast,lsv,bvw,lwt->ab", dlam, levels.gram, dlam, inverse, optimize=True
-    )
+    both = np.tensordot(levels.gram, inverse, axes=(0, 0))
+    H[:k, :k] += 2.0 * np.einsum("ast,svwt,bvw->ab", dlam, both, dlam, optimize=True)
     right = np.einsum("ns,nst->nt", z, (lam @ inverse)[model.designs[0].codes])
-    outer = (z[:, :, None] * right[:, None, :]).reshape(len(z), -1)
     across = np.zeros_like(H)
-    across[:k] = 2.0 * dlam.reshape(k, -1) @ (outer.T @ moved.weights)
+    for a in range(s):
+        for b in range(s):
+            products = moved.weights @ (z[:, a] * right[:, b])
+            across[:k] += 2.0 * np.outer(dlam[:, a, b], products)
     # the mode's second derivative, by the adjoint
-    across[:k] += np.einsum("ast,ls,lbt->ab", dlam, t, moved.u, optimize=True)
-    across[:k] += np.einsum("ast,lt,lbs->ab", dlam, x, w_b, optimize=True)
+    across[:k] += _pairing(dlam, t, moved.u)
+    across[:k] += _pairing(dlam.transpose(0, 2, 1), lam.T @ t, w_b)
     H += across + across.T
 
     eta = moved.eta
     curved = h * second.weights[0] + adjoint * second.score[0]
-    H += eta.T @ (curved[:, None] * eta)
+    H += (curved * eta) @ eta.T
     if slopes.by_extra is not None:
-        cross = (h * second.weights[1] + adjoint * second.score[1]) @ eta
+        cross = eta @ (h * second.weights[1] + adjoint * second.score[1])
         H[-1] += cross
         H[:, -1] += cross
         H[-1, -1] += float((h * second.weights[2] + adjoint * second.score[2]).sum())
     return H
+
+
+def _pairing(dlam: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return ``sum_l left_l' dlam_a right_bl`` (k, K) for left (s, l) and right (K, s, l)."""
+    across = np.tensordot(left, right, axes=(1, 2))
+    return np.einsum("ast,sbt->ab", dlam, across)
 
 
 def second_slopes(response: Response, state: RowState, extra: float) -> SecondSlopes:

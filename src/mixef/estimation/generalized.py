@@ -227,13 +227,16 @@ class GeneralizedCriterion:
 
     def value(self, point: np.ndarray) -> float:
         """Return -2 log L at a point; infinite where it cannot be computed."""
+        if self._mode is not None and np.array_equal(point, self._point):
+            return self._objective
         self._forget()
         self._point = np.array(point, dtype=float)
         try:
-            return self._value()
+            self._objective = self._value()
         except FitError as error:
-            self.failure = error
+            self._mode, self.failure = None, error
             return np.inf
+        return self._objective
 
     def _value(self) -> float:
         par, beta, extra = self.split(self._point)
@@ -244,7 +247,7 @@ class GeneralizedCriterion:
         self._mode, self._u = mode, mode.u
         if self.with_beta:
             self._beta0 = mode.beta
-        value = laplace_value(self.model, mode)
+        value, self._ldL2 = laplace_value(self.model, mode), self.model.factor.ldL2
         if self.knows_hessian:
             self._levels = levels_at(self.model, mode, lams[0])
         if self.nAGQ > 1:
@@ -373,8 +376,7 @@ class GeneralizedCriterion:
         scaled_lams = self.parametrization.lams(par)
         ussq = float(mode.u @ mode.u)
         WX = state.expected[:, None] * self._scaled_X
-        if state.observed is not state.expected and self._response.uses_observed:
-            self.model.refactor(state.expected, scaled_lams)
+        self.model.refactor(state.expected, scaled_lams)
         RZX = self.model.factor.solve_L(self.model.random_part_transposed(scaled_lams, WX))
         XVX = self._scaled_X.T @ WX - RZX.T @ RZX
         R = self._X.back(np.linalg.inv(XVX)) if self.p else XVX
@@ -398,7 +400,7 @@ class GeneralizedCriterion:
             log_density=state.log_density,
             pwrss=float(weighted.sum()) + ussq,
             ussq=ussq,
-            ldL2=self.model.factor.ldL2,
+            ldL2=self._ldL2,
             ldRX2=float(np.linalg.slogdet(XVX)[1]) + back if self.p else 0.0,
         )
 
@@ -408,6 +410,7 @@ class GeneralizedCriterion:
         It is the covariance of the conditional modes given all parameters; all terms of a
         block (one grouping factor) are in it together.
         """
+        self._forget()
         self.value(point)
         if self._mode is None:
             raise self.failure

@@ -46,8 +46,10 @@ class Levels:
     indicator: sparse.csr_array
 
     def sums(self, v: np.ndarray) -> np.ndarray:
-        """Sum (n,) or (n, k) over the rows of every level."""
-        return self.indicator @ v
+        """Sum v (n,) over the rows of every level (l,), or each row of v (k, n) to (k, l)."""
+        if v.ndim == 1:
+            return self.indicator @ v
+        return np.stack([self.indicator @ row for row in v])
 
 
 def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
@@ -72,15 +74,15 @@ class Movement:
     ----------
     dlam : ndarray (k, s, s)
         Of the template, for par.
-    direct : ndarray (n, K)
+    direct : ndarray (K, n)
         Of eta, while u stays.
-    score : ndarray (n, K)
+    score : ndarray (K, n)
         Of the scores.
-    u : ndarray (l, K, s)
-    eta : ndarray (n, K)
-    weights : ndarray (n, K)
+    u : ndarray (K, s, l)
+    eta : ndarray (K, n)
+    weights : ndarray (K, n)
         Of the weights in M.
-    M : ndarray (l, K, s, s)
+    M : ndarray (K, l, s, s)
     """
 
     dlam: np.ndarray
@@ -101,43 +103,45 @@ def movement(
     slopes: RowSlopes,
 ) -> Movement:
     """Return how mode, linear predictor, weights and M move with every parameter."""
-    state, group, X = mode.state, model.designs[0], model.X
-    codes, z, columns = group.codes, group.z, levels.columns
-    lam, dlam = parametrization.lams(par)[0], _dlams(parametrization, par)
+    state, codes, z = mode.state, model.designs[0].codes, model.designs[0].z
+    columns, lam, dlam = levels.columns, parametrization.lams(par)[0], _dlams(parametrization, par)
     has_extra = slopes.by_extra is not None
-    W = state.observed if model.response.uses_observed else state.expected
-    k, s, p = len(dlam), len(lam), X.shape[1]
-    n_par = k + p + has_extra
+    k, s, p = len(dlam), len(lam), model.X.shape[1]
+    n_par, n_levels = k + p + has_extra, len(levels.u)
 
-    direct = np.zeros((len(codes), n_par))
-    for b in range(s):  # eta_a' = sum_b (z dlam_a)_b u_b
-        direct[:, :k] += (z @ dlam[:, :, b].T) * levels.u[codes, b][:, None]
-    direct[:, k : k + p] = X
-    fixed_score = np.zeros((len(codes), 1)) if not has_extra else slopes.score_by_extra[:, None]
-    change = -state.observed[:, None] * direct
+    direct = np.zeros((n_par, len(codes)))
+    held = [levels.u[codes, b] for b in range(s)]
+    for a in range(k):
+        for c, b in zip(*np.nonzero(dlam[a]), strict=True):
+            direct[a] += dlam[a, c, b] * z[:, c] * held[b]
+    direct[k : k + p] = model.X.T
+    right = np.empty((n_par, s, n_levels))
+    change = -state.observed * direct
     if has_extra:
-        change[:, -1:] += fixed_score
-    right = np.stack([levels.sums(columns[:, [b]] * change) for b in range(s)], axis=2)
-    w = levels.sums(z * state.score[:, None])
-    right[:, :k] += np.einsum("ast,ls->lat", dlam, w)
-    u = np.linalg.solve(_observed_M(model, state, levels), right.transpose(0, 2, 1))
-    u = u.transpose(0, 2, 1)
-    eta = direct.copy()
+        change[-1] += slopes.score_by_extra
     for b in range(s):
-        eta += columns[:, [b]] * u[codes, :, b]
-    score = -state.observed[:, None] * eta
-    weights = slopes.by_eta[:, None] * eta
+        right[:, b] = levels.sums(columns[:, b] * change)
+    w = levels.sums(z.T * state.score)
+    right[:k] += np.einsum("ast,sl->atl", dlam, w)
+    u = np.linalg.solve(_observed_M(model, state, levels), right.transpose(2, 1, 0))
+    u = np.ascontiguousarray(u.transpose(2, 1, 0))
+    eta = direct.copy()
+    for a in range(n_par):
+        for b in range(s):
+            eta[a] += columns[:, b] * u[a, b, codes]
+    score = -state.observed * eta
+    weights = slopes.by_eta * eta
     if has_extra:
-        score[:, -1] += slopes.score_by_extra
-        weights[:, -1] += slopes.by_extra
+        score[-1] += slopes.score_by_extra
+        weights[-1] += slopes.by_extra
 
-    M = np.empty((len(u), n_par, s, s))
-    for a in range(s):
-        for b in range(a + 1):
-            total = levels.sums((columns[:, a] * columns[:, b])[:, None] * weights)
-            M[:, :, a, b] = M[:, :, b, a] = total
-    half = np.einsum("ast,lsv->latv", dlam, levels.gram @ lam)
-    M[:, :k] += half + half.transpose(0, 1, 3, 2)
+    M = np.empty((n_par, n_levels, s, s))
+    for b in range(s):
+        for c in range(b + 1):
+            total = levels.sums((columns[:, b] * columns[:, c]) * weights)
+            M[:, :, b, c] = M[:, :, c, b] = total
+    half = np.einsum("ast,lsv->altv", dlam, levels.gram @ lam)
+    M[:k] += half + half.transpose(0, 1, 3, 2)
     return Movement(dlam, direct, score, u, eta, weights, M)
 
 

@@ -65,7 +65,7 @@ class SearchResult:
 # The search ends when the model promises to gain less than this (in units of the criterion,
 # where a change of 1e-3 of an estimate's standard error costs 1e-6).
 DECREMENT = 1e-12
-# Below this gain the criterion is as good as quadratic, and secants improve the information.
+# Below this gain the criterion is as good as quadratic, and a first secant is to be trusted.
 QUADRATIC_GAIN = 3e-3
 # A direction is flat when its curvature for a change by natural units is below this ...
 FLAT = 1e-5
@@ -94,7 +94,7 @@ def newton(
     f = criterion.value(par)
     g, H = criterion.derivatives()
     recorder.add(par, f, g)
-    radius, correction = 1.0, np.zeros_like(H)
+    radius, correction, corrected = 1.0, np.zeros_like(H), False
     while True:
         unit = criterion.scale(par)
         slope, units = g * unit, np.outer(unit, unit)
@@ -104,8 +104,10 @@ def newton(
         if len(recorder.log) >= max_evaluations:
             message = "the largest number of evaluations was reached"
             break
-        step, gain = trust_region_step(slope, (H + correction) * units, radius)
-        new = par + unit * step
+        model = H + correction if corrected else H
+        step, gain = trust_region_step(slope, model * units, radius)
+        move = unit * step
+        new = par + move
         f_new = criterion.value(new)
         length = float(np.linalg.norm(step))
         # Below this the criterion's own rounding decides, not the step.
@@ -113,7 +115,7 @@ def newton(
         ratio = (f - f_new + noise) / (gain + noise)
         if not ratio > 1e-4:
             recorder.add(new, f_new, None)
-            radius, correction = 0.25 * length, np.zeros_like(H)
+            radius, corrected = 0.25 * length, False
             if radius < 1e-9:
                 message = "no smaller value can be found along the gradient"
                 break
@@ -122,13 +124,19 @@ def newton(
             radius = 2.5 * radius
         elif ratio < 0.25:
             radius = 0.5 * length
+        # What the last steps taught is used where it foretold this step's gain no worse than the
+        # information alone did, and dropped where not.
+        plain = -float(g @ move) - 0.5 * float(move @ H @ move)
+        learnt = plain - 0.5 * float(move @ correction @ move)
+        corrected = abs(learnt - (f - f_new)) <= abs(plain - (f - f_new))
+        if not corrected:
+            correction = np.zeros_like(H)
+        elif not correction.any():
+            corrected = gain < QUADRATIC_GAIN or ratio > 1.25
         g_old, par, f = g, new, f_new
         g, H = criterion.derivatives()
         recorder.add(par, f, g)
-        if ratio > 1.25 or (gain < QUADRATIC_GAIN and ratio > 0.8):
-            correction = _secant(correction, H, unit * step, g - g_old)
-        else:
-            correction = np.zeros_like(H)
+        correction = _secant(correction, H, move, g - g_old)
     return SearchResult(par, f, g, H, len(recorder.log), tuple(recorder.log), message)
 
 

@@ -111,7 +111,7 @@ def log_ratio(
         rows = model.response.kernel(eta, mu, extra) - at_mode[:, None]
     u = levels.u[:, :, None]
     penalty = 0.5 * ((u + moved) ** 2 - u**2).sum(axis=1)
-    values = levels.sums(rows) - penalty + 0.5 * (nodes**2).sum(axis=0)
+    values = levels.indicator @ rows - penalty + 0.5 * (nodes**2).sum(axis=0)
     return np.where(np.isnan(values), -np.inf, values), eta
 
 
@@ -148,10 +148,10 @@ def differentiate_quadrature(
     slopes = response.slopes(state, extra, response.uses_observed)
     moved = movement(model, mode, levels, parametrization, par, slopes)
     dlam, du = moved.dlam, moved.u
-    inner = levels.half.transpose(0, 2, 1)[:, None] @ moved.M @ levels.half[:, None]
+    inner = levels.half.transpose(0, 2, 1) @ moved.M @ levels.half
     lower = np.tril(inner, -1) + 0.5 * inner * np.eye(inner.shape[-1])
-    dhalf = -levels.half[:, None] @ lower.transpose(0, 1, 3, 2)
-    gradient = np.einsum("lass->a", inner)  # tr(M^-1 dM)
+    dhalf = -levels.half @ lower.transpose(0, 1, 3, 2)
+    gradient = np.einsum("alss->a", inner)  # tr(M^-1 dM)
 
     nodes, log_weights = product_rule(k, levels.u.shape[1])
     k_par, p = len(dlam), X.shape[1]
@@ -162,15 +162,17 @@ def differentiate_quadrature(
         weighted = share[codes] * np.where(np.isfinite(score), score, 0.0)
         u = levels.u[:, :, None] + levels.half @ nodes[:, part]
         # sums over the level's rows of z s, weighted by the node's share (l, s, m)
-        A = np.stack([levels.sums(z[:, [a]] * weighted) for a in range(z.shape[1])], axis=1)
+        A = np.stack(
+            [levels.indicator @ (z[:, [a]] * weighted) for a in range(z.shape[1])], axis=1
+        )
         by_lam = np.einsum("lsm,ltm->st", A, u)
         gradient[:k_par] -= 2.0 * np.tensordot(dlam, by_lam, axes=2)
         gradient[k_par : k_par + p] -= 2.0 * (X.T @ weighted.sum(axis=1))
         if has_extra:
             gradient[-1] -= 2.0 * _slope_by_extra(model, eta, extra, share[codes])
         pull = lam.T @ A - share[:, None, :] * u
-        gradient -= 2.0 * np.einsum("lsm,las->a", pull, du)
-        gradient -= 2.0 * np.einsum("lsm,last,tm->a", pull, dhalf, nodes[:, part], optimize=True)
+        gradient -= 2.0 * np.einsum("ls,asl->a", pull.sum(axis=2), du)
+        gradient -= 2.0 * np.tensordot(dhalf, pull @ nodes[:, part].T, axes=3)
     return gradient
 
 

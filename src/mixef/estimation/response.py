@@ -123,14 +123,13 @@ class Response:
             value = float(self.kernel(eta, mu, extra).sum()) + self.normalizer(extra)
             if not np.isfinite(value):
                 return None
-            mu1 = link.d_inverse(eta)
             share = self._share(extra)
             rest = self.y - mu
             if self.is_canonical:
-                r = self._ratio
-                score = share * rest * r
-                weights = share * mu1 * r
+                score = (share * self._ratio) * rest
+                weights = (share * self._ratio**2) * family.variance(mu, extra)
                 return RowState(eta, mu, value, score, weights, weights)
+            mu1 = link.d_inverse(eta)
             V = family.variance_at(eta, mu, extra)
             far = V == 0.0  # the mean is at the end of its range, up to rounding
             if far.any():
@@ -168,13 +167,12 @@ class Response:
         family, link = self.family, self.family.link
         share, eta, mu = self._share(extra), state.eta, state.mu
         with np.errstate(all="ignore"):
-            mu2 = link.d2_inverse(eta)
             if self.is_canonical:
-                by_eta = share * mu2 * self._ratio
+                by_eta = self._ratio * family.d_variance(mu, extra) * state.expected
                 if family.extra is None:
                     return RowSlopes(by_eta)
                 return self._with_extra(state, extra, observed, by_eta, None)
-            mu1 = link.d_inverse(eta)
+            mu1, mu2 = link.d_inverse(eta), link.d2_inverse(eta)
             V, V1 = family.variance_at(eta, mu, extra), family.d_variance(mu, extra)
             r = mu1 / V
             r1 = (mu2 - r * mu1 * V1) / V
@@ -191,7 +189,9 @@ class Response:
 
     def third_moment(self, state: RowState, extra: float) -> np.ndarray:
         """Return the second derivative of the weights for eta, for a canonical link."""
-        return self._share(extra) * self.family.link.d3_inverse(state.eta) * self._ratio
+        family, mu = self.family, state.mu
+        V, V1 = family.variance(mu, extra), family.d_variance(mu, extra)
+        return self._ratio**2 * state.expected * (V1**2 + V * family.d2_variance(mu, extra))
 
     def _with_extra(self, state, extra, observed, by_eta, parts) -> RowSlopes:
         family = self.family

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import AnyFit
 from mixef.inference.ranef import modes_by_group
 
 
-def fixed_effects(fit: LMMFit, add_dropped: bool = False) -> pd.Series:
+def fixed_effects(fit: AnyFit, add_dropped: bool = False) -> pd.Series:
     """Return the fixed-effects coefficients (p,), with NaN for dropped columns if asked for."""
     beta = pd.Series(fit.estimates.beta.copy(), index=list(fit.fixed_names), name="fixef")
     return beta.reindex(list(fit.design.names)) if add_dropped else beta
 
 
-def covariance_of_fixed(fit: LMMFit) -> pd.DataFrame:
-    """Return ``sigma^2 (RX'RX)^-1`` (p, p)."""
+def covariance_of_fixed(fit: AnyFit) -> pd.DataFrame:
+    """Return the covariance matrix (p, p) of the fixed effects."""
     names = list(fit.fixed_names)
-    return pd.DataFrame(fit.vcov, index=names, columns=names)
+    return pd.DataFrame(fit.vcov.copy(), index=names, columns=names)
 
 
-def standard_errors(fit: LMMFit) -> np.ndarray:
+def standard_errors(fit: AnyFit) -> np.ndarray:
     """Return the standard errors of the fixed effects (p,)."""
     return np.sqrt(fit.vcov.diagonal())
 
 
-def coefficient_table(fit: LMMFit) -> pd.DataFrame:
-    """Return estimates, standard errors and t values of the fixed effects."""
+def coefficient_table(fit: AnyFit) -> pd.DataFrame:
+    """Return estimates, standard errors and t values; z and p values for a generalized model."""
     beta, se = fit.estimates.beta, standard_errors(fit)
-    columns = {"Estimate": beta, "Std. Error": se, "t value": beta / se}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = beta / se
+    columns = {"Estimate": beta, "Std. Error": se}
+    if isinstance(fit, GLMMFit):
+        columns |= {"z value": ratio, "Pr(>|z|)": 2.0 * special.ndtr(-np.abs(ratio))}
+    else:
+        columns |= {"t value": ratio}
     return pd.DataFrame(columns, index=list(fit.fixed_names))
 
 
-def coefficients_by_group(fit: LMMFit) -> dict[str, pd.DataFrame]:
+def coefficients_by_group(fit: AnyFit) -> dict[str, pd.DataFrame]:
     """Return fixed effect plus conditional mode, one frame (levels, coefficients) a factor."""
     fixed = fixed_effects(fit)
     out = {}

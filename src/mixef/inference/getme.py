@@ -9,31 +9,43 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.model import checked_parameters, theta_labels
+from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import fixed_effects
-from mixef.inference.predict import conditional_mean
+from mixef.inference.information import deviance
+from mixef.inference.observations import (
+    AnyFit,
+    conditional_mean,
+    prior_weights,
+    residual_sigma,
+    response_values,
+    working_weights,
+)
 from mixef.linalg.cholmod import sparse_cholesky
 from mixef.terms.covariance import lower_triangle, theta_of
 
 
-def get_me(fit: LMMFit, name: str) -> Any:
+def get_me(fit: AnyFit, name: str) -> Any:
     """Return one piece of the fit, or all of them in a dict for "ALL".
 
     Random effects run term by term, level by level, and column by column inside a level.
     """
+    pieces = PIECES
+    if isinstance(fit, GLMMFit) and isinstance(fit.family, NegativeBinomial):
+        pieces = pieces | {"glmer.nb.theta": _shape}
     if name == "ALL":
-        return {key: piece(fit) for key, piece in PIECES.items()}
-    if not isinstance(name, str) or name not in PIECES:
-        raise ValueError(f"getME knows no {name!r}; expected one of {', '.join(sorted(PIECES))}")
-    return PIECES[name](fit)
+        return {key: piece(fit) for key, piece in pieces.items()}
+    if not isinstance(name, str) or name not in pieces:
+        raise ValueError(f"getME knows no {name!r}; expected one of {', '.join(sorted(pieces))}")
+    return pieces[name](fit)
 
 
-def _Zt(fit: LMMFit) -> sparse.csc_array:
+def _Zt(fit: AnyFit) -> sparse.csc_array:
     return sparse.vstack([term.Zt() for term in fit.terms], format="csc")
 
 
-def _Lambda(fit: LMMFit) -> sparse.csc_array:
+def _Lambda(fit: AnyFit) -> sparse.csc_array:
     """Lambda (q, q); the lower triangle of each template is stored, zeros included."""
     rows, cols, values = [], [], []
     for term, lam, start in zip(fit.terms, fit.estimates.lams, _starts(fit), strict=False):
@@ -47,11 +59,11 @@ def _Lambda(fit: LMMFit) -> sparse.csc_array:
     return sparse.coo_array(entries, shape=(q, q)).tocsc()
 
 
-def _b(fit: LMMFit) -> np.ndarray:
+def _b(fit: AnyFit) -> np.ndarray:
     return np.concatenate([effects.ravel() for effects in fit.estimates.effects])
 
 
-def _u(fit: LMMFit) -> np.ndarray:
+def _u(fit: AnyFit) -> np.ndarray:
     """Spherical effects, ``b = Lambda u``; zero along directions without variance."""
     parts = [
         np.linalg.lstsq(lam, effects.T, rcond=1e-10)[0].T.ravel()
@@ -60,32 +72,35 @@ def _u(fit: LMMFit) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _root_weights(fit: LMMFit) -> np.ndarray:
-    weights = fit.frame.weights
+def _root_weights(fit: AnyFit) -> np.ndarray:
+    """Roots (n,) of the weights in ``Z'WZ``; by expected information for a generalized model."""
+    if isinstance(fit, GLMMFit):
+        return np.sqrt(working_weights(fit)) / fit.estimates.sigma
+    weights = prior_weights(fit)
     return np.ones(fit.frame.n) if weights is None else np.sqrt(weights)
 
 
-def _A(fit: LMMFit) -> sparse.csc_array:
+def _A(fit: AnyFit) -> sparse.csc_array:
     """``Lambda'Z'W^1/2`` (q, n)."""
     return sparse.csc_array((_Lambda(fit).T @ _Zt(fit)).multiply(_root_weights(fit)))
 
 
-def _L(fit: LMMFit) -> tuple[sparse.csc_array, np.ndarray]:
+def _L(fit: AnyFit) -> tuple[sparse.csc_array, np.ndarray]:
     A = _A(fit)
     return sparse_cholesky(A @ A.T)
 
 
-def _RZX(fit: LMMFit) -> np.ndarray:
+def _RZX(fit: AnyFit) -> np.ndarray:
     L, perm = _L(fit)
     rhs = (_A(fit) @ (_root_weights(fit)[:, None] * fit.X))[perm]
     return sparse.linalg.spsolve_triangular(sparse.csr_array(L), rhs, lower=True)
 
 
-def _RX(fit: LMMFit) -> np.ndarray:
+def _RX(fit: AnyFit) -> np.ndarray:
     return np.linalg.cholesky(np.linalg.inv(fit.estimates.unscaled_vcov)).T
 
 
-def _Lind(fit: LMMFit) -> np.ndarray:
+def _Lind(fit: AnyFit) -> np.ndarray:
     """Where theta goes: the stored entries of Lambdat, by columns, are ``theta[Lind]``."""
     parts, first = [], 0
     for term in fit.terms:
@@ -98,7 +113,7 @@ def _Lind(fit: LMMFit) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _ST(fit: LMMFit) -> list[np.ndarray]:
+def _ST(fit: AnyFit) -> list[np.ndarray]:
     """Relative standard deviations on the diagonal, unit lower triangular factors below it."""
     out = []
     for lam in fit.estimates.lams:
@@ -107,23 +122,27 @@ def _ST(fit: LMMFit) -> list[np.ndarray]:
     return out
 
 
-def _theta_starts(fit: LMMFit) -> np.ndarray:
+def _theta_starts(fit: AnyFit) -> np.ndarray:
     return np.concatenate([[0], np.cumsum([len(theta_of(lam)) for lam in fit.estimates.lams])])
 
 
-def _devcomp(fit: LMMFit) -> dict[str, Any]:
+def _devcomp(fit: AnyFit) -> dict[str, Any]:
     e = fit.estimates
-    effects_norm = float((_u(fit) ** 2).sum())
+    ussq = float((_u(fit) ** 2).sum())
     n, p = fit.frame.n, len(fit.kept)
     cmp = {
         "ldL2": e.ldL2,
         "ldRX2": e.ldRX2,
-        "wrss": e.pwrss - effects_norm,
-        "ussq": effects_norm,
+        "wrss": e.pwrss - ussq,
+        "ussq": ussq,
         "pwrss": e.pwrss,
-        ("REML" if fit.REML else "dev"): e.objective,
-        ("sigmaREML" if fit.REML else "sigmaML"): e.sigma,
     }
+    if isinstance(fit, GLMMFit):
+        cmp |= {"drsum": deviance(fit), "dev": e.objective, "sigma": e.sigma}
+    elif fit.REML:
+        cmp |= {"REML": e.objective, "sigmaREML": e.sigma}
+    else:
+        cmp |= {"dev": e.objective, "sigmaML": e.sigma}
     q = sum(term.n_effects for term in fit.terms)
     dims = {
         "N": n,
@@ -133,13 +152,28 @@ def _devcomp(fit: LMMFit) -> dict[str, Any]:
         "q": q,
         "nth": len(e.theta),
         "reTrms": len(fit.terms),
-        "REML": p if fit.REML else 0,
-        "useSc": 1,
+        "REML": _REML(fit),
+        "useSc": int(residual_sigma(fit) is not None),
     }
+    if isinstance(fit, GLMMFit):
+        dims |= {"nAGQ": int(fit.nAGQ), "GLMM": 1}
     return {"cmp": cmp, "dims": dims}
 
 
-def _flist(fit: LMMFit) -> pd.DataFrame:
+def _REML(fit: AnyFit) -> int:
+    """The number of fixed effects of a REML fit, else 0."""
+    return len(fit.kept) if not isinstance(fit, GLMMFit) and fit.REML else 0
+
+
+def _shape(fit: AnyFit) -> float:
+    """The shape of a negative binomial family, whether known or estimated."""
+    assert isinstance(fit, GLMMFit) and isinstance(fit.family, NegativeBinomial)
+    shape = fit.family.shape if fit.family.shape is not None else fit.estimates.extra
+    assert shape is not None
+    return shape
+
+
+def _flist(fit: AnyFit) -> pd.DataFrame:
     factors = [fit.terms[members[0]].grouping for members in fit.groups.values()]
     columns = {
         g.name: pd.Categorical.from_codes(g.codes, categories=list(g.levels)) for g in factors
@@ -147,20 +181,15 @@ def _flist(fit: LMMFit) -> pd.DataFrame:
     return pd.DataFrame(columns, index=fit.frame.index)
 
 
-def _y(fit: LMMFit) -> np.ndarray:
-    assert fit.frame.y is not None
-    return fit.frame.y.copy()
-
-
-def _offset(fit: LMMFit) -> np.ndarray:
+def _offset(fit: AnyFit) -> np.ndarray:
     return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset.copy()
 
 
-def _starts(fit: LMMFit) -> np.ndarray:
+def _starts(fit: AnyFit) -> np.ndarray:
     return np.concatenate([[0], np.cumsum([term.n_effects for term in fit.terms])])
 
 
-PIECES: dict[str, Callable[[LMMFit], Any]] = {
+PIECES: dict[str, Callable[[AnyFit], Any]] = {
     "X": lambda fit: pd.DataFrame(fit.X, index=fit.frame.index, columns=list(fit.fixed_names)),
     "Zt": _Zt,
     "Z": lambda fit: _Zt(fit).T.tocsr(),
@@ -169,8 +198,8 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
         term.label: pd.DataFrame(term.z.copy(), index=fit.frame.index, columns=list(term.columns))
         for term in fit.terms
     },
-    "y": _y,
-    "mu": conditional_mean,
+    "y": lambda fit: response_values(fit).copy(),
+    "mu": lambda fit: conditional_mean(fit).copy(),
     "offset": _offset,
     "u": _u,
     "b": _b,
@@ -194,8 +223,8 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
     "Gp": _starts,
     "flist": _flist,
     "cnms": lambda fit: [(term.group, list(term.columns)) for term in fit.terms],
-    "REML": lambda fit: len(fit.kept) if fit.REML else 0,
-    "is_REML": lambda fit: fit.REML,
+    "REML": _REML,
+    "is_REML": lambda fit: not isinstance(fit, GLMMFit) and fit.REML,
     "n_rtrms": lambda fit: len(fit.terms),
     "n_rfacs": lambda fit: len(fit.groups),
     "N": lambda fit: fit.frame.n,
@@ -214,11 +243,31 @@ PIECES: dict[str, Callable[[LMMFit], Any]] = {
 }
 
 
-def deviance_function(fit: LMMFit) -> Callable[[Any], float]:
-    """Return the criterion as a function of the covariance parameters on the user's scale."""
+def deviance_function(fit: AnyFit) -> Callable[[Any], float]:
+    """Return the criterion as a function of its parameters on the user's scale.
+
+    They are the covariance parameters; for a generalized model with coefficients (unless nAGQ is
+    0) and the log of the dispersion or shape after them.
+    """
+    if isinstance(fit, GLMMFit):
+        return _generalized_function(fit)
     criterion = fit.criterion()
 
     def devfun(par: Any) -> float:
         return criterion.value(criterion.scaled_par(checked_parameters(par, fit.par_labels)))
+
+    return devfun
+
+
+def _generalized_function(fit: GLMMFit) -> Callable[[Any], float]:
+    criterion = fit.criterion()
+    k = len(fit.estimates.par)
+    p = 0 if fit.nAGQ == 0 else len(fit.kept)
+
+    def devfun(parameters: Any) -> float:
+        values = checked_parameters(parameters, fit.labels, "parameters")
+        beta = values[k : k + p] if p else fit.estimates.beta
+        extra = None if fit.family.extra is None else float(np.exp(values[-1]))
+        return criterion.value(criterion.scaled_point(values[:k], beta, extra))
 
     return devfun

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import AnyFit
+from mixef.inference.residuals import row_deviances
 
 
-def log_likelihood(fit: LMMFit) -> float:
+def log_likelihood(fit: AnyFit) -> float:
     """Return the log-likelihood, restricted for a REML fit: minus half the criterion."""
     return -0.5 * fit.estimates.objective
 
 
-def deviance(fit: LMMFit) -> float:
-    """Return ``-2 log L`` (not restricted) at the estimates of the covariance parameters."""
+def relative_log_likelihood(fit: GLMMFit) -> float:
+    """Return the log-likelihood less the saturated model's, at the same dispersion or shape."""
+    y, weights = fit.outcome.y, fit.outcome.weights
+    saturated = fit.family.saturated(y, weights, fit.estimates.extra)
+    return log_likelihood(fit) - float(np.sum(saturated))
+
+
+def deviance(fit: AnyFit) -> float:
+    """Return the deviance.
+
+    For a linear model it is ``-2 log L`` (not restricted) at the estimates of the covariance
+    parameters; for a generalized one the rows' deviances given the modes, summed.
+    """
+    if isinstance(fit, GLMMFit):
+        return float(row_deviances(fit).sum())
     if not fit.REML:
         return fit.estimates.objective
     n, weights = fit.frame.n, fit.frame.weights
@@ -22,16 +37,16 @@ def deviance(fit: LMMFit) -> float:
     return e.ldL2 - sum_log_w + n * (1.0 + float(np.log(2.0 * np.pi * e.pwrss / n)))
 
 
-def aic(fit: LMMFit) -> float:
+def aic(fit: AnyFit) -> float:
     """Return Akaike's criterion, with the REML criterion for a REML fit."""
     return fit.estimates.objective + 2.0 * fit.npar
 
 
-def bic(fit: LMMFit) -> float:
+def bic(fit: AnyFit) -> float:
     """Return Schwarz's criterion, with the REML criterion for a REML fit."""
     return fit.estimates.objective + float(np.log(fit.frame.n)) * fit.npar
 
 
-def df_residual(fit: LMMFit) -> int:
+def df_residual(fit: AnyFit) -> int:
     """Return the residual degrees of freedom, n minus the number of parameters."""
     return fit.frame.n - fit.npar

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
-from mixef.estimation.fit import LMMFit
+from mixef.inference.observations import AnyFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class PrincipalComponents:
         return self.importance.to_html(float_format="{:.4f}".format)
 
 
-def principal_components(fit: LMMFit) -> dict[str, PrincipalComponents]:
+def principal_components(fit: AnyFit) -> dict[str, PrincipalComponents]:
     """Return the principal components of ``lam lam'``, one a grouping factor."""
     out = {}
     for group, members in fit.groups.items():

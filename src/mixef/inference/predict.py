@@ -1,4 +1,4 @@
-"""Fitted values, residuals and predictions."""
+"""Fitted values and predictions."""
 
 from __future__ import annotations
 
@@ -9,63 +9,36 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError, FormulaError
-from mixef.estimation.fit import LMMFit
+from mixef.inference.observations import (
+    AnyFit,
+    conditional_mean,
+    fixed_predictor,
+    mean_at,
+    on_rows,
+)
 from mixef.terms.columns import Columns
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
 from mixef.terms.offsets import new_offset
 
 NEW_LEVELS = ("error", "population", "missing")
-RESIDUALS = ("response", "pearson", "deviance", "working")
+SCALES = ("response", "link")
 
 
-def conditional_mean(fit: LMMFit) -> np.ndarray:
-    """Return ``X beta + Z b + offset`` (n,) for the rows of the fit."""
-    mean = fit.X @ fit.estimates.beta
-    if fit.frame.offset is not None:
-        mean = mean + fit.frame.offset
-    for term, b in zip(fit.terms, fit.estimates.effects, strict=True):
-        mean = mean + np.einsum("ns,ns->n", term.z, b[term.grouping.codes])
-    return mean
-
-
-def on_rows(fit: LMMFit, values: np.ndarray, name: str) -> pd.Series:
-    """Label values (n,) by rows of the data; ``na_action="exclude"`` pads with NaN."""
-    frame = fit.frame
-    return pd.Series(frame.pad(values), index=frame.padded_index, name=name)
-
-
-def fitted_values(fit: LMMFit) -> pd.Series:
+def fitted_values(fit: AnyFit) -> pd.Series:
     """Return the conditional means."""
     return on_rows(fit, conditional_mean(fit), "fitted")
 
 
-def residuals(fit: LMMFit, type: str = "response", scaled: bool = False) -> pd.Series:
-    """Return the residuals, conditional on the random effects.
-
-    Parameters
-    ----------
-    type : {"response", "pearson", "deviance", "working"}
-        ``y - mu``, or ``sqrt(w) (y - mu)`` for "pearson" and "deviance".
-    scaled : bool
-        Divide by sigma.
-    """
-    if type not in RESIDUALS:
-        raise ValueError(f"type is {type!r}; expected one of {RESIDUALS}")
-    rest = fit.frame.y - conditional_mean(fit)
-    if type in ("pearson", "deviance") and fit.frame.weights is not None:
-        rest = rest * np.sqrt(fit.frame.weights)
-    return on_rows(fit, rest / fit.estimates.sigma if scaled else rest, "residuals")
-
-
 def predictions(
-    fit: LMMFit,
+    fit: AnyFit,
     newdata: Any = None,
     re_form: str | bool | None = None,
     new_levels: str = "error",
     env: Mapping[str, Any] | None = None,
+    type: str = "response",
 ) -> pd.Series:
-    """Return predicted means.
+    """Return predicted means or linear predictors.
 
     Parameters
     ----------
@@ -76,31 +49,34 @@ def predictions(
         "~ (1 | Subject)".
     new_levels : {"error", "population", "missing"}
         What a level that the fit has not seen gets: an error, zero random effects, or NaN.
+    type : {"response", "link"}
+        The mean, or the linear predictor.
     """
+    if type not in SCALES:
+        raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
     if new_levels not in NEW_LEVELS:
         raise ValueError(f"new_levels is {new_levels!r}; expected one of {NEW_LEVELS}")
     wanted = included_columns(fit, re_form)
     if newdata is None:
-        mean = fit.X @ fit.estimates.beta
-        if fit.frame.offset is not None:
-            mean = mean + fit.frame.offset
+        eta = fixed_predictor(fit)
         for t, use in wanted.items():
             b = fit.estimates.effects[t] * use
             term = fit.terms[t]
-            mean = mean + np.einsum("ns,ns->n", term.z, b[term.grouping.codes])
-        return on_rows(fit, mean, "predicted")
+            eta = eta + np.einsum("ns,ns->n", term.z, b[term.grouping.codes])
+        return on_rows(fit, mean_at(fit, eta) if type == "response" else eta, "predicted")
     columns = Columns(newdata)
-    mean = fit.design.spec.apply(columns, env)[:, fit.kept] @ fit.estimates.beta
+    eta = fit.design.spec.apply(columns, env)[:, fit.kept] @ fit.estimates.beta
     offset = new_offset(fit.frame, fit.call.offset, columns, env)
     if offset is not None:
-        mean = mean + offset
+        eta = eta + offset
     for t, use in wanted.items():
-        mean = mean + _random_part(fit, t, use, columns, new_levels, env)
+        eta = eta + _random_part(fit, t, use, columns, new_levels, env)
     index = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(columns.n)
-    return pd.Series(mean, index=index, name="predicted")
+    values = mean_at(fit, eta) if type == "response" else eta
+    return pd.Series(values, index=index, name="predicted")
 
 
-def included_columns(fit: LMMFit, re_form: str | bool | None) -> dict[int, np.ndarray]:
+def included_columns(fit: AnyFit, re_form: str | bool | None) -> dict[int, np.ndarray]:
     """Return which columns (s,) of which terms ``re_form`` includes, as 0 and 1."""
     if re_form is None or re_form is True:
         return {t: np.ones(len(term.columns)) for t, term in enumerate(fit.terms)}

@@ -5,15 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.coef import coefficient_table
-from mixef.inference.information import aic, bic, df_residual, log_likelihood
-from mixef.inference.predict import conditional_mean, on_rows
+from mixef.inference.information import aic, bic, deviance, df_residual, log_likelihood
+from mixef.inference.observations import (
+    AnyFit,
+    conditional_mean,
+    fixed_predictor,
+    linear_predictor,
+    on_rows,
+    prior_weights,
+    residual_sigma,
+    response_values,
+)
+from mixef.inference.parameters import extra_standard_error
+from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import component_frame, variances
+from mixef.terms.factor import Factor
 
 
-def tidy(fit: LMMFit) -> pd.DataFrame:
-    """Return one row a parameter: effect, group, term, estimate, std_error, statistic."""
+def tidy(fit: AnyFit) -> pd.DataFrame:
+    """Return one row a parameter: effect, group, term, estimate, std_error, statistic.
+
+    A generalized model has a column p_value too, and a last row for its dispersion or shape,
+    whose standard error is that of the logarithm times the estimate.
+    """
     table = coefficient_table(fit)
     fixed = pd.DataFrame(
         {
@@ -22,10 +38,10 @@ def tidy(fit: LMMFit) -> pd.DataFrame:
             "term": table.index,
             "estimate": table["Estimate"].to_numpy(),
             "std_error": table["Std. Error"].to_numpy(),
-            "statistic": table["t value"].to_numpy(),
+            "statistic": table.iloc[:, 2].to_numpy(),
         }
     )
-    rows = component_frame(variances(fit), fit.estimates.sigma)
+    rows = component_frame(variances(fit), residual_sigma(fit))
     names = []
     for first, second in zip(rows["var1"], rows["var2"], strict=True):
         if not isinstance(first, str):
@@ -44,44 +60,90 @@ def tidy(fit: LMMFit) -> pd.DataFrame:
             "statistic": np.nan,
         }
     )
-    return pd.concat([fixed.astype({"group": object}), random], ignore_index=True)
+    parts = [fixed.astype({"group": object}), random]
+    if isinstance(fit, GLMMFit):
+        parts[0]["p_value"] = table.iloc[:, 3].to_numpy()
+        random["p_value"] = np.nan
+        parts += _extra_row(fit)
+    return pd.concat(parts, ignore_index=True)
 
 
-def glance(fit: LMMFit) -> pd.DataFrame:
-    """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df.residual."""
+def _extra_row(fit: GLMMFit) -> list[pd.DataFrame]:
+    extra = fit.estimates.extra
+    if extra is None:
+        return []
+    row = {
+        "effect": "family",
+        "group": None,
+        "term": fit.family.extra,
+        "estimate": extra,
+        "std_error": extra * extra_standard_error(fit),
+        "statistic": np.nan,
+        "p_value": np.nan,
+    }
+    return [pd.DataFrame([row]).astype({"group": object})]
+
+
+def glance(fit: AnyFit) -> pd.DataFrame:
+    """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df.residual.
+
+    The deviance of a generalized model is conditional on the modes, not -2 log L.
+    """
+    last = {"deviance": deviance(fit)}
+    if not isinstance(fit, GLMMFit) and fit.REML:
+        last = {"REMLcrit": fit.estimates.objective}
     row = {
         "nobs": fit.frame.n,
         "sigma": fit.estimates.sigma,
         "logLik": log_likelihood(fit),
         "AIC": aic(fit),
         "BIC": bic(fit),
-        ("REMLcrit" if fit.REML else "deviance"): fit.estimates.objective,
+        **last,
         "df.residual": df_residual(fit),
     }
     return pd.DataFrame([row])
 
 
-def augment(fit: LMMFit) -> pd.DataFrame:
-    """Return the response and variables of the fit with fitted values and residuals."""
+def augment(fit: AnyFit) -> pd.DataFrame:
+    """Return the response and variables of the fit with fitted values and residuals.
+
+    For a generalized model, as in broom, ``.fitted`` and ``.fixed`` are linear predictors,
+    ``.mu`` is the mean, and ``.resid`` the deviance residual.
+    """
     frame = fit.frame
-    mean = conditional_mean(fit)
-    fixed = fit.X @ fit.estimates.beta
-    if frame.offset is not None:
-        fixed = fixed + frame.offset
     columns = {
         text: on_rows(fit, value, text)
         for text, value in frame.variables.items()
         if isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
     }
+    if isinstance(fit, GLMMFit):
+        columns = _response_column(fit) | columns
     for members in fit.groups.values():
         grouping = fit.terms[members[0]].grouping
         labels = pd.Series(grouping.levels[grouping.codes], index=frame.index, dtype=object)
         columns[grouping.name] = labels.reindex(frame.padded_index)
     columns |= {
-        ".fitted": on_rows(fit, mean, ".fitted"),
-        ".resid": on_rows(fit, frame.y - mean, ".resid"),
-        ".fixed": on_rows(fit, fixed, ".fixed"),
+        ".fitted": on_rows(fit, linear_predictor(fit), ".fitted"),
+        ".resid": on_rows(fit, _residuals(fit), ".resid"),
+        ".fixed": on_rows(fit, fixed_predictor(fit), ".fixed"),
     }
-    if frame.weights is not None:
-        columns[".weights"] = on_rows(fit, frame.weights, ".weights")
+    if isinstance(fit, GLMMFit):
+        columns[".mu"] = on_rows(fit, conditional_mean(fit), ".mu")
+    weights = prior_weights(fit)
+    if weights is not None:
+        columns[".weights"] = on_rows(fit, weights, ".weights")
     return pd.DataFrame(columns)
+
+
+def _residuals(fit: AnyFit) -> np.ndarray:
+    return residual_values(fit, "deviance" if isinstance(fit, GLMMFit) else "response")
+
+
+def _response_column(fit: GLMMFit) -> dict[str, pd.Series]:
+    """Return the response by its name: labels of a factor, or the numbers that were modelled."""
+    node, frame = fit.formula.response, fit.frame
+    assert node is not None
+    if isinstance(frame.response, Factor):
+        labels = pd.Series(frame.response.values(), index=frame.index, dtype=object)
+        return {node.text: labels.reindex(frame.padded_index)}
+    return {node.text: on_rows(fit, response_values(fit), node.text)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.fit import LMMFit
+from mixef.inference.observations import AnyFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class GroupVarCorr:
         return 1 if self.hom else len(self.columns)
 
 
-def variances(fit: LMMFit) -> list[GroupVarCorr]:
+def variances(fit: AnyFit) -> list[GroupVarCorr]:
     """Return the covariance of every term: ``sigma^2 lam lam'``, without sigma for a GLMM."""
     return [
         GroupVarCorr(
@@ -70,12 +70,14 @@ def variances(fit: LMMFit) -> list[GroupVarCorr]:
 
 
 def component_frame(
-    groups: Sequence[GroupVarCorr], sigma: float, order: str = "cov.last"
+    groups: Sequence[GroupVarCorr], sigma: float | None, order: str = "cov.last"
 ) -> pd.DataFrame:
     """Return one row a variance or covariance: grp, var1, var2, vcov, sdcor.
 
     Parameters
     ----------
+    sigma : float or None
+        Residual standard deviation; None for a family without a dispersion.
     order : {"cov.last", "lower.tri"}
         A term's variances first, then its covariances; or its lower triangle by columns.
     """
@@ -95,7 +97,8 @@ def component_frame(
                 rows.append((name, columns[i], None, cov[i, i], np.sqrt(cov[i, i])))
             else:
                 rows.append((name, columns[j], columns[i], cov[i, j], corr[i, j]))
-    rows.append(("Residual", None, None, sigma**2, sigma))
+    if sigma is not None:
+        rows.append(("Residual", None, None, sigma**2, sigma))
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
 

@@ -1,0 +1,75 @@
+"""Covariance of all parameters of a generalized model, by its Hessian."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mixef.estimation.generalized_fit import GLMMFit
+
+# An eigenvalue this small beside the largest, at a unit diagonal, is a direction that the data
+# leave open; a parameter with this share in one has no standard error.
+FLAT, SHARE = 1e-9, 1e-3
+
+
+def covariance_of_fixed_by(fit: GLMMFit, use_hessian: bool) -> pd.DataFrame:
+    """Return the covariance (p, p) of the fixed effects, by the Hessian or the working weights."""
+    names = list(fit.fixed_names)
+    values = fit.vcov if use_hessian else fit.estimates.unscaled_vcov
+    return pd.DataFrame(values.copy(), index=names, columns=names)
+
+
+def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataFrame:
+    """Return the covariance matrix (K, K) of all parameters, on the user's scale.
+
+    Rows are fixed effects, covariance parameters, and the log of the dispersion or shape. NaN
+    stands where it is not known: for parameters that the data leave open, for covariance
+    parameters where there is no Hessian, and between them and the fixed effects where those
+    were in the mode (nAGQ = 0).
+    """
+    k, p = len(fit.estimates.par), len(fit.kept)
+    names = [*fit.fixed_names, *fit.par_labels]
+    names += [] if fit.extra_label is None else [fit.extra_label]
+    values = np.full((len(names), len(names)), np.nan)
+    hessian = fit.hessian if use_hessian else None
+    if hessian is not None:
+        J = _jacobian(fit)
+        inside = fit.nAGQ > 0
+        covariance = J @ _inverse(hessian) @ J.T
+        order = [*range(k, k + p), *range(k)] if inside else list(range(k))
+        order += range(len(order), len(hessian))
+        place = np.arange(len(names)) if inside else np.arange(p, len(names))
+        values[np.ix_(place, place)] = covariance[np.ix_(order, order)]
+    values[:p, :p] = fit.vcov if use_hessian else fit.estimates.unscaled_vcov
+    return pd.DataFrame(values, index=names, columns=names)
+
+
+def extra_standard_error(fit: GLMMFit) -> float:
+    """Return the standard error of the log of the dispersion or shape; NaN if there is none."""
+    if fit.extra_label is None or fit.hessian is None:
+        return np.nan
+    return float(np.sqrt(_inverse(fit.hessian)[-1, -1]))
+
+
+def _jacobian(fit: GLMMFit) -> np.ndarray:
+    """Return the derivative (K, K) of the user's parameters for the search's, in its order."""
+    criterion = fit.criterion()
+    k, p = len(fit.estimates.par), len(fit.kept)
+    J = np.eye(len(fit.point))
+    J[:k, :k] = criterion.par_jacobian(fit.scaled_par)
+    if fit.nAGQ > 0:
+        J[k : k + p, k : k + p] = criterion.user_beta(np.eye(p))
+    return J
+
+
+def _inverse(hessian: np.ndarray) -> np.ndarray:
+    """Return ``2 H^-1`` (K, K), the covariance; NaN for parameters that the data leave open."""
+    root = np.sqrt(np.maximum(hessian.diagonal(), 0.0))
+    unit = np.where(root > 0, root, 1.0)
+    value, vector = np.linalg.eigh(hessian / np.outer(unit, unit))
+    flat = value <= FLAT * max(value.max(initial=0.0), 1.0)
+    solved = vector[:, ~flat] / value[~flat]
+    out = 2.0 * (solved @ vector[:, ~flat].T) / np.outer(unit, unit)
+    open_ = (np.abs(vector[:, flat]) > SHARE).any(axis=1)
+    out[open_], out[:, open_] = np.nan, np.nan
+    return out

@@ -1,0 +1,75 @@
+"""Residuals of the rows, conditional on the random effects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.families.family import weigh
+from mixef.inference.observations import (
+    AnyFit,
+    conditional_mean,
+    on_rows,
+    prior_weights,
+    response_values,
+)
+
+RESIDUALS = ("response", "pearson", "deviance", "working")
+
+
+def residuals(fit: AnyFit, type: str = "response", scaled: bool = False) -> pd.Series:
+    """Return the residuals, conditional on the random effects.
+
+    Parameters
+    ----------
+    type : {"response", "pearson", "deviance", "working"}
+        ``y - mu``; ``sqrt(w / V) (y - mu)``; the signed root of the row's deviance; and
+        ``(y - mu) / mu'(eta)``. In a linear model V and mu' are 1, and the deviance residuals
+        are Pearson's.
+    scaled : bool
+        Divide by sigma.
+    """
+    if type not in RESIDUALS:
+        raise ValueError(f"type is {type!r}; expected one of {RESIDUALS}")
+    rest = residual_values(fit, type)
+    return on_rows(fit, rest / fit.estimates.sigma if scaled else rest, "residuals")
+
+
+def residual_values(fit: AnyFit, type: str) -> np.ndarray:
+    """Return the residuals (n,) of a type, not scaled."""
+    rest = response_values(fit) - conditional_mean(fit)
+    if type == "response":
+        return rest
+    if isinstance(fit, GLMMFit):
+        return _generalized(fit, rest, type)
+    weights = None if type == "working" else fit.frame.weights
+    return rest if weights is None else rest * np.sqrt(weights)
+
+
+def _generalized(fit: GLMMFit, rest: np.ndarray, type: str) -> np.ndarray:
+    family, e = fit.family, fit.estimates
+    with np.errstate(all="ignore"):
+        if type == "deviance":
+            return np.sign(rest) * np.sqrt(row_deviances(fit))
+        if type == "working":
+            return _over(rest, family.link.d_inverse(e.eta))
+        weights = prior_weights(fit)
+        root = np.sqrt(family.variance_at(e.eta, e.mu, e.extra))
+        return _over(rest if weights is None else rest * np.sqrt(weights), root)
+
+
+def _over(rest: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Divide; no residual is none where the mean is at an end of its range, too."""
+    return np.divide(rest, size, out=np.zeros(len(rest)), where=rest != 0)
+
+
+def row_deviances(fit: GLMMFit) -> np.ndarray:
+    """Return the deviance (n,) of each row times its weight, not over the dispersion."""
+    y, e = fit.outcome.y, fit.estimates
+    return weigh(fit.outcome.weights, fit.family.unit_deviance(y, e.mu, e.extra))
+
+
+def pearson_chisq(fit: AnyFit) -> float:
+    """Return the sum of the squared Pearson residuals."""
+    return float((residual_values(fit, "pearson") ** 2).sum())
