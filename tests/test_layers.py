@@ -40,12 +40,13 @@ SPINES = {
     ),
     "linalg": (
         "layout", "crossproducts", "reweighted", "threads", "factor", "kernels", "dense", "schur",
-        "cholmod", "choose", "standardize",
+        "takahashi", "cholmod", "choose", "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "scaling", "linear", "convergence", "singular",
-        "search", "model", "fit", "response", "pirls", "laplace", "quadrature", "glm",
-        "generalized", "separation", "generalized_fit",
+        "search", "model", "fit", "response", "pirls", "levels", "curvature", "laplace",
+        "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized",
+        "separation", "generalized_fit",
     ),
 }  # fmt: skip
 

@@ -76,7 +76,7 @@ def laplace_hessian(
     H = -2.0 * moved.direct @ moved.score.T
     H[:k] -= 2.0 * _pairing(dlam, w, moved.u)
     if slopes.by_extra is not None:
-        H[-1] -= 2.0 * moved.eta @ slopes.score_by_extra
+        H[-1] -= 2.0 * moved.eta @ slopes.by_extra.score
         H[-1, -1] -= 2.0 * second.log_density
     H = 0.5 * (H + H.T)
 
@@ -134,22 +134,25 @@ def second_slopes(response: Response, state: RowState, extra: float) -> SecondSl
     by_eta = (ends[0].by_eta - ends[1].by_eta) / (2.0 * STEP)
     if response.family.extra is None:
         return SecondSlopes((by_eta,), (-first.by_eta,))
-    ends = []
+    assert first.by_extra is not None
+    changes = []
     for sign in (1.0, -1.0):
-        value = extra * np.exp(sign * STEP)
-        near = response.at(state.eta, value) or state
-        ends.append(response.slopes(near, value, observed))
+        value = extra * float(np.exp(sign * STEP))
+        slopes = response.slopes(response.at(state.eta, value) or state, value, observed)
+        assert slopes.by_extra is not None
+        changes.append((slopes.by_eta, slopes.by_extra))
+    (up_eta, up), (down_eta, down) = changes
     width = 2.0 * STEP
     return SecondSlopes(
         (
             by_eta,
-            (ends[0].by_eta - ends[1].by_eta) / width,
-            (ends[0].by_extra - ends[1].by_extra) / width,
+            (up_eta - down_eta) / width,
+            (up.weights - down.weights) / width,
         ),
         (
             -first.by_eta,
-            -first.by_extra,
-            (ends[0].score_by_extra - ends[1].score_by_extra) / width,
+            -first.by_extra.weights,
+            (up.score - down.score) / width,
         ),
-        (ends[0].log_density_by_extra - ends[1].log_density_by_extra) / width,
+        (up.log_density - down.log_density) / width,
     )

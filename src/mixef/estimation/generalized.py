@@ -3,93 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.estimation.glm import GLMFit, fit_glm
-from mixef.estimation.laplace import (
-    LaplaceDerivatives,
-    differentiate_laplace,
-    laplace_value,
-)
+from mixef.estimation.generalized_estimates import GeneralizedEstimates
+from mixef.estimation.generalized_start import scaled_problem
+from mixef.estimation.laplace import LaplaceDerivatives, differentiate_laplace, laplace_value
 from mixef.estimation.levels import Levels, levels_at
 from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
 from mixef.estimation.quadrature import differentiate_quadrature, quadrature_correction
 from mixef.estimation.response import Response
-from mixef.estimation.scaling import scale_terms, turn
-from mixef.estimation.start import moment_estimates, moment_start, principal_axes
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import Rows, crossproducts, rotate
 from mixef.linalg.reweighted import ReweightedProducts
-from mixef.linalg.standardize import orthonormal_columns, root_weighted
 from mixef.terms.random import RandomTerm
 
-# The smallest weight that scales a row, beside the mean weight: a row that says nothing at the
-# start may say something later.
-LEAST_WEIGHT = 1e-3
-
-
-@dataclass(frozen=True)
-class GeneralizedEstimates:
-    """What the criterion determines at one set of parameters, on the user's scale.
-
-    The arrays are read-only.
-
-    Attributes
-    ----------
-    par : ndarray (k,)
-        Covariance parameters, on the scale of the linear predictor.
-    theta : ndarray
-        Each term's lower triangle, column by column.
-    lams : tuple of ndarray (s_t, s_t)
-        Templates, one a term.
-    beta : ndarray (p,)
-    extra : float or None
-        Dispersion or shape, where the family has one that is estimated.
-    sigma : float
-        Square root of the dispersion; 1 for families without.
-    objective : float
-        -2 log L, fully normalised.
-    unscaled_vcov : ndarray (p, p)
-        ``(X'V^-1 X)^-1`` at the working weights.
-    effects : tuple of ndarray (l_t, s_t)
-        Conditional modes b, one array a term.
-    eta, mu : ndarray (n,)
-        Linear predictor (offset included) and mean at the modes.
-    log_density : float
-        ``log f(y | u)`` at the modes.
-    pwrss, ussq, ldL2, ldRX2 : float
-        Penalized weighted residual sum of squares, ``|u|^2``, ``log|M|``, ``log|X'V^-1 X|``.
-    """
-
-    par: np.ndarray
-    theta: np.ndarray
-    lams: tuple[np.ndarray, ...]
-    beta: np.ndarray
-    extra: float | None
-    sigma: float
-    objective: float
-    unscaled_vcov: np.ndarray
-    effects: tuple[np.ndarray, ...]
-    eta: np.ndarray
-    mu: np.ndarray
-    log_density: float
-    pwrss: float
-    ussq: float
-    ldL2: float
-    ldRX2: float
-
-    def __post_init__(self) -> None:
-        arrays = (self.par, self.theta, self.beta, self.unscaled_vcov, self.eta, self.mu)
-        for array in (*arrays, *self.lams, *self.effects):
-            array.flags.writeable = False
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
+# Steps of the Hessian's differences, in standard errors.
+STEP = 2e-3
 
 
 class GeneralizedCriterion:
@@ -123,81 +53,41 @@ class GeneralizedCriterion:
         self.n, self.p = X.shape
         self.with_beta = nAGQ == 0
         self.has_extra = response.family.extra is not None
-        offset = np.zeros(self.n) if offset is None else offset
-        plain, basis = orthonormal_columns(X)
-        self.glm = fit_glm(response, plain, offset)
-        W = _scaling_weights(self.glm)
-        Q, self._X = orthonormal_columns(root_weighted(X, W))
-        # Nodes of several columns depend on the axes: they are the user's, not those of the data.
-        user_axes = nAGQ > 1
-        scaled, groups = scale_terms(terms, W, user_axes)
-        working = np.sqrt(W) * (self.glm.state.score / W)
-        products = crossproducts(Rows(groups, Q, working))
-        sigma2 = None if response.family.extra == "dispersion" else 1.0
-        moments = moment_estimates(products, sigma2)
-        self.parametrization = scaled.parametrization
-        axes = principal_axes(moments, self.parametrization)
-        if user_axes:
-            axes = [np.eye(len(V)) for V in axes]
-        self.terms = scaled.turned(axes)
-        root = np.sqrt(W)
-        self._designs = tuple(
-            replace(g, z=np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
-        )
-        self._start = moment_start(
-            moments.turned(axes), rotate(products, axes), self.parametrization
-        )
-        self._beta0 = self._X.R @ basis.back(self.glm.beta)
-        self._extra0 = self.glm.extra
-        if sigma2 is None:
-            self._start = self.parametrization.resized(self._start, np.sqrt(moments.sigma2))
-            self._extra0 *= moments.sigma2
-        self._groups = ReweightedProducts(self._designs)
-        self._response, self._offset = response, offset
-        self._scaled_X = Q / root[:, None]
-        self._units = self._natural_units(W)
+        self.problem = scaled_problem(X, response, offset, terms, user_axes=nAGQ > 1)
+        self.terms, self.parametrization = self.problem.terms, self.problem.terms.parametrization
+        self._response, self._groups = response, ReweightedProducts(self.problem.designs)
         self._model: WorkingModel | None = None
+        self._beta0 = self.problem.beta
         self._u = np.zeros(self._groups.layout.q)
+        self._anchor: tuple | None = None
         self._forget()
 
     @property
     def model(self) -> WorkingModel:
         """The working model with its factor, built when it is asked for."""
         if self._model is None:
-            self._groups.reweight(self.glm.state.expected)
-            factor = make_factor(self._groups.products)
+            problem = self.problem
+            self._groups.reweight(problem.glm.state.expected)
             self._model = WorkingModel(
-                self._response, self._scaled_X, self._offset, self._designs, self._groups, factor
+                self._response,
+                problem.X,
+                problem.offset,
+                problem.designs,
+                self._groups,
+                make_factor(self._groups.products),
             )
         return self._model
 
     def _forget(self) -> None:
-        self._point: np.ndarray | None = None
+        self._point = np.empty(0)
         self._mode: Mode | None = None
         self._levels: Levels | None = None
         self._derivatives: LaplaceDerivatives | None = None
 
-    def _natural_units(self, W: np.ndarray) -> np.ndarray:
-        """Return the size (p + e,) of a large change of beta and of the extra parameter.
-
-        For beta it is a change of the linear predictor over which the mean curves.
-        """
-        link, eta = self._response.family.link, self.glm.state.eta
-        with np.errstate(all="ignore"):
-            first = np.abs(link.d_inverse(eta))
-            bends = np.minimum(
-                first / np.abs(link.d2_inverse(eta)), np.sqrt(first / np.abs(link.d3_inverse(eta)))
-            )
-        finite = bends[np.isfinite(bends)]
-        level = np.sqrt(W.mean())
-        largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
-        bend = min(float(np.median(finite)), largest) if finite.size else largest
-        return np.concatenate([np.full(self.p, bend * level), np.ones(int(self.has_extra))])
-
     @property
     def knows_hessian(self) -> bool:
         """Whether the information is the exact Hessian of the Laplace criterion."""
-        return len(self._designs) == 1 and not self.with_beta
+        return len(self.problem.designs) == 1 and not self.with_beta
 
     # Parameters of the search: par, beta unless it is in the mode, log extra where there is one
 
@@ -213,7 +103,7 @@ class GeneralizedCriterion:
         """
         k = self.parametrization.n_par
         beta = self._beta0 if self.with_beta else point[k : k + self.p]
-        extra = float(np.exp(point[-1])) if self.has_extra else self.glm.extra
+        extra = float(np.exp(point[-1])) if self.has_extra else self.problem.extra
         return point[:k], beta, extra
 
     def join(self, par: np.ndarray, beta: np.ndarray, extra: float) -> np.ndarray:
@@ -223,7 +113,8 @@ class GeneralizedCriterion:
 
     def start(self) -> np.ndarray:
         """Return moment estimates of the covariances with the coefficients of the plain GLM."""
-        return self.join(self._start, self._beta0, self._extra0)
+        problem = self.problem
+        return self.join(problem.par, problem.beta, problem.extra)
 
     def value(self, point: np.ndarray) -> float:
         """Return -2 log L at a point; infinite where it cannot be computed."""
@@ -232,7 +123,7 @@ class GeneralizedCriterion:
         self._forget()
         self._point = np.array(point, dtype=float)
         try:
-            self._objective = self._value()
+            self._objective: float = self._value()
         except FitError as error:
             self._mode, self.failure = None, error
             return np.inf
@@ -243,19 +134,43 @@ class GeneralizedCriterion:
         if not 0.0 < extra < np.inf:
             raise FitError(f"the {self._response.family.extra} has left its domain: {extra:g}")
         lams = self.parametrization.lams(par)
-        mode = conditional_mode(self.model, lams, beta, extra, self._u, self.with_beta)
+        start = self._foreseen_mode(lams, beta, extra)
+        mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
         self._mode, self._u = mode, mode.u
         if self.with_beta:
             self._beta0 = mode.beta
         value, self._ldL2 = laplace_value(self.model, mode), self.model.factor.ldL2
         if self.knows_hessian:
             self._levels = levels_at(self.model, mode, lams[0])
-        if self.nAGQ > 1:
+        if self.nAGQ > 1 and self._levels is not None:
             correction, self._log_sums = quadrature_correction(
                 self.model, mode, self._levels, extra, self.nAGQ
             )
             value += correction
         return float(value)
+
+    def _foreseen_mode(self, lams, beta: np.ndarray, extra: float) -> np.ndarray:
+        """Return the u (q,) to start from: to first order from the point of the last derivatives.
+
+        Where the factor still stands there, one solve foretells how the mode moves.
+        """
+        if self._anchor is None or self.with_beta:
+            return self._u
+        mode, old_lams, old_extra, stands = self._anchor
+        if not stands:
+            return mode.u
+        self._anchor = mode, old_lams, old_extra, False
+        model, observed = self.model, mode.state.observed
+        change = [new - old for new, old in zip(lams, old_lams, strict=True)]
+        moved = model.random_part(change, mode.u) + model.X @ (beta - mode.beta)
+        pull = -observed * moved
+        if extra != old_extra:
+            slopes = self._response.slopes(mode.state, old_extra, self._response.uses_observed)
+            assert slopes.by_extra is not None
+            pull += slopes.by_extra.score * np.log(extra / old_extra)
+        right = model.random_part_transposed(old_lams, pull)
+        right += model.random_part_transposed(change, mode.state.score)
+        return mode.u + model.factor.solve(right)
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient and information at the last value."""
@@ -263,7 +178,6 @@ class GeneralizedCriterion:
         return self._gradient, d.information
 
     def _differentiated(self) -> LaplaceDerivatives:
-        assert self._point is not None
         if self._mode is None:
             raise self.failure
         if self._derivatives is None:
@@ -286,12 +200,15 @@ class GeneralizedCriterion:
                     par, extra, self.nAGQ,
                 )  # fmt: skip
             self._derivatives = d
+            self._anchor = self._mode, self.parametrization.lams(par), extra, True
         return self._derivatives
 
     def scale(self, point: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         own = self.parametrization.scale(point[: self.parametrization.n_par], floor=0.3)
-        return np.concatenate([own, self._units[self.p :] if self.with_beta else self._units])
+        return np.concatenate(
+            [own, self.problem.units[self.p :] if self.with_beta else self.problem.units]
+        )
 
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the same covariances with non-negative diagonals, those up to floor at zero."""
@@ -333,15 +250,14 @@ class GeneralizedCriterion:
 
     def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
         """Return coefficients of the scaled columns of X."""
-        return self._X.R @ beta
+        return self.problem.basis.R @ beta
 
     def user_beta(self, beta: np.ndarray) -> np.ndarray:
         """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
-        return self._X.back(beta)
+        return self.problem.basis.back(beta)
 
     def user_gradient(self) -> np.ndarray:
         """Return the gradient for the user's parameters at the last value."""
-        assert self._point is not None
         k = self.parametrization.n_par
         self._differentiated()
         out = self._gradient.copy()
@@ -351,7 +267,7 @@ class GeneralizedCriterion:
         else:
             out[:k] = np.linalg.lstsq(self.par_jacobian(par).T, out[:k], rcond=None)[0]
         if not self.with_beta:
-            out[k : k + self.p] = self._X.R.T @ out[k : k + self.p]
+            out[k : k + self.p] = self.problem.basis.R.T @ out[k : k + self.p]
         return out
 
     def par_jacobian(self, par: np.ndarray) -> np.ndarray:
@@ -375,13 +291,14 @@ class GeneralizedCriterion:
         lams = self.terms.user_lams(par)
         scaled_lams = self.parametrization.lams(par)
         ussq = float(mode.u @ mode.u)
-        WX = state.expected[:, None] * self._scaled_X
+        WX = state.expected[:, None] * self.problem.X
         self.model.refactor(state.expected, scaled_lams)
+        self._anchor = None
         RZX = self.model.factor.solve_L(self.model.random_part_transposed(scaled_lams, WX))
-        XVX = self._scaled_X.T @ WX - RZX.T @ RZX
-        R = self._X.back(np.linalg.inv(XVX)) if self.p else XVX
-        vcov = self._X.back(R.T) if self.p else XVX
-        back = 2.0 * float(np.log(self._X.R.diagonal()).sum())
+        XVX = self.problem.X.T @ WX - RZX.T @ RZX
+        R = self.problem.basis.back(np.linalg.inv(XVX)) if self.p else XVX
+        vcov = self.problem.basis.back(R.T) if self.p else XVX
+        back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
         b = self._groups.layout.multiply(scaled_lams, mode.u)
         dispersion = self._response.family.dispersion(extra)
         weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
@@ -389,7 +306,7 @@ class GeneralizedCriterion:
             par=self.parametrization.par(lams),
             theta=self.parametrization.theta(lams),
             lams=lams,
-            beta=self._X.back(mode.beta),
+            beta=self.problem.basis.back(mode.beta),
             extra=extra if self.has_extra else None,
             sigma=float(np.sqrt(dispersion)),
             objective=objective,
@@ -425,15 +342,5 @@ class GeneralizedCriterion:
 
     def release(self) -> None:
         """Give up the factor, which is rebuilt on demand."""
-        self._model = None
+        self._model = self._anchor = None
         self._forget()
-
-
-# Steps of the Hessian's differences, in standard errors.
-STEP = 2e-3
-
-
-def _scaling_weights(glm: GLMFit) -> np.ndarray:
-    """Return positive weights (n,) for the scaling of columns, from the plain GLM."""
-    W = glm.state.expected
-    return np.maximum(W, LEAST_WEIGHT * W.mean())

@@ -62,6 +62,7 @@ class GLMMFit(Fit):
         Exact Hessian of -2 log L at ``point``; None where it is not that of a minimum.
     """
 
+    control: GlmerControl
     family: Family
     outcome: Outcome
     nAGQ: int

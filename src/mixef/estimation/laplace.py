@@ -96,12 +96,10 @@ def differentiate_laplace(
         K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
     by_par, curvature = parametrization.chain(dlams, lams, K)
     by_beta = X.T @ (v - 2.0 * state.score)
-    k, has_extra = len(par), response.family.extra is not None
-    by_extra = 0.0
-    if has_extra:
-        by_extra = -2.0 * slopes.log_density_by_extra + float(
-            h @ slopes.by_extra + moved @ slopes.score_by_extra
-        )
+    k, by_extra = len(par), 0.0
+    if slopes.by_extra is not None:
+        change = slopes.by_extra
+        by_extra = float(h @ change.weights + moved @ change.score) - 2.0 * change.log_density
     if levels is not None:
         movements = movement(model, mode, levels, parametrization, par, slopes)
         information = laplace_hessian(
@@ -111,7 +109,7 @@ def differentiate_laplace(
     information[:k, :k] += curvature
     if with_beta:
         information = _profiled(information, k)
-    if has_extra:
+    if slopes.by_extra is not None:
         size = len(information)
         bordered = np.zeros((size + 1, size + 1))
         bordered[:size, :size] = information

@@ -105,9 +105,8 @@ def movement(
     """Return how mode, linear predictor, weights and M move with every parameter."""
     state, codes, z = mode.state, model.designs[0].codes, model.designs[0].z
     columns, lam, dlam = levels.columns, parametrization.lams(par)[0], _dlams(parametrization, par)
-    has_extra = slopes.by_extra is not None
     k, s, p = len(dlam), len(lam), model.X.shape[1]
-    n_par, n_levels = k + p + has_extra, len(levels.u)
+    n_par, n_levels = k + p + (slopes.by_extra is not None), len(levels.u)
 
     direct = np.zeros((n_par, len(codes)))
     held = [levels.u[codes, b] for b in range(s)]
@@ -117,8 +116,8 @@ def movement(
     direct[k : k + p] = model.X.T
     right = np.empty((n_par, s, n_levels))
     change = -state.observed * direct
-    if has_extra:
-        change[-1] += slopes.score_by_extra
+    if slopes.by_extra is not None:
+        change[-1] += slopes.by_extra.score
     for b in range(s):
         right[:, b] = levels.sums(columns[:, b] * change)
     w = levels.sums(z.T * state.score)
@@ -131,9 +130,9 @@ def movement(
             eta[a] += columns[:, b] * u[a, b, codes]
     score = -state.observed * eta
     weights = slopes.by_eta * eta
-    if has_extra:
-        score[-1] += slopes.score_by_extra
-        weights[-1] += slopes.by_extra
+    if slopes.by_extra is not None:
+        score[-1] += slopes.by_extra.score
+        weights[-1] += slopes.by_extra.weights
 
     M = np.empty((n_par, n_levels, s, s))
     for b in range(s):

@@ -162,9 +162,7 @@ def differentiate_quadrature(
         weighted = share[codes] * np.where(np.isfinite(score), score, 0.0)
         u = levels.u[:, :, None] + levels.half @ nodes[:, part]
         # sums over the level's rows of z s, weighted by the node's share (l, s, m)
-        A = np.stack(
-            [levels.indicator @ (z[:, [a]] * weighted) for a in range(z.shape[1])], axis=1
-        )
+        A = np.stack([levels.indicator @ (z[:, [a]] * weighted) for a in range(z.shape[1])], axis=1)
         by_lam = np.einsum("lsm,ltm->st", A, u)
         gradient[:k_par] -= 2.0 * np.tensordot(dlam, by_lam, axes=2)
         gradient[k_par : k_par + p] -= 2.0 * (X.T @ weighted.sum(axis=1))

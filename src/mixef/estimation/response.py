@@ -43,22 +43,35 @@ class RowState:
 
 
 @dataclass(frozen=True)
+class ExtraSlopes:
+    """Derivatives for the log of the extra parameter at fixed linear predictors.
+
+    Attributes
+    ----------
+    score, weights : ndarray (n,)
+        Of the scores, and of the weights in ``log|M|``.
+    log_density : float
+    """
+
+    score: np.ndarray
+    weights: np.ndarray
+    log_density: float
+
+
+@dataclass(frozen=True)
 class RowSlopes:
-    """Derivatives of scores and weights for the linear predictor and the extra parameter.
+    """Derivatives of scores and weights.
 
     Attributes
     ----------
     by_eta : ndarray (n,)
         Derivative for eta of the weights in ``log|M|``.
-    score_by_extra, by_extra : ndarray (n,) or None
-        Derivatives of the score and of those weights for the log of the extra parameter.
-    log_density_by_extra : float
+    by_extra : ExtraSlopes or None
+        None where the family has no extra parameter.
     """
 
     by_eta: np.ndarray
-    score_by_extra: np.ndarray | None = None
-    by_extra: np.ndarray | None = None
-    log_density_by_extra: float = 0.0
+    by_extra: ExtraSlopes | None = None
 
 
 class Response:
@@ -200,7 +213,7 @@ class Response:
             np.sum(family.log_density_by_extra(self.y, state.mu, self.weights, extra))
         )
         if family.extra == "dispersion":
-            return RowSlopes(by_eta, -state.score, -weights, slope)
+            return RowSlopes(by_eta, ExtraSlopes(-state.score, -weights, slope))
         mu1, V, V1, r, r1 = parts
         share, rest = self._share(extra), self.y - state.mu
         V_t = family.variance_by_extra(state.mu, extra)
@@ -211,7 +224,7 @@ class Response:
             V1_t = family.d_variance_by_extra(state.mu, extra)
             r1_t = -(r_t * mu1 * V1 + r * mu1 * V1_t + r1 * V_t) / V
             weights_t = weights_t - share * rest * r1_t
-        return RowSlopes(by_eta, extra * score_t, extra * weights_t, slope)
+        return RowSlopes(by_eta, ExtraSlopes(extra * score_t, extra * weights_t, slope))
 
     def curvature_of_extra(self, state: RowState, extra: float) -> float:
         """Return the second derivative of -2 log f for the log of the extra parameter."""

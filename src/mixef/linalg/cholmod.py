@@ -16,6 +16,7 @@ from mixef.linalg.crossproducts import (
 )
 from mixef.linalg.factor import Factor, not_positive_definite
 from mixef.linalg.kernels import compiled
+from mixef.linalg.takahashi import FlatTree, flat_tree
 
 try:
     from sksparse.cholmod import CholmodError, analyze, cholesky
@@ -57,6 +58,7 @@ class CholmodFactor(Factor):
         self._factor = analyze(self._M, mode=mode)
         self._perm = self._factor.P()
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
+        self._tree: tuple[tuple[np.ndarray, np.ndarray], FlatTree | None] | None = None
         self._places: dict[tuple[int, int], np.ndarray] = {}
 
     def _refactor(self) -> None:
@@ -152,8 +154,14 @@ class CholmodFactor(Factor):
         L = self._factor.L()
         if not L.has_sorted_indices:
             L.sort_indices()
-        values = np.empty_like(L.data)
-        compiled()["selected_inverse"](L.indptr, L.indices, L.data, values)
+        if self._tree is None or not all(map(np.array_equal, self._tree[0], _pattern(L))):
+            self._tree = _pattern(L), flat_tree(L)
+        tree = self._tree[1]
+        if tree is not None:
+            values = tree.inverse(L.data)
+        else:
+            values = np.empty_like(L.data)
+            compiled()["selected_inverse"](L.indptr, L.indices, L.data, values)
         return sparse.csc_matrix((values, L.indices, L.indptr), shape=L.shape)
 
 

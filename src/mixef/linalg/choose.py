@@ -29,6 +29,8 @@ def make_factor(products: CrossProducts) -> Factor:
     layout = products.layout
     if layout.q <= SMALL_Q:
         return DenseFactor(products)
+    if is_nested(products):
+        return CholmodFactor(products)
     remainder = layout.q - layout.offsets[1]
     if remainder <= LARGEST_REMAINDER:
         dense_time = schur_time(products)
@@ -39,6 +41,17 @@ def make_factor(products: CrossProducts) -> Factor:
             return SchurFactor(products)
         return sparse_factor
     return CholmodFactor(products)
+
+
+def is_nested(products: CrossProducts) -> bool:
+    """Tell whether several factors are nested: every level lies in one level of each larger one.
+
+    Then nothing fills in, and the elimination tree is as deep as there are factors.
+    """
+    n_levels = products.layout.n_levels
+    return bool(products.pairs) and all(
+        len(pair.rows) == max(n_levels[i], n_levels[j]) for (i, j), pair in products.pairs.items()
+    )
 
 
 def schur_time(products: CrossProducts) -> float:

@@ -26,6 +26,8 @@ from mixef.linalg.layout import Layout
 # Entries of A (12 bytes each) that are kept. A larger A is formed anew at each use, so many of
 # its entries at a time.
 HELD = 50_000_000
+# Cells of a matrix up to which a dense product is faster than a sparse one.
+SMALL = 30_000
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class ReweightedProducts:
         self.layout = Layout(tuple(g.n_levels for g in groups), tuple(g.z.shape[1] for g in groups))
         self._z = [np.asarray(g.z, dtype=float) for g in groups]
         self._Z = _rows_of_Z(groups, self.layout)
+        if self.n * self.layout.q <= SMALL:
+            self._Z = self._Z.toarray()
         self._Zt = self._Z.T
         self._cells, levels = _number(groups)
         # A zero in front stands for all that is not on the pattern.
@@ -217,6 +221,8 @@ class ReweightedProducts:
                 index[:, own] = (cells.first - 1 + cells.place[rows] * c)[:, None] + np.arange(c)
                 column += c
             A = _equal_rows(data, index, len(self._values) - 1)
+            if np.prod(A.shape) <= SMALL:
+                A = A.toarray()
             yield rows, A, A.T
 
 

@@ -1,0 +1,130 @@
+"""Scaling a generalized model, and where its search starts.
+
+Columns are scaled by the working weights of the model without random effects, whose coefficients
+the search starts from; covariances start at moment estimates of its working residuals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixef.estimation.glm import GLMFit, fit_glm
+from mixef.estimation.response import Response
+from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
+from mixef.estimation.start import moment_estimates, moment_start, principal_axes
+from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts, rotate
+from mixef.linalg.standardize import Basis, orthonormal_columns, root_weighted
+from mixef.terms.random import RandomTerm
+
+# The smallest weight that scales a row, beside the mean weight: a row that says nothing at the
+# start may say something later.
+LEAST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True)
+class ScaledProblem:
+    """A generalized model on scaled columns, with starting values.
+
+    Attributes
+    ----------
+    glm : GLMFit
+        The model without random effects.
+    terms : ScaledTerms
+    designs : tuple of GroupDesign
+        Scaled columns of Z, one a grouping factor.
+    X : ndarray (n, p)
+        Scaled columns.
+    basis : Basis
+        From the scaled columns of X back to the user's.
+    offset : ndarray (n,)
+    par, beta : ndarray (k,), (p,)
+        Starting values.
+    extra : float
+        Starting value of the family's extra parameter, 1 where there is none.
+    units : ndarray (p + e,)
+        Size of a large change of beta and of the log of the extra parameter.
+    """
+
+    glm: GLMFit
+    terms: ScaledTerms
+    designs: tuple[GroupDesign, ...]
+    X: np.ndarray
+    basis: Basis
+    offset: np.ndarray
+    par: np.ndarray
+    beta: np.ndarray
+    extra: float
+    units: np.ndarray
+
+
+def scaled_problem(
+    X: np.ndarray,
+    response: Response,
+    offset: np.ndarray | None,
+    terms: Sequence[RandomTerm],
+    user_axes: bool,
+) -> ScaledProblem:
+    """Scale a model's columns and find starting values.
+
+    Parameters
+    ----------
+    user_axes : bool
+        Keep the axes of the user's columns of Z: quadrature over several columns depends on them.
+    """
+    offset = np.zeros(len(X)) if offset is None else offset
+    plain, plain_basis = orthonormal_columns(X)
+    glm = fit_glm(response, plain, offset)
+    W = glm.state.expected
+    W = np.maximum(W, LEAST_WEIGHT * W.mean())
+    root = np.sqrt(W)
+    Q, basis = orthonormal_columns(root_weighted(X, W))
+    scaled, groups = scale_terms(terms, W, user_axes)
+    parametrization = scaled.parametrization
+    products = crossproducts(Rows(groups, Q, glm.state.score / root))
+    has_dispersion = response.family.extra == "dispersion"
+    moments = moment_estimates(products, None if has_dispersion else 1.0)
+    axes = principal_axes(moments, parametrization)
+    if user_axes:
+        axes = [np.eye(len(V)) for V in axes]
+    par = moment_start(moments.turned(axes), rotate(products, axes), parametrization)
+    extra = glm.extra
+    if has_dispersion:  # so far everything was relative to the dispersion without random effects
+        par = parametrization.resized(par, np.sqrt(moments.sigma2))
+        extra *= moments.sigma2
+    return ScaledProblem(
+        glm=glm,
+        terms=scaled.turned(axes),
+        designs=tuple(
+            replace(g, z=np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
+        ),
+        X=Q / root[:, None],
+        basis=basis,
+        offset=offset,
+        par=par,
+        beta=basis.R @ plain_basis.back(glm.beta),
+        extra=extra,
+        units=_natural_units(response, glm, W, X.shape[1]),
+    )
+
+
+def _natural_units(response: Response, glm: GLMFit, W: np.ndarray, p: int) -> np.ndarray:
+    """Return the size (p + e,) of a large change of beta and of the extra parameter.
+
+    For beta it is a change of the linear predictor over which the mean curves.
+    """
+    link, eta = response.family.link, glm.state.eta
+    with np.errstate(all="ignore"):
+        first = np.abs(link.d_inverse(eta))
+        bends = np.minimum(
+            first / np.abs(link.d2_inverse(eta)), np.sqrt(first / np.abs(link.d3_inverse(eta)))
+        )
+    finite = bends[np.isfinite(bends)]
+    level = np.sqrt(W.mean())
+    largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
+    bend = min(float(np.median(finite)), largest) if finite.size else largest
+    return np.concatenate(
+        [np.full(p, bend * level), np.ones(int(response.family.extra is not None))]
+    )
