@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,9 @@ class Convergence:
     log : tuple of Step
         The search's evaluations.
     optimizer : str
+    separation : str
+        Which predictors separate the responses of a generalized model, if they do; it is the
+        first of the problems.
     """
 
     converged: bool
@@ -52,6 +55,7 @@ class Convergence:
     flat: tuple[str, ...]
     log: tuple[Step, ...]
     optimizer: str
+    separation: str = ""
 
     @property
     def gradient(self) -> pd.Series:
@@ -72,6 +76,7 @@ def judge(
     labels: Sequence[str],
     user_gradient: np.ndarray,
     optimizer: str,
+    remedy: Callable[[tuple[str, ...]], str] = lambda flat: "simplify the random effects",
 ) -> Convergence:
     """Judge the end of a search.
 
@@ -84,6 +89,8 @@ def judge(
         Names of the parameters.
     user_gradient : ndarray (k,)
         Gradient to report.
+    remedy : callable, optional
+        What to do about parameters that the data do not determine, given their names.
     """
     g, H = result.gradient * unit, result.information * np.outer(unit, unit)
     step, gain = trust_region_step(g, H, radius=1.0)[0], expected_gain(g, H)
@@ -100,7 +107,7 @@ def judge(
     if flat:
         problems.append(
             f"Model is nearly unidentifiable: the data do not determine {_listed(flat)}; "
-            "simplify the random effects"
+            f"{remedy(flat)}"
         )
     return Convergence(
         converged=gain < CONVERGED_GAIN,

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
-from mixef.estimation.convergence import judge
+from mixef.estimation.convergence import Convergence, judge
 from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
 from mixef.estimation.model import (
     Fit,
@@ -39,9 +39,9 @@ from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm, check_terms
 
 # A linear predictor that has gone this far from zero may be on its way to infinity.
-FAR = 12.0
-# Responses as extreme as this leave a share of the weights that says so too.
-FAINT = 1e-5
+FAR = 8.0
+# A mean this close to the end of its range, for a search that did not converge, is at it.
+EDGE = 1e-8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,6 +165,9 @@ def fit_glmm(
         fit = _fitted(
             formula, frame, design, terms, family, outcome, nAGQ, control, call, start, trace
         )
+    if fit.convergence.separation:
+        message = fit.convergence.separation
+        act(control.check_separation, message, FitError, ConvergenceWarning)
     report(fit)
     return fit
 
@@ -188,7 +191,10 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
     names = [design.names[j] for j in kept]
     criterion = make_criterion(frame, X, terms, family, outcome, nAGQ, control.information)
     labels = search_labels(terms, names, family, nAGQ)
-    begin = criterion.start() if start is None else _starting_point(start, criterion, terms, names)
+    if start is None:
+        begin = _first_inside(criterion)
+    else:
+        begin = _starting_point(start, criterion, terms, names)
     if not np.isfinite(criterion.value(begin)):
         raise criterion.failure
     result = search(criterion, begin, control, _on_user_scale(criterion, trace))
@@ -198,9 +204,17 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         result = replace(result, information=exact)
     estimates = criterion.estimates(result.par)
     convergence = judge(
-        result, criterion.scale(result.par), labels, criterion.user_gradient(), control.optimizer
+        result,
+        criterion.scale(result.par),
+        labels,
+        criterion.user_gradient(),
+        control.optimizer,
+        lambda flat: _remedy(flat, family, names),
     )
-    _check_separation(X, outcome, family, estimates, names, control)
+    if not convergence.converged and (edge := _edge(family, estimates.mu)):
+        convergence = replace(convergence, problems=(edge, *convergence.problems[1:]))
+    if control.check_separation != "ignore":
+        convergence = _with_separation(convergence, X, outcome, family, estimates.beta, names)
     fit = GLMMFit(
         formula=formula,
         frame=frame,
@@ -221,6 +235,17 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
     criterion.release()
     object.__setattr__(fit, "_criterion", criterion)
     return fit
+
+
+def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
+    """Return starting values with a finite criterion, if smaller random effects have one."""
+    par, beta, extra = criterion.split(criterion.start())
+    for share in (1.0, 0.1, 0.01):
+        smaller = criterion.parametrization.resized(par, share)
+        point = criterion.join(smaller, beta, extra)
+        if np.isfinite(criterion.value(point)):
+            return point
+    return criterion.start()
 
 
 def check_quadrature(nAGQ: Any, terms: tuple[RandomTerm, ...]) -> None:
@@ -294,15 +319,42 @@ def _on_user_scale(criterion: GeneralizedCriterion, trace):
     return translated
 
 
-def _check_separation(X, outcome, family, estimates, names, control) -> None:
+def _remedy(flat: tuple[str, ...], family: Family, names: list[str]) -> str:
+    """Say what to do about parameters that the data do not determine."""
+    if f"log({family.extra})" in flat and family.extra == "shape":
+        return (
+            "the shape of the negative binomial goes to infinity, where it is the Poisson "
+            "distribution: the counts are not more dispersed than that, so use family='poisson'"
+        )
+    if set(flat) & set(names):
+        return "drop a predictor, or combine categories"
+    return "simplify the random effects"
+
+
+def _edge(family: Family, mu: np.ndarray) -> str | None:
+    """Say so where means have run into the end of what the family allows."""
+    lower, upper = family.mean_range
+    ends = [end for end in (lower, upper) if np.isfinite(end)]
+    for end in ends:
+        if np.abs(mu - end).min() < EDGE * max(1.0, np.abs(mu).mean()):
+            return (
+                f"Model failed to converge: fitted means run into {end:g}, the end of what the "
+                f"{family.name} family allows, which the {family.link.name} link does not keep "
+                "them from; use the canonical link, or other predictors"
+            )
+    return None
+
+
+def _with_separation(
+    end: Convergence, X: np.ndarray, outcome: Outcome, family: Family, beta: np.ndarray, names
+) -> Convergence:
     """Look for separation where coefficients look as if they were on their way to infinity."""
-    if control.check_separation == "ignore" or family.link.name == "identity":
-        return
     side = edges(outcome.y, outcome.weights, family.name)
-    fixed = np.abs(X @ estimates.beta)
-    if not (side[~np.isnan(side)] != 0).any() or fixed.max(initial=0.0) < FAR:
-        return
+    far = float(np.abs(X @ beta).max(initial=0.0)) > FAR
+    if not (far or set(end.flat) & set(names)) or family.link.name == "identity":
+        return end
     direction = separating_direction(X, side)
-    if direction is not None:
-        message = separation_message(direction, X, side, names)
-        act(control.check_separation, message, FitError, ConvergenceWarning)
+    if direction is None:
+        return end
+    message = separation_message(direction, X, side, names)
+    return replace(end, converged=False, problems=(message,), flat=(), separation=message)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mixef.errors import FitError
 from mixef.estimation.glm import GLMFit, fit_glm
 from mixef.estimation.response import Response
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
@@ -22,6 +23,13 @@ from mixef.terms.random import RandomTerm
 # The smallest weight that scales a row, beside the mean weight: a row that says nothing at the
 # start may say something later.
 LEAST_WEIGHT = 1e-3
+# Families start at a dispersion of 1e-10 of the response's mean square or more; working residuals
+# below this share of it are rounding.
+EXACT = 1e-12
+NO_SCALE = (
+    "the fixed effects fit the response exactly, up to rounding: the dispersion is zero and the "
+    "likelihood has no maximum; check whether the response is made of the predictors"
+)
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,11 @@ def scaled_problem(
     Q, basis = orthonormal_columns(root_weighted(X, W))
     scaled, groups = scale_terms(terms, W, user_axes)
     parametrization = scaled.parametrization
-    products = crossproducts(Rows(groups, Q, glm.state.score / root))
+    working = glm.state.score / root
     has_dispersion = response.family.extra == "dispersion"
+    if has_dispersion and working @ working < EXACT * len(working):
+        raise FitError(NO_SCALE)
+    products = crossproducts(Rows(groups, Q, working))
     moments = moment_estimates(products, None if has_dispersion else 1.0)
     axes = principal_axes(moments, parametrization)
     if user_axes:

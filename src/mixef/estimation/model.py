@@ -197,6 +197,8 @@ def report(fit: Fit) -> None:
     """Issue the warnings that the end of the search asks for."""
     control, end = fit.control, fit.convergence
     for problem in end.problems:
+        if problem == end.separation:
+            continue  # it has a check of its own
         is_flat = bool(end.flat) and problem is end.problems[-1]
         action = control.check_conv_hess if is_flat else control.check_conv_grad
         act(action, problem, FitError, ConvergenceWarning)

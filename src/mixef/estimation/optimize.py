@@ -113,6 +113,10 @@ def newton(
         # Below this the criterion's own rounding decides, not the step.
         noise = 1e-13 * abs(f)
         ratio = (f - f_new + noise) / (gain + noise)
+        if ratio > 1e-4:
+            g_new, H_new = criterion.derivatives()
+            if not (np.isfinite(g_new).all() and np.isfinite(H_new).all()):
+                ratio, f_new = -np.inf, np.inf
         if not ratio > 1e-4:
             recorder.add(new, f_new, None)
             radius, corrected = 0.25 * length, False
@@ -133,8 +137,7 @@ def newton(
             correction = np.zeros_like(H)
         elif not correction.any():
             corrected = gain < QUADRATIC_GAIN or ratio > 1.25
-        g_old, par, f = g, new, f_new
-        g, H = criterion.derivatives()
+        g_old, par, f, g, H = g, new, f_new, g_new, H_new
         recorder.add(par, f, g)
         correction = _secant(correction, H, move, g - g_old)
     return SearchResult(par, f, g, H, len(recorder.log), tuple(recorder.log), message)

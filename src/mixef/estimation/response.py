@@ -143,12 +143,9 @@ class Response:
                 weights = (share * self._ratio**2) * family.variance(mu, extra)
                 return RowState(eta, mu, value, score, weights, weights)
             mu1 = link.d_inverse(eta)
-            V = family.variance_at(eta, mu, extra)
-            far = V == 0.0  # the mean is at the end of its range, up to rounding
-            if far.any():
-                if (rest[far] != 0.0).any():
-                    return None
-                V = np.where(far, 1.0, V)
+            V = self._variance(eta, mu, extra)
+            if (rest[(V == 1.0) & (mu1 == 0.0)] != 0.0).any():
+                return None
             r = mu1 / V
             r1 = (link.d2_inverse(eta) - r * mu1 * family.d_variance(mu, extra)) / V
             score = share * rest * r
@@ -160,14 +157,14 @@ class Response:
 
     def score(self, eta: np.ndarray, extra: float) -> np.ndarray:
         """Return the scores at eta, (n,) or (n, k)."""
-        family, link = self.family, self.family.link
+        link = self.family.link
         with np.errstate(all="ignore"):
             mu = link.inverse(eta)
             share = by_row(self._share(extra), eta)
             rest = by_row(self.y, eta) - mu
             if self.is_canonical:
                 return share * rest * self._ratio
-            return share * rest * link.d_inverse(eta) / family.variance_at(eta, mu, extra)
+            return share * rest * link.d_inverse(eta) / self._variance(eta, mu, extra)
 
     def slopes(self, state: RowState, extra: float, observed: bool) -> RowSlopes:
         """Return the derivatives of scores and weights.
@@ -186,7 +183,7 @@ class Response:
                     return RowSlopes(by_eta)
                 return self._with_extra(state, extra, observed, by_eta, None)
             mu1, mu2 = link.d_inverse(eta), link.d2_inverse(eta)
-            V, V1 = family.variance_at(eta, mu, extra), family.d_variance(mu, extra)
+            V, V1 = self._variance(eta, mu, extra), family.d_variance(mu, extra)
             r = mu1 / V
             r1 = (mu2 - r * mu1 * V1) / V
             if observed:
@@ -234,6 +231,14 @@ class Response:
             for e in (extra * np.exp(step), extra * np.exp(-step))
         ]
         return float(-2.0 * (slopes[0] - slopes[1]) / (2.0 * step))
+
+    def _variance(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:
+        """Return the variance function; 1 where a mean is at the end of its range, up to rounding.
+
+        There the mean does not move any more, and all that is divided by the variance is zero.
+        """
+        V = self.family.variance_at(eta, mu, extra)
+        return np.where(V == 0.0, 1.0, V)
 
     def _share(self, extra: float):
         """Prior weights over the dispersion: an array (n,), or a number without weights."""

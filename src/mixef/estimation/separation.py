@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
 from scipy.optimize import linprog
 
 # A direction whose rows add up to less than this does not separate anything.
@@ -44,35 +43,75 @@ def edges(y: np.ndarray, weights: np.ndarray | None, name: str) -> np.ndarray:
 
 
 def separating_direction(X: np.ndarray, side: np.ndarray) -> np.ndarray | None:
-    """Return a direction (p,) that separates the responses, or None.
+    """Return a direction (p,) that separates the responses, of as few columns as it takes.
 
     Parameters
     ----------
     X : ndarray (n, p)
+        Columns with a constant among them, if there is one, first.
     side : ndarray (n,)
         As of `edges`.
     """
-    free = np.isnan(side)
-    if not X.shape[1] or not (side[~free] != 0).any():
+    used = ~np.isnan(side)
+    if not X.shape[1] or not (side[used] != 0).any():
         return None
     scale = np.abs(X).max(axis=0)
-    unit = X / np.where(scale > 0, scale, 1.0)
-    rows = unit[~free] * np.where(side[~free] == 0, 1.0, side[~free])[:, None]
-    inside = side[~free] == 0
-    edge, counts = np.unique(rows[~inside], axis=0, return_counts=True)
-    fixed = np.unique(rows[inside], axis=0)
-    found = linprog(
-        -(counts @ edge),
-        A_ub=sparse.csr_array(-edge),
-        b_ub=np.zeros(len(edge)),
-        A_eq=sparse.csr_array(fixed) if len(fixed) else None,
+    unit = X[used] / np.where(scale > 0, scale, 1.0)
+    edge = side[used] != 0
+    outward = np.unique(unit[edge] * side[used][edge][:, None], axis=0)
+    fixed = np.unique(unit[~edge], axis=0)
+    columns = list(range(X.shape[1]))
+    found = _recession(outward, fixed, columns)
+    if found is None:
+        return None
+    for j in reversed(range(1, X.shape[1])):
+        fewer = [c for c in columns if c != j]
+        again = _recession(outward, fixed, fewer)
+        if again is not None:
+            columns, found = fewer, again
+    return found / np.where(scale > 0, scale, 1.0)
+
+
+def _recession(outward: np.ndarray, fixed: np.ndarray, columns: list[int]) -> np.ndarray | None:
+    """Return delta (p,), zero but for some columns, with ``outward delta >= 0 = fixed delta``.
+
+    The smallest of the products that are not zero is as large as can be, their sum is next.
+    """
+    k, p = len(columns), outward.shape[1]
+    result = linprog(
+        -outward[:, columns].sum(axis=0),
+        A_ub=-outward[:, columns],
+        b_ub=np.zeros(len(outward)),
+        A_eq=fixed[:, columns] if len(fixed) else None,
         b_eq=np.zeros(len(fixed)) if len(fixed) else None,
-        bounds=[(-1.0, 1.0)] * X.shape[1],
+        bounds=[(-1.0, 1.0)] * k,
         method="highs",
     )
-    if found.status != 0 or -found.fun <= TOLERANCE * len(side):
+    if result.status != 0 or -result.fun <= TOLERANCE * len(outward):
         return None
-    return found.x / np.where(scale > 0, scale, 1.0)
+    delta = np.zeros(p)
+    delta[columns] = result.x
+    return delta
+
+
+def is_complete(X: np.ndarray, side: np.ndarray, direction: np.ndarray) -> bool:
+    """Tell whether every response can be predicted without error along such a direction."""
+    used = ~np.isnan(side)
+    if not (side[used] != 0).all():
+        return False
+    columns = np.flatnonzero(direction)
+    scale = np.abs(X[:, columns]).max(axis=0)
+    rows = np.unique(X[used][:, columns] / scale * side[used][:, None], axis=0)
+    # the largest margin: maximize t with rows delta >= t
+    k = len(columns)
+    result = linprog(
+        np.r_[np.zeros(k), -1.0],
+        A_ub=np.column_stack([-rows, np.ones(len(rows))]),
+        b_ub=np.zeros(len(rows)),
+        bounds=[(-1.0, 1.0)] * k + [(None, None)],
+        method="highs",
+    )
+    return result.status == 0 and -result.fun > TOLERANCE
 
 
 def separation_message(
@@ -82,13 +121,12 @@ def separation_message(
     size = np.abs(direction) * np.abs(X).max(axis=0)
     parts = [j for j in np.argsort(-size) if size[j] > PART * size.max()]
     shown = [names[j] for j in parts if names[j] != "(Intercept)"] or ["(Intercept)"]
-    moved = X @ direction
-    used = ~np.isnan(side)
-    complete = bool((np.abs(moved[used]) > TOLERANCE).all())
+    kind, share = "quasi-complete", "some responses"
+    if is_complete(X, side, direction):
+        kind, share = "perfect", "every response"
     listed = shown[0] if len(shown) == 1 else "a combination of " + ", ".join(shown)
     return (
-        f"{'perfect' if complete else 'quasi-complete'} separation: {listed} predicts "
-        f"{'every response' if complete else 'some responses'} without error, so the likelihood "
-        "rises for ever as the coefficient grows and its estimate and standard error mean "
-        "nothing; drop or combine categories of the predictor, or collect more data"
+        f"{kind} separation: {listed} predicts {share} without error, so the likelihood rises for "
+        "ever as the coefficient grows, and its estimate and standard error mean nothing; drop or "
+        "combine categories of the predictor, or collect more data"
     )
