@@ -55,7 +55,7 @@ class GeneralizedCriterion:
         self.has_extra = response.family.extra is not None
         self.problem = scaled_problem(X, response, offset, terms, user_axes=nAGQ > 1)
         self.terms, self.parametrization = self.problem.terms, self.problem.terms.parametrization
-        self._response, self._groups = response, ReweightedProducts(self.problem.designs)
+        self.response, self._groups = response, ReweightedProducts(self.problem.designs)
         self._model: WorkingModel | None = None
         self._beta0 = self.problem.beta
         self._u = np.zeros(self._groups.layout.q)
@@ -69,7 +69,7 @@ class GeneralizedCriterion:
             problem = self.problem
             self._groups.reweight(problem.glm.state.expected)
             self._model = WorkingModel(
-                self._response,
+                self.response,
                 problem.X,
                 problem.offset,
                 problem.designs,
@@ -132,7 +132,7 @@ class GeneralizedCriterion:
     def _value(self) -> float:
         par, beta, extra = self.split(self._point)
         if not 0.0 < extra < np.inf:
-            raise FitError(f"the {self._response.family.extra} has left its domain: {extra:g}")
+            raise FitError(f"the {self.response.family.extra} has left its domain: {extra:g}")
         lams = self.parametrization.lams(par)
         start = self._foreseen_mode(lams, beta, extra)
         mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
@@ -165,7 +165,7 @@ class GeneralizedCriterion:
         moved = model.random_part(change, mode.u) + model.X @ (beta - mode.beta)
         pull = -observed * moved
         if extra != old_extra:
-            slopes = self._response.slopes(mode.state, old_extra, self._response.uses_observed)
+            slopes = self.response.slopes(mode.state, old_extra, self.response.uses_observed)
             assert slopes.by_extra is not None
             pull += slopes.by_extra.score * np.log(extra / old_extra)
         right = model.random_part_transposed(old_lams, pull)
@@ -300,7 +300,7 @@ class GeneralizedCriterion:
         vcov = self.problem.basis.back(R.T) if self.p else XVX
         back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
         b = self._groups.layout.multiply(scaled_lams, mode.u)
-        dispersion = self._response.family.dispersion(extra)
+        dispersion = self.response.family.dispersion(extra)
         weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
         return GeneralizedEstimates(
             par=self.parametrization.par(lams),

@@ -133,7 +133,7 @@ def make_criterion(
     information: str | None,
 ) -> GeneralizedCriterion:
     """Return the criterion of a model whose fixed-effects columns are independent."""
-    response = Response(family, outcome.y, outcome.weights, information)
+    response = Response(family, outcome.y, outcome.weights, information, outcome.copies)
     return GeneralizedCriterion(X, response, frame.offset, terms, nAGQ)
 
 

@@ -86,6 +86,8 @@ class Response:
         Prior weights; numbers of trials for a binomial response.
     information : {"expected", "observed"}, optional
         Weights in ``log|M|``; the family's by default.
+    copies : ndarray (n,), optional
+        The part of the weights that stands for copies of a row, where the rest are trials.
     """
 
     def __init__(
@@ -94,12 +96,14 @@ class Response:
         y: np.ndarray,
         weights: np.ndarray | None,
         information: str | None = None,
+        copies: np.ndarray | None = None,
     ):
         self.family = family
         self.y = y
         self.weights = weights
         self.is_canonical = family.is_canonical
         self.uses_observed = (information or family.information) == "observed"
+        self.copies = copies
         self._normalizer: tuple[float, float] | None = None
         if self.is_canonical:  # mu' / V is one number, whatever the mean
             mean = family.initial_mean(y[:1], None)
@@ -109,9 +113,21 @@ class Response:
     def normalizer(self, extra: float) -> float:
         """Return the part of the log density that does not depend on the mean, summed."""
         if self._normalizer is None or self._normalizer[0] != extra:
-            rows = self.family.log_normalizer(self.y, self.weights, extra)
+            if self.copies is None or self.weights is None:
+                rows = self.family.log_normalizer(self.y, self.weights, extra)
+            else:
+                used = self.copies > 0
+                trials = np.where(used, self.weights / np.where(used, self.copies, 1.0), 0.0)
+                rows = self.copies * self.family.log_normalizer(self.y, trials, extra)
             self._normalizer = extra, float(np.sum(rows))
         return self._normalizer[1]
+
+    def saturated(self, extra: float) -> float:
+        """Return the log density of the response where every mean is the response itself."""
+        link, y = self.family.link, self.y
+        with np.errstate(all="ignore"):
+            rows = self.family.log_kernel(y, link.link(y), y, self.weights, extra)
+        return float(np.sum(rows)) + self.normalizer(extra)
 
     def log_density(self, eta: np.ndarray, extra: float) -> float:
         """Return the log density of the response at eta (n,); ``-inf`` outside the domain."""

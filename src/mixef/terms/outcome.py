@@ -25,11 +25,23 @@ class Outcome:
         Prior weights; for a binomial response the numbers of trials, times prior weights.
     modelled : str or None
         The level whose probability is modelled, for a factor.
+    copies : ndarray (n,) or None
+        The prior weights by themselves, where `weights` are their products with trials.
     """
 
     y: np.ndarray
     weights: np.ndarray | None
     modelled: str | None = None
+    copies: np.ndarray | None = None
+
+    @property
+    def trials(self) -> np.ndarray | None:
+        """Numbers of trials of one copy of each row (n,)."""
+        if self.copies is None or self.weights is None:
+            return self.weights
+        return np.divide(
+            self.weights, self.copies, out=np.zeros(len(self.y)), where=self.copies > 0
+        )
 
 
 def outcome(frame: ModelFrame, family: Family) -> Outcome:
@@ -47,17 +59,19 @@ def outcome(frame: ModelFrame, family: Family) -> Outcome:
     node, response = frame.formula.response, frame.response
     if node is None or response is None:
         raise DataError(f"the formula {frame.formula.text} has no response; write 'y ~ ...'")
-    y, weights, modelled = frame.y, frame.weights, None
+    y, weights, modelled, copies = frame.y, frame.weights, None, None
     if family.name == "binomial":
         if isinstance(response, Factor):
             y, modelled = _binary(response, node.text)
         elif isinstance(response, Matrix):
+            copies = weights
             y, weights = _proportions(response.array, weights, node.text)
     else:
         y = numeric_response(frame)
     assert y is not None
-    family.check_response(y, weights, node.text)
-    return Outcome(np.asarray(y, dtype=float), weights, modelled)
+    result = Outcome(np.asarray(y, dtype=float), weights, modelled, copies)
+    family.check_response(y, result.trials, node.text)
+    return result
 
 
 def _binary(response: Factor, name: str) -> tuple[np.ndarray, str | None]:
