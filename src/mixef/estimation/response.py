@@ -124,10 +124,9 @@ class Response:
 
     def saturated(self, extra: float) -> float:
         """Return the log density of the response where every mean is the response itself."""
-        link, y = self.family.link, self.y
-        with np.errstate(all="ignore"):
-            rows = self.family.log_kernel(y, link.link(y), y, self.weights, extra)
-        return float(np.sum(rows)) + self.normalizer(extra)
+        family, y, weights = self.family, self.y, self.weights
+        kernel = family.saturated(y, weights, extra) - family.log_normalizer(y, weights, extra)
+        return float(np.sum(kernel)) + self.normalizer(extra)
 
     def log_density(self, eta: np.ndarray, extra: float) -> float:
         """Return the log density of the response at eta (n,); ``-inf`` outside the domain."""

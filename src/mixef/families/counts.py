@@ -84,7 +84,7 @@ class Binomial(Family):
         eta = np.asarray(eta, dtype=float)
         if isinstance(self.link, Logit):
             # y eta - log(1 + exp(eta)), without its cancellation where eta is large.
-            return np.where(eta > 0, y - 1.0, y) * eta + np.log(np.maximum(mu, 1.0 - mu))
+            return np.where(eta > 0, y - 1.0, y) * eta - np.log1p(np.exp(-np.abs(eta)))
         return times(y, self.link.log_inverse(eta)) + times(1.0 - y, self.link.log_complement(eta))
 
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
