@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import report, simulate, storage
 from benchmarks.cases import CASES, Case
-from benchmarks.programs import Result, absent, import_seconds, run
+from benchmarks.programs import PEERS, Result, absent, import_seconds, run
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixef-benchmarks"
 MACHINE = f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -29,12 +29,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--lme4-limit", type=float, default=900.0, help="seconds given to each peer (default 900)"
     )
-    parser.add_argument("--peers", type=_names, default=["lme4", "mixedlm"], help="lme4,mixedlm")
+    parser.add_argument("--peers", type=_names, default=[*PEERS], help=f"of {','.join(PEERS)}")
     parser.add_argument("--json", type=Path, help="file for all results")
     chosen = parser.parse_args()
-    unknown = sorted({*chosen.cases} - {*names} | {*chosen.peers} - {"lme4", "mixedlm"})
+    unknown = sorted({*chosen.cases} - {*names} | {*chosen.peers} - {*PEERS})
     if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}; cases are {', '.join(names)}")
+        known = f"cases are {', '.join(names)}; peers are {', '.join(PEERS)}"
+        parser.error(f"unknown: {', '.join(unknown)}; {known}")
     return chosen
 
 
@@ -52,10 +53,11 @@ def folder_of(case: Case) -> Path:
     return folder
 
 
-def measure(case: Case, programs: Sequence[str], repeat: int, limit: float) -> list[Result]:
+def measure(case: Case, peers: Sequence[str], repeat: int, limit: float) -> list[Result]:
     """Run the programs on a case, one after the other; only mixef has no limit of time."""
     folder = folder_of(case)
-    results = [run(p, case, folder, repeat, None if p == "mixef" else limit) for p in programs]
+    able = ["mixef", *(peer for peer in case.peers if peer in peers)]
+    results = [run(p, case, folder, repeat, None if p == "mixef" else limit) for p in able]
     spent = [f"{r.program} {r.error or f'{r.seconds:.4g} s'}" for r in results]
     print(f"{case.name}: {'; '.join(spent)}", flush=True)
     return results
@@ -65,10 +67,10 @@ def main() -> None:
     """Run the cases, print the table and the targets."""
     chosen = arguments()
     why = {peer: absent(peer) for peer in chosen.peers}
-    programs = ["mixef", *(peer for peer in chosen.peers if not why[peer])]
+    peers = [peer for peer in chosen.peers if not why[peer]]
     print(MACHINE, *filter(None, why.values()), sep="\n")
     cases = [case for case in CASES if case.name in chosen.cases]
-    results = [measure(case, programs, chosen.repeat, chosen.lme4_limit) for case in cases]
+    results = [measure(case, peers, chosen.repeat, chosen.lme4_limit) for case in cases]
     print(*sorted({f"{r.version}, BLAS {r.blas}" for rs in results for r in rs if r.n}), sep="\n")
     pairs = list(zip(cases, results, strict=True))
     lines = [line for pair in pairs for line in report.rows(*pair)]

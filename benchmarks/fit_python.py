@@ -1,8 +1,8 @@
 """Fit one model in a process of its own and print what it took, as one line of JSON.
 
-    python -m benchmarks.fit_python PROGRAM FOLDER FORMULA TRUE|FALSE REPEAT LONG BUDGET
+    python -m benchmarks.fit_python PROGRAM FOLDER FORMULA FAMILY TRUE|FALSE NAGQ REPEAT LONG BUDGET
 
-`fit_lme4.R` does the same in R, step by step.
+`measure.R` does the same in R, step by step.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks import storage
 
@@ -62,17 +63,29 @@ def facts(program: str, fit: Any) -> dict[str, float]:
     return {"q": q, "parameters": len(fit.theta)} | ends
 
 
-def main(program: str, folder: str, formula: str, reml: str, *limits: str) -> None:
+def fitted(module: Any, formula: str, frame: pd.DataFrame, family: str, reml: str, agq: str) -> Any:
+    """Fit a model; a generalized one with its standard errors, as the peers in R do."""
+    if family == "gaussian":
+        return module.lmer(formula, frame, REML=reml == "TRUE")
+    if family == "nbinom2":
+        fit = module.glmer_nb(formula, frame)
+    else:
+        fit = module.glmer(formula, frame, family=family, nAGQ=int(agq))
+    fit.vcov()
+    return fit
+
+
+def main(program: str, folder: str, formula: str, family: str, reml: str, *numbers: str) -> None:
     """Load the data, fit, measure, print."""
     module = importlib.import_module(program)
-    repeat, long, budget = int(limits[0]), float(limits[1]), float(limits[2])
+    repeat, long, budget = int(numbers[1]), float(numbers[2]), float(numbers[3])
     frame = storage.read(Path(folder))
     gc.collect()
     base = megabytes("VmRSS")
     forget_peak()
 
     def run() -> Any:
-        return module.lmer(formula, frame, REML=reml == "TRUE")
+        return fitted(module, formula, frame, family, reml, numbers[0])
 
     fit, seconds = timed(run)
     peak = megabytes("VmHWM")

@@ -16,6 +16,8 @@ from benchmarks.cases import Case
 from benchmarks.fit_python import megabytes
 
 HERE = Path(__file__).parent
+PEERS = ("lme4", "glmmTMB", "mixedlm")
+IN_R = ("lme4", "glmmTMB")
 # A fit that takes longer than LONG seconds is run once. A faster one is warmed up by its first
 # run and repeated until --repeat runs or BUDGET seconds are used up, and at least once.
 LONG, BUDGET = 20.0, 5.0
@@ -48,23 +50,25 @@ class Result:
 
 def absent(program: str) -> str:
     """Say what is missing to run a program; nothing where it can run."""
-    if program != "lme4":
+    if program not in IN_R:
         found = importlib.util.find_spec(program) is not None
         return "" if found else f"{program} is skipped: it cannot be imported."
     if shutil.which("Rscript") is None:
-        return "lme4 is skipped: there is no Rscript on the path."
-    probe = subprocess.run(["Rscript", "-e", "library(lme4)"], capture_output=True, check=False)
-    return "lme4 is skipped: R has no package lme4." if probe.returncode else ""
+        return f"{program} is skipped: there is no Rscript on the path."
+    command = ["Rscript", "-e", f"library({program})"]
+    probe = subprocess.run(command, capture_output=True, check=False)
+    return f"{program} is skipped: R has no package {program}." if probe.returncode else ""
 
 
 def run(program: str, case: Case, folder: Path, repeat: int, limit: float | None) -> Result:
     """Fit one case with one program; a program that exceeds the limit (s) is stopped."""
-    if program == "lme4":
-        command = ["Rscript", str(HERE / "fit_lme4.R")]
+    if program in IN_R:
+        command = ["Rscript", str(HERE / f"fit_{program}.R")]
     else:
         command = [sys.executable, "-m", "benchmarks.fit_python"]
     reml = "TRUE" if case.REML else "FALSE"
-    command += [program, str(folder), case.formula, reml, str(repeat), str(LONG), str(BUDGET)]
+    command += [program, str(folder), case.formula, case.family, reml]
+    command += map(str, (case.nAGQ, repeat, LONG, BUDGET))
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=HERE.parent) as process:
         try:

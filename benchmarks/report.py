@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from benchmarks.cases import Case
-from benchmarks.programs import Result
+from benchmarks.programs import IN_R, Result
 
 HEADER = (
     *("case", "n", "q", "par", "program", "time (s)", "mixef/it", "criterion", "mixef-it"),
@@ -74,25 +74,27 @@ def verdicts(case: Case, results: Sequence[Result]) -> Iterator[Verdict]:
         fast = mixef.seconds < case.seconds
         wanted = f"under {case.seconds:g} s"
         yield Verdict(case.name, wanted, f"{mixef.seconds:.3g} s", MET[fast])
-    for lme4 in (r for r in results if r.program == "lme4" and not r.error):
-        yield from _against(case, mixef, lme4)
+    for peer in (r for r in results if r.program in IN_R and not r.error):
+        yield from _against(case, mixef, peer)
 
 
-def _against(case: Case, mixef: Result, lme4: Result) -> Iterator[Verdict]:
-    """Judge by what needs lme4."""
-    if case.ratio is not None:
-        wanted = f"at most {case.ratio:g} of lme4's time"
-        yield _share(case, wanted, mixef.seconds / lme4.seconds, case.ratio, lme4.stopped)
-    if not lme4.stopped:
-        excess = mixef.criterion - lme4.criterion
-        low = excess <= ROUNDING * abs(lme4.criterion)
-        yield Verdict(case.name, "criterion no higher than lme4's", f"{excess:+.2e}", MET[low])
+def _against(case: Case, mixef: Result, peer: Result) -> Iterator[Verdict]:
+    """Judge by what needs a peer in R."""
+    owner = f"{peer.program}'s"
+    if case.ratio is not None and peer.program == case.peers[0]:
+        wanted = f"at most {case.ratio:g} of {owner} time"
+        yield _share(case, wanted, mixef.seconds / peer.seconds, case.ratio, peer.stopped)
+    # A stopped peer has no criterion, nor glmmTMB one where its Hessian is not positive definite.
+    if not math.isnan(peer.criterion):
+        excess = mixef.criterion - peer.criterion
+        low = excess <= ROUNDING * abs(peer.criterion)
+        yield Verdict(case.name, f"criterion no higher than {owner}", f"{excess:+.2e}", MET[low])
     if mixef.n >= LARGE:
-        yield _share(case, "peak memory under lme4's", mixef.peak / lme4.peak, 1, lme4.stopped)
+        yield _share(case, f"peak memory under {owner}", mixef.peak / peer.peak, 1, peer.stopped)
 
 
 def _share(case: Case, wanted: str, share: float, bound: float, stopped: bool) -> Verdict:
-    """Judge a ratio to lme4; where lme4 was stopped, it is only known to be below `share`."""
+    """Judge a ratio to a peer; where that was stopped, it is only known to be below `share`."""
     met = "undecided" if stopped and share > bound else MET[share <= bound]
     return Verdict(case.name, wanted, f"{'< ' if stopped else ''}{share:.3g}", met)
 

@@ -1,9 +1,14 @@
-"""Data of the simulated cases: fixed seeds, and columns as data frames usually come."""
+"""Data that are made here: simulated with fixed seeds, columns as data frames usually come."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
+from scipy.special import expit
+
+from mixef.datasets import load_dataset
 
 CONDITIONS = ("a", "b", "c")
 BETA = (2200.0, -70.0, -330.0, 80.0, 20.0, 25.0, -20.0, 0.0)
@@ -73,3 +78,59 @@ def nested(rows: int = 1_000_000, a: int = 1_000, b: int = 50) -> pd.DataFrame:
     y = 1 + 0.5 * x + rng.standard_normal(rows)
     y += 0.6 * rng.standard_normal(a)[cell // b] + 0.4 * rng.standard_normal(a * b)[cell]
     return pd.DataFrame({"y": y, "x": x, "a": cell // b, "b": cell % b})
+
+
+def contraception() -> pd.DataFrame:
+    """Contraception with `ch`: whether a woman has children."""
+    frame = load_dataset("Contraception")
+    return frame.assign(ch=(frame["livch"] != "0").astype(int))
+
+
+def toenail(patients: int = 294, visits: int = 7) -> pd.DataFrame:
+    """Bernoulli data of few visits a patient, whose intercepts have standard deviation 4.
+
+    Size and effects are about those of the toenail trial, where the Laplace approximation is poor.
+    """
+    rng = np.random.default_rng(9)
+    patient, visit = (part.ravel() for part in np.indices((patients, visits)))
+    treatment = patient % 2
+    eta = -1.6 - 0.2 * treatment - 0.7 * visit - 0.25 * treatment * visit
+    y = bernoulli(rng, eta + 4 * rng.standard_normal(patients)[patient])
+    columns = {"treatment": treatment, "visit": visit, "patient": patient + 1}
+    return pd.DataFrame({"y": y, **columns})
+
+
+def grouped(
+    draw: Callable[[np.random.Generator, np.ndarray], np.ndarray],
+    seed: int,
+    rows: int,
+    **levels: int,
+) -> pd.DataFrame:
+    """Responses drawn from a linear predictor of `x`, `z` and a normal effect of each factor."""
+    rng = np.random.default_rng(seed)
+    codes = {name: rng.integers(0, count, rows) for name, count in levels.items()}
+    x, z = rng.standard_normal((2, rows))
+    eta = 0.5 + 0.4 * x - 0.3 * z
+    for name, count in levels.items():
+        eta += 0.7 * rng.standard_normal(count)[codes[name]]
+    return pd.DataFrame({"y": draw(rng, eta), "x": x, "z": z, **codes})
+
+
+def bernoulli(rng: np.random.Generator, eta: np.ndarray) -> np.ndarray:
+    """0 or 1, by the logit link."""
+    return rng.binomial(1, expit(eta))
+
+
+def poisson(rng: np.random.Generator, eta: np.ndarray) -> np.ndarray:
+    """Counts, by the log link."""
+    return rng.poisson(np.exp(eta))
+
+
+def gamma(rng: np.random.Generator, eta: np.ndarray) -> np.ndarray:
+    """Gamma variates of shape 2, by the log link."""
+    return rng.gamma(2, np.exp(eta) / 2)
+
+
+def negative_binomial(rng: np.random.Generator, eta: np.ndarray) -> np.ndarray:
+    """Counts of shape 1.5 by the log link: Poisson with a gamma-distributed mean."""
+    return rng.poisson(rng.gamma(1.5, np.exp(eta) / 1.5))
