@@ -12,7 +12,7 @@ from mixef.estimation.generalized_start import scaled_problem
 from mixef.estimation.laplace import LaplaceDerivatives, differentiate_laplace, laplace_value
 from mixef.estimation.levels import Levels, levels_at
 from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
-from mixef.estimation.quadrature import differentiate_quadrature, quadrature_correction
+from mixef.estimation.quadrature import Quadrature
 from mixef.estimation.response import Response
 from mixef.linalg.choose import make_factor
 from mixef.linalg.reweighted import ReweightedProducts
@@ -82,6 +82,7 @@ class GeneralizedCriterion:
         self._point = np.empty(0)
         self._mode: Mode | None = None
         self._levels: Levels | None = None
+        self._quadrature: Quadrature | None = None
         self._derivatives: LaplaceDerivatives | None = None
 
     @property
@@ -143,10 +144,8 @@ class GeneralizedCriterion:
         if self.knows_hessian:
             self._levels = levels_at(self.model, mode, lams[0])
         if self.nAGQ > 1 and self._levels is not None:
-            correction, self._log_sums = quadrature_correction(
-                self.model, mode, self._levels, extra, self.nAGQ
-            )
-            value += correction
+            self._quadrature = Quadrature(self.model, mode, self._levels, extra, self.nAGQ)
+            value += self._quadrature.correction
         return float(value)
 
     def _foreseen_mode(self, lams, beta: np.ndarray, extra: float) -> np.ndarray:
@@ -193,12 +192,10 @@ class GeneralizedCriterion:
             )
             parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
             self._gradient = np.concatenate([*parts, [d.by_extra]] if self.has_extra else parts)
-            if self.nAGQ > 1:
-                assert self._levels is not None
-                self._gradient = differentiate_quadrature(
-                    self.model, self._mode, self._levels, self._log_sums, self.parametrization,
-                    par, extra, self.nAGQ,
-                )  # fmt: skip
+            if self._quadrature is not None and d.moved is not None:
+                self._gradient = self._quadrature.gradient(
+                    d.moved, self.parametrization.lams(par)[0]
+                )
             self._derivatives = d
             self._anchor = self._mode, self.parametrization.lams(par), extra, True
         return self._derivatives

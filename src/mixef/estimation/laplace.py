@@ -24,7 +24,7 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.curvature import laplace_hessian
-from mixef.estimation.levels import Levels, movement
+from mixef.estimation.levels import Levels, Movement, movement
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.terms.parametrization import Parametrization
 
@@ -42,6 +42,8 @@ class LaplaceDerivatives:
         Average information of the working linear model plus the exact curvature of
         ``lam lam'``; e is 1 with an extra parameter. With beta in the mode: (k + e, k + e).
     K : list of ndarray (s_i, s_i)
+    moved : Movement or None
+        How the mode moves, where there is one grouping factor.
     """
 
     by_par: np.ndarray
@@ -49,6 +51,7 @@ class LaplaceDerivatives:
     by_extra: float
     information: np.ndarray
     K: list[np.ndarray]
+    moved: Movement | None = None
 
 
 def laplace_value(model: WorkingModel, mode: Mode) -> float:
@@ -105,7 +108,7 @@ def differentiate_laplace(
         information = laplace_hessian(
             model, mode, levels, movements, extra, slopes, h, moved, v, lams[0]
         )
-        return LaplaceDerivatives(by_par, by_beta, by_extra, information, K)
+        return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, movements)
     information[:k, :k] += curvature
     if with_beta:
         information = _profiled(information, k)

@@ -20,9 +20,8 @@ from functools import cache
 import numpy as np
 from scipy import special
 
-from mixef.estimation.levels import Levels, movement
+from mixef.estimation.levels import Levels, Movement
 from mixef.estimation.pirls import Mode, WorkingModel
-from mixef.terms.parametrization import Parametrization
 
 MAX_NODES = 100
 MAX_COLUMNS = 3
@@ -95,91 +94,119 @@ def product_rule(k: int, s: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, weights
 
 
-def log_ratio(
-    model: WorkingModel, mode: Mode, levels: Levels, extra: float, nodes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``log [t(z) / t(0)]`` (l, m) at nodes (s, m), and the linear predictors (n, m).
+@dataclass(frozen=True)
+class NodeValues:
+    """The integrand at some nodes.
 
-    ``t(z)`` is the integrand over the normal density, as functions of the scaled effect z.
+    Attributes
+    ----------
+    log_ratio : ndarray (l, m)
+        ``log [t(z) / t(0)]``, with t the integrand over the normal density.
+    eta, mu : ndarray (n, m)
+        Linear predictors and means there.
     """
+
+    log_ratio: np.ndarray
+    eta: np.ndarray
+    mu: np.ndarray
+
+
+def values_at(
+    model: WorkingModel, mode: Mode, levels: Levels, extra: float, nodes: np.ndarray
+) -> NodeValues:
+    """Return the integrand at nodes (s, m), as functions of the scaled effects z."""
     codes = model.designs[0].codes
     moved = levels.half @ nodes
-    eta = mode.state.eta[:, None] + np.einsum("ns,nsm->nm", levels.columns, moved[codes])
+    eta = np.repeat(mode.state.eta[:, None], nodes.shape[1], axis=1)
+    for b in range(len(nodes)):
+        eta += levels.columns[:, [b]] * moved[codes, b]
     with np.errstate(all="ignore"):
         mu = model.response.family.link.inverse(eta)
+        rows = model.response.kernel(eta, mu, extra)
         at_mode = model.response.kernel(mode.state.eta, mode.state.mu, extra)
-        rows = model.response.kernel(eta, mu, extra) - at_mode[:, None]
     u = levels.u[:, :, None]
     penalty = 0.5 * ((u + moved) ** 2 - u**2).sum(axis=1)
-    values = levels.indicator @ rows - penalty + 0.5 * (nodes**2).sum(axis=0)
-    return np.where(np.isnan(values), -np.inf, values), eta
+    values = levels.indicator @ (rows - at_mode[:, None]) - penalty
+    values += 0.5 * (nodes**2).sum(axis=0)
+    return NodeValues(np.where(np.isnan(values), -np.inf, values), eta, mu)
 
 
-def quadrature_correction(
-    model: WorkingModel, mode: Mode, levels: Levels, extra: float, k: int
-) -> tuple[float, np.ndarray]:
-    """Return ``-2 sum_l log sum_j w_j exp a_j``, and the sums' logs (l,).
+class Quadrature:
+    """The integrals over one grouping factor's levels at one set of parameters.
 
-    This is what k nodes add to the Laplace criterion.
+    Parameters
+    ----------
+    model : WorkingModel
+    mode : Mode
+    levels : Levels
+    extra : float
+    k : int
+        Nodes a dimension.
+
+    Attributes
+    ----------
+    correction : float
+        ``-2 sum_l log sum_j w_j exp a_j``: what the nodes add to the Laplace criterion.
     """
-    nodes, log_weights = product_rule(k, levels.u.shape[1])
-    total = np.full(len(levels.u), -np.inf)
-    for part in _chunks(nodes.shape[1], len(mode.state.eta)):
-        values, _ = log_ratio(model, mode, levels, extra, nodes[:, part])
-        total = np.logaddexp(total, special.logsumexp(values + log_weights[part], axis=1))
-    return -2.0 * float(total.sum()), total
 
+    def __init__(self, model: WorkingModel, mode: Mode, levels: Levels, extra: float, k: int):
+        self._model, self._mode, self._levels, self._extra = model, mode, levels, extra
+        self._nodes, self._log_weights = product_rule(k, levels.u.shape[1])
+        self._parts = _chunks(self._nodes.shape[1], len(mode.state.eta))
+        self._held: NodeValues | None = None
+        total = np.full(len(levels.u), -np.inf)
+        for part in self._parts:
+            values = self._values(part).log_ratio + self._log_weights[part]
+            total = np.logaddexp(total, special.logsumexp(values, axis=1))
+        self._log_sums = total
+        self.correction = -2.0 * float(total.sum())
 
-def differentiate_quadrature(
-    model: WorkingModel,
-    mode: Mode,
-    levels: Levels,
-    log_sums: np.ndarray,
-    parametrization: Parametrization,
-    par: np.ndarray,
-    extra: float,
-    k: int,
-) -> np.ndarray:
-    """Return the exact gradient (k + p + e,) of the criterion with quadrature."""
-    response, state = model.response, mode.state
-    codes, z, X = model.designs[0].codes, model.designs[0].z, model.X
-    lam = parametrization.lams(par)[0]
-    has_extra = response.family.extra is not None
-    slopes = response.slopes(state, extra, response.uses_observed)
-    moved = movement(model, mode, levels, parametrization, par, slopes)
-    dlam, du = moved.dlam, moved.u
-    inner = levels.half.transpose(0, 2, 1) @ moved.M @ levels.half
-    lower = np.tril(inner, -1) + 0.5 * inner * np.eye(inner.shape[-1])
-    dhalf = -levels.half @ lower.transpose(0, 1, 3, 2)
-    gradient = np.einsum("alss->a", inner)  # tr(M^-1 dM)
+    def _values(self, part: slice) -> NodeValues:
+        """Return the values at a part of the nodes; kept where one part is all."""
+        if self._held is not None:
+            return self._held
+        nodes = self._nodes[:, part]
+        values = values_at(self._model, self._mode, self._levels, self._extra, nodes)
+        if len(self._parts) == 1:
+            self._held = values
+        return values
 
-    nodes, log_weights = product_rule(k, levels.u.shape[1])
-    k_par, p = len(dlam), X.shape[1]
-    for part in _chunks(nodes.shape[1], len(state.eta)):
-        values, eta = log_ratio(model, mode, levels, extra, nodes[:, part])
-        share = np.exp(values + log_weights[part] - log_sums[:, None])
-        score = response.score(eta, extra)
-        weighted = share[codes] * np.where(np.isfinite(score), score, 0.0)
-        u = levels.u[:, :, None] + levels.half @ nodes[:, part]
-        # sums over the level's rows of z s, weighted by the node's share (l, s, m)
-        A = np.stack([levels.indicator @ (z[:, [a]] * weighted) for a in range(z.shape[1])], axis=1)
-        by_lam = np.einsum("lsm,ltm->st", A, u)
-        gradient[:k_par] -= 2.0 * np.tensordot(dlam, by_lam, axes=2)
-        gradient[k_par : k_par + p] -= 2.0 * (X.T @ weighted.sum(axis=1))
-        if has_extra:
-            gradient[-1] -= 2.0 * _slope_by_extra(model, eta, extra, share[codes])
-        pull = lam.T @ A - share[:, None, :] * u
-        gradient -= 2.0 * np.einsum("ls,asl->a", pull.sum(axis=2), du)
-        gradient -= 2.0 * np.tensordot(dhalf, pull @ nodes[:, part].T, axes=3)
-    return gradient
+    def gradient(self, moved: Movement, lam: np.ndarray) -> np.ndarray:
+        """Return the exact gradient (k + p + e,) of the criterion with quadrature.
 
-
-def _slope_by_extra(model, eta, extra, share) -> float:
-    response = model.response
-    with np.errstate(all="ignore"):
-        mu = response.family.link.inverse(eta)
-        rows = response.family.log_density_by_extra(response.y, mu, response.weights, extra)
-    return extra * float(np.sum(np.where(share > 0, share * rows, 0.0)))
+        Parameters
+        ----------
+        moved : Movement
+            How the mode moves with the parameters.
+        lam : ndarray (s, s)
+        """
+        model, levels, extra = self._model, self._levels, self._extra
+        response, X = model.response, model.X
+        codes, z = model.designs[0].codes, model.designs[0].z
+        k, p = len(moved.dlam), X.shape[1]
+        inner = levels.half.transpose(0, 2, 1) @ moved.M @ levels.half
+        lower = np.tril(inner, -1) + 0.5 * inner * np.eye(inner.shape[-1])
+        dhalf = -levels.half @ lower.transpose(0, 1, 3, 2)
+        gradient = np.einsum("alss->a", inner)  # tr(M^-1 dM)
+        for part in self._parts:
+            values, nodes = self._values(part), self._nodes[:, part]
+            share = np.exp(values.log_ratio + self._log_weights[part] - self._log_sums[:, None])
+            score = response.score(values.eta, extra, values.mu)
+            by_row = share[codes]
+            weighted = by_row * np.where(np.isfinite(score), score, 0.0)
+            u = levels.u[:, :, None] + levels.half @ nodes
+            # sums over the level's rows of z s, weighted by the node's share (l, s, m)
+            A = np.stack(
+                [levels.indicator @ (z[:, [a]] * weighted) for a in range(z.shape[1])], axis=1
+            )
+            gradient[:k] -= 2.0 * np.tensordot(moved.dlam, np.einsum("lsm,ltm->st", A, u), axes=2)
+            gradient[k : k + p] -= 2.0 * (X.T @ weighted.sum(axis=1))
+            if response.family.extra is not None:
+                gradient[-1] -= 2.0 * response.slope_by_extra(values.mu, extra, by_row)
+            pull = lam.T @ A - share[:, None, :] * u
+            gradient -= 2.0 * np.einsum("ls,asl->a", pull.sum(axis=2), moved.u)
+            gradient -= 2.0 * np.tensordot(dhalf, pull @ nodes.T, axes=3)
+        return gradient
 
 
 def _chunks(m: int, n: int) -> list[slice]:

@@ -170,11 +170,10 @@ class Response:
             return None
         return RowState(eta, mu, value, score, expected, observed)
 
-    def score(self, eta: np.ndarray, extra: float) -> np.ndarray:
-        """Return the scores at eta, (n,) or (n, k)."""
+    def score(self, eta: np.ndarray, extra: float, mu: np.ndarray) -> np.ndarray:
+        """Return the scores at eta and its mean, (n,) or (n, k)."""
         link = self.family.link
         with np.errstate(all="ignore"):
-            mu = link.inverse(eta)
             share = by_row(self._share(extra), eta)
             rest = by_row(self.y, eta) - mu
             if self.is_canonical:
@@ -237,6 +236,15 @@ class Response:
             r1_t = -(r_t * mu1 * V1 + r * mu1 * V1_t + r1 * V_t) / V
             weights_t = weights_t - share * rest * r1_t
         return RowSlopes(by_eta, ExtraSlopes(extra * score_t, extra * weights_t, slope))
+
+    def slope_by_extra(self, mu: np.ndarray, extra: float, share: np.ndarray) -> float:
+        """Return the derivative of the log density for the log of the extra parameter.
+
+        Summed over means (n, k), of which each counts by its share (n, k).
+        """
+        with np.errstate(all="ignore"):
+            rows = self.family.log_density_by_extra(self.y, mu, self.weights, extra)
+        return extra * float(np.sum(np.where(share > 0, share * rows, 0.0)))
 
     def curvature_of_extra(self, state: RowState, extra: float) -> float:
         """Return the second derivative of -2 log f for the log of the extra parameter."""
