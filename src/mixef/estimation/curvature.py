@@ -86,8 +86,9 @@ def laplace_hessian(
 
     # the parts of M_ab with a derivative of lam: one of each of two, or one with one of W
     inverse = levels.half @ levels.half.transpose(0, 2, 1)
-    both = np.tensordot(levels.gram, inverse, axes=(0, 0))
-    H[:k, :k] += 2.0 * np.einsum("ast,svwt,bvw->ab", dlam, both, dlam, optimize=True)
+    both = np.tensordot(levels.gram, inverse, axes=(0, 0)).transpose(0, 3, 1, 2)
+    flat = dlam.reshape(k, -1)
+    H[:k, :k] += 2.0 * flat @ both.reshape(s * s, s * s) @ flat.T
     right = np.einsum("ns,nst->nt", z, (lam @ inverse)[model.designs[0].codes])
     across = np.zeros_like(H)
     for a in range(s):
@@ -112,8 +113,8 @@ def laplace_hessian(
 
 def _pairing(dlam: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return ``sum_l left_l' dlam_a right_bl`` (k, K) for left (s, l) and right (K, s, l)."""
-    across = np.tensordot(left, right, axes=(1, 2))
-    return np.einsum("ast,sbt->ab", dlam, across)
+    across = np.tensordot(left, right, axes=(1, 2)).transpose(0, 2, 1)
+    return dlam.reshape(len(dlam), -1) @ across.reshape(-1, len(right))
 
 
 def second_slopes(response: Response, state: RowState, extra: float) -> SecondSlopes:

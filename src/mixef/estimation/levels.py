@@ -20,6 +20,9 @@ from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.estimation.response import RowSlopes
 from mixef.terms.parametrization import Parametrization
 
+# Cells up to which one sparse product with all columns beats one for each of them.
+SMALL = 50_000
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -49,6 +52,8 @@ class Levels:
         """Sum v (n,) over the rows of every level (l,), or each row of v (k, n) to (k, l)."""
         if v.ndim == 1:
             return self.indicator @ v
+        if v.size <= SMALL:
+            return (self.indicator @ v.T).T
         return np.stack([self.indicator @ row for row in v])
 
 
@@ -58,12 +63,8 @@ def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     gram = model.groups.products.diagonal[0].copy()
     M = lam.T @ gram @ lam + np.eye(len(lam))
     half = np.linalg.inv(np.linalg.cholesky(M)).transpose(0, 2, 1)
-    n = len(group.codes)
-    indicator = sparse.csr_array(
-        (np.ones(n), (group.codes, np.arange(n))), shape=(group.n_levels, n)
-    )
     u = model.groups.layout.by_level(0, mode.u)
-    return Levels(u, M, half, gram, group.z @ lam, indicator)
+    return Levels(u, M, half, gram, group.z @ lam, model.level_indicator)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class CholmodFactor(Factor):
         self._factor = analyze(self._M, mode=mode)
         self._perm = self._factor.P()
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
-        self._tree: tuple[tuple[np.ndarray, np.ndarray], FlatTree | None] | None = None
+        self._tree: FlatTree | None = None
         self._places: dict[tuple[int, int], np.ndarray] = {}
 
     def _refactor(self) -> None:
@@ -112,8 +112,6 @@ class CholmodFactor(Factor):
 
     def _places_in_L(self, C: sparse.csc_matrix, i: int, j: int, level_i, level_j) -> np.ndarray:
         """Return where C stores the blocks (m, s_i, s_j) of pairs of levels, found once."""
-        if self._pattern is None or not all(map(np.array_equal, self._pattern, _pattern(C))):
-            self._pattern, self._places = _pattern(C), {}
         if (i, j) not in self._places:
             layout, q = self.layout, self.layout.q
             place = np.empty(q, dtype=np.int64)
@@ -154,19 +152,15 @@ class CholmodFactor(Factor):
         L = self._factor.L()
         if not L.has_sorted_indices:
             L.sort_indices()
-        if self._tree is None or not all(map(np.array_equal, self._tree[0], _pattern(L))):
-            self._tree = _pattern(L), flat_tree(L)
-        tree = self._tree[1]
-        if tree is not None:
-            values = tree.inverse(L.data)
+        pattern = L.indptr, L.indices
+        if self._pattern is None or not all(map(np.array_equal, self._pattern, pattern)):
+            self._pattern, self._places, self._tree = pattern, {}, flat_tree(L)
+        if self._tree is not None:
+            values = self._tree.inverse(L.data)
         else:
             values = np.empty_like(L.data)
             compiled()["selected_inverse"](L.indptr, L.indices, L.data, values)
         return sparse.csc_matrix((values, L.indices, L.indptr), shape=L.shape)
-
-
-def _pattern(C: sparse.csc_matrix) -> tuple[np.ndarray, np.ndarray]:
-    return C.indptr, C.indices
 
 
 def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:
