@@ -15,7 +15,8 @@ import pandas as pd
 from mixef.control import Control
 from mixef.estimation.model import Fit, ModelCall
 from mixef.estimation.optimize import Step
-from mixef.terms.formula import update_formula
+from mixef.terms.formula import Formula, update_formula
+from mixef.terms.frame import ModelFrame, model_frame
 
 COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # always, since pandas 3
 
@@ -43,10 +44,58 @@ def updated_call(
 _CALL = frozenset(ModelCall.__dataclass_fields__) - {"data", "data_name"}
 
 
+def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> ModelFrame:
+    """Evaluate the variables of a formula on the data of a call."""
+    return model_frame(
+        formula,
+        call.data,
+        weights=call.weights,
+        offset=call.offset,
+        subset=call.subset,
+        na_action=call.na_action,
+        env=env,
+    )
+
+
+def with_optimizer(control: Control | None, kind: type[Control], optimizer: str | None) -> Any:
+    """Return the control, a default one for None, with the optimizer if one is named."""
+    control = kind() if control is None else control
+    if optimizer is not None and isinstance(control, kind):
+        return replace(control, optimizer=optimizer)
+    return control
+
+
+def check_control(control: Any, kind: type[Control]) -> None:
+    """Refuse a control that is not one of this kind of model."""
+    if not isinstance(control, kind):
+        name = kind.__name__
+        raise TypeError(
+            f"control is {control!r}; expected an instance of {name}, such as "
+            f"{name}(optimizer='L-BFGS-B')"
+        )
+
+
 def refuse_unknown(changes: dict[str, Any], function: str) -> None:
     """Refuse arguments of `update` that the fitting function does not have."""
     if changes:
         raise TypeError(f"update got {', '.join(sorted(changes))}; see {function} for arguments")
+
+
+def refuse_generalized(unknown: dict[str, Any], function: str) -> None:
+    """Refuse arguments that a generalized linear mixed model does not have."""
+    if "REML" in unknown:
+        raise TypeError(
+            f"{function} has no REML: a generalized linear mixed model is fitted by maximum "
+            "likelihood; leave REML out, or use lmer for a Gaussian response"
+        )
+    if "family" in unknown:
+        raise TypeError(
+            f"{function} fits the negative binomial family only; use glmer(..., family=...), or "
+            "link= for another link"
+        )
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise TypeError(f"{function} got {names}; see glmer for the arguments that there are")
 
 
 def names_in(caller: FrameType) -> Mapping[str, Any]:

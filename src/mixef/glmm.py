@@ -6,16 +6,33 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from mixef.arguments import model_call, names_in, print_step, refuse_unknown, updated_call
+import numpy as np
+import pandas as pd
+
+from mixef.arguments import (
+    check_control,
+    frame_of,
+    model_call,
+    names_in,
+    print_step,
+    refuse_generalized,
+    updated_call,
+    with_optimizer,
+)
 from mixef.control import GlmerControl
-from mixef.estimation.generalized_fit import fit_glmm
+from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
 from mixef.families.convert import make_family
 from mixef.families.family import Family
 from mixef.families.standard import NegativeBinomial
+from mixef.inference import coef, information, parameters
+from mixef.inference import integrand as integrands
+from mixef.inference import overdispersion as dispersions
+from mixef.inference import residuals as rest
+from mixef.inference.new_response import new_response
+from mixef.inference.observations import linear_predictor, on_rows, prior_weights, working_weights
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
-from mixef.terms.frame import model_frame
 from mixef.terms.outcome import outcome
 from mixef.terms.random import random_terms
 
@@ -35,54 +52,399 @@ def glmer(
     control: GlmerControl | None = None,
     optimizer: str | None = None,
     verbose: int = 0,
+    **unknown: Any,
 ) -> GeneralizedLinearMixedModel:
-    """Fit a generalized linear mixed model."""
+    """Fit a generalized linear mixed model by maximum likelihood.
+
+    Parameters
+    ----------
+    formula : str
+        Response, fixed effects and random-effects terms, as in lme4. A binomial response is
+        ``cbind(successes, failures)``, a proportion with the numbers of trials as weights, 0 and
+        1, booleans, or a factor with two levels, of which the second is modelled.
+    data : DataFrame
+        pandas, polars, pyarrow, or a dict of arrays; only the columns that the formula names
+        are read, and nothing is changed.
+    family : Family, type or str
+        Distribution of the response, with its link: ``"binomial"``, ``"poisson"``,
+        ``"Gamma(link='log')"``, ``Binomial(link="probit")``, ``NegativeBinomial(shape=2)``, ...
+        A dispersion, or a negative binomial's shape, is estimated with all else.
+    nAGQ : int
+        How the random effects are integrated out: 1 is Laplace's approximation, more the number
+        of nodes of adaptive Gauss-Hermite quadrature in each variable (one grouping factor, up
+        to three columns), 0 a faster approximation that takes the fixed effects at the mode.
+    weights : str or array (n,), optional
+        Prior weights, which multiply the log density of a row; for a proportion, the trials.
+    offset : str or array (n,), optional
+        Known part of the linear predictor.
+    subset : str or array, optional
+        Rows to use: an expression of columns, booleans or positions.
+    na_action : {"omit", "exclude", "fail"}
+        What is done with rows that have missing values; "exclude" pads fitted values and
+        residuals with NaN.
+    contrasts : dict, optional
+        From factor to "treatment", "sum", "helmert", "poly" or a matrix.
+    start : array (k,) or dict, optional
+        Covariance parameters to start from, or a dict of some of "par" or "theta", "beta", and
+        "dispersion" or "shape"; estimates of simpler models by default.
+    control : GlmerControl, optional
+        Options of the search and of the checks.
+    optimizer : str, optional
+        Short for ``control=GlmerControl(optimizer=...)``.
+    verbose : int
+        Print every evaluation of the criterion.
+
+    Returns
+    -------
+    GeneralizedLinearMixedModel
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be read or names something that is not there.
+    DataError
+        If no model of this form can be fitted to the data.
+    TypeError
+        If there is no family, or an argument that a generalized model does not have.
+
+    Notes
+    -----
+    The log-likelihood is of the full density for every nAGQ, so that it compares across them;
+    lme4 gives it relative to the saturated model where nAGQ is above 1: see `relative_loglik`.
+
+    References
+    ----------
+    D. Bates, M. Maechler, B. Bolker and S. Walker (2015), Fitting linear mixed-effects models
+    using lme4, Journal of Statistical Software 67(1). J. C. Pinheiro and D. M. Bates (1995),
+    Approximations to the log-likelihood function in the nonlinear mixed-effects model, Journal of
+    Computational and Graphical Statistics 4, 12-35.
+
+    Examples
+    --------
+    >>> from mixef import glmer, load_dataset
+    >>> cbpp = load_dataset("cbpp")
+    >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp, "binomial")
+    >>> fit.fixef().round(2).to_dict()
+    {'(Intercept)': -1.4, 'period2': -0.99, 'period3': -1.13, 'period4': -1.58}
+    >>> print(fit.VarCorr())
+     Groups Name        Std.Dev.
+     herd   (Intercept) 0.64226
+    """
+    refuse_generalized(unknown, "glmer")
     caller = sys._getframe(1)
-    call = model_call(
-        data,
-        caller,
-        weights=weights,
-        offset=offset,
-        subset=subset,
-        na_action=na_action,
-        contrasts=contrasts,
-    )
-    control = GlmerControl() if control is None else control
-    if optimizer is not None:
-        control = replace(control, optimizer=optimizer)
+    call = model_call(data, caller, weights=weights, offset=offset, subset=subset,
+                      na_action=na_action, contrasts=contrasts)  # fmt: skip
+    control = with_optimizer(control, GlmerControl, optimizer)
     return _fit(formula, call, family, nAGQ, control, start, verbose, names_in(caller))
 
 
-def _fit(formula, call, family, nAGQ, control, start, verbose, env):
+def glmer_nb(
+    formula: str,
+    data: Any = None,
+    nAGQ: int = 1,
+    *,
+    link: Any = "log",
+    weights: Any = None,
+    offset: Any = None,
+    subset: Any = None,
+    na_action: str = "omit",
+    contrasts: dict[str, Any] | None = None,
+    start: Any = None,
+    control: GlmerControl | None = None,
+    optimizer: str | None = None,
+    verbose: int = 0,
+    **unknown: Any,
+) -> GeneralizedLinearMixedModel:
+    """Fit a negative binomial mixed model, with its shape estimated by maximum likelihood.
+
+    It is ``glmer`` with the family ``NegativeBinomial(link=link)``, whose variance is
+    ``mu + mu^2 / shape``; for a known shape, give ``glmer`` the family ``NegativeBinomial(shape)``.
+
+    Parameters
+    ----------
+    formula, data, nAGQ, weights, offset, subset, na_action, contrasts, control, optimizer, verbose
+        As in `glmer`, and so is what is raised.
+    link : str or Link
+        "log", "identity", "sqrt" or any other.
+    start : array (k,) or dict, optional
+        As in `glmer`; a dict may hold "shape".
+
+    Returns
+    -------
+    GeneralizedLinearMixedModel
+
+    References
+    ----------
+    W. N. Venables and B. D. Ripley (2002), Modern Applied Statistics with S, section 7.4, for the
+    family.
+
+    Examples
+    --------
+    >>> from mixef import glmer_nb, load_dataset
+    >>> ticks = load_dataset("grouseticks")
+    >>> fit = glmer_nb("TICKS ~ YEAR + (1 | BROOD) + (1 | LOCATION)", ticks)
+    >>> fit.family.name, round(fit.shape, 1)
+    ('Negative Binomial', 3.3)
+    """
+    refuse_generalized(unknown, "glmer_nb")
+    caller = sys._getframe(1)
+    call = model_call(data, caller, weights=weights, offset=offset, subset=subset,
+                      na_action=na_action, contrasts=contrasts)  # fmt: skip
+    control = with_optimizer(control, GlmerControl, optimizer)
+    family = NegativeBinomial(link=link)
+    return _fit(formula, call, family, nAGQ, control, start, verbose, names_in(caller))
+
+
+def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> GeneralizedLinearMixedModel:
+    if family is None:
+        raise TypeError(
+            "glmer needs a family: 'binomial', 'poisson', 'Gamma', 'inverse.gaussian' or 'nbinom2',"
+            " or an object such as Binomial(link='probit'); for a Gaussian response use lmer"
+        )
+    check_control(control, GlmerControl)
     family = make_family(family)
     parsed = parse_formula(formula)
-    frame = model_frame(
-        parsed,
-        call.data,
-        weights=call.weights,
-        offset=call.offset,
-        subset=call.subset,
-        na_action=call.na_action,
-        env=env,
-    )
+    frame = frame_of(parsed, call, env)
     response = outcome(frame, family)
     X = design(frame.fixed_terms, frame, call.contrasts)
     terms = random_terms(frame, call.contrasts)
-    fit = fit_glmm(
-        parsed,
-        frame,
-        X,
-        terms,
-        family,
-        response,
-        nAGQ,
-        control,
-        call=call,
-        start=start,
-        trace=print_step if verbose else None,
-    )
+    trace = print_step if verbose else None
+    fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
+                   start=start, trace=trace)  # fmt: skip
     return GeneralizedLinearMixedModel(fit)
 
 
 class GeneralizedLinearMixedModel(MixedModel):
-    """A fitted generalized linear mixed model, made by `glmer`."""
+    """A fitted generalized linear mixed model, made by `glmer` or `glmer_nb`.
+
+    Stored numbers are properties, labelled results are methods that return pandas. The fit never
+    changes, and needs neither the caller's data nor variables again.
+
+    Examples
+    --------
+    >>> from mixef import glmer, load_dataset
+    >>> cbpp = load_dataset("cbpp")
+    >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp, "binomial")
+    >>> round(fit.loglik, 4), round(fit.deviance, 2), fit.converged
+    (-92.0263, 73.47, True)
+    """
+
+    _fit: GLMMFit
+
+    @property
+    def family(self) -> Family:
+        """The family, with its link."""
+        return self._fit.family
+
+    @property
+    def nAGQ(self) -> int:
+        """Quadrature points; 1 for Laplace, 0 for fixed effects at the mode."""
+        return int(self._fit.nAGQ)
+
+    @property
+    def dispersion(self) -> float | None:
+        """Estimate of the dispersion, None for a family without one."""
+        return self._fit.estimates.extra if self.family.extra == "dispersion" else None
+
+    @property
+    def shape(self) -> float | None:
+        """The shape of a negative binomial, estimated or known; None for other families."""
+        if self.family.extra == "shape":
+            return self._fit.estimates.extra
+        return getattr(self.family, "shape", None)
+
+    @property
+    def relative_loglik(self) -> float:
+        """Log-likelihood less that of the saturated model, lme4's for nAGQ above 1."""
+        return information.relative_log_likelihood(self._fit)
+
+    def linear_predictor(self) -> pd.Series:
+        """Return the linear predictor ``X beta + Z b`` with offset, one value a row.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("use ~ age + (1 | district)", load_dataset("Contraception"), "binomial")
+        >>> fit.linear_predictor().head(2).round(2).tolist()
+        [-0.83, -1.04]
+        """
+        return on_rows(self._fit, linear_predictor(self._fit), "linear_predictor")
+
+    def weights(self, type: str = "prior") -> pd.Series:
+        """Return the weights of the rows.
+
+        Parameters
+        ----------
+        type : {"prior", "working"}
+            What was given, with the numbers of trials of a binomial response; or
+            ``w mu'^2 / V`` at the estimates, w being the prior weights.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = glmer(formula, load_dataset("cbpp"), "binomial")
+        >>> fit.weights().head(3).tolist()
+        [14.0, 12.0, 9.0]
+        """
+        if type not in ("prior", "working"):
+            raise ValueError(f"type is {type!r}; expected 'prior' or 'working'")
+        if type == "working":
+            return on_rows(self._fit, working_weights(self._fit), "weights")
+        weights = prior_weights(self._fit)
+        return on_rows(self._fit, np.ones(self.nobs) if weights is None else weights, "weights")
+
+    def vcov(self, full: bool = False, use_hessian: bool = True) -> pd.DataFrame:
+        """Return the covariance matrix of the fixed effects, or of all parameters.
+
+        Parameters
+        ----------
+        full : bool
+            All parameters (K, K): fixed effects, covariance parameters (`par`), and the log of
+            the dispersion or shape. NaN stands for what the data leave open, or put at zero.
+        use_hessian : bool
+            Twice the inverse Hessian of -2 log L over all parameters, as lme4; otherwise the
+            fixed effects' ``(X'V^-1 X)^-1`` at the working weights, which takes the covariance
+            parameters for known. With nAGQ = 0, or where the Hessian is not that of a maximum,
+            it is the latter anyway.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = glmer(formula, load_dataset("cbpp"), "binomial")
+        >>> fit.vcov().shape, fit.vcov(full=True).index[-1]
+        ((4, 4), 'herd.(Intercept)')
+        """
+        if full:
+            return parameters.covariance_of_parameters(self._fit, use_hessian)
+        return parameters.covariance_of_fixed_by(self._fit, use_hessian)
+
+    def coef_table(self, ddf: str | None = None) -> pd.DataFrame:
+        """Return estimates, standard errors, z and two-sided p values of the fixed effects.
+
+        Parameters
+        ----------
+        ddf : None
+            A z test has no denominator degrees of freedom.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("use ~ urban + (1 | district)", load_dataset("Contraception"), "binomial")
+        >>> fit.coef_table().round(2).loc["urbanY"].to_dict()
+        {'Estimate': 0.65, 'Std. Error': 0.12, 'z value': 5.63, 'Pr(>|z|)': 0.0}
+        """
+        if ddf is not None:
+            raise ValueError(f"ddf is {ddf!r}; a generalized model has z tests, expected None")
+        return coef.coefficient_table(self._fit)
+
+    def residuals(self, type: str = "deviance", scaled: bool = False) -> pd.Series:
+        """Return the residuals, conditional on the random effects.
+
+        Parameters
+        ----------
+        type : {"deviance", "pearson", "response", "working"}
+            The signed root of the row's deviance; ``sqrt(w / V) (y - mu)``; ``y - mu``; and
+            ``(y - mu) / mu'(eta)``.
+        scaled : bool
+            Divide by sigma, which is 1 for a family without a dispersion.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = glmer(formula, load_dataset("cbpp"), "binomial")
+        >>> fit.residuals().head(2).round(3).tolist()
+        [-1.438, 0.989]
+        """
+        return rest.residuals(self._fit, type, scaled)
+
+    def overdispersion(self) -> dispersions.Overdispersion:
+        """Return Pearson's chi-square over the residual degrees of freedom, with a p value.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> print(glmer(formula, load_dataset("cbpp"), "binomial").overdispersion())
+        Pearson chi-square / df.resid: 63.08 / 51 = 1.24 (p = 0.119)
+        """
+        return dispersions.overdispersion(self._fit)
+
+    def integrand(self, z: Any) -> pd.DataFrame:
+        """Return what the likelihood integrates, level by level, beside the normal density.
+
+        With one random effect a level the likelihood is a product of integrals in one variable;
+        the closer ``density`` is to ``normal``, the better is Laplace's approximation, and the
+        closer their ratio ``t`` is to a polynomial, the fewer nodes quadrature needs.
+
+        Parameters
+        ----------
+        z : array (m,)
+            Random effects as distances from the mode, in conditional standard deviations.
+
+        Returns
+        -------
+        DataFrame (l m, 5)
+            group, z, density, normal, t.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = glmer(formula, load_dataset("cbpp"), "binomial")
+        >>> fit.integrand([0.0, 1.0])["t"].head(2).round(3).tolist()
+        [1.0, 0.977]
+        """
+        return integrands.integrand(self._fit, z)
+
+    def update(self, formula: str | None = None, **changes: Any) -> GeneralizedLinearMixedModel:
+        """Fit a changed model.
+
+        Parameters
+        ----------
+        formula : str, optional
+            Change of the formula, as in ``". ~ . - age"``.
+        **changes
+            Other arguments of `glmer` to replace: family, nAGQ, data, weights, control, ...
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("use ~ age + (1 | district)", load_dataset("Contraception"), "binomial")
+        >>> fit.update(". ~ . - age", nAGQ=5).formula
+        'use ~ (1 | district)'
+        """
+        caller = sys._getframe(1)
+        text, call, control, others = updated_call(self._fit, formula, changes, caller)
+        family, nAGQ = others.pop("family", self.family), others.pop("nAGQ", self._fit.nAGQ)
+        start, verbose = others.pop("start", None), others.pop("verbose", 0)
+        refuse_generalized(others, "update")
+        return _fit(text, call, family, nAGQ, control, start, verbose, names_in(caller))
+
+    def refit(self, y: Any) -> GeneralizedLinearMixedModel:
+        """Fit the same model to another response, with the same weights.
+
+        `update` of the result reads the data again, and with them the old response.
+
+        Parameters
+        ----------
+        y : array (n,) or (n, 2)
+            A value for each row that the fit used, or its successes and failures where the
+            response is ``cbind(successes, failures)``. For a factor, 0 and 1 or its levels.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("use ~ age + (1 | district)", load_dataset("Contraception"), "binomial")
+        >>> other = fit.refit(1 - fit.getME("y"))
+        >>> (other.beta / fit.beta).round(4).tolist()
+        [-1.0, -1.0]
+        """
+        old = self._fit
+        frame = replace(old.frame, **new_response(old, y))
+        response = replace(outcome(frame, old.family), modelled=old.outcome.modelled)
+        fit = fit_glmm(old.formula, frame, old.design, old.terms, old.family, response, old.nAGQ,
+                       old.control, call=old.call)  # fmt: skip
+        return GeneralizedLinearMixedModel(fit)

@@ -8,14 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from mixef.arguments import model_call, names_in, print_step, refuse_unknown, updated_call
+from mixef.arguments import (
+    check_control,
+    frame_of,
+    model_call,
+    names_in,
+    print_step,
+    refuse_unknown,
+    updated_call,
+    with_optimizer,
+)
 from mixef.control import LmerControl
 from mixef.errors import DataError
-from mixef.estimation.fit import fit_lmm
+from mixef.estimation.fit import LMMFit, fit_lmm
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
-from mixef.terms.frame import ModelFrame, model_frame, numeric_response
+from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.random import random_terms
 
 
@@ -94,9 +103,7 @@ def lmer(
               Days         5.9221  0.066
      Residual             25.5918
     """
-    control = LmerControl() if control is None else control
-    if optimizer is not None and isinstance(control, LmerControl):
-        control = replace(control, optimizer=optimizer)
+    control = with_optimizer(control, LmerControl, optimizer)
     caller = sys._getframe(1)
     call = model_call(
         data,
@@ -113,21 +120,9 @@ def lmer(
 def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
     if not isinstance(REML, bool | np.bool_):
         raise TypeError(f"REML is {REML!r}; expected True or False")
-    if not isinstance(control, LmerControl):
-        raise TypeError(
-            f"control is {control!r}; expected an instance of LmerControl, such as "
-            "LmerControl(optimizer='L-BFGS-B')"
-        )
+    check_control(control, LmerControl)
     parsed = parse_formula(formula)
-    frame = model_frame(
-        parsed,
-        call.data,
-        weights=call.weights,
-        offset=call.offset,
-        subset=call.subset,
-        na_action=call.na_action,
-        env=env,
-    )
+    frame = frame_of(parsed, call, env)
     numeric_response(frame)
     X = design(frame.fixed_terms, frame, call.contrasts)
     terms = random_terms(frame, call.contrasts)
@@ -158,6 +153,8 @@ class LinearMixedModel(MixedModel):
     >>> round(fit.sigma, 4), fit.nobs, fit.converged
     (49.5101, 30, True)
     """
+
+    _fit: LMMFit
 
     @property
     def REML(self) -> bool:
@@ -239,6 +236,7 @@ class LinearMixedModel(MixedModel):
         return self._again(self._fit.frame, REML=False) if self.REML else self
 
     def _again(self, frame: ModelFrame, REML: bool) -> LinearMixedModel:
-        old = self._fit
-        fit = fit_lmm(old.formula, frame, old.design, old.terms, REML, old.control, call=old.call)
+        old, control = self._fit, self._fit.control
+        assert isinstance(control, LmerControl)
+        fit = fit_lmm(old.formula, frame, old.design, old.terms, REML, control, call=old.call)
         return LinearMixedModel(fit)

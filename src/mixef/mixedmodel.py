@@ -13,10 +13,11 @@ from mixef.display.fit_summary import summarize
 from mixef.display.summary import Summary, short_text
 from mixef.display.varcorr import VarCorr
 from mixef.estimation.convergence import Convergence
-from mixef.estimation.fit import LMMFit
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.inference import coef, getme, information, pca, predict, ranef
+from mixef.inference import residuals as rest
 from mixef.inference import tidy as broom
+from mixef.inference.observations import AnyFit, residual_sigma
 from mixef.inference.varcorr import variances
 
 
@@ -34,13 +35,15 @@ class MixedModel:
     (49.5101, 30, True)
     """
 
-    def __init__(self, fit: LMMFit):
+    _fit: AnyFit
+
+    def __init__(self, fit: AnyFit):
         self._fit = fit
 
     # Stored numbers
 
     @property
-    def fit(self) -> LMMFit:
+    def fit(self) -> AnyFit:
         """The frozen state that all methods read."""
         return self._fit
 
@@ -61,7 +64,7 @@ class MixedModel:
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation."""
+        """Residual standard deviation; 1 for a family without a dispersion."""
         return self._fit.estimates.sigma
 
     @property
@@ -76,7 +79,7 @@ class MixedModel:
 
     @property
     def deviance(self) -> float:
-        """-2 log L, not restricted, at the estimates."""
+        """-2 log L, not restricted; of a generalized model, the rows' deviances summed."""
         return information.deviance(self._fit)
 
     @property
@@ -96,7 +99,7 @@ class MixedModel:
 
     @property
     def npar(self) -> int:
-        """Parameters: fixed effects, covariance parameters and sigma."""
+        """Parameters: fixed effects, covariance parameters, and sigma or what else there is."""
         return self._fit.npar
 
     @property
@@ -146,7 +149,7 @@ class MixedModel:
         condVar : bool
             Give the result an attribute ``condVar``: by grouping factor, the conditional
             covariances ``sigma^2 Lambda M^-1 Lambda'`` of each level's modes (l, s, s), jointly
-            for all terms of the factor.
+            for all terms of the factor; without sigma for a generalized model.
 
         Examples
         --------
@@ -182,7 +185,7 @@ class MixedModel:
         >>> fit.VarCorr().to_frame()["sdcor"].round(2).tolist()
         [24.74, 5.92, 0.07, 25.59]
         """
-        return VarCorr(variances(self._fit), self.sigma)
+        return VarCorr(variances(self._fit), residual_sigma(self._fit))
 
     def vcov(self) -> pd.DataFrame:
         """Return the covariance matrix ``sigma^2 (RX'RX)^-1`` of the fixed effects (p, p).
@@ -216,7 +219,7 @@ class MixedModel:
         return coef.coefficient_table(self._fit)
 
     def fitted(self) -> pd.Series:
-        """Return the fitted values ``X beta + Z b``, conditional on the random effects.
+        """Return the fitted means, conditional on the random effects.
 
         Examples
         --------
@@ -244,7 +247,7 @@ class MixedModel:
         >>> fit.residuals(scaled=True).head(2).round(2).tolist()
         [-0.16, -0.57]
         """
-        return predict.residuals(self._fit, type, scaled)
+        return rest.residuals(self._fit, type, scaled)
 
     def ngrps(self) -> pd.Series:
         """Return the number of levels of each grouping factor.
@@ -275,7 +278,7 @@ class MixedModel:
         re_form : str or False, optional
             All random effects by default; "~0" or False for none, "~ (1 | g)" for some.
         type : {"response", "link"}
-            Scale of the predictions; the two are one scale in a linear model.
+            The mean, or the linear predictor; the two are one in a linear model.
         new_levels : {"error", "population", "missing"}
             What an unseen level of a grouping factor gets: an error, random effects of zero, or
             NaN.
@@ -290,10 +293,8 @@ class MixedModel:
         >>> fit.predict(new, re_form="~0").round(1).tolist()
         [251.4, 261.9]
         """
-        if type not in ("response", "link"):
-            raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
         env = names_in(sys._getframe(1))
-        return predict.predictions(self._fit, newdata, re_form, new_levels, env)
+        return predict.predictions(self._fit, newdata, re_form, new_levels, env, type)
 
     def is_singular(self, tol: float = SINGULAR_TOLERANCE) -> bool:
         """Tell whether a random-effects covariance is singular.
@@ -332,6 +333,7 @@ class MixedModel:
         """Return a piece of the fit by lme4's name, or all in a dict for "ALL".
 
         Random effects run term by term, level by level, and column by column inside a level.
+        A, L, RZX and RX of a generalized model are at the working weights, by expected information.
 
         Examples
         --------
@@ -344,6 +346,9 @@ class MixedModel:
 
     def tidy(self) -> pd.DataFrame:
         """Return one row a parameter, after broom: effect, group, term, estimate, ...
+
+        A generalized model has p values, and a last row for its dispersion or shape, whose
+        standard error is on the scale of the estimate (delta method from its logarithm).
 
         Examples
         --------

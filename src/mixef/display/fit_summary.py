@@ -23,18 +23,18 @@ def summarize(fit: AnyFit) -> Summary:
     vcov = covariance_of_fixed(fit).to_numpy()
     se = np.sqrt(vcov.diagonal())
     scaled = residual_values(fit, "pearson") / fit.estimates.sigma
-    is_generalized = isinstance(fit, GLMMFit)
+    family, link = _family(fit)
     return Summary(
         title=_title(fit),
-        family=_family(fit) if is_generalized else None,
-        link=fit.family.link.name if is_generalized else None,
+        family=family,
+        link=link,
         formula=fit.formula.text,
         data_name=call.data_name,
         weights=_text(call.weights),
         offset=_text(call.offset),
         subset=_text(call.subset),
         criterion=_criterion(fit),
-        scaled_residuals=np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        scaled_residuals=np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]).tolist(),
         groups=variances(fit),
         sigma=residual_sigma(fit),
         nobs=fit.frame.n,
@@ -54,13 +54,16 @@ def _title(fit: AnyFit) -> str:
     return f"Generalized linear mixed model fit by maximum likelihood ({integral})"
 
 
-def _family(fit: GLMMFit) -> str:
-    """Name the family as R does, with the estimate of its shape."""
+def _family(fit: AnyFit) -> tuple[str, str] | tuple[None, None]:
+    """Name family and link as R does, with the estimate of the shape."""
+    if not isinstance(fit, GLMMFit):
+        return None, None
+    name, link = fit.family.name, fit.family.link.name
     if fit.family.extra != "shape":
-        return fit.family.name
+        return name, link
     if isinstance(fit.family, NegativeBinomial):
-        return NegativeBinomial(fit.estimates.extra).name
-    return f"{fit.family.name}({fit.estimates.extra:.5g})"
+        return NegativeBinomial(fit.estimates.extra).name, link
+    return f"{name}({fit.estimates.extra:.5g})", link
 
 
 def _criterion(fit: AnyFit) -> Any:

@@ -274,7 +274,7 @@ def _heading(summary: Summary, control: Sequence[tuple[str, str]]) -> list[str]:
     ]
     return [
         # R breaks a line that would fill the page.
-        *textwrap.wrap(summary.title, WIDTH - 1, subsequent_indent="  "),
+        *textwrap.wrap(summary.title, WIDTH - 1, subsequent_indent="  ", break_on_hyphens=False),
         *([family] if summary.family else []),
         *fill(["Formula:", formula]),
         *(f"{label}: {value}" for label, value in entries if value is not None),

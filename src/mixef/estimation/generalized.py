@@ -18,6 +18,9 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.terms.random import RandomTerm
 
+# With more rows times parameters than this, the Hessian's arrays take more memory than they are
+# worth (each of them 160 MB here).
+MOST_CELLS = 20_000_000
 # Steps of the Hessian's differences, in standard errors.
 STEP = 2e-3
 
@@ -88,7 +91,9 @@ class GeneralizedCriterion:
     @property
     def knows_hessian(self) -> bool:
         """Whether the information is the exact Hessian of the Laplace criterion."""
-        return len(self.problem.designs) == 1 and not self.with_beta
+        if len(self.problem.designs) > 1 or self.with_beta:
+            return False
+        return self.nAGQ > 1 or self.n * self.n_par <= MOST_CELLS
 
     # Parameters of the search: par, beta unless it is in the mode, log extra where there is one
 

@@ -70,7 +70,9 @@ def fit_glm(
         if np.abs(state.eta).max() > FAR and response.family.information == "expected":
             break
     if response.family.extra is not None:
-        extra = response.family.initial_extra(response.y, state.mu, response.weights)
+        with np.errstate(all="ignore"):
+            moment = response.family.initial_extra(response.y, state.mu, response.weights)
+        extra = moment if 0.0 < moment < np.inf else 1.0
         state = response.at(state.eta, extra) or state
     return GLMFit(beta, float(extra), state, converged)
 

@@ -142,10 +142,11 @@ def conditional_mode(
             new_state = model.response.at(eta, extra)
             if new_state is not None:
                 value = _penalized(new_state, new_u)
-                if value <= penalized - 1e-4 * share * decrement + slack:
+                # The last step is too small to be seen in the value.
+                if last or value <= penalized - 1e-4 * share * decrement + slack:
                     break
         else:
-            if decrement > slack:
+            if not decrement <= slack:
                 raise FitError(_cause(model, state, decrement))
             return _finished(model, lams, u, beta, state, penalized, n_steps)
         u, beta, state, penalized = new_u, new_beta, new_state, value

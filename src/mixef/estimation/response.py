@@ -19,6 +19,9 @@ import numpy as np
 
 from mixef.families.family import Family, by_row
 
+# The mean size of a row's log normalizer from which on sums lose digits that matter.
+LARGE = 300.0
+
 
 @dataclass(frozen=True)
 class RowState:
@@ -104,38 +107,49 @@ class Response:
         self.is_canonical = family.is_canonical
         self.uses_observed = (information or family.information) == "observed"
         self.copies = copies
-        self._normalizer: tuple[float, float] | None = None
+        self._held: tuple[float, tuple[float, float, bool]] | None = None
         if self.is_canonical:  # mu' / V is one number, whatever the mean
             mean = family.initial_mean(y[:1], None)
             slope = family.link.d_inverse(family.link.link(mean))
             self._ratio = float(np.round(slope / family.variance(mean), 9)[0])
 
-    def normalizer(self, extra: float) -> float:
-        """Return the part of the log density that does not depend on the mean, summed."""
-        if self._normalizer is None or self._normalizer[0] != extra:
-            if self.copies is None or self.weights is None:
-                rows = self.family.log_normalizer(self.y, self.weights, extra)
-            else:
-                used = self.copies > 0
-                trials = np.where(used, self.weights / np.where(used, self.copies, 1.0), 0.0)
-                rows = self.copies * self.family.log_normalizer(self.y, trials, extra)
-            self._normalizer = extra, float(np.sum(rows))
-        return self._normalizer[1]
+    def _log_normalizer(self, extra: float) -> np.ndarray:
+        """Return the part of each row's log density (n,) that is free of the mean."""
+        if self.copies is None or self.weights is None:
+            return self.family.log_normalizer(self.y, self.weights, extra)
+        used = self.copies > 0
+        trials = np.where(used, self.weights / np.where(used, self.copies, 1.0), 0.0)
+        return self.copies * self.family.log_normalizer(self.y, trials, extra)
 
     def saturated(self, extra: float) -> float:
         """Return the log density of the response where every mean is the response itself."""
-        family, y, weights = self.family, self.y, self.weights
-        kernel = family.saturated(y, weights, extra) - family.log_normalizer(y, weights, extra)
-        return float(np.sum(kernel)) + self.normalizer(extra)
+        return self._constants(extra)[1]
 
-    def log_density(self, eta: np.ndarray, extra: float) -> float:
-        """Return the log density of the response at eta (n,); ``-inf`` outside the domain."""
-        with np.errstate(all="ignore"):
-            mu = self.family.link.inverse(eta)
-            if not (self.family.link.valid(eta) and self.family.valid_mean(mu)):
-                return -np.inf
-            value = float(self.kernel(eta, mu, extra).sum()) + self.normalizer(extra)
-        return value if value == value else -np.inf
+    def _constants(self, extra: float) -> tuple[float, float, bool]:
+        """Return the sums of the normalizers and of the saturated log densities.
+
+        And whether the normalizers are so large that only differences from the saturated log
+        density keep the digits of the sum, as for counts in the thousands.
+        """
+        if self._held is None or self._held[0] != extra:
+            family, y, weights = self.family, self.y, self.weights
+            normalizer = self._log_normalizer(extra)
+            with np.errstate(all="ignore"):
+                rows = family.saturated(y, weights, extra)
+                if self.copies is not None:
+                    rows = rows - family.log_normalizer(y, weights, extra) + normalizer
+                large = float(np.abs(normalizer).mean()) > LARGE
+                saturated = float(np.sum(rows))
+            self._held = extra, (float(np.sum(normalizer)), saturated, large)
+        return self._held[1]
+
+    def _log_density(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> float:
+        """Return the sum of the log densities, by the form that keeps its digits."""
+        normalizer, saturated, large = self._constants(extra)
+        if not large:
+            return float(self.kernel(eta, mu, extra).sum()) + normalizer
+        deviance = self.family.unit_deviance(self.y, mu, extra)
+        return float(np.sum(self._share(extra) * deviance)) / -2.0 + saturated
 
     def kernel(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:
         """Return the part of the log density that depends on the mean, a row."""
@@ -148,7 +162,7 @@ class Response:
             mu = link.inverse(eta)
             if not (link.valid(eta) and family.valid_mean(mu)):
                 return None
-            value = float(self.kernel(eta, mu, extra).sum()) + self.normalizer(extra)
+            value = self._log_density(eta, mu, extra)
             if not np.isfinite(value):
                 return None
             share = self._share(extra)

@@ -17,7 +17,14 @@ from scipy import special
 from mixef.errors import DataWarning, warn
 from mixef.families.family import Extra, Family, Information, by_row, refuse, weigh
 from mixef.families.links import Logit
-from mixef.families.special import digamma_error, half_deviance, log1pmx, log_rising, times
+from mixef.families.special import (
+    digamma_error,
+    half_deviance,
+    log1pmx,
+    log_rising,
+    stirling_error,
+    times,
+)
 
 # A count further than this from a whole number is none: successes, and R's tolerance for others.
 _SUCCESSES = 1e-3
@@ -184,6 +191,15 @@ class Poisson(Family):
         """Return ``-log y!``."""
         return -special.gammaln(np.add(y, 1.0))
 
+    def saturated(
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the log density of each row at ``mu = y``, by Stirling's formula."""
+        y = np.asarray(y, dtype=float)
+        positive = np.where(y > 0.0, y, 1.0)
+        rows = -0.5 * np.log(2.0 * np.pi * positive) - stirling_error(positive)
+        return weigh(weights, np.where(y > 0.0, rows, 0.0))
+
     def check_response(
         self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"
     ) -> None:
@@ -271,10 +287,15 @@ class NegativeBinomial(Family):
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
     ) -> np.ndarray:
-        """Return ``2 (y log(y / mu) - (y + shape) log((y + shape) / (mu + shape)))``."""
+        """Return ``2 (y log(y / mu) - (y + shape) log((y + shape) / (mu + shape)))``.
+
+        As a sum of terms of its own size: each logarithm less its first-order part.
+        """
         y, shape = by_row(y, mu), self._shape(extra)
-        gap = half_deviance(y, mu - y) - half_deviance(y + shape, mu - y)
-        return 2.0 * np.maximum(gap, 0.0)
+        excess, positive = mu - y, np.where(mu > 0.0, mu, 1.0)
+        pull = shape * excess / (positive * (y + shape))
+        gap = times(y, log1pmx(-pull)) + shape * log1pmx(excess / (y + shape)) + pull * excess
+        return 2.0 * np.maximum(np.where(mu > 0.0, gap, np.where(y > 0.0, np.inf, 0.0)), 0.0)
 
     def unit_kernel(
         self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
@@ -286,6 +307,17 @@ class NegativeBinomial(Family):
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return ``log gamma(y + shape) - log gamma(shape) - y log shape - log y!``."""
         return log_rising(self._shape(extra), y) - special.gammaln(np.add(y, 1.0))
+
+    def saturated(
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+    ) -> np.ndarray:
+        """Return the log density of each row at ``mu = y``, by Stirling's formula."""
+        y, shape = np.asarray(y, dtype=float), self._shape(extra)
+        positive = np.where(y > 0.0, y, 1.0)
+        main = np.log(2.0 * np.pi * positive) + np.log1p(positive / shape)
+        errors = stirling_error(positive + shape) - stirling_error(positive)
+        rows = -0.5 * main + errors - stirling_error(shape)
+        return weigh(weights, np.where(y > 0.0, rows, 0.0))
 
     def unit_by_extra(
         self, y: np.ndarray, mu: np.ndarray, extra: float | None = None

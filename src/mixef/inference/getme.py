@@ -161,13 +161,14 @@ def _devcomp(fit: AnyFit) -> dict[str, Any]:
 
 
 def _REML(fit: AnyFit) -> int:
-    """The number of fixed effects of a REML fit, else 0."""
+    """Return the number of fixed effects of a REML fit, else 0."""
     return len(fit.kept) if not isinstance(fit, GLMMFit) and fit.REML else 0
 
 
 def _shape(fit: AnyFit) -> float:
-    """The shape of a negative binomial family, whether known or estimated."""
-    assert isinstance(fit, GLMMFit) and isinstance(fit.family, NegativeBinomial)
+    """Return the shape of a negative binomial family, whether known or estimated."""
+    assert isinstance(fit, GLMMFit)
+    assert isinstance(fit.family, NegativeBinomial)
     shape = fit.family.shape if fit.family.shape is not None else fit.estimates.extra
     assert shape is not None
     return shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit
+from mixef.inference.observations import AnyFit, extra_value, response_of
 from mixef.inference.residuals import row_deviances
 
 
@@ -16,9 +16,7 @@ def log_likelihood(fit: AnyFit) -> float:
 
 def relative_log_likelihood(fit: GLMMFit) -> float:
     """Return the log-likelihood less the saturated model's, at the same dispersion or shape."""
-    y, weights = fit.outcome.y, fit.outcome.weights
-    saturated = fit.family.saturated(y, weights, fit.estimates.extra)
-    return log_likelihood(fit) - float(np.sum(saturated))
+    return log_likelihood(fit) - response_of(fit).saturated(extra_value(fit))
 
 
 def deviance(fit: AnyFit) -> float:

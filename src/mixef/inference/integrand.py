@@ -20,7 +20,7 @@ from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.levels import levels_at
 from mixef.estimation.pirls import conditional_mode
-from mixef.estimation.quadrature import log_ratio
+from mixef.estimation.quadrature import values_at
 from mixef.linalg.threads import one_blas_thread
 
 
@@ -83,6 +83,6 @@ def _log_ratios(fit: GLMMFit, points: np.ndarray) -> np.ndarray:
     levels = levels_at(model, mode, lams[0])
     # The scaled effect may run against the user's: its column of Z may have been reversed.
     towards = float(np.sign(criterion.terms.back_to_user(par)[0][0, 0])) or 1.0
-    values, _ = log_ratio(model, mode, levels, extra, towards * points[None, :])
+    values = values_at(model, mode, levels, extra, towards * points[None, :]).log_ratio
     criterion.release()
     return values

@@ -23,13 +23,22 @@ def prior_weights(fit: AnyFit) -> np.ndarray | None:
     return fit.outcome.weights if isinstance(fit, GLMMFit) else fit.frame.weights
 
 
+def response_of(fit: GLMMFit) -> Response:
+    """Return the response with its family and weights."""
+    outcome = fit.outcome
+    return Response(fit.family, outcome.y, outcome.weights, copies=outcome.copies)
+
+
+def extra_value(fit: GLMMFit) -> float:
+    """Return the dispersion or shape; 1 where the family has none, or knows it."""
+    return 1.0 if fit.estimates.extra is None else fit.estimates.extra
+
+
 def working_weights(fit: GLMMFit) -> np.ndarray:
     """Return ``w mu'^2 / V`` (n,) at the modes, by expected information, without dispersion."""
-    e = fit.estimates
-    response = Response(fit.family, fit.outcome.y, fit.outcome.weights)
-    state = response.at(e.eta, 1.0 if e.extra is None else e.extra)
+    state = response_of(fit).at(fit.estimates.eta, extra_value(fit))
     assert state is not None
-    return state.expected * e.sigma**2
+    return state.expected * fit.estimates.sigma**2
 
 
 def residual_sigma(fit: AnyFit) -> float | None:

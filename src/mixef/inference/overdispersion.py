@@ -77,7 +77,7 @@ def can_be_overdispersed(fit: GLMMFit) -> bool:
     """Return whether rows can vary more than the family has it."""
     if fit.family.name != "binomial":
         return True
-    trials = fit.outcome.weights
+    trials = fit.outcome.trials
     return trials is not None and bool((trials > 1).any())
 
 

@@ -10,6 +10,8 @@ from mixef.estimation.generalized_fit import GLMMFit
 # An eigenvalue this small beside the largest, at a unit diagonal, is a direction that the data
 # leave open; a parameter with this share in one has no standard error.
 FLAT, SHARE = 1e-9, 1e-3
+# The derivative of a parameter at the turning point of its sign, beside the largest one.
+TURNING = 1e-9
 
 
 def covariance_of_fixed_by(fit: GLMMFit, use_hessian: bool) -> pd.DataFrame:
@@ -23,9 +25,9 @@ def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataF
     """Return the covariance matrix (K, K) of all parameters, on the user's scale.
 
     Rows are fixed effects, covariance parameters, and the log of the dispersion or shape. NaN
-    stands where it is not known: for parameters that the data leave open, for covariance
-    parameters where there is no Hessian, and between them and the fixed effects where those
-    were in the mode (nAGQ = 0).
+    stands where it is not known: for parameters that the data leave open, covariance
+    parameters at zero or where there is no Hessian, and between covariance parameters and fixed
+    effects that were in the mode (nAGQ = 0).
     """
     k, p = len(fit.estimates.par), len(fit.kept)
     names = [*fit.fixed_names, *fit.par_labels]
@@ -35,7 +37,11 @@ def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataF
     if hessian is not None:
         J = _jacobian(fit)
         inside = fit.nAGQ > 0
-        covariance = J @ _inverse(hessian) @ J.T
+        inverse, is_open = _inverse(hessian)
+        covariance = J @ inverse @ J.T
+        unknown = (J[:, is_open] != 0).any(axis=1)
+        unknown[:k] |= _at_zero(fit, J)
+        covariance[unknown], covariance[:, unknown] = np.nan, np.nan
         order = [*range(k, k + p), *range(k)] if inside else list(range(k))
         order += range(len(order), len(hessian))
         place = np.arange(len(names)) if inside else np.arange(p, len(names))
@@ -48,7 +54,8 @@ def extra_standard_error(fit: GLMMFit) -> float:
     """Return the standard error of the log of the dispersion or shape; NaN if there is none."""
     if fit.extra_label is None or fit.hessian is None:
         return np.nan
-    return float(np.sqrt(_inverse(fit.hessian)[-1, -1]))
+    inverse, is_open = _inverse(fit.hessian)
+    return np.nan if is_open[-1] else float(np.sqrt(inverse[-1, -1]))
 
 
 def _jacobian(fit: GLMMFit) -> np.ndarray:
@@ -62,14 +69,23 @@ def _jacobian(fit: GLMMFit) -> np.ndarray:
     return J
 
 
-def _inverse(hessian: np.ndarray) -> np.ndarray:
-    """Return ``2 H^-1`` (K, K), the covariance; NaN for parameters that the data leave open."""
+def _at_zero(fit: GLMMFit, J: np.ndarray) -> np.ndarray:
+    """Return which covariance parameters (k,) are at a bound, or turn their sign."""
+    k = len(fit.estimates.par)
+    lower = np.concatenate([term.structure.lower for term in fit.terms])
+    steepest = np.abs(J[:k, :k]).max(axis=1, initial=0.0)
+    return (fit.estimates.par <= lower) | (steepest <= TURNING * steepest.max(initial=0.0))
+
+
+def _inverse(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``2 H^-1`` (K, K), the covariance, and which parameters (K,) the data leave open.
+
+    Directions that are open are left out of the inverse.
+    """
     root = np.sqrt(np.maximum(hessian.diagonal(), 0.0))
     unit = np.where(root > 0, root, 1.0)
     value, vector = np.linalg.eigh(hessian / np.outer(unit, unit))
     flat = value <= FLAT * max(value.max(initial=0.0), 1.0)
     solved = vector[:, ~flat] / value[~flat]
-    out = 2.0 * (solved @ vector[:, ~flat].T) / np.outer(unit, unit)
-    open_ = (np.abs(vector[:, flat]) > SHARE).any(axis=1)
-    out[open_], out[:, open_] = np.nan, np.nan
-    return out
+    inverse = 2.0 * (solved @ vector[:, ~flat].T) / np.outer(unit, unit)
+    return inverse, (np.abs(vector[:, flat]) > SHARE).any(axis=1)
