@@ -49,6 +49,7 @@ class LMMFit(Fit):
     estimates : Estimates
     """
 
+    control: LmerControl
     REML: bool
     scaled_par: np.ndarray
     estimates: Estimates

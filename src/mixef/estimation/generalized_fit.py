@@ -13,6 +13,7 @@ from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.convergence import Convergence, judge
 from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
+from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.model import (
     Fit,
     ModelCall,
@@ -91,7 +92,7 @@ class GLMMFit(Fit):
         k, p = len(self.estimates.par), len(self.kept)
         if self.hessian is None or self.nAGQ == 0:
             return self.estimates.unscaled_vcov
-        covariance = 2.0 * np.linalg.pinv(self.hessian, hermitian=True)[k : k + p, k : k + p]
+        covariance = inverse_hessian(self.hessian)[0][k : k + p, k : k + p]
         criterion = self.criterion()
         half = criterion.user_beta(covariance)
         return criterion.user_beta(half.T).T

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.estimation.glm import GLMFit, fit_glm
+from mixef.estimation.glm import GLMFit, bend, fit_glm
 from mixef.estimation.response import Response
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
@@ -126,16 +126,8 @@ def _natural_units(response: Response, glm: GLMFit, W: np.ndarray, p: int) -> np
 
     For beta it is a change of the linear predictor over which the mean curves.
     """
-    link, eta = response.family.link, glm.state.eta
-    with np.errstate(all="ignore"):
-        first = np.abs(link.d_inverse(eta))
-        bends = np.minimum(
-            first / np.abs(link.d2_inverse(eta)), np.sqrt(first / np.abs(link.d3_inverse(eta)))
-        )
-    finite = bends[np.isfinite(bends)]
-    level = np.sqrt(W.mean())
+    level, eta = np.sqrt(W.mean()), glm.state.eta
     largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
-    bend = min(float(np.median(finite)), largest) if finite.size else largest
-    return np.concatenate(
-        [np.full(p, bend * level), np.ones(int(response.family.extra is not None))]
-    )
+    unit = min(bend(response.family.link, eta), largest)
+    n_extra = int(response.family.extra is not None)
+    return np.concatenate([np.full(p, unit * level), np.ones(n_extra)])

@@ -8,12 +8,15 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.response import Response, RowState
+from mixef.families.link import Link
 
 MAX_STEPS = 50
 # The search goes on from here: a start that is good to this share of the deviance is enough.
 ENOUGH = 1e-6
 # Linear predictors that have gone so far do not come back: the data are separated.
 FAR = 30.0
+# The longest step of a linear predictor, in changes over which the mean curves.
+LONGEST = 6.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def fit_glm(
     converged = not X.shape[1]
     for _ in range(MAX_STEPS if X.shape[1] else 0):
         step = _scoring_step(X, state)
+        far = float(np.abs(X @ step).max())
+        step = step * min(1.0, LONGEST * bend(response.family.link, state.eta) / (far or 1.0))
         new = None
         for halving in range(30):
             candidate = beta + 0.5**halving * step
@@ -75,6 +80,21 @@ def fit_glm(
         extra = moment if 0.0 < moment < np.inf else 1.0
         state = response.at(state.eta, extra) or state
     return GLMFit(beta, float(extra), state, converged)
+
+
+def bend(link: Link, eta: np.ndarray) -> float:
+    """Return the change of a linear predictor over which the mean curves; infinite for a line.
+
+    The median over the rows of the shorter of ``|f' / f''|`` and the root of the first over the
+    third derivative, for the inverse link f.
+    """
+    with np.errstate(all="ignore"):
+        first = np.abs(link.d_inverse(eta))
+        bends = np.minimum(
+            first / np.abs(link.d2_inverse(eta)), np.sqrt(first / np.abs(link.d3_inverse(eta)))
+        )
+    finite = bends[np.isfinite(bends)]
+    return float(np.median(finite)) if finite.size else np.inf
 
 
 def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:

@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 import scipy
 
+from mixef.errors import FitError
+
 
 class Criterion(Protocol):
     """What a search needs to know about the function that it minimizes."""
@@ -93,6 +95,11 @@ def newton(
     recorder = _Recorder(trace)
     f = criterion.value(par)
     g, H = criterion.derivatives()
+    if not (np.isfinite(g).all() and np.isfinite(H).all()):
+        raise FitError(
+            "the criterion has no finite derivatives at the starting values: means or weights "
+            "overflow there; rescale the response or the offset, or start elsewhere (start=)"
+        )
     recorder.add(par, f, g)
     radius, correction, corrected = 1.0, np.zeros_like(H), False
     while True:

@@ -263,10 +263,11 @@ class Response:
     def curvature_of_extra(self, state: RowState, extra: float) -> float:
         """Return the second derivative of -2 log f for the log of the extra parameter."""
         step = 1e-4
-        slopes = [
-            e * np.sum(self.family.log_density_by_extra(self.y, state.mu, self.weights, e))
-            for e in (extra * np.exp(step), extra * np.exp(-step))
-        ]
+        with np.errstate(all="ignore"):
+            slopes = [
+                e * np.sum(self.family.log_density_by_extra(self.y, state.mu, self.weights, e))
+                for e in (extra * np.exp(step), extra * np.exp(-step))
+            ]
         return float(-2.0 * (slopes[0] - slopes[1]) / (2.0 * step))
 
     def _variance(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linprog
+import scipy
 
 # A direction whose rows add up to less than this does not separate anything.
 TOLERANCE = 1e-7
@@ -78,7 +78,7 @@ def _recession(outward: np.ndarray, fixed: np.ndarray, columns: list[int]) -> np
     The smallest of the products that are not zero is as large as can be, their sum is next.
     """
     k, p = len(columns), outward.shape[1]
-    result = linprog(
+    result = scipy.optimize.linprog(
         -outward[:, columns].sum(axis=0),
         A_ub=-outward[:, columns],
         b_ub=np.zeros(len(outward)),
@@ -104,7 +104,7 @@ def is_complete(X: np.ndarray, side: np.ndarray, direction: np.ndarray) -> bool:
     rows = np.unique(X[used][:, columns] / scale * side[used][:, None], axis=0)
     # the largest margin: maximize t with rows delta >= t
     k = len(columns)
-    result = linprog(
+    result = scipy.optimize.linprog(
         np.r_[np.zeros(k), -1.0],
         A_ub=np.column_stack([-rows, np.ones(len(rows))]),
         b_ub=np.zeros(len(rows)),

@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.hessian import inverse_hessian
 
-# An eigenvalue this small beside the largest, at a unit diagonal, is a direction that the data
-# leave open; a parameter with this share in one has no standard error.
-FLAT, SHARE = 1e-9, 1e-3
 # The derivative of a parameter at the turning point of its sign, beside the largest one.
 TURNING = 1e-9
 
@@ -37,7 +35,7 @@ def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataF
     if hessian is not None:
         J = _jacobian(fit)
         inside = fit.nAGQ > 0
-        inverse, is_open = _inverse(hessian)
+        inverse, is_open = inverse_hessian(hessian)
         covariance = J @ inverse @ J.T
         unknown = (J[:, is_open] != 0).any(axis=1)
         unknown[:k] |= _at_zero(fit, J)
@@ -54,7 +52,7 @@ def extra_standard_error(fit: GLMMFit) -> float:
     """Return the standard error of the log of the dispersion or shape; NaN if there is none."""
     if fit.extra_label is None or fit.hessian is None:
         return np.nan
-    inverse, is_open = _inverse(fit.hessian)
+    inverse, is_open = inverse_hessian(fit.hessian)
     return np.nan if is_open[-1] else float(np.sqrt(inverse[-1, -1]))
 
 
@@ -75,17 +73,3 @@ def _at_zero(fit: GLMMFit, J: np.ndarray) -> np.ndarray:
     lower = np.concatenate([term.structure.lower for term in fit.terms])
     steepest = np.abs(J[:k, :k]).max(axis=1, initial=0.0)
     return (fit.estimates.par <= lower) | (steepest <= TURNING * steepest.max(initial=0.0))
-
-
-def _inverse(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``2 H^-1`` (K, K), the covariance, and which parameters (K,) the data leave open.
-
-    Directions that are open are left out of the inverse.
-    """
-    root = np.sqrt(np.maximum(hessian.diagonal(), 0.0))
-    unit = np.where(root > 0, root, 1.0)
-    value, vector = np.linalg.eigh(hessian / np.outer(unit, unit))
-    flat = value <= FLAT * max(value.max(initial=0.0), 1.0)
-    solved = vector[:, ~flat] / value[~flat]
-    inverse = 2.0 * (solved @ vector[:, ~flat].T) / np.outer(unit, unit)
-    return inverse, (np.abs(vector[:, flat]) > SHARE).any(axis=1)

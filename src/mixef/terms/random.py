@@ -136,16 +136,15 @@ def check_terms(
             seen.add(term.group)
             _check_levels(term, n, control, has_scale)
         if term.n_effects > n or (has_scale and term.n_effects == n):
-            relation, what = (
-                ("<=", "the random-effects parameters and the residual variance (or scale parameter)")
-                if has_scale
-                else ("<", "the random-effects parameters")
-            )
+            relation, what = "<", "the random-effects parameters"
+            if has_scale:
+                relation, what = "<=", f"{what} and the residual variance (or scale parameter)"
             act(
                 control.check_nobs_vs_nRE,
                 f"number of observations (={n}) {relation} number of random effects "
                 f"(={term.n_effects}) for term ({term.label}); {what} are probably unidentifiable; "
-                f"use fewer columns in the term, or set check_nobs_vs_nRE in {type(control).__name__}",
+                "use fewer columns in the term, or set check_nobs_vs_nRE in "
+                f"{type(control).__name__}",
                 DataError,
                 DataWarning,
             )
