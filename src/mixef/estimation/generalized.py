@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +24,15 @@ from mixef.terms.random import RandomTerm
 MOST_CELLS = 20_000_000
 # Steps of the Hessian's differences, in standard errors.
 STEP = 2e-3
+
+
+@dataclass(frozen=True)
+class _Anchor:
+    """Where derivatives were taken last."""
+
+    mode: Mode
+    lams: tuple[np.ndarray, ...]
+    extra: float
 
 
 class GeneralizedCriterion:
@@ -62,7 +72,8 @@ class GeneralizedCriterion:
         self._model: WorkingModel | None = None
         self._beta0 = self.problem.beta
         self._u = np.zeros(self._groups.layout.q)
-        self._anchor: tuple | None = None
+        self._anchor: _Anchor | None = None
+        self._factor_at_anchor = False
         self._forget()
 
     @property
@@ -83,6 +94,7 @@ class GeneralizedCriterion:
 
     def _forget(self) -> None:
         self._point = np.empty(0)
+        self._factor_at_mode = False
         self._mode: Mode | None = None
         self._levels: Levels | None = None
         self._quadrature: Quadrature | None = None
@@ -141,8 +153,9 @@ class GeneralizedCriterion:
             raise FitError(f"the {self.response.family.extra} has left its domain: {extra:g}")
         lams = self.parametrization.lams(par)
         start = self._foreseen_mode(lams, beta, extra)
+        self._factor_at_anchor = self._factor_at_mode = False
         mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
-        self._mode, self._u = mode, mode.u
+        self._mode, self._u, self._factor_at_mode = mode, mode.u, True
         if self.with_beta:
             self._beta0 = mode.beta
         value, self._ldL2 = laplace_value(self.model, mode), self.model.factor.ldL2
@@ -158,21 +171,20 @@ class GeneralizedCriterion:
 
         Where the factor still stands there, one solve foretells how the mode moves.
         """
-        if self._anchor is None or self.with_beta:
+        anchor, model = self._anchor, self.model
+        if anchor is None or self.with_beta:
             return self._u
-        mode, old_lams, old_extra, stands = self._anchor
-        if not stands:
+        mode = anchor.mode
+        if not self._factor_at_anchor:
             return mode.u
-        self._anchor = mode, old_lams, old_extra, False
-        model, observed = self.model, mode.state.observed
-        change = [new - old for new, old in zip(lams, old_lams, strict=True)]
+        change = [new - old for new, old in zip(lams, anchor.lams, strict=True)]
         moved = model.random_part(change, mode.u) + model.X @ (beta - mode.beta)
-        pull = -observed * moved
-        if extra != old_extra:
-            slopes = self.response.slopes(mode.state, old_extra, self.response.uses_observed)
+        pull = -mode.state.observed * moved
+        if extra != anchor.extra:
+            slopes = self.response.slopes(mode.state, anchor.extra, self.response.uses_observed)
             assert slopes.by_extra is not None
-            pull += slopes.by_extra.score * np.log(extra / old_extra)
-        right = model.random_part_transposed(old_lams, pull)
+            pull += slopes.by_extra.score * np.log(extra / anchor.extra)
+        right = model.random_part_transposed(anchor.lams, pull)
         right += model.random_part_transposed(change, mode.state.score)
         return mode.u + model.factor.solve(right)
 
@@ -186,6 +198,9 @@ class GeneralizedCriterion:
             raise self.failure
         if self._derivatives is None:
             par, _, extra = self.split(self._point)
+            lams = self.parametrization.lams(par)
+            if not self._factor_at_mode:
+                self.model.refactor(self.response.weights_of(self._mode.state), lams)
             d = differentiate_laplace(
                 self.model,
                 self._mode,
@@ -195,14 +210,14 @@ class GeneralizedCriterion:
                 self.with_beta,
                 self._levels,
             )
+            # The factor may be given up, but solves with it stay possible.
+            self._factor_at_mode, self._factor_at_anchor = False, True
+            self._anchor = _Anchor(self._mode, lams, extra)
             parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
             self._gradient = np.concatenate([*parts, [d.by_extra]] if self.has_extra else parts)
             if self._quadrature is not None and d.moved is not None:
-                self._gradient = self._quadrature.gradient(
-                    d.moved, self.parametrization.lams(par)[0]
-                )
+                self._gradient = self._quadrature.gradient(d.moved, lams[0])
             self._derivatives = d
-            self._anchor = self._mode, self.parametrization.lams(par), extra, True
         return self._derivatives
 
     def scale(self, point: np.ndarray) -> np.ndarray:
@@ -295,7 +310,7 @@ class GeneralizedCriterion:
         ussq = float(mode.u @ mode.u)
         WX = state.expected[:, None] * self.problem.X
         self.model.refactor(state.expected, scaled_lams)
-        self._anchor = None
+        self._factor_at_mode = self._factor_at_anchor = False
         RZX = self.model.factor.solve_L(self.model.random_part_transposed(scaled_lams, WX))
         XVX = self.problem.X.T @ WX - RZX.T @ RZX
         R = self.problem.basis.back(np.linalg.inv(XVX)) if self.p else XVX
@@ -339,10 +354,11 @@ class GeneralizedCriterion:
             back @ factor.inverse_block(i) @ back.T
             for i, back in enumerate(self.terms.back_to_user(par))
         ]
-        self._forget()
+        self._factor_at_mode = False
         return out
 
     def release(self) -> None:
         """Give up the factor, which is rebuilt on demand."""
         self._model = self._anchor = None
+        self._factor_at_anchor = False
         self._forget()

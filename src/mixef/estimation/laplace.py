@@ -76,7 +76,7 @@ def differentiate_laplace(
     layout, state, X = groups.layout, mode.state, model.X
     lams = parametrization.lams(par)
     observed = response.uses_observed
-    W = state.observed if observed else state.expected
+    W = response.weights_of(state)
     w = groups.Zt(state.score)
     dlams, dsigmas = parametrization.derivatives(par)
     H = np.concatenate([_directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])

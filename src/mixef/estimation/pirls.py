@@ -215,7 +215,7 @@ def _newton_step(model, lams, weights, gradient, score, with_beta):
 
 
 def _finished(model, lams, u, beta, state, penalized, n_steps) -> Mode:
-    model.refactor(state.observed if model.response.uses_observed else state.expected, lams)
+    model.refactor(model.response.weights_of(state), lams)
     return Mode(u, beta, state, penalized, n_steps)
 
 

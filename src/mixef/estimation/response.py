@@ -121,6 +121,10 @@ class Response:
         trials = np.where(used, self.weights / np.where(used, self.copies, 1.0), 0.0)
         return self.copies * self.family.log_normalizer(self.y, trials, extra)
 
+    def weights_of(self, state: RowState) -> np.ndarray:
+        """Return the weights (n,) in ``log|M|``: by observed or by expected information."""
+        return state.observed if self.uses_observed else state.expected
+
     def saturated(self, extra: float) -> float:
         """Return the log density of the response where every mean is the response itself."""
         return self._constants(extra)[1]
