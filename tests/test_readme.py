@@ -1,16 +1,20 @@
-"""The README's example prints what the README shows."""
+"""The README's examples print what the README shows."""
 
 import contextlib
 import io
 import re
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHOWN = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+EXAMPLES = list(zip(CODE, SHOWN, strict=True))
 
 
-def test_the_example_prints_the_output_beside_it():
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)[1]
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["lmer", "glmer"])
+def test_an_example_prints_the_output_beside_it(code, shown):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(code, "README.md", "exec"), {})
     lines = [line.rstrip() for line in printed.getvalue().rstrip().splitlines()]

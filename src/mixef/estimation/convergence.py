@@ -100,7 +100,7 @@ def judge(
         problems.append(
             f"Model failed to converge: one Newton step from here would lower the criterion by "
             f"{gain:.2g} (tol = {CONVERGED_GAIN:g}), mostly by changing {labels[worst]} "
-            f"(gradient {user_gradient[worst]:.2g}); raise max_evaluations in LmerControl, start "
+            f"(gradient {user_gradient[worst]:.2g}); raise max_evaluations in the control, start "
             "elsewhere (start=), or use the default optimizer"
         )
     flat = _flat_parameters(H, labels)

@@ -364,7 +364,7 @@ def check_counts(y: np.ndarray, name: str, family: str) -> None:
         y,
         f"the response {name} of a {family} model",
         "counts, 0 or more",
-        "use another family, such as gaussian",
+        "correct them, or fit a linear model with lmer",
     )
     off = np.abs(y - np.rint(y)) > _COUNT * np.maximum(1.0, y)
     if np.any(off):
