@@ -300,8 +300,8 @@ def refuse(bad: np.ndarray, values: np.ndarray, what: str, expected: str, remedy
     if np.any(bad):
         row = int(np.argmax(bad))
         raise DataError(
-            f"{what} has the value {np.asarray(values)[row]:.10g} in row {row + 1}; "
-            f"expected {expected}: {remedy}"
+            f"{what} has the value {np.asarray(values)[row]:.10g} in row {row} (rows counted from "
+            f"0); expected {expected}: {remedy}"
         )
 
 

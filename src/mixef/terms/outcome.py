@@ -99,7 +99,7 @@ def _proportions(
     if not (counts >= 0).all():
         row = int(np.argmax((counts < 0).any(axis=1)))
         raise DataError(
-            f"the response {name} has a negative count in row {row + 1} "
+            f"the response {name} has a negative count in row {row} (rows counted from 0): "
             f"({counts[row, 0]:g}, {counts[row, 1]:g}); expected successes and failures"
         )
     trials = counts.sum(axis=1)
