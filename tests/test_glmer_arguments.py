@@ -254,7 +254,7 @@ def test_what_refit_refuses(use, response, message):
 def test_refit_refuses_another_kind(fit):
     with pytest.raises(DataError, match=r"shape \(56,\); expected \(56, 2\): successes and"):
         fit.refit(np.zeros(56))
-    with pytest.raises(DataError, match="has a negative count in row 1"):
+    with pytest.raises(DataError, match="has a negative count in row 0"):
         fit.refit(np.full((56, 2), -1.0))
     counts = glmer_nb(TICKS, frame("grouseticks"))
     with pytest.raises(DataError, match="not numeric; expected numbers"):
