@@ -86,7 +86,9 @@ def laplace_hessian(
 
     # the parts of M_ab with a derivative of lam: one of each of two, or one with one of W
     inverse = levels.half @ levels.half.transpose(0, 2, 1)
-    both = np.tensordot(levels.gram, inverse, axes=(0, 0)).transpose(0, 3, 1, 2)
+    n_levels = len(inverse)
+    both = levels.gram.reshape(n_levels, -1).T @ inverse.reshape(n_levels, -1)
+    both = both.reshape(s, s, s, s).transpose(0, 3, 1, 2)
     flat = dlam.reshape(k, -1)
     H[:k, :k] += 2.0 * flat @ both.reshape(s * s, s * s) @ flat.T
     right = np.einsum("ns,nst->nt", z, (lam @ inverse)[model.designs[0].codes])
@@ -113,8 +115,9 @@ def laplace_hessian(
 
 def _pairing(dlam: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return ``sum_l left_l' dlam_a right_bl`` (k, K) for left (s, l) and right (K, s, l)."""
-    across = np.tensordot(left, right, axes=(1, 2)).transpose(0, 2, 1)
-    return dlam.reshape(len(dlam), -1) @ across.reshape(-1, len(right))
+    n_par, s, n_levels = right.shape
+    across = (left @ right.reshape(-1, n_levels).T).reshape(s, n_par, s).transpose(0, 2, 1)
+    return dlam.reshape(len(dlam), -1) @ across.reshape(-1, n_par)
 
 
 def second_slopes(response: Response, state: RowState, extra: float) -> SecondSlopes:

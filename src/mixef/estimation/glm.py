@@ -58,7 +58,8 @@ def fit_glm(
     for _ in range(MAX_STEPS if X.shape[1] else 0):
         step = _scoring_step(X, state)
         far = float(np.abs(X @ step).max())
-        step = step * min(1.0, LONGEST * bend(response.family.link, state.eta) / (far or 1.0))
+        if far > 1.0 or far > 0.5 * float(np.abs(state.eta).max()):
+            step = step * min(1.0, LONGEST * bend(response.family.link, state.eta) / (far or 1.0))
         new = None
         for halving in range(30):
             candidate = beta + 0.5**halving * step
