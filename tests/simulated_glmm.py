@@ -132,8 +132,9 @@ def criterion(
 
 
 def value(c, point):
-    """The criterion to rounding: the second call starts where the first has found the mode."""
+    """The criterion to rounding: a second search starts where the first has found the mode."""
     c.value(point)
+    c._forget()
     return c.value(point)
 
 
@@ -157,7 +158,7 @@ def point_of(c, cell, state, seed=0):
     start = c.start()
     k = c.parametrization.n_par
     # Scaled columns are of unit weighted size: what is small on the link's scale is so by root W.
-    level = np.sqrt(c.glm.state.expected.mean())
+    level = np.sqrt(c.problem.glm.state.expected.mean())
     par = c.parametrization.resized(c.parametrization.par(lams), level * size)
     rest = start[k:] + 0.05 * rng.normal(size=len(start) - k) * c.scale(start)[k:] * size
     return np.concatenate([par, rest])
