@@ -117,13 +117,24 @@ def conditional_mode(
 ) -> Mode:
     """Find the mode of u, or of u and beta, from a start; leave the factor at it.
 
-    The factor is left with the weights of the family's information, which ``log|M|`` takes.
+    The factor is left with the weights of the family's information, which ``log|M|`` takes. From
+    a start that leads nowhere the search goes back to u = 0.
 
     Raises
     ------
     FitError
         If no start is inside the domain, or no step lowers the penalized deviance.
     """
+    try:
+        return _mode_from(model, lams, beta, extra, u, with_beta)
+    except FitError:
+        if not u.any():
+            raise
+    return _mode_from(model, lams, beta, extra, np.zeros_like(u), with_beta)
+
+
+def _mode_from(model, lams, beta, extra, u, with_beta) -> Mode:
+    """Find the mode from one start."""
     u, state = _first_state(model, lams, beta, extra, u)
     penalized = _penalized(state, u)
     for n_steps in range(1, MAX_STEPS + 1):
