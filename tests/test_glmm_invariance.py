@@ -79,7 +79,7 @@ def test_names_and_order_of_levels(cell, seed):
     rng = np.random.default_rng(seed)
     data = simulated(cell)
     names = np.array([f"level {k}" for k in rng.permutation(8)])
-    levels = list(rng.permutation(names)) + ["does not occur"]
+    levels = [*rng.permutation(names), "does not occur"]
     fit = fit_of(cell, data.assign(g=pd.Categorical(names[data["g"]], levels)))
     assert_same(fit, plain(cell))
     ours, expected = fit.ranef()["g"], plain(cell).ranef()["g"]
@@ -154,7 +154,7 @@ def test_the_unit_of_a_response_with_the_log_link(cell, factor):
 def test_an_offset_shifts_the_intercept(cell, shift):
     offset = np.full(90, shift)
     fit = fit_of(cell, offset=offset)
-    assert_same(fit, plain(cell), beta=fit.beta + [shift, 0])
+    assert_same(fit, plain(cell), beta=fit.beta + np.array([shift, 0]))
     np.testing.assert_allclose(fit.fitted(), plain(cell).fitted(), rtol=1e-5)
 
 
@@ -167,7 +167,7 @@ def test_an_offset_of_a_predictor_shifts_its_coefficient(cell):
         fit_of(cell, formula="y ~ x + offset(0.5 * x) + (x | g)", offset=0.2 * data["x"]),
     ]
     for fit in fits:
-        assert_same(fit, plain(cell), beta=fit.beta + [0, 0.7])
+        assert_same(fit, plain(cell), beta=fit.beta + np.array([0, 0.7]))
 
 
 # Weights
@@ -317,9 +317,7 @@ def test_a_known_shape_is_the_estimated_one_held_there(shape):
     known, _ = criterion(FORMULA, data, f"nbinom2({shape})")
     free, _ = criterion(FORMULA, data, "nbinom2")
     par = np.array([0.4, 0.1, 0.3])
-    values = [
-        value(c, c.scaled_point(par, np.array([1.0, 0.2]), shape)) for c in (known, free)
-    ]
+    values = [value(c, c.scaled_point(par, np.array([1.0, 0.2]), shape)) for c in (known, free)]
     assert values[0] == pytest.approx(values[1], rel=1e-13)
 
 

@@ -60,7 +60,8 @@ def listed(x):
 
 def numbers(values):
     """Frozen values with NaN where R has NA."""
-    return np.array([np.nan if v in (None, "NA", "NaN") else v for v in listed(values)], dtype=float)
+    known = [np.nan if v in (None, "NA", "NaN") else v for v in listed(values)]
+    return np.array(known, dtype=float)
 
 
 def family_of(case):

@@ -94,12 +94,13 @@ def newton(
     """
     recorder = _Recorder(trace)
     f = criterion.value(par)
-    g, H = criterion.derivatives()
-    if not (np.isfinite(g).all() and np.isfinite(H).all()):
+    first = _derivatives(criterion)
+    if first is None:
         raise FitError(
             "the criterion has no finite derivatives at the starting values: means or weights "
             "overflow there; rescale the response or the offset, or start elsewhere (start=)"
         )
+    g, H = first
     recorder.add(par, f, g)
     radius, correction, corrected = 1.0, np.zeros_like(H), False
     while True:
@@ -120,11 +121,8 @@ def newton(
         # Below this the criterion's own rounding decides, not the step.
         noise = 1e-13 * abs(f)
         ratio = (f - f_new + noise) / (gain + noise)
-        if ratio > 1e-4:
-            g_new, H_new = criterion.derivatives()
-            if not (np.isfinite(g_new).all() and np.isfinite(H_new).all()):
-                ratio, f_new = -np.inf, np.inf
-        if not ratio > 1e-4:
+        found = _derivatives(criterion) if ratio > 1e-4 else None
+        if found is None:
             recorder.add(new, f_new, None)
             radius, corrected = 0.25 * length, False
             if radius < 1e-9:
@@ -144,10 +142,19 @@ def newton(
             correction = np.zeros_like(H)
         elif not correction.any():
             corrected = gain < QUADRATIC_GAIN or ratio > 1.25
-        g_old, par, f, g, H = g, new, f_new, g_new, H_new
+        g_old, par, f, (g, H) = g, new, f_new, found
         recorder.add(par, f, g)
         correction = _secant(correction, H, move, g - g_old)
     return SearchResult(par, f, g, H, len(recorder.log), tuple(recorder.log), message)
+
+
+def _derivatives(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return gradient and information at the last value, None where they are not finite."""
+    try:
+        g, H = criterion.derivatives()
+    except FitError:
+        return None
+    return (g, H) if np.isfinite(g).all() and np.isfinite(H).all() else None
 
 
 def _secant(
