@@ -25,7 +25,7 @@ from mixef.estimation.model import (
     response_name,
     theta_labels,
 )
-from mixef.estimation.optimize import FLAT, Step
+from mixef.estimation.optimize import FLAT, Step, derivatives_at
 from mixef.estimation.quadrature import MAX_COLUMNS, MAX_NODES
 from mixef.estimation.response import Response
 from mixef.estimation.search import search
@@ -244,7 +244,7 @@ def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
     for share in (1.0, 0.1, 0.01):
         smaller = criterion.parametrization.resized(par, share)
         point = criterion.join(smaller, beta, extra)
-        if np.isfinite(criterion.value(point)):
+        if np.isfinite(criterion.value(point)) and derivatives_at(criterion) is not None:
             return point
     return criterion.start()
 
@@ -334,10 +334,12 @@ def _remedy(flat: tuple[str, ...], family: Family, names: list[str]) -> str:
 
 def _edge(family: Family, mu: np.ndarray) -> str | None:
     """Say so where means have run into the end of what the family allows."""
-    lower, upper = family.mean_range
-    ends = [end for end in (lower, upper) if np.isfinite(end)]
-    for end in ends:
-        if np.abs(mu - end).min() < EDGE * max(1.0, np.abs(mu).mean()):
+    for end, reach in zip(family.mean_range, family.link.mean_range, strict=True):
+        if (
+            np.isfinite(end)
+            and end != reach
+            and np.abs(mu - end).min() < EDGE * max(1.0, np.abs(mu).mean())
+        ):
             return (
                 f"Model failed to converge: fitted means run into {end:g}, the end of what the "
                 f"{family.name} family allows, which the {family.link.name} link does not keep "

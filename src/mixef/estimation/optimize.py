@@ -94,7 +94,7 @@ def newton(
     """
     recorder = _Recorder(trace)
     f = criterion.value(par)
-    first = _derivatives(criterion)
+    first = derivatives_at(criterion)
     if first is None:
         raise FitError(
             "the criterion has no finite derivatives at the starting values: means or weights "
@@ -121,7 +121,7 @@ def newton(
         # Below this the criterion's own rounding decides, not the step.
         noise = 1e-13 * abs(f)
         ratio = (f - f_new + noise) / (gain + noise)
-        found = _derivatives(criterion) if ratio > 1e-4 else None
+        found = derivatives_at(criterion) if ratio > 1e-4 else None
         if found is None:
             recorder.add(new, f_new, None)
             radius, corrected = 0.25 * length, False
@@ -148,7 +148,7 @@ def newton(
     return SearchResult(par, f, g, H, len(recorder.log), tuple(recorder.log), message)
 
 
-def _derivatives(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:
+def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:
     """Return gradient and information at the last value, None where they are not finite."""
     try:
         g, H = criterion.derivatives()
