@@ -25,7 +25,7 @@ from mixef.estimation.model import (
     response_name,
     theta_labels,
 )
-from mixef.estimation.optimize import FLAT, Step, derivatives_at
+from mixef.estimation.optimize import FLAT, SearchResult, Step, derivatives_at
 from mixef.estimation.quadrature import MAX_COLUMNS, MAX_NODES
 from mixef.estimation.response import Response
 from mixef.estimation.search import search
@@ -39,6 +39,10 @@ from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm, check_terms
 
+# How much larger than at first the covariances are from which a second search starts ...
+LARGER = 3.0
+# ... and how much lower it has to end.
+DIFFERENT = 1e-6
 # A linear predictor that has gone this far from zero may be on its way to infinity.
 FAR = 8.0
 # A mean this close to the end of its range, for a search that did not converge, is at it.
@@ -198,7 +202,7 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         begin = _starting_point(start, criterion, terms, names)
     if not np.isfinite(criterion.value(begin)):
         raise criterion.failure
-    result = search(criterion, begin, control, _on_user_scale(criterion, trace))
+    result = _searched(criterion, begin, control, _on_user_scale(criterion, trace), terms)
     hessian, exact = None, criterion.hessian(result.par)
     if exact is not None and np.linalg.eigvalsh(exact).min(initial=0.0) > -FLAT:
         hessian = exact
@@ -236,6 +240,35 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
     criterion.release()
     object.__setattr__(fit, "_criterion", criterion)
     return fit
+
+
+def _searched(criterion: GeneralizedCriterion, begin, control, trace, terms) -> SearchResult:
+    """Search; where the end is singular, once more from large covariances.
+
+    Laplace's approximation can have several minima, and the one with a vanished variance need not
+    be the lowest.
+    """
+    result = search(criterion, begin, control, trace)
+    k = criterion.parametrization.n_par
+    left = control.max_evaluations - result.n_evaluations
+    if control.optimizer != "newton" or left < 1:
+        return result
+    if not vanished_directions(criterion.terms, result.par[:k], terms):
+        return result
+    lams = criterion.parametrization.term_lams(begin[:k])
+    size = LARGER * max(float(np.abs(lam).max()) for lam in lams)
+    large = criterion.parametrization.par([size * np.eye(len(lam)) for lam in lams])
+    _, beta, extra = criterion.split(result.par)
+    start = criterion.join(large, beta, extra)
+    if not np.isfinite(criterion.value(start)) or derivatives_at(criterion) is None:
+        return result
+    other = search(criterion, start, replace(control, max_evaluations=left), trace)
+    best = other if other.objective < result.objective - DIFFERENT else result
+    return replace(
+        best,
+        n_evaluations=result.n_evaluations + other.n_evaluations,
+        log=result.log + other.log,
+    )
 
 
 def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
