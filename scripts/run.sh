@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Sets up what is missing, then fits the sleepstudy and InstEval models and prints summaries and times.
+# Sets up what is missing, then fits the sleepstudy, InstEval and Contraception models and prints their summaries.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 .venv/bin/python examples/sleepstudy.py
 .venv/bin/python examples/insteval.py
+.venv/bin/python examples/contraception.py
