@@ -69,6 +69,8 @@ class SearchResult:
 DECREMENT = 1e-12
 # Below this gain the criterion is as good as quadratic, and a first secant is to be trusted.
 QUADRATIC_GAIN = 3e-3
+# ... and below this one, corrections that have held so far.
+LEARNING_GAIN = 1.0
 # A direction is flat when its curvature for a change by natural units is below this ...
 FLAT = 1e-5
 # ... and its slope, which rounding keeps from zero, is below this.
@@ -133,15 +135,15 @@ def newton(
             radius = 2.5 * radius
         elif ratio < 0.25:
             radius = 0.5 * length
-        # What the last steps taught is used where it foretold this step's gain no worse than the
-        # information alone did, and dropped where not.
+        # What the last steps taught is used where it foretold this step's fall no worse than the
+        # information alone did; far from the end only if that promised too little.
+        fall = f - f_new
         plain = -float(g @ move) - 0.5 * float(move @ H @ move)
         learnt = plain - 0.5 * float(move @ correction @ move)
-        corrected = abs(learnt - (f - f_new)) <= abs(plain - (f - f_new))
+        near = LEARNING_GAIN if correction.any() else QUADRATIC_GAIN
+        corrected = abs(learnt - fall) <= abs(plain - fall) and (ratio > 1.25 or gain < near)
         if not corrected:
             correction = np.zeros_like(H)
-        elif not correction.any():
-            corrected = gain < QUADRATIC_GAIN or ratio > 1.25
         g_old, par, f, (g, H) = g, new, f_new, found
         recorder.add(par, f, g)
         correction = _secant(correction, H, move, g - g_old)
