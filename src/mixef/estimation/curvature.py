@@ -128,7 +128,7 @@ def second_slopes(response: Response, state: RowState, extra: float) -> SecondSl
     observed = response.uses_observed
     first = response.slopes(state, extra, observed=True)
     if response.is_canonical and response.family.extra is None:
-        return SecondSlopes((response.third_moment(state, extra),), (-first.by_eta,))
+        return SecondSlopes((response.second_slope(state, extra),), (-first.by_eta,))
     ends = []
     for sign in (1.0, -1.0):
         near = response.at(state.eta + sign * STEP, extra)

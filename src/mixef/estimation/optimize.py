@@ -131,10 +131,7 @@ def newton(
                 message = "no smaller value can be found along the gradient"
                 break
             continue
-        if ratio > 0.75 and length > 0.9 * radius:
-            radius = 2.5 * radius
-        elif ratio < 0.25:
-            radius = 0.5 * length
+        radius = _next_radius(radius, length, ratio)
         # What the last steps taught is used where it foretold this step's fall no worse than the
         # information alone did; far from the end only if that promised too little.
         fall = f - f_new
@@ -148,6 +145,13 @@ def newton(
         recorder.add(par, f, g)
         correction = _secant(correction, H, move, g - g_old)
     return SearchResult(par, f, g, H, len(recorder.log), tuple(recorder.log), message)
+
+
+def _next_radius(radius: float, length: float, ratio: float) -> float:
+    """Return the trust radius after a step of some length, by what it gained of its promise."""
+    if ratio > 0.75 and length > 0.9 * radius:
+        return 2.5 * radius
+    return 0.5 * length if ratio < 0.25 else radius
 
 
 def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.families.family import Family, by_row
+from mixef.terms.outcome import trials_of_one
 
 # The mean size of a row's log normalizer from which on sums lose digits that matter.
 LARGE = 300.0
@@ -115,11 +116,9 @@ class Response:
 
     def _log_normalizer(self, extra: float) -> np.ndarray:
         """Return the part of each row's log density (n,) that is free of the mean."""
-        if self.copies is None or self.weights is None:
-            return self.family.log_normalizer(self.y, self.weights, extra)
-        used = self.copies > 0
-        trials = np.where(used, self.weights / np.where(used, self.copies, 1.0), 0.0)
-        return self.copies * self.family.log_normalizer(self.y, trials, extra)
+        trials = trials_of_one(self.weights, self.copies)
+        rows = self.family.log_normalizer(self.y, trials, extra)
+        return rows if self.copies is None else self.copies * rows
 
     def weights_of(self, state: RowState) -> np.ndarray:
         """Return the weights (n,) in ``log|M|``: by observed or by expected information."""
@@ -229,7 +228,7 @@ class Response:
                 return RowSlopes(by_eta)
             return self._with_extra(state, extra, observed, by_eta, (mu1, V, V1, r, r1))
 
-    def third_moment(self, state: RowState, extra: float) -> np.ndarray:
+    def second_slope(self, state: RowState, extra: float) -> np.ndarray:
         """Return the second derivative of the weights for eta, for a canonical link."""
         family, mu = self.family, state.mu
         V, V1 = family.variance(mu, extra), family.d_variance(mu, extra)

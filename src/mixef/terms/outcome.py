@@ -37,11 +37,7 @@ class Outcome:
     @property
     def trials(self) -> np.ndarray | None:
         """Numbers of trials of one copy of each row (n,)."""
-        if self.copies is None or self.weights is None:
-            return self.weights
-        return np.divide(
-            self.weights, self.copies, out=np.zeros(len(self.y)), where=self.copies > 0
-        )
+        return trials_of_one(self.weights, self.copies)
 
 
 def outcome(frame: ModelFrame, family: Family) -> Outcome:
@@ -72,6 +68,13 @@ def outcome(frame: ModelFrame, family: Family) -> Outcome:
     result = Outcome(np.asarray(y, dtype=float), weights, modelled, copies)
     family.check_response(y, result.trials, node.text)
     return result
+
+
+def trials_of_one(weights: np.ndarray | None, copies: np.ndarray | None) -> np.ndarray | None:
+    """Return the trials (n,) of one copy of each row, from weights that are trials of all."""
+    if copies is None or weights is None:
+        return weights
+    return np.divide(weights, copies, out=np.zeros(len(weights)), where=copies > 0)
 
 
 def _binary(response: Factor, name: str) -> tuple[np.ndarray, str | None]:
