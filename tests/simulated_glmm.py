@@ -132,9 +132,9 @@ def criterion(
 
 
 def value(c, point):
-    """The criterion to rounding: a second search starts where the first has found the mode."""
+    """The criterion to rounding: once more, from the mode that the first call has found."""
     c.value(point)
-    c._forget()
+    c._anchor = c._mode = None
     return c.value(point)
 
 

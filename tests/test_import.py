@@ -18,7 +18,16 @@ CROSSED = """
     from mixef import lmer, load_dataset
     lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("Penicillin"))
 """
-HEAVY = ["numba", "scipy.stats", "matplotlib", "polars", "pyarrow.parquet", "IPython"]
+HEAVY = [
+    "numba",
+    "scipy.special",
+    "scipy.optimize",
+    "scipy.stats",
+    "matplotlib",
+    "polars",
+    "pyarrow.parquet",
+    "IPython",
+]
 
 
 def run(code, *arguments):

@@ -12,6 +12,7 @@ from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import scaled_problem
 from mixef.estimation.laplace import LaplaceDerivatives, differentiate_laplace, laplace_value
 from mixef.estimation.levels import Levels, levels_at
+from mixef.estimation.optimize import derivatives_at
 from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
 from mixef.estimation.quadrature import Quadrature
 from mixef.estimation.response import Response
@@ -251,9 +252,10 @@ class GeneralizedCriterion:
             for sign in (1.0, -1.0):
                 moved = point.copy()
                 moved[a] += sign * step
-                if not np.isfinite(self.value(moved)):
+                found = derivatives_at(self) if np.isfinite(self.value(moved)) else None
+                if found is None:
                     return None
-                ends.append(self.derivatives()[0])
+                ends.append(found[0])
             H[a] = (ends[0] - ends[1]) / (2.0 * step)
         self.value(point)
         return 0.5 * (H + H.T)

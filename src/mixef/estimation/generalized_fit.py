@@ -13,6 +13,7 @@ from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.convergence import Convergence, judge
 from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
+from mixef.estimation.generalized_start import EXACT, NO_SCALE
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.model import (
     Fit,
@@ -216,6 +217,8 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         control.optimizer,
         lambda flat: _remedy(flat, family, names),
     )
+    if not convergence.converged and _is_exact(family, outcome, estimates):
+        raise FitError(NO_SCALE)
     if not convergence.converged and (edge := _edge(family, estimates.mu)):
         convergence = replace(convergence, problems=(edge, *convergence.problems[1:]))
     if control.check_separation != "ignore":
@@ -363,6 +366,15 @@ def _remedy(flat: tuple[str, ...], family: Family, names: list[str]) -> str:
     if set(flat) & set(names):
         return "drop a predictor, or combine categories"
     return "simplify the random effects"
+
+
+def _is_exact(family: Family, outcome: Outcome, estimates: GeneralizedEstimates) -> bool:
+    """Tell whether the dispersion is on its way to zero."""
+    if family.extra != "dispersion" or estimates.extra is None:
+        return False
+    with np.errstate(all="ignore"):
+        size = float(np.mean(outcome.y**2 / family.variance(estimates.mu, estimates.extra)))
+    return estimates.extra < EXACT * size
 
 
 def _edge(family: Family, mu: np.ndarray) -> str | None:

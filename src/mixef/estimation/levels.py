@@ -62,7 +62,8 @@ def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     group = model.designs[0]
     gram = model.groups.products.diagonal[0].copy()
     M = lam.T @ gram @ lam + np.eye(len(lam))
-    half = np.linalg.inv(np.linalg.cholesky(M)).transpose(0, 2, 1)
+    one = M.shape[1] == 1
+    half = 1.0 / np.sqrt(M) if one else np.linalg.inv(np.linalg.cholesky(M)).transpose(0, 2, 1)
     u = model.groups.layout.by_level(0, mode.u)
     return Levels(u, M, half, gram, group.z @ lam, model.level_indicator)
 
@@ -123,8 +124,12 @@ def movement(
         right[:, b] = levels.sums(columns[:, b] * change)
     w = levels.sums(z.T * state.score)
     right[:k] += np.einsum("ast,sl->atl", dlam, w)
-    u = np.linalg.solve(_observed_M(model, state, levels), right.transpose(2, 1, 0))
-    u = np.ascontiguousarray(u.transpose(2, 1, 0))
+    observed = _observed_M(model, state, levels)
+    if s == 1:
+        u = right / observed[:, 0, 0]
+    else:
+        u = np.linalg.solve(observed, right.transpose(2, 1, 0))
+        u = np.ascontiguousarray(u.transpose(2, 1, 0))
     eta = direct.copy()
     for a in range(n_par):
         for b in range(s):

@@ -243,6 +243,10 @@ def expected_gain(g: np.ndarray, H: np.ndarray) -> float:
     value, vector = np.linalg.eigh(H)
     slope = vector.T @ g
     curved = (np.abs(value) > FLAT) | (np.abs(slope) > STILL)
+    if value[curved].min(initial=1.0) > 0.0:
+        step = slope[curved] / value[curved]
+        if step @ step <= 1.0:
+            return 0.5 * float(slope[curved] @ step)
     return trust_region_step(slope[curved], np.diag(value[curved]), radius=1.0)[1]
 
 
@@ -264,11 +268,11 @@ def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.n
 
     if low > 1e-14 * scale:
         s = step_at(0.0)
-        if np.linalg.norm(s) <= radius:
+        if s @ s <= radius**2:
             return vector @ s, float(-(gv @ s) - 0.5 * (value * s) @ s)
     shift_min = max(0.0, -low) + 1e-14 * scale
     s = step_at(shift_min)
-    if np.linalg.norm(s) < radius:
+    if s @ s < radius**2:
         if low < -1e-10 * scale:  # hard case: along the lowest eigenvector to the boundary
             rest = s[1:] @ s[1:]
             s[0] = np.copysign(np.sqrt(radius**2 - rest), -gv[0] if gv[0] else 1.0)
@@ -276,6 +280,7 @@ def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.n
         lo, hi = shift_min, np.linalg.norm(g) / radius + abs(low)
         for _ in range(60):
             mid = 0.5 * (lo + hi)
-            lo, hi = (mid, hi) if np.linalg.norm(step_at(mid)) > radius else (lo, mid)
+            s = step_at(mid)
+            lo, hi = (mid, hi) if s @ s > radius**2 else (lo, mid)
         s = step_at(hi)
     return vector @ s, float(-(gv @ s) - 0.5 * (value * s) @ s)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mixef.estimation.levels import Levels, Movement
 from mixef.estimation.pirls import Mode, WorkingModel
@@ -79,7 +79,7 @@ def GHrule(k: int) -> GaussHermite:
     """
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= MAX_NODES:
         raise ValueError(f"k is {k!r}; expected a whole number of nodes from 1 to {MAX_NODES}")
-    z, w = special.roots_hermitenorm(k)
+    z, w = scipy.special.roots_hermitenorm(k)
     z = 0.5 * (z - z[::-1])  # exactly symmetric
     w = 0.5 * (w + w[::-1])
     return GaussHermite(z, w / w.sum(), -0.5 * z**2 - 0.5 * np.log(2.0 * np.pi))
@@ -157,7 +157,7 @@ class Quadrature:
         total = np.full(len(levels.u), -np.inf)
         for part in self._parts:
             values = self._values(part).log_ratio + self._log_weights[part]
-            total = np.logaddexp(total, special.logsumexp(values, axis=1))
+            total = np.logaddexp(total, scipy.special.logsumexp(values, axis=1))
         self._log_sums = total
         self.correction = -2.0 * float(total.sum())
 

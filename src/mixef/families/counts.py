@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mixef.errors import DataWarning, warn
 from mixef.families.family import Extra, Family, Information, by_row, refuse, weigh
@@ -105,13 +105,19 @@ class Binomial(Family):
         if weights is None:
             return np.zeros(np.shape(y))
         n, k = np.asarray(weights, dtype=float), np.multiply(weights, y)
-        return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+        return (
+            scipy.special.gammaln(n + 1)
+            - scipy.special.gammaln(k + 1)
+            - scipy.special.gammaln(n - k + 1)
+        )
 
     def saturated(
         self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
     ) -> np.ndarray:
         """Return the log density of each row at ``mu = y``, where the logit may be infinite."""
-        kernel = special.xlogy(y, y) + special.xlogy(np.subtract(1.0, y), np.subtract(1.0, y))
+        kernel = scipy.special.xlogy(y, y) + scipy.special.xlogy(
+            np.subtract(1.0, y), np.subtract(1.0, y)
+        )
         return weigh(weights, kernel) + self.log_normalizer(y, weights)
 
     def check_response(
@@ -189,7 +195,7 @@ class Poisson(Family):
 
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return ``-log y!``."""
-        return -special.gammaln(np.add(y, 1.0))
+        return -scipy.special.gammaln(np.add(y, 1.0))
 
     def saturated(
         self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
@@ -306,7 +312,7 @@ class NegativeBinomial(Family):
 
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return ``log gamma(y + shape) - log gamma(shape) - y log shape - log y!``."""
-        return log_rising(self._shape(extra), y) - special.gammaln(np.add(y, 1.0))
+        return log_rising(self._shape(extra), y) - scipy.special.gammaln(np.add(y, 1.0))
 
     def saturated(
         self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None

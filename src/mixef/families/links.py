@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mixef.families.link import Link, UserLink, link_from_parts, parts_of
 from mixef.families.special import log1mexp
@@ -30,27 +30,27 @@ class Logit(Link):
 
     def link(self, mu: np.ndarray) -> np.ndarray:
         """Return the log odds."""
-        return special.logit(mu)
+        return scipy.special.logit(mu)
 
     def inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the probability."""
-        return special.expit(eta)
+        return scipy.special.expit(eta)
 
     def complement(self, eta: np.ndarray) -> np.ndarray:
         """Return the probability of a failure."""
-        return special.expit(np.negative(eta))
+        return scipy.special.expit(np.negative(eta))
 
     def log_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the log probability."""
-        return special.log_expit(eta)
+        return scipy.special.log_expit(eta)
 
     def log_complement(self, eta: np.ndarray) -> np.ndarray:
         """Return the log probability of a failure."""
-        return special.log_expit(np.negative(eta))
+        return scipy.special.log_expit(np.negative(eta))
 
     def d_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return ``p q``."""
-        return special.expit(eta) * special.expit(np.negative(eta))
+        return scipy.special.expit(eta) * scipy.special.expit(np.negative(eta))
 
     def d2_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return ``p q (q - p)``."""
@@ -70,23 +70,23 @@ class Probit(Link):
 
     def link(self, mu: np.ndarray) -> np.ndarray:
         """Return the normal quantile."""
-        return special.ndtri(mu)
+        return scipy.special.ndtri(mu)
 
     def inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the normal distribution function."""
-        return special.ndtr(eta)
+        return scipy.special.ndtr(eta)
 
     def complement(self, eta: np.ndarray) -> np.ndarray:
         """Return the normal upper tail."""
-        return special.ndtr(np.negative(eta))
+        return scipy.special.ndtr(np.negative(eta))
 
     def log_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the log probability."""
-        return special.log_ndtr(eta)
+        return scipy.special.log_ndtr(eta)
 
     def log_complement(self, eta: np.ndarray) -> np.ndarray:
         """Return the log probability of a failure."""
-        return special.log_ndtr(np.negative(eta))
+        return scipy.special.log_ndtr(np.negative(eta))
 
     def d_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the normal density."""

@@ -7,7 +7,7 @@ the logarithm, 6.1.41 for the log gamma and 6.3.18 for the digamma function.
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+import scipy
 
 # From here on Stirling's series with the terms below is exact to rounding.
 LARGE = 10.0
@@ -57,7 +57,7 @@ def stirling_error(x: np.ndarray | float) -> np.ndarray:
     """Return ``log gamma(x)`` less Stirling's ``(x - 1/2) log x - x + log(2 pi) / 2``."""
     x = np.asarray(x, dtype=float)
     large, small = np.maximum(x, LARGE), np.minimum(x, LARGE)
-    plain = special.gammaln(small) - (small - 0.5) * np.log(small) + small
+    plain = scipy.special.gammaln(small) - (small - 0.5) * np.log(small) + small
     series = np.polyval(_GAMMA, large**-2) / large
     return np.where(x < LARGE, plain - 0.5 * np.log(2 * np.pi), series)
 
@@ -66,7 +66,7 @@ def digamma_error(x: np.ndarray | float) -> np.ndarray:
     """Return ``log x - psi(x) - 1 / (2 x)`` without cancellation at large x."""
     x = np.asarray(x, dtype=float)
     large, small = np.maximum(x, LARGE), np.minimum(x, LARGE)
-    plain = np.log(small) - special.psi(small) - 0.5 / small
+    plain = np.log(small) - scipy.special.psi(small) - 0.5 / small
     series = np.polyval(_DIGAMMA, large**-2) * large**-2
     return np.where(x < LARGE, plain, series)
 
@@ -75,7 +75,7 @@ def log_rising(x: np.ndarray | float, n: np.ndarray) -> np.ndarray:
     """Return ``log gamma(x + n) - log gamma(x) - n log x`` for ``n >= 0``; 0 at infinite x."""
     x, n = np.asarray(x, dtype=float), np.asarray(n, dtype=float)
     large, small = np.maximum(x, LARGE), np.minimum(x, LARGE)
-    plain = special.gammaln(small + n) - special.gammaln(small) - n * np.log(small)
+    plain = scipy.special.gammaln(small + n) - scipy.special.gammaln(small) - n * np.log(small)
     # Stirling's formula for both; its main part without cancellation where n is small beside x.
     ratio = n / large
     few = (large + n - 0.5) * log1pmx(ratio) + ratio * (n - 0.5)

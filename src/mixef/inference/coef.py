@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import special
+import scipy
 
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import AnyFit
@@ -35,7 +35,7 @@ def coefficient_table(fit: AnyFit) -> pd.DataFrame:
         ratio = beta / se
     columns = {"Estimate": beta, "Std. Error": se}
     if isinstance(fit, GLMMFit):
-        columns |= {"z value": ratio, "Pr(>|z|)": 2.0 * special.ndtr(-np.abs(ratio))}
+        columns |= {"z value": ratio, "Pr(>|z|)": 2.0 * scipy.special.ndtr(-np.abs(ratio))}
     else:
         columns |= {"t value": ratio}
     return pd.DataFrame(columns, index=list(fit.fixed_names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
@@ -70,7 +70,7 @@ def overdispersion(fit: GLMMFit) -> Overdispersion:
     chisq, df = pearson_chisq(fit), df_residual(fit)
     if df <= 0:
         return Overdispersion(chisq, df, np.nan, np.nan)
-    return Overdispersion(chisq, df, chisq / df, float(special.chdtrc(df, chisq)))
+    return Overdispersion(chisq, df, chisq / df, float(scipy.special.chdtrc(df, chisq)))
 
 
 def can_be_overdispersed(fit: GLMMFit) -> bool:
