@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from reference_data import frame
 
 from mixef import GlmerControl, LmerControl, glmer
 from mixef.errors import (
@@ -18,6 +19,7 @@ from mixef.errors import (
     MixefWarning,
     SingularFitWarning,
 )
+from mixef.estimation import generalized_fit
 
 N = 200
 
@@ -124,9 +126,9 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name):
     formula, changes, arguments, error, message = ERRORS[name]
-    frame = D.iloc[:0] if changes is None else D.assign(**changes)
+    rows = D.iloc[:0] if changes is None else D.assign(**changes)
     with pytest.raises(error, match=message) as caught:
-        glmer(formula, frame, **({"family": "binomial"} | arguments))
+        glmer(formula, rows, **({"family": "binomial"} | arguments))
     assert isinstance(caught.value, MixefError)
 
 
@@ -223,15 +225,15 @@ def test_warnings(name):
 
 @pytest.mark.parametrize("check", ["ignore", "raise"])
 def test_separation_has_a_check(check):
-    frame = D.assign(s1=np.where(D["three"] == "b", 1, D["y"]))
+    rows = D.assign(s1=np.where(D["three"] == "b", 1, D["y"]))
     control = GlmerControl(check_separation=check, check_conv_hess="ignore")
     if check == "raise":
         with pytest.raises(FitError, match="quasi-complete separation: threeb"):
-            glmer("s1 ~ x + three + (1|g)", frame, "binomial", control=control)
+            glmer("s1 ~ x + three + (1|g)", rows, "binomial", control=control)
         return
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        glmer("s1 ~ x + three + (1|g)", frame, "binomial", control=control)
+        glmer("s1 ~ x + three + (1|g)", rows, "binomial", control=control)
 
 
 @pytest.mark.parametrize(
@@ -265,3 +267,32 @@ def test_other_optimizers_end_at_the_same_place(optimizer):
     # Searches without derivatives stop at 1e-7 or so of the parameters.
     assert other.objective == pytest.approx(ours.objective, rel=0, abs=1e-6)
     assert other.objective > ours.objective - 1e-10
+
+
+def test_a_singular_end_is_searched_again(monkeypatch):
+    """Laplace's criterion has a minimum below the singular one that the first search ends at.
+
+    The 1430 Bernoulli rows were simulated: three effects with standard deviations of about 5 in
+    each of 91 groups, probit link, rare events. lme4 1.1-31 ends at the lower minimum.
+    """
+    data, formula = frame("two_minima"), "y ~ 0 + x + (0 + f | g)"
+    both = glmer(formula, data, "binomial(probit)", control=quiet())
+    monkeypatch.setattr(generalized_fit, "vanished_directions", lambda *_: ())
+    first = glmer(formula, data, "binomial(probit)", control=quiet())
+    assert first.converged
+    assert both.converged
+    assert first.objective > both.objective + 0.05
+    assert both.convergence.n_evaluations > first.convergence.n_evaluations
+    assert len(both.convergence.log) == both.convergence.n_evaluations
+    # The numbers of evaluations are bounded together.
+    few = quiet(max_evaluations=first.convergence.n_evaluations + 3)
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        short = glmer(formula, data, "binomial(probit)", control=few)
+    assert short.convergence.n_evaluations <= few.max_evaluations
+    assert short.objective == pytest.approx(first.objective, rel=1e-12)
+
+
+def quiet(**options):
+    return GlmerControl(check_conv_singular="ignore", **options)
