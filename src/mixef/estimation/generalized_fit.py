@@ -33,6 +33,7 @@ from mixef.estimation.search import search
 from mixef.estimation.separation import edges, separating_direction, separation_message
 from mixef.estimation.singular import vanished_directions
 from mixef.families.family import Family
+from mixef.families.standard import FAMILIES
 from mixef.linalg.threads import one_blas_thread
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
@@ -140,6 +141,8 @@ def make_criterion(
 ) -> GeneralizedCriterion:
     """Return the criterion of a model whose fixed-effects columns are independent."""
     response = Response(family, outcome.y, outcome.weights, information, outcome.copies)
+    if type(family) not in FAMILIES.values():
+        response.check_variance()
     return GeneralizedCriterion(X, response, frame.offset, terms, nAGQ)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixef.errors import DataError
 from mixef.families.family import Family, by_row
 from mixef.terms.outcome import trials_of_one
 
@@ -196,6 +197,37 @@ class Response:
             if self.is_canonical:
                 return share * rest * self._ratio
             return share * rest * link.d_inverse(eta) / self._variance(eta, mu, extra)
+
+    def check_variance(self) -> None:
+        """Refuse a family whose density does not go with its variance function.
+
+        For a user's own family: the slope of its log density has to be ``(y - mu) / (phi V)``.
+
+        Raises
+        ------
+        DataError
+            Naming the family, a row, and both slopes there.
+        """
+        family, extra = self.family, 1.0
+        with np.errstate(all="ignore"):
+            mean = family.initial_mean(self.y, self.weights)
+            eta = family.link.link(mean)
+            step = 1e-4 * np.maximum(np.abs(eta), 1.0)
+            rows = [
+                self.kernel(eta + h, family.link.inverse(eta + h), extra) for h in (step, -step)
+            ]
+            slope = (rows[0] - rows[1]) / (2.0 * step)
+            score = self.score(eta, extra, mean)
+            wrong = np.abs(slope - score) > 1e-4 * (1.0 + np.abs(score))
+        if (bad := wrong & np.isfinite(slope) & np.isfinite(score)).any():
+            row = int(np.argmax(bad))
+            raise DataError(
+                f"the density of the family {family.name} does not go with its variance function: "
+                f"at the mean {mean[row]:.4g} of row {row} (rows counted from 0) its log changes "
+                f"by {slope[row]:.4g} for the linear predictor, where (y - mu) / (phi V) gives "
+                f"{score[row]:.4g}; give the variance function of the density, which has to be "
+                "that of an exponential dispersion family"
+            )
 
     def slopes(self, state: RowState, extra: float, observed: bool) -> RowSlopes:
         """Return the derivatives of scores and weights.
