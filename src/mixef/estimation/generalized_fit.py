@@ -278,11 +278,15 @@ def _searched(criterion: GeneralizedCriterion, begin, control, trace, terms) -> 
 
 
 def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
-    """Return starting values with a finite criterion, if smaller random effects have one."""
+    """Return starting values with a finite criterion and derivatives, if there are any.
+
+    Smaller random effects and coefficients further inside the domain are tried one by one.
+    """
     par, beta, extra = criterion.split(criterion.start())
-    for share in (1.0, 0.1, 0.01):
+    for share, inward in ((1.0, 0.0), (0.1, 0.0), (0.01, 0.0), (0.1, 0.1), (0.01, 0.5)):
         smaller = criterion.parametrization.resized(par, share)
-        point = criterion.join(smaller, beta, extra)
+        moved = beta + inward * (criterion.problem.inside - beta)
+        point = criterion.join(smaller, moved, extra)
         if np.isfinite(criterion.value(point)) and derivatives_at(criterion) is not None:
             return point
     return criterion.start()

@@ -50,6 +50,8 @@ class ScaledProblem:
     offset : ndarray (n,)
     par, beta : ndarray (k,), (p,)
         Starting values.
+    inside : ndarray (p,)
+        Coefficients well inside the domain, for a start that is not.
     extra : float
         Starting value of the family's extra parameter, 1 where there is none.
     units : ndarray (p + e,)
@@ -64,6 +66,7 @@ class ScaledProblem:
     offset: np.ndarray
     par: np.ndarray
     beta: np.ndarray
+    inside: np.ndarray
     extra: float
     units: np.ndarray
 
@@ -116,6 +119,7 @@ def scaled_problem(
         offset=offset,
         par=par,
         beta=basis.R @ plain_basis.back(glm.beta),
+        inside=basis.R @ plain_basis.back(glm.inside),
         extra=extra,
         units=_natural_units(response, glm, W, X.shape[1]),
     )

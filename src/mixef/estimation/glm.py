@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ MAX_STEPS = 50
 ENOUGH = 1e-6
 # Linear predictors that have gone so far do not come back: the data are separated.
 FAR = 30.0
+# Scaled columns with less of the largest's weight may have none left.
+WEIGHTLESS = 1e-6
 # The longest step of a linear predictor, in changes over which the mean curves.
 LONGEST = 6.0
 
@@ -26,6 +29,8 @@ class GLMFit:
     Attributes
     ----------
     beta : ndarray (p,)
+    inside : ndarray (p,)
+        Coefficients well inside the domain of link and family: where the search started.
     extra : float
         Moment estimate of the dispersion or the shape, 1.0 where there is none.
     state : RowState
@@ -33,6 +38,7 @@ class GLMFit:
     """
 
     beta: np.ndarray
+    inside: np.ndarray
     extra: float
     state: RowState
     converged: bool
@@ -53,7 +59,8 @@ def fit_glm(
         Change of the log density, beside its size, at which to stop.
     """
     extra = 1.0
-    beta, state = _start(response, X, offset, extra)
+    inside, state = _start(response, X, offset, extra)
+    beta = inside
     converged = not X.shape[1]
     for _ in range(MAX_STEPS if X.shape[1] else 0):
         step = _scoring_step(X, state)
@@ -80,7 +87,7 @@ def fit_glm(
             moment = response.family.initial_extra(response.y, state.mu, response.weights)
         extra = moment if 0.0 < moment < np.inf else 1.0
         state = response.at(state.eta, extra) or state
-    return GLMFit(beta, float(extra), state, converged)
+    return GLMFit(beta, inside, float(extra), state, converged)
 
 
 def bend(link: Link, eta: np.ndarray) -> float:
@@ -99,8 +106,12 @@ def bend(link: Link, eta: np.ndarray) -> float:
 
 
 def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:
-    XtWX = X.T @ (state.expected[:, None] * X)
-    return np.linalg.lstsq(XtWX, X.T @ state.score, rcond=1e-12)[0]
+    XtWX, slope = X.T @ (state.expected[:, None] * X), X.T @ state.score
+    size = XtWX.diagonal()
+    if size.min() > WEIGHTLESS * size.max():
+        with suppress(np.linalg.LinAlgError):
+            return np.linalg.solve(XtWX, slope)
+    return np.linalg.lstsq(XtWX, slope, rcond=1e-12)[0]
 
 
 def _start(response: Response, X, offset, extra):

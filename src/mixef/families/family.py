@@ -162,13 +162,11 @@ class Family(ABC):
 
         A mean that a link reaches only by rounding (a logit beyond 37) is possible.
         """
-        lower, upper = self.mean_range
-        above, below = np.greater(mu, lower), np.less(mu, upper)
-        if self.closed and self.link.mean_range[0] == lower:
-            above = np.greater_equal(mu, lower)
-        if self.closed and self.link.mean_range[1] == upper:
-            below = np.less_equal(mu, upper)
-        return bool((above & below & np.isfinite(mu)).all())
+        least, most = float(np.min(mu)), float(np.max(mu))  # NaN if there is one
+        (lower, upper), reach = self.mean_range, self.link.mean_range
+        above = least > lower or (self.closed and least == lower == reach[0])
+        below = most < upper or (self.closed and most == upper == reach[1])
+        return above and below and -np.inf < least and most < np.inf
 
     # ------------------------------------------------------------------ of the data
 

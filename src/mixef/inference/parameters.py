@@ -14,7 +14,7 @@ TURNING = 1e-9
 
 def covariance_of_fixed_by(fit: GLMMFit, use_hessian: bool) -> pd.DataFrame:
     """Return the covariance (p, p) of the fixed effects, by the Hessian or the working weights."""
-    names = list(fit.fixed_names)
+    names = pd.Index(fit.fixed_names)
     values = fit.vcov if use_hessian else fit.estimates.unscaled_vcov
     return pd.DataFrame(values.copy(), index=names, columns=names)
 
