@@ -198,7 +198,9 @@ WARNINGS = {
          (SingularFitWarning, "boundary")],
     ),
     "means at the end of their range": (
-        "s1 ~ x + (1|g)", {"s1": np.where(D["x"] > 0.5, 1, D["y"])}, {"family": "binomial(log)", "control": GlmerControl(check_conv_singular="ignore")},
+        "s1 ~ x + (1|g)",
+        {"s1": np.where(D["x"] > 0.5, 1, D["y"])},
+        {"family": "binomial(log)", "control": GlmerControl(check_conv_singular="ignore")},
         [(ConvergenceWarning, "fitted means run into 1, the end of what the binomial family")],
     ),
     "too few evaluations": (
