@@ -298,3 +298,13 @@ def test_a_singular_end_is_searched_again(monkeypatch):
 
 def quiet(**options):
     return GlmerControl(check_conv_singular="ignore", **options)
+
+
+def test_an_end_without_a_hessian_says_so(monkeypatch):
+    monkeypatch.setattr(generalized_fit.GeneralizedCriterion, "hessian", lambda *_: None)
+    with pytest.warns(ConvergenceWarning, match="the Hessian at the optimum could not be computed"):
+        fit = glmer("y ~ x + (1|g)", D, "binomial")
+    assert "standard errors take the covariance parameters as known" in str(fit.summary())
+    np.testing.assert_allclose(fit.vcov(), fit.vcov(use_hessian=False))
+    with pytest.raises(FitError, match="the Hessian at the optimum"):
+        glmer("y ~ x + (1|g)", D, "binomial", control=GlmerControl(check_conv_hess="raise"))

@@ -16,6 +16,7 @@ from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstima
 from mixef.estimation.generalized_start import EXACT, NO_SCALE
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.model import (
+    NO_HESSIAN,
     Fit,
     ModelCall,
     checked_parameters,
@@ -208,9 +209,9 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         raise criterion.failure
     result = _searched(criterion, begin, control, _on_user_scale(criterion, trace), terms)
     hessian, exact = None, criterion.hessian(result.par)
-    if exact is not None and np.linalg.eigvalsh(exact).min(initial=0.0) > -FLAT:
-        hessian = exact
+    if exact is not None:
         result = replace(result, information=exact)
+        hessian = exact if np.linalg.eigvalsh(exact).min(initial=0.0) > -FLAT else None
     estimates = criterion.estimates(result.par)
     convergence = judge(
         result,
@@ -224,6 +225,8 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         raise FitError(NO_SCALE)
     if not convergence.converged and (edge := _edge(family, estimates.mu)):
         convergence = replace(convergence, problems=(edge, *convergence.problems[1:]))
+    if hessian is None and nAGQ > 0 and convergence.converged:
+        convergence = replace(convergence, problems=(NO_HESSIAN, *convergence.problems))
     if control.check_separation != "ignore":
         convergence = _with_separation(convergence, X, outcome, family, estimates.beta, names)
     fit = GLMMFit(

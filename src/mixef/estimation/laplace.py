@@ -26,6 +26,7 @@ from mixef.errors import FitError
 from mixef.estimation.curvature import laplace_hessian
 from mixef.estimation.levels import Levels, Movement, movement
 from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.estimation.pls import directions
 from mixef.terms.parametrization import Parametrization
 
 
@@ -79,8 +80,10 @@ def differentiate_laplace(
     W = response.weights_of(state)
     w = groups.Zt(state.score)
     dlams, dsigmas = parametrization.derivatives(par)
-    H = np.concatenate([_directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
-    information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
+    information = np.empty((0, 0))
+    if levels is None:
+        H = np.concatenate([directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
+        information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
 
     T = factor.trace_blocks()
     h = groups.row_forms(factor.inverse_pairs().between(lams))
@@ -119,11 +122,6 @@ def differentiate_laplace(
         bordered[size, size] = max(response.curvature_of_extra(state, extra), 1.0)
         information = bordered
     return LaplaceDerivatives(by_par, by_beta, by_extra, information, K)
-
-
-def _directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
-    """Return ``h_a = d(Lambda Lambda')/d par_a w`` (l s, k) of a block, for w (l, s)."""
-    return np.tensordot(w, dsigma, axes=(1, 1)).transpose(0, 2, 1).reshape(w.size, -1)
 
 
 def _average_information(

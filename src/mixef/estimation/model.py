@@ -20,6 +20,12 @@ from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame
 from mixef.terms.random import RandomTerm
 
+NO_HESSIAN = (
+    "the Hessian at the optimum could not be computed, or is not that of a minimum: standard "
+    "errors take the covariance parameters as known and may be too small; simplify the random "
+    "effects, or rescale the predictors"
+)
+
 
 @dataclass(frozen=True)
 class ModelCall:
@@ -199,8 +205,8 @@ def report(fit: Fit) -> None:
     for problem in end.problems:
         if problem == end.separation:
             continue  # it has a check of its own
-        is_flat = bool(end.flat) and problem is end.problems[-1]
-        action = control.check_conv_hess if is_flat else control.check_conv_grad
+        of_curvature = problem == NO_HESSIAN or (bool(end.flat) and problem is end.problems[-1])
+        action = control.check_conv_hess if of_curvature else control.check_conv_grad
         act(action, problem, FitError, ConvergenceWarning)
     if fit.vanished:
         act(

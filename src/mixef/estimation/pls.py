@@ -181,7 +181,7 @@ def differentiate(
     Q = solve_upper(solution.RX, W[:, :p].T, transpose=True).T
 
     dlams, dsigmas = parametrization.derivatives(par)
-    H = np.concatenate([_directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
+    H = np.concatenate([directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
     k = w @ H
     s2 = solution.s2
     R2 = Q.T @ H
@@ -203,7 +203,7 @@ def differentiate(
     return Derivatives(gradient, information + curvature, tuple(K), u, w)
 
 
-def _directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
+def directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
     """Return ``h_a = d(Lambda Lambda')/d par_a w`` (l s, k) of a block, for w (l, s)."""
     return np.tensordot(w, dsigma, axes=(1, 1)).transpose(0, 2, 1).reshape(w.size, -1)
 
