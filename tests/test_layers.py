@@ -46,7 +46,7 @@ SPINES = {
         "magnitudes", "start", "pls", "optimize", "scaling", "linear", "convergence", "singular",
         "search", "model", "fit", "response", "pirls", "levels", "curvature", "laplace",
         "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized",
-        "separation", "hessian", "generalized_fit",
+        "separation", "generalized_end", "hessian", "generalized_fit",
     ),
 }  # fmt: skip
 

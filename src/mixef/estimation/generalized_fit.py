@@ -11,9 +11,10 @@ import numpy as np
 
 from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
-from mixef.estimation.convergence import Convergence, judge
+from mixef.estimation.convergence import judge
 from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
-from mixef.estimation.generalized_start import EXACT, NO_SCALE
+from mixef.estimation.generalized_end import edge_message, is_exact, remedy, with_separation
+from mixef.estimation.generalized_start import NO_SCALE
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.model import (
     NO_HESSIAN,
@@ -31,7 +32,6 @@ from mixef.estimation.optimize import FLAT, SearchResult, Step, derivatives_at
 from mixef.estimation.quadrature import MAX_COLUMNS, MAX_NODES
 from mixef.estimation.response import Response
 from mixef.estimation.search import search
-from mixef.estimation.separation import edges, separating_direction, separation_message
 from mixef.estimation.singular import vanished_directions
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
@@ -46,10 +46,6 @@ from mixef.terms.random import RandomTerm, check_terms
 LARGER = 3.0
 # ... and how much lower it has to end.
 DIFFERENT = 1e-6
-# A linear predictor that has gone this far from zero may be on its way to infinity.
-FAR = 8.0
-# A mean this close to the end of its range, for a search that did not converge, is at it.
-EDGE = 1e-8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -219,16 +215,16 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         labels,
         criterion.user_gradient(),
         control.optimizer,
-        lambda flat: _remedy(flat, family, names),
+        lambda flat: remedy(flat, family, names),
     )
-    if not convergence.converged and _is_exact(family, outcome, estimates):
+    if not convergence.converged and is_exact(family, outcome, estimates):
         raise FitError(NO_SCALE)
-    if not convergence.converged and (edge := _edge(family, estimates.mu)):
+    if not convergence.converged and (edge := edge_message(family, estimates.mu)):
         convergence = replace(convergence, problems=(edge, *convergence.problems[1:]))
     if hessian is None and nAGQ > 0 and convergence.converged:
         convergence = replace(convergence, problems=(NO_HESSIAN, *convergence.problems))
     if control.check_separation != "ignore":
-        convergence = _with_separation(convergence, X, outcome, family, estimates.beta, names)
+        convergence = with_separation(convergence, X, outcome, family, estimates.beta, names)
     fit = GLMMFit(
         formula=formula,
         frame=frame,
@@ -364,55 +360,3 @@ def _on_user_scale(criterion: GeneralizedCriterion, trace):
         trace(replace(step, par=np.concatenate(user)))
 
     return translated
-
-
-def _remedy(flat: tuple[str, ...], family: Family, names: list[str]) -> str:
-    """Say what to do about parameters that the data do not determine."""
-    if f"log({family.extra})" in flat and family.extra == "shape":
-        return (
-            "the shape of the negative binomial goes to infinity, where it is the Poisson "
-            "distribution: the counts are not more dispersed than that, so use family='poisson'"
-        )
-    if set(flat) & set(names):
-        return "drop a predictor, or combine categories"
-    return "simplify the random effects"
-
-
-def _is_exact(family: Family, outcome: Outcome, estimates: GeneralizedEstimates) -> bool:
-    """Tell whether the dispersion is on its way to zero."""
-    if family.extra != "dispersion" or estimates.extra is None:
-        return False
-    with np.errstate(all="ignore"):
-        size = float(np.mean(outcome.y**2 / family.variance(estimates.mu, estimates.extra)))
-    return estimates.extra < EXACT * size
-
-
-def _edge(family: Family, mu: np.ndarray) -> str | None:
-    """Say so where means have run into the end of what the family allows."""
-    for end, reach in zip(family.mean_range, family.link.mean_range, strict=True):
-        if (
-            np.isfinite(end)
-            and end != reach
-            and np.abs(mu - end).min() < EDGE * max(1.0, np.abs(mu).mean())
-        ):
-            return (
-                f"Model failed to converge: fitted means run into {end:g}, the end of what the "
-                f"{family.name} family allows, which the {family.link.name} link does not keep "
-                "them from; use the canonical link, or other predictors"
-            )
-    return None
-
-
-def _with_separation(
-    end: Convergence, X: np.ndarray, outcome: Outcome, family: Family, beta: np.ndarray, names
-) -> Convergence:
-    """Look for separation where coefficients look as if they were on their way to infinity."""
-    side = edges(outcome.y, outcome.weights, family.name)
-    far = float(np.abs(X @ beta).max(initial=0.0)) > FAR
-    if not (far or set(end.flat) & set(names)) or family.link.name == "identity":
-        return end
-    direction = separating_direction(X, side)
-    if direction is None:
-        return end
-    message = separation_message(direction, X, side, names)
-    return replace(end, converged=False, problems=(message,), flat=(), separation=message)

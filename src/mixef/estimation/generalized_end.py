@@ -1,0 +1,77 @@
+"""What is wrong with the end of a generalized fit, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mixef.estimation.convergence import Convergence
+from mixef.estimation.generalized_estimates import GeneralizedEstimates
+from mixef.estimation.generalized_start import EXACT
+from mixef.estimation.separation import edges, separating_direction, separation_message
+from mixef.families.family import Family
+from mixef.terms.outcome import Outcome
+
+# A linear predictor that has gone this far from zero may be on its way to infinity.
+FAR = 8.0
+# A mean this close to the end of its range, for a search that did not converge, is at it.
+EDGE = 1e-8
+
+
+def remedy(flat: tuple[str, ...], family: Family, names: Sequence[str]) -> str:
+    """Say what to do about parameters that the data do not determine."""
+    if f"log({family.extra})" in flat and family.extra == "shape":
+        return (
+            "the shape of the negative binomial goes to infinity, where it is the Poisson "
+            "distribution: the counts are not more dispersed than that, so use family='poisson'"
+        )
+    if set(flat) & set(names):
+        return "drop a predictor, or combine categories"
+    return "simplify the random effects"
+
+
+def is_exact(family: Family, outcome: Outcome, estimates: GeneralizedEstimates) -> bool:
+    """Tell whether the dispersion is on its way to zero."""
+    if family.extra != "dispersion" or estimates.extra is None:
+        return False
+    with np.errstate(all="ignore"):
+        size = float(np.mean(outcome.y**2 / family.variance(estimates.mu, estimates.extra)))
+    return estimates.extra < EXACT * size
+
+
+def edge_message(family: Family, mu: np.ndarray) -> str | None:
+    """Say so where means have run into the end of what the family allows."""
+    for end, reach in zip(family.mean_range, family.link.mean_range, strict=True):
+        if (
+            np.isfinite(end)
+            and end != reach
+            and np.abs(mu - end).min() < EDGE * max(1.0, np.abs(mu).mean())
+        ):
+            return (
+                f"Model failed to converge: fitted means run into {end:g}, the end of what the "
+                f"{family.name} family allows, which the {family.link.name} link does not keep "
+                "them from; use the canonical link, or other predictors"
+            )
+    return None
+
+
+def with_separation(
+    end: Convergence,
+    X: np.ndarray,
+    outcome: Outcome,
+    family: Family,
+    beta: np.ndarray,
+    names: Sequence[str],
+) -> Convergence:
+    """Look for separation where coefficients look as if they were on their way to infinity."""
+    side = edges(outcome.y, outcome.weights, family.name)
+    far = float(np.abs(X @ beta).max(initial=0.0)) > FAR
+    if not (far or set(end.flat) & set(names)) or family.link.name == "identity":
+        return end
+    direction = separating_direction(X, side)
+    if direction is None:
+        return end
+    message = separation_message(direction, X, side, names)
+    return replace(end, converged=False, problems=(message,), flat=(), separation=message)
