@@ -25,6 +25,7 @@ LAYERS = (
     ("display",),
     ("plots",),
     ("arguments",),
+    ("methods",),
     ("mixedmodel",),
     ("lmm", "glmm"),
     ("__init__",),
@@ -43,16 +44,17 @@ SPINES = {
         "takahashi", "cholmod", "choose", "standardize",
     ),
     "estimation": (
-        "magnitudes", "start", "pls", "optimize", "scaling", "linear", "convergence", "singular",
+        "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence", "singular",
         "search", "model", "fit", "response", "pirls", "levels", "curvature", "laplace",
         "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized",
-        "separation", "generalized_end", "hessian", "generalized_fit",
+        "separation", "generalized_end", "generalized_fit",
     ),
 }  # fmt: skip
 
-#: Packages that may be imported inside a function: numba, whose start takes long, and extras.
+#: Packages that may be imported inside a function: those whose start takes long and that most
+#: sessions do without (numba, and what long work needs), and extras.
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-LATE = {"numba"} | {
+LATE = {"numba", "joblib", "tqdm"} | {
     requirement.split(">")[0]
     for extra, requirements in EXTRAS.items()
     if extra not in ("dev", "docs")

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixef.arguments import names_in
 from mixef.display.fit_summary import summarize
 from mixef.display.summary import Summary, short_text
 from mixef.display.varcorr import VarCorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
-from mixef.inference import coef, getme, information, pca, predict, ranef
+from mixef.inference import coef, getme, information, pca, ranef
+from mixef.inference import predict as predictions
 from mixef.inference import residuals as rest
 from mixef.inference import tidy as broom
 from mixef.inference.observations import AnyFit, residual_sigma
 from mixef.inference.varcorr import variances
+from mixef.methods.hypotheses import HypothesisMethods
+from mixef.methods.intervals import IntervalMethods
+from mixef.methods.prediction import PredictionMethods
+from mixef.methods.simulation import SimulationMethods
 
 
-class MixedModel:
+class MixedModel(HypothesisMethods, IntervalMethods, SimulationMethods, PredictionMethods):
     """A fitted mixed model.
 
     Stored numbers are properties, labelled results are methods that return
@@ -228,7 +231,7 @@ class MixedModel:
         >>> fit.fitted().head(2).round(1).tolist()
         [253.7, 273.3]
         """
-        return predict.fitted_values(self._fit)
+        return predictions.fitted_values(self._fit)
 
     def residuals(self, type: str = "response", scaled: bool = False) -> pd.Series:
         """Return the residuals, conditional on the random effects.
@@ -262,39 +265,6 @@ class MixedModel:
         fit = self._fit
         sizes = {group: fit.terms[members[0]].n_levels for group, members in fit.groups.items()}
         return pd.Series(sizes, name="ngrps")
-
-    def predict(
-        self,
-        newdata: Any = None,
-        re_form: str | bool | None = None,
-        type: str = "response",
-        new_levels: str = "error",
-    ) -> pd.Series:
-        """Return predicted means for the fit's rows or for new data.
-
-        Parameters
-        ----------
-        newdata : DataFrame, optional
-        re_form : str or False, optional
-            All random effects by default; "~0" or False for none, "~ (1 | g)" for some.
-        type : {"response", "link"}
-            The mean, or the linear predictor; the two are one in a linear model.
-        new_levels : {"error", "population", "missing"}
-            What an unseen level of a grouping factor gets: an error, random effects of zero, or
-            NaN.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> new = {"Days": [0, 1], "Subject": ["308", "308"]}
-        >>> fit.predict(new).round(1).tolist()
-        [253.7, 273.3]
-        >>> fit.predict(new, re_form="~0").round(1).tolist()
-        [251.4, 261.9]
-        """
-        env = names_in(sys._getframe(1))
-        return predict.predictions(self._fit, newdata, re_form, new_levels, env, type)
 
     def is_singular(self, tol: float = SINGULAR_TOLERANCE) -> bool:
         """Tell whether a random-effects covariance is singular.

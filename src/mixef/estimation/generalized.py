@@ -10,9 +10,9 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import scaled_problem
+from mixef.estimation.hessian import difference_hessian
 from mixef.estimation.laplace import LaplaceDerivatives, differentiate_laplace, laplace_value
 from mixef.estimation.levels import Levels, levels_at
-from mixef.estimation.optimize import derivatives_at
 from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
 from mixef.estimation.quadrature import Quadrature
 from mixef.estimation.response import Response
@@ -23,8 +23,6 @@ from mixef.terms.random import RandomTerm
 # With more rows times parameters than this, the Hessian's arrays take more memory than they are
 # worth (each of them 160 MB here).
 MOST_CELLS = 20_000_000
-# Steps of the Hessian's differences, in standard errors.
-STEP = 2e-3
 
 
 @dataclass(frozen=True)
@@ -234,31 +232,15 @@ class GeneralizedCriterion:
         return np.concatenate([self.parametrization.canonical(par[:k], floor), par[k:]])
 
     def hessian(self, point: np.ndarray) -> np.ndarray | None:
-        """Return the Hessian (K, K), where it is not known by central differences of the gradient.
+        """Return the Hessian (K, K), where it is not known by differences of the exact gradient.
 
-        Steps are a fraction of the standard error by the information. None where a step leaves
-        the domain.
+        None where a step leaves the domain.
         """
         self.value(point)
         information = self._differentiated().information
         if self.knows_hessian and self.nAGQ == 1:
             return information
-        unit = self.scale(point)
-        curvature = np.maximum(information.diagonal() * unit**2, 1e-8)
-        steps = STEP * unit * np.minimum(1.0 / np.sqrt(curvature), 1.0)
-        H = np.empty((len(point), len(point)))
-        for a, step in enumerate(steps):
-            ends = []
-            for sign in (1.0, -1.0):
-                moved = point.copy()
-                moved[a] += sign * step
-                found = derivatives_at(self) if np.isfinite(self.value(moved)) else None
-                if found is None:
-                    return None
-                ends.append(found[0])
-            H[a] = (ends[0] - ends[1]) / (2.0 * step)
-        self.value(point)
-        return 0.5 * (H + H.T)
+        return difference_hessian(self, point, information)
 
     # The user's scale
 

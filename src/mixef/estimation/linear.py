@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import FitError
+from mixef.estimation.hessian import difference_hessian
 from mixef.estimation.pls import (
     Derivatives,
     PLSSolution,
     differentiate,
+    effects_slopes,
     solve_pls,
+    solve_upper,
     spherical_effects,
 )
 from mixef.estimation.scaling import scale_terms, turn
@@ -79,6 +82,24 @@ class Estimates:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.__post_init__()
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Second-order behaviour at one set of parameters: of the criterion, and of Var(beta).
+
+    The parameters are the scaled problem's and log sigma, which here is not profiled out.
+
+    Attributes
+    ----------
+    hessian : ndarray (k + 1, k + 1)
+        Of -2 log L, or of the REML criterion.
+    vcov_slopes : ndarray (k + 1, p, p)
+        Derivatives of ``sigma^2 (X'V^-1 X)^-1``, the covariance of the user's beta.
+    """
+
+    hessian: np.ndarray
+    vcov_slopes: np.ndarray
 
 
 class LinearCriterion:
@@ -240,6 +261,65 @@ class LinearCriterion:
             ldL2=solution.ldL2,
             ldRX2=ldRX2,
         )
+
+    def hessian(self, par: np.ndarray) -> np.ndarray:
+        """Return the Hessian (k, k) of the criterion, with sigma profiled out.
+
+        Exact where the factor gives the blocks of ``Z'V^-1 Z``, else by differences of the exact
+        gradient.
+        """
+        self.value(par)
+        d = self._differentiated()
+        if d.is_exact:
+            return d.information
+        H = difference_hessian(self, np.asarray(par, dtype=float), d.information)
+        return d.information if H is None else H
+
+    def curvature(self, par: np.ndarray) -> Curvature:
+        """Return the curvature over ``par`` and log sigma, where sigma is the profiled estimate.
+
+        With ``D = log|M| + m log(2 pi sigma^2) + pwrss / sigma^2``, sigma's row is that of
+        ``d pwrss``, and the other part is the profiled Hessian with ``row row' / 4m`` put back.
+        """
+        profiled = self.hessian(par)
+        d, solution = self._differentiated(), self._solution
+        assert solution is not None
+        row = -2.0 * d.pwrss_slope / solution.s2
+        k, m = len(profiled), solution.m
+        H = np.empty((k + 1, k + 1))
+        H[:k, :k] = profiled + np.outer(row, row) / (4.0 * m)
+        H[k, :k] = H[:k, k] = row
+        H[k, k] = 4.0 * m
+        dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
+        B = self._X.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
+        half = np.ascontiguousarray((B @ solve_upper(solution.RX, d.ZtVX.T, transpose=True)).T)
+        slopes = np.zeros((k + 1, self.p, self.p))
+        for i, D in enumerate(dsigmas):
+            level = self.products.layout.by_level(i, half)
+            gram = np.einsum("lap,lbq->abpq", level, level, optimize=True)
+            slopes[:k] += np.tensordot(D, gram, axes=([1, 2], [0, 1]))
+        slopes[k] = 2.0 * B @ B.T
+        return Curvature(H, solution.s2 * self._y.scale**2 * slopes)
+
+    def effects_slopes(self, par: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the derivatives of beta and of the conditional modes for ``par``.
+
+        Returns
+        -------
+        ndarray (p, k)
+            Of the user's beta.
+        list of ndarray (k, l_t, s_t)
+            Of the user's conditional modes, one array a term.
+        """
+        self.value(par)
+        d, solution = self._differentiated(), self._solution
+        assert solution is not None
+        dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
+        d_beta, d_b = effects_slopes(self.factor, solution, d, dsigmas)
+        scale, layout = self._y.scale, self.products.layout
+        by_par = [self.terms.user_effects(layout, column) for column in scale * d_b.T]
+        effects = [np.array(of_term) for of_term in zip(*by_par, strict=True)]
+        return self._X.back(scale * d_beta), effects
 
     def conditional_covariances(self, par: np.ndarray) -> list[np.ndarray]:
         """Return ``Lambda C Lambda'`` by level (l_i, s_i, s_i), one array a block.

@@ -152,6 +152,12 @@ class Derivatives:
         Derivative of the criterion for ``lam_i lam_i'``, a block.
     u, w : ndarray (q,)
         Spherical random effects, and ``Z'(y - X beta - Z Lambda u)``.
+    pwrss_slope : ndarray (k,)
+        Derivative of pwrss, ``-w' d(Lambda Lambda') w``.
+    ZtVX : ndarray (q, p)
+        ``Z'V^-1 X``.
+    is_exact : bool
+        Whether the information is the exact Hessian.
     """
 
     gradient: np.ndarray
@@ -159,6 +165,9 @@ class Derivatives:
     K: tuple[np.ndarray, ...]
     u: np.ndarray
     w: np.ndarray
+    pwrss_slope: np.ndarray
+    ZtVX: np.ndarray
+    is_exact: bool
 
 
 def differentiate(
@@ -200,7 +209,31 @@ def differentiate(
             T = T - Q_l @ Q_l.T
         K.append(T)
     gradient, curvature = parametrization.chain(dlams, lams, K)
-    return Derivatives(gradient, information + curvature, tuple(K), u, w)
+    return Derivatives(
+        gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], pairs is not None
+    )
+
+
+def effects_slopes(
+    factor: Factor, solution: PLSSolution, d: Derivatives, dsigmas: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivatives (p, k) of beta and (q, k) of b for the parameters.
+
+    With ``w = Z'Py`` and ``b = Lambda Lambda' w``: ``d beta = -(X'V^-1 X)^-1 X'V^-1 Z h`` and
+    ``d w = -Z'PZ h``, with ``h = d(Lambda Lambda') w``.
+
+    Parameters
+    ----------
+    dsigmas : sequence of ndarray (k, s_i, s_i)
+        ``d(lam lam')``, one array a block.
+    """
+    layout = factor.layout
+    H = np.concatenate([directions(layout.by_level(i, d.w), D) for i, D in enumerate(dsigmas)])
+    half = solve_upper(solution.RX, d.ZtVX.T @ H, transpose=True)
+    d_beta = -solve_upper(solution.RX, half)
+    d_w = -_MarginalView(factor).times(H) - d.ZtVX @ d_beta
+    Sigmas = [lam @ lam.T for lam in factor.lams]
+    return d_beta, H + layout.multiply(Sigmas, d_w)
 
 
 def directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
@@ -245,6 +278,16 @@ class _MarginalView:
         W[:, :-1] += products.ZtX
         W[:, -1] += products.Zty
         return W
+
+    def times(self, H: np.ndarray) -> np.ndarray:
+        """Return ``Z'V^-1 Z H`` (q, k) for H (q, k)."""
+        factor, layout = self._factor, self._factor.layout
+        if self._inverses is not None:
+            half = layout.multiply(self._inverses, H)
+            return layout.multiply(self._inverses, half - factor.solve(half), transpose=True)
+        ZtZH = factor.products.ZtZ @ H
+        half = factor.solve(layout.multiply(factor.lams, ZtZH, transpose=True))
+        return ZtZH - factor.products.ZtZ @ layout.multiply(factor.lams, half)
 
     def gram(self, H: np.ndarray) -> np.ndarray:
         """Return ``H'Z'V^-1 Z H`` (k, k) for H (q, k)."""

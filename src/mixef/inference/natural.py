@@ -1,0 +1,133 @@
+"""Standard deviations and correlations of the random effects: the parameters that users read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mixef.estimation.fit import LMMFit
+from mixef.inference.observations import AnyFit
+from mixef.terms.random import RandomTerm
+
+
+@dataclass(frozen=True)
+class Component:
+    """One parameter of a random-effects covariance, on the scale that users read.
+
+    Attributes
+    ----------
+    kind : {"sd", "cor"}
+    term : int
+        Position of the term.
+    row, col : int
+        Columns of the term; both the same for a standard deviation.
+    name : str
+        ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``.
+    """
+
+    kind: Literal["sd", "cor"]
+    term: int
+    row: int
+    col: int
+    name: str
+
+
+def components(terms: Sequence[RandomTerm]) -> list[Component]:
+    """List standard deviations, then correlations, term by term, as lme4's ``confint`` does."""
+    out = []
+    for t, term in enumerate(terms):
+        columns, group, structure = term.columns, term.group, term.structure
+        size = len(columns)
+        if structure.hom and size > 1:
+            out.append(Component("sd", t, 0, 0, f"sd_all|{group}"))
+            continue
+        out += [Component("sd", t, i, i, f"sd_{columns[i]}|{group}") for i in range(size)]
+        if structure.tag != "diag":
+            out += [
+                Component("cor", t, i, j, f"cor_{columns[i]}.{columns[j]}|{group}")
+                for j in range(size)
+                for i in range(j + 1, size)
+            ]
+    return out
+
+
+def component_values(
+    parts: Sequence[Component], lams: Sequence[np.ndarray], scale: float
+) -> np.ndarray:
+    """Return standard deviations and correlations; NaN for a correlation beside a zero.
+
+    Parameters
+    ----------
+    lams : sequence of ndarray (s_t, s_t)
+        Templates of the user's columns, one a term.
+    scale : float
+        What ``lam lam'`` is relative to: sigma squared, or 1.
+    """
+    covs = [scale * lam @ lam.T for lam in lams]
+    out = np.empty(len(parts))
+    for a, part in enumerate(parts):
+        C = covs[part.term]
+        out[a] = C[part.row, part.col]
+        if part.kind == "sd":
+            out[a] = np.sqrt(out[a])
+        else:
+            sds = np.sqrt(C[part.row, part.row] * C[part.col, part.col])
+            out[a] = out[a] / sds if sds > 0 else np.nan
+    return out
+
+
+def covariance_slopes(fit: AnyFit) -> list[np.ndarray]:
+    """Return the derivatives of every term's covariance matrix (K, s_t, s_t).
+
+    They are for the parameters of the search (`search_parameters`).
+    """
+    terms, scale = fit.criterion().terms, fit.covariance_scale
+    P = terms.parametrization
+    dsigmas = P.derivatives(fit.scaled_par)[1]
+    size = n_search_parameters(fit)
+    out = []
+    for t, basis in enumerate(terms.bases):
+        cols = P.columns[t]
+        T = basis.back(np.eye(cols.stop - cols.start))
+        D = T @ dsigmas[P.block_of[t]][:, cols, cols] @ T.T
+        slopes = np.zeros((size, *D.shape[1:]))
+        slopes[: len(D)] = scale * D
+        if isinstance(fit, LMMFit):
+            lam = fit.estimates.lams[t]
+            slopes[-1] = 2.0 * scale * lam @ lam.T
+        out.append(slopes)
+    return out
+
+
+def n_search_parameters(fit: AnyFit) -> int:
+    """Return how many parameters the joint Hessian is over.
+
+    Those are the scaled problem's covariance parameters and log sigma for a linear model, and the
+    point of the search (covariance parameters, coefficients, log dispersion or shape) for a
+    generalized one.
+    """
+    return len(fit.scaled_par) + 1 if isinstance(fit, LMMFit) else len(fit.point)
+
+
+def component_jacobian(fit: AnyFit, parts: Sequence[Component]) -> np.ndarray:
+    """Return the derivatives (m, K) of `component_values` for the parameters of the search.
+
+    A standard deviation of zero has none, and its row is NaN, as are those of its correlations.
+    """
+    covs = [fit.covariance_scale * lam @ lam.T for lam in fit.estimates.lams]
+    slopes = covariance_slopes(fit)
+    J = np.empty((len(parts), n_search_parameters(fit)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for a, part in enumerate(parts):
+            C, dC, i, j = covs[part.term], slopes[part.term], part.row, part.col
+            if part.kind == "sd":
+                J[a] = dC[:, i, i] / (2.0 * np.sqrt(C[i, i]))
+            else:
+                root = np.sqrt(C[i, i] * C[j, j])
+                relative = dC[:, i, i] / C[i, i] + dC[:, j, j] / C[j, j]
+                J[a] = dC[:, i, j] / root - 0.5 * C[i, j] / root * relative
+    J[~np.isfinite(J).all(axis=1)] = np.nan
+    return J
