@@ -18,13 +18,16 @@ from mixef.inference import residuals as rest
 from mixef.inference import tidy as broom
 from mixef.inference.observations import AnyFit, residual_sigma
 from mixef.inference.varcorr import variances
+from mixef.methods.anova import AnovaMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.prediction import PredictionMethods
 from mixef.methods.simulation import SimulationMethods
 
 
-class MixedModel(HypothesisMethods, IntervalMethods, SimulationMethods, PredictionMethods):
+class MixedModel(
+    HypothesisMethods, AnovaMethods, IntervalMethods, SimulationMethods, PredictionMethods
+):
     """A fitted mixed model.
 
     Stored numbers are properties, labelled results are methods that return
