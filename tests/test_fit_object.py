@@ -118,7 +118,7 @@ def test_covariance_of_the_fixed_effects(name):
     vcov = fit.vcov()
     assert list(vcov.index) == list(vcov.columns) == reference(name)["X_names"]
     assert_near(vcov, reference(name)["vcov"])
-    table = fit.coef_table()
+    table = fit.coef_table(ddf=None)
     assert list(table.columns) == ["Estimate", "Std. Error", "t value"]
     assert list(table.index) == list(fit.fixef().index) == reference(name)["X_names"]
     se = np.sqrt(np.diag(reference(name)["vcov"]))
@@ -333,7 +333,7 @@ def own_condvar_of_dyestuff(fit):
 @every_fit
 def test_tidy(name):
     fit = fit_of(name)
-    ours = fit.tidy()
+    ours = fit.tidy(ddf=None)
     assert list(ours) == ["effect", "group", "term", "estimate", "std_error", "statistic"]
     fixed = ours[ours["effect"] == "fixed"]
     np.testing.assert_array_equal(fixed["estimate"], fit.beta)

@@ -119,14 +119,14 @@ def test_the_summary_of_a_fit_is_that_of_lme4(name):
         fit = lmer(formula, frame(fitted["data"]), fitted["REML"])
     if name in EXACT:
         fit = at_theta(fit, EXACT[name])
-    assert_same_lines(str(fit.summary()), f"printed/{name}.summary.txt")
+    assert_same_lines(str(fit.summary(ddf=None)), f"printed/{name}.summary.txt")
     assert_same_lines(str(fit.VarCorr()), f"printed/{name}.VarCorr.txt")
 
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_everything_printed_of_a_fit_is_as_in_lme4(name):
     fit = display_fit(name)
-    assert_same_lines(str(fit.summary()), f"display/{name}.summary.txt")
+    assert_same_lines(str(fit.summary(ddf=None)), f"display/{name}.summary.txt")
     assert_same_lines(str(fit), f"display/{name}.print.txt")
     components = fit.VarCorr()
     tables = [

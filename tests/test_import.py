@@ -11,7 +11,7 @@ FIT = """
     import warnings
     from mixef import lmer, load_dataset
     fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-    fit.summary(), fit.ranef(), fit.predict()
+    str(fit), fit.summary(ddf=None), fit.ranef(), fit.predict()
     assert fit.converged
 """
 CROSSED = """
@@ -53,6 +53,11 @@ def test_heavy_libraries_are_loaded_only_where_needed(code):
     loaded = loaded_by(code)
     assert "mixef" in loaded
     assert not loaded.intersection(HEAVY)
+
+
+def test_tests_of_coefficients_load_special_functions_alone():
+    loaded = loaded_by(FIT + "    str(fit.summary()), fit.contest('Days')\n")
+    assert loaded.intersection(HEAVY) == {"scipy.special"}
 
 
 def test_a_large_sparse_model_needs_numba():

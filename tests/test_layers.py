@@ -27,7 +27,7 @@ LAYERS = (
     ("arguments",),
     ("methods",),
     ("mixedmodel",),
-    ("lmm", "glmm"),
+    ("lmm", "glmm", "comparison", "resampling", "simulation", "lmlist", "allfit", "exact_tests"),
     ("__init__",),
 )
 

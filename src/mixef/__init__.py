@@ -1,8 +1,11 @@
 """Linear and generalized linear mixed models from an lme4 formula."""
 
+from mixef.allfit import all_fit
+from mixef.comparison import anova
 from mixef.control import GlmerControl, LmerControl
 from mixef.datasets import datasets, load_dataset
 from mixef.estimation.quadrature import GHrule
+from mixef.exact_tests import exact_rlrt
 from mixef.families.family import Family
 from mixef.families.link import Link, UserLink
 from mixef.families.standard import (
@@ -15,7 +18,10 @@ from mixef.families.standard import (
     UserFamily,
 )
 from mixef.glmm import GeneralizedLinearMixedModel, glmer, glmer_nb
+from mixef.lmlist import lm_list
 from mixef.lmm import LinearMixedModel, lmer
+from mixef.resampling import pb_test, power
+from mixef.simulation import simulate_from
 
 __all__ = [
     "Binomial",
@@ -33,10 +39,17 @@ __all__ = [
     "Poisson",
     "UserFamily",
     "UserLink",
+    "all_fit",
+    "anova",
     "datasets",
+    "exact_rlrt",
     "glmer",
     "glmer_nb",
+    "lm_list",
     "lmer",
     "load_dataset",
+    "pb_test",
+    "power",
+    "simulate_from",
 ]
 __version__ = "0.1.0"

@@ -24,12 +24,15 @@ from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
 from mixef.families.convert import make_family
 from mixef.families.family import Family
 from mixef.families.standard import NegativeBinomial
-from mixef.inference import coef, information, parameters
+from mixef.inference import information, parameters
 from mixef.inference import integrand as integrands
 from mixef.inference import overdispersion as dispersions
 from mixef.inference import residuals as rest
 from mixef.inference.new_response import new_response
 from mixef.inference.observations import linear_predictor, on_rows, prior_weights, working_weights
+from mixef.inference.refit import with_frame
+from mixef.inference.response_matrix import is_several
+from mixef.methods.refits import Refits, refits
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
@@ -320,25 +323,6 @@ class GeneralizedLinearMixedModel(MixedModel):
             return parameters.covariance_of_parameters(self._fit, use_hessian)
         return parameters.covariance_of_fixed_by(self._fit, use_hessian)
 
-    def coef_table(self, ddf: str | None = None) -> pd.DataFrame:
-        """Return estimates, standard errors, z and two-sided p values of the fixed effects.
-
-        Parameters
-        ----------
-        ddf : None
-            A z test has no denominator degrees of freedom.
-
-        Examples
-        --------
-        >>> from mixef import glmer, load_dataset
-        >>> fit = glmer("use ~ urban + (1 | district)", load_dataset("Contraception"), "binomial")
-        >>> fit.coef_table().round(2).loc["urbanY"].to_dict()
-        {'Estimate': 0.65, 'Std. Error': 0.12, 'z value': 5.63, 'Pr(>|z|)': 0.0}
-        """
-        if ddf is not None:
-            raise ValueError(f"ddf is {ddf!r}; a generalized model has z tests, expected None")
-        return coef.coefficient_table(self._fit)
-
     def residuals(self, type: str = "deviance", scaled: bool = False) -> pd.Series:
         """Return the residuals, conditional on the random effects.
 
@@ -423,16 +407,26 @@ class GeneralizedLinearMixedModel(MixedModel):
         refuse_generalized(others, "update")
         return _fit(text, call, family, nAGQ, control, start, verbose, names_in(caller))
 
-    def refit(self, y: Any) -> GeneralizedLinearMixedModel:
-        """Fit the same model to another response, with the same weights.
+    def refit(
+        self, y: Any, *, n_jobs: int = 1, progress: bool | None = None
+    ) -> GeneralizedLinearMixedModel | Refits:
+        """Fit the same model to another response, or to many, with the same weights.
 
         `update` of the result reads the data again, and with them the old response.
 
         Parameters
         ----------
-        y : array (n,) or (n, 2)
+        y : array (n,) or (n, 2), or DataFrame or array of several responses
             A value for each row that the fit used, or its successes and failures where the
             response is ``cbind(successes, failures)``. For a factor, 0 and 1 or its levels.
+            Several responses are a matrix (n, m), for ``cbind`` an array (n, m, 2), or the frame
+            that `simulate` returns.
+        n_jobs, progress
+            As for a linear model, for several responses.
+
+        Returns
+        -------
+        GeneralizedLinearMixedModel or Refits
 
         Examples
         --------
@@ -443,8 +437,8 @@ class GeneralizedLinearMixedModel(MixedModel):
         [-1.0, -1.0]
         """
         old = self._fit
-        frame = replace(old.frame, **new_response(old, y))
-        response = replace(outcome(frame, old.family), modelled=old.outcome.modelled)
-        fit = fit_glmm(old.formula, frame, old.design, old.terms, old.family, response, old.nAGQ,
-                       old.control, call=old.call)  # fmt: skip
-        return GeneralizedLinearMixedModel(fit)
+        if is_several(old, y):
+            return refits(old, y, GeneralizedLinearMixedModel, n_jobs, progress)
+        return GeneralizedLinearMixedModel(
+            with_frame(old, replace(old.frame, **new_response(old, y)))
+        )

@@ -21,6 +21,8 @@ from mixef.arguments import (
 from mixef.control import LmerControl
 from mixef.errors import DataError
 from mixef.estimation.fit import LMMFit, fit_lmm
+from mixef.inference.response_matrix import is_several
+from mixef.methods.refits import Refits, refits
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
@@ -190,15 +192,33 @@ class LinearMixedModel(MixedModel):
         refuse_unknown(rest, "lmer")
         return _fit(text, call, REML, control, start, verbose, names_in(caller))
 
-    def refit(self, y: Any) -> LinearMixedModel:
-        """Fit the same model to another response.
+    def refit(
+        self, y: Any, *, n_jobs: int = 1, progress: bool | None = None
+    ) -> LinearMixedModel | Refits:
+        """Fit the same model to another response, or to many at once.
 
         `update` of the result reads the data again, and with them the old response.
 
         Parameters
         ----------
-        y : array (n,)
-            One value for each row that the fit used.
+        y : array (n,), or DataFrame or array (n, m)
+            One value for each row that the fit used; a matrix has a column a response.
+        n_jobs : int
+            Processes for a matrix; -1 for one a core.
+        progress : bool, optional
+            Show a progress bar for a matrix; by default on a terminal, for work over two seconds.
+
+        Returns
+        -------
+        LinearMixedModel or Refits
+            Refits for a matrix. They share the cross-products and start at the estimates of this
+            fit; a response that cannot be fitted is one of its ``failures``, and singular fits
+            are counted, not warned of.
+
+        Raises
+        ------
+        DataError
+            If there is not a number for every row, or a single response is constant.
 
         Examples
         --------
@@ -207,8 +227,13 @@ class LinearMixedModel(MixedModel):
         >>> twice = fit.refit(2 * fit.getME("y"))
         >>> (twice.beta / fit.beta).round(6).tolist()
         [2.0, 2.0]
+        >>> many = fit.refit(fit.simulate(100, seed=1))
+        >>> many.fixef().shape, many[0].nobs
+        ((100, 2), 180)
         """
         old = self._fit
+        if is_several(old, y):
+            return refits(old, y, LinearMixedModel, n_jobs, progress)
         try:
             values = np.array(y, dtype=float)
         except (TypeError, ValueError):

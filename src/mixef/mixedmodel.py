@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.display.fit_summary import summarize
-from mixef.display.summary import Summary, short_text
+from mixef.display.summary import short_text
 from mixef.display.varcorr import VarCorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
@@ -205,25 +205,6 @@ class MixedModel(
         """
         return coef.covariance_of_fixed(self._fit)
 
-    def coef_table(self, ddf: str | None = None) -> pd.DataFrame:
-        """Return estimates, standard errors and t values of the fixed effects.
-
-        Parameters
-        ----------
-        ddf : None
-            Denominator degrees of freedom; none are computed, so there are no p values.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> fit.coef_table().round(2).loc["Days"].to_dict()
-        {'Estimate': 10.47, 'Std. Error': 1.55, 't value': 6.77}
-        """
-        if ddf is not None:
-            raise ValueError(f"ddf is {ddf!r}; only None (t values without p values) is known")
-        return coef.coefficient_table(self._fit)
-
     def fitted(self) -> pd.Series:
         """Return the fitted means, conditional on the random effects.
 
@@ -317,11 +298,16 @@ class MixedModel(
         """
         return getme.get_me(self._fit, name)
 
-    def tidy(self) -> pd.DataFrame:
+    def tidy(self, ddf: str | None = "auto") -> pd.DataFrame:
         """Return one row a parameter, after broom: effect, group, term, estimate, ...
 
-        A generalized model has p values, and a last row for its dispersion or shape, whose
-        standard error is on the scale of the estimate (delta method from its logarithm).
+        A generalized model has a last row for its dispersion or shape, whose standard error is
+        on the scale of the estimate (delta method from its logarithm).
+
+        Parameters
+        ----------
+        ddf : {"auto", "satterthwaite", "kenward-roger", None}
+            As in `coef_table`; a linear model has no columns df and p_value with None.
 
         Examples
         --------
@@ -330,7 +316,7 @@ class MixedModel(
         >>> fit.tidy()[["term", "estimate"]].round(2).head(2).to_numpy().tolist()
         [['(Intercept)', 251.41], ['Days', 10.47]]
         """
-        return broom.tidy(self._fit)
+        return broom.tidy(self._fit, ddf)
 
     def glance(self) -> pd.DataFrame:
         """Return one row for the model, after broom: nobs, sigma, logLik, AIC, BIC, ...
@@ -358,26 +344,8 @@ class MixedModel(
 
     # Printing
 
-    def summary(self, ddf: str | None = None) -> Summary:
-        """Return the summary, which prints as lme4's and shows as tables in a notebook.
-
-        Parameters
-        ----------
-        ddf : None
-            As in `coef_table`.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> print(str(fit.summary()).splitlines()[0])
-        Linear mixed model fit by REML
-        """
-        self.coef_table(ddf)
-        return summarize(self._fit)
-
     def __str__(self) -> str:
-        return short_text(summarize(self._fit))
+        return short_text(summarize(self._fit, ddf=None))
 
     def __repr__(self) -> str:
         return str(self)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mixef.display.summary import Summary
+from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import coefficient_table, covariance_of_fixed
+from mixef.inference.ddf import KENWARD_ROGER, NAMES, check_ddf
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.observations import AnyFit, residual_sigma
 from mixef.inference.overdispersion import overdispersion_message
@@ -17,15 +19,15 @@ from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import variances
 
 
-def summarize(fit: AnyFit) -> Summary:
-    """Collect what the summary of a mixed model shows."""
+def summarize(fit: AnyFit, ddf: str | None = "auto") -> Summary:
+    """Collect what the summary of a mixed model shows, with tests by the rule ``ddf``."""
     call = fit.call
     vcov = covariance_of_fixed(fit).to_numpy()
     se = np.sqrt(vcov.diagonal())
     scaled = residual_values(fit, "pearson") / fit.estimates.sigma
     family, link = _family(fit)
     return Summary(
-        title=_title(fit),
+        title=_title(fit) + _tests_in_title(fit, ddf),
         family=family,
         link=link,
         formula=fit.formula.text,
@@ -39,7 +41,7 @@ def summarize(fit: AnyFit) -> Summary:
         sigma=residual_sigma(fit),
         nobs=fit.frame.n,
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},
-        coef_table=coefficient_table(fit),
+        coef_table=coefficient_table(fit, ddf),
         corr=vcov / np.outer(se, se),
         messages=_messages(fit),
     )
@@ -52,6 +54,22 @@ def _title(fit: AnyFit) -> str:
     if fit.nAGQ != 1:
         integral = f"Adaptive Gauss-Hermite Quadrature, nAGQ = {fit.nAGQ}"
     return f"Generalized linear mixed model fit by maximum likelihood ({integral})"
+
+
+def _tests_in_title(fit: AnyFit, ddf: str | None) -> str:
+    rule = check_ddf(fit, ddf)
+    if rule is None or not len(fit.kept):
+        return ""
+    refitted = rule == KENWARD_ROGER and isinstance(fit, LMMFit) and not fit.REML
+    return f". t-tests use {NAMES[rule]}'s method" + (" on a refit by REML" if refitted else "")
+
+
+def method_of_tests(fit: AnyFit, ddf: str | None, kind: Literal["F", "t"]) -> str:
+    """Name the tests of a rule: one F test or several t tests, or their asymptotic versions."""
+    rule = check_ddf(fit, ddf)
+    if rule is None:
+        return "chi-square test" if kind == "F" else "z tests"
+    return f"{'F test' if kind == 'F' else 't tests'} with {NAMES[rule]}'s method"
 
 
 def _family(fit: AnyFit) -> tuple[str, str] | tuple[None, None]:

@@ -8,7 +8,7 @@ stack into a column. The rules follow ``?format``, ``?format.pval``, ``?printCoe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from itertools import chain, islice
 
@@ -154,7 +154,10 @@ def significance_stars(values: Iterable[float]) -> list[str]:
 
 
 def format_coef_columns(
-    table: np.ndarray, columns: Sequence[str], digits: int = 4
+    table: np.ndarray,
+    columns: Sequence[str],
+    digits: int = 4,
+    shared: Collection[str] = ESTIMATE_COLUMNS,
 ) -> list[list[str]]:
     """Format the columns of a coefficient table, as R's ``printCoefmat``.
 
@@ -169,6 +172,8 @@ def format_coef_columns(
         Names of the columns, which decide how each is formatted.
     digits : int
         Significant digits wanted of estimates.
+    shared : collection of str
+        Columns that share their decimals.
 
     Returns
     -------
@@ -183,7 +188,7 @@ def format_coef_columns(
     """
     table = np.asarray(table, dtype=float).reshape(-1, len(columns))
     digits_statistic = max(1, min(5, digits - 1))
-    estimates = [j for j, name in enumerate(columns) if name in ESTIMATE_COLUMNS]
+    estimates = [j for j, name in enumerate(columns) if name in shared]
     cells: list[list[str]] = [[] for _ in columns]
     for j, column in zip(estimates, _estimate_cells(table[:, estimates], digits), strict=True):
         cells[j] = column

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from mixef.display.abbreviate import abbreviate
 from mixef.display.layout import WIDTH, fill, formula_lines, named_vector
 from mixef.display.numbers import (
+    ESTIMATE_COLUMNS,
     LEGEND,
     format_coef_columns,
     format_common,
@@ -29,6 +30,8 @@ QUANTILES = ("Min", "1Q", "Median", "3Q", "Max")
 DF_RESIDUAL = "df.resid"
 # Above this many coefficients their correlations are left out, as in lme4.
 CORRELATION_MAX = 12
+# Columns that share their decimals in a summary, as in lmerTest.
+SHARED = ESTIMATE_COLUMNS | {"df"}
 # Digits that R shows of a number when nothing is asked for.
 DIGITS = 7
 
@@ -138,7 +141,7 @@ class Summary:
             _criterion(self.criterion, decimals=1),
             _residuals(self.scaled_residuals, self.digits),
             replace(_random_effects(self, ("Variance", "Std.Dev.")), index=None),
-            coef_to_table(self.coef_table, self.digits, title="Fixed effects:"),
+            _fixed_effects(self),
             _correlation(self),
         ]
         return [table for table in tables if table is not None and len(table.rows)]
@@ -223,7 +226,12 @@ def short_text(summary: Summary) -> str:
     )
 
 
-def coef_to_table(frame: pd.DataFrame, digits: int = 4, title: str | None = None) -> Table:
+def coef_to_table(
+    frame: pd.DataFrame,
+    digits: int = 4,
+    title: str | None = None,
+    shared: Collection[str] = ESTIMATE_COLUMNS,
+) -> Table:
     """Lay out a table of coefficients, as R's ``printCoefmat``, with stars beside p-values.
 
     Parameters
@@ -234,6 +242,8 @@ def coef_to_table(frame: pd.DataFrame, digits: int = 4, title: str | None = None
         Significant digits of estimates.
     title : str, optional
         A line above.
+    shared : collection of str
+        Columns that share their decimals.
 
     Returns
     -------
@@ -252,7 +262,7 @@ def coef_to_table(frame: pd.DataFrame, digits: int = 4, title: str | None = None
     Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
     """
     heads = [str(name) for name in frame.columns]
-    columns = format_coef_columns(frame.to_numpy(dtype=float), heads, digits)
+    columns = format_coef_columns(frame.to_numpy(dtype=float), heads, digits, shared)
     align, note = "r" * len(heads), None
     if heads and heads[-1].startswith("Pr(") and (frame.iloc[:, -1] < 0.1).any():
         columns.append(significance_stars(frame.iloc[:, -1]))
@@ -342,10 +352,14 @@ def _random_effects(summary: Summary, comp: Sequence[str]) -> Table:
     return replace(table, title="Random effects:", note="\n".join(size))
 
 
+def _fixed_effects(summary: Summary) -> Table:
+    return coef_to_table(summary.coef_table, summary.digits, "Fixed effects:", SHARED)
+
+
 def _fixed_lines(summary: Summary) -> list[str]:
     if not len(summary.coef_table):
         return []
-    table = coef_to_table(summary.coef_table, summary.digits, title="Fixed effects:")
+    table = _fixed_effects(summary)
     note = None if table.note is None else f"---\n{table.note}"
     return [replace(table, note=note).to_text()]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.errors import FitError
+from mixef.estimation.effects import mode_slopes
 from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import scaled_problem
 from mixef.estimation.hessian import difference_hessian
@@ -340,6 +341,28 @@ class GeneralizedCriterion:
         ]
         self._factor_at_mode = False
         return out
+
+    def effects_slopes(self, point: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the derivatives of beta and of the conditional modes for the K parameters.
+
+        Returns
+        -------
+        ndarray (p, K)
+            Of the user's beta: the coefficients themselves are parameters unless nAGQ is 0.
+        list of ndarray (K, l_t, s_t)
+            Of the user's conditional modes, one array a term.
+        """
+        if not np.isfinite(self.value(point)) or self._mode is None:
+            raise self.failure
+        par, _, extra = self.split(point)
+        self._factor_at_mode = self._factor_at_anchor = False
+        beta, b = mode_slopes(
+            self.model, self._mode, self.parametrization, par, extra, self.with_beta
+        )
+        layout = self._groups.layout
+        by_point = [self.terms.user_effects(layout, column) for column in b.T]
+        effects = [np.array(of_term) for of_term in zip(*by_point, strict=True)]
+        return self.problem.basis.back(beta), effects
 
     def release(self) -> None:
         """Give up the factor, which is rebuilt on demand."""

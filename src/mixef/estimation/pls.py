@@ -183,7 +183,7 @@ def differentiate(
     back = solution.on_rows
     if back is None:
         back = factor.solve_Lt(np.column_stack([solution.RZX, solution.cu]))
-    view = _MarginalView(factor)
+    view = MarginalView(factor)
     W = view.project(back)
     u = back[:, p] - back[:, :p] @ solution.beta
     w = W[:, p] - W[:, :p] @ solution.beta
@@ -231,7 +231,7 @@ def effects_slopes(
     H = np.concatenate([directions(layout.by_level(i, d.w), D) for i, D in enumerate(dsigmas)])
     half = solve_upper(solution.RX, d.ZtVX.T @ H, transpose=True)
     d_beta = -solve_upper(solution.RX, half)
-    d_w = -_MarginalView(factor).times(H) - d.ZtVX @ d_beta
+    d_w = -MarginalView(factor).times(H) - d.ZtVX @ d_beta
     Sigmas = [lam @ lam.T for lam in factor.lams]
     return d_beta, H + layout.multiply(Sigmas, d_w)
 
@@ -257,7 +257,7 @@ def _expected(
     return total
 
 
-class _MarginalView:
+class MarginalView:
     """Products with ``Z'V^-1 Z`` and ``Z'V^-1 [X y]``, by the form that keeps digits.
 
     With invertible templates ``Z'V^-1 Z = Lambda^-T (I - M^-1) Lambda^-1``, which is exact where

@@ -28,6 +28,13 @@ class _Dispersed(Family):
     def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return y
 
+    def _shares(
+        self, mu: np.ndarray, weights: np.ndarray | None, extra: float | None
+    ) -> np.ndarray | float:
+        """Return ``phi / w``, which is the dispersion of the mean of w copies."""
+        phi = self.dispersion(extra)
+        return phi if weights is None else phi / by_row(weights, mu)
+
 
 class _Positive(_Dispersed):
     """The two for positive responses."""
@@ -100,6 +107,17 @@ class Gaussian(_Dispersed):
         phi = self.dispersion(extra)
         return 0.5 * (self.unit_deviance(y, mu) / phi - 1.0) / phi
 
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw normal values with variance ``phi / w``."""
+        scale = np.sqrt(self._shares(mu, weights, extra))
+        return mu + scale * rng.standard_normal(np.shape(mu))
+
 
 class Gamma(_Positive):
     """Positive responses with variance ``phi mu^2``: gamma with shape ``1 / phi``.
@@ -160,6 +178,18 @@ class Gamma(_Positive):
         normalizer = 0.5 + digamma_error(1.0 / phi) / phi
         return (0.5 * self.unit_deviance(y, mu) / phi - normalizer) / phi
 
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw gamma values with shape ``w / phi``."""
+        share = self._shares(mu, weights, extra)
+        # With a small shape most of the mass is where floats underflow.
+        return np.maximum(rng.gamma(1.0 / share, share * mu), np.finfo(float).tiny)
+
 
 class InverseGaussian(_Positive):
     """Positive responses with variance ``phi mu^3``.
@@ -217,3 +247,21 @@ class InverseGaussian(_Positive):
         """Return the derivative for phi."""
         phi = self.dispersion(extra)
         return 0.5 * (self.unit_deviance(y, mu) / phi - 1.0) / phi
+
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw inverse Gaussian values with variance ``phi mu^3 / w``.
+
+        From a squared normal and a choice of one of the two roots (Michael, Schucany and Haas
+        1976, The American Statistician 30), the smaller of which is written without cancellation.
+        """
+        half = 0.5 * self._shares(mu, weights, extra) * mu
+        a = half * np.square(rng.standard_normal(np.shape(mu)))
+        ratio = 1.0 / (1.0 + a + np.sqrt(a * (a + 2.0)))
+        small = rng.random(np.shape(mu)) * (1.0 + ratio) <= 1.0
+        return np.maximum(mu * np.where(small, ratio, 1.0 / ratio), np.finfo(float).tiny)

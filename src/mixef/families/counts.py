@@ -25,10 +25,7 @@ from mixef.families.special import (
     stirling_error,
     times,
 )
-
-# A count further than this from a whole number is none: successes, and R's tolerance for others.
-_SUCCESSES = 1e-3
-_COUNT = 1e-7
+from mixef.families.whole_numbers import SUCCESSES, check_counts, poisson, whole_trials
 
 
 class Binomial(Family):
@@ -133,12 +130,23 @@ class Binomial(Family):
             "give counts as cbind(successes, failures), or shares with weights= for the trials",
         )
         k = y if weights is None else np.multiply(weights, y)
-        if np.any(np.abs(k - np.rint(k)) > _SUCCESSES):
+        if np.any(np.abs(k - np.rint(k)) > SUCCESSES):
             warn(
                 f"non-integer #successes in a binomial model: {name} times the weights is not "
                 "everywhere a whole number; weights= are the numbers of trials",
                 DataWarning,
             )
+
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw shares of successes; 0 where there are no trials."""
+        trials = 1 if weights is None else by_row(whole_trials(weights), mu).astype(np.int64)
+        return rng.binomial(trials, mu) / np.maximum(trials, 1)
 
     def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return (weights * y + 0.5) / (weights + 1.0)
@@ -211,7 +219,18 @@ class Poisson(Family):
     ) -> None:
         """Raise for negative counts; warn where they are not whole numbers."""
         super().check_response(y, weights, name)
-        check_counts(y, name, self.name)
+        check_counts(y, name, self.name, weights)
+
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw counts, or means of w counts."""
+        w = 1.0 if weights is None else by_row(weights, mu)
+        return poisson(rng, w * mu) / w
 
     def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return y + 0.1
@@ -348,7 +367,19 @@ class NegativeBinomial(Family):
     ) -> None:
         """Raise for negative counts; warn where they are not whole numbers."""
         super().check_response(y, weights, name)
-        check_counts(y, name, "negative binomial")
+        check_counts(y, name, "negative binomial", weights)
+
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw counts, or means of w counts: Poisson with gamma means."""
+        w = 1.0 if weights is None else by_row(weights, mu)
+        shape = self._shape(extra)
+        return poisson(rng, rng.gamma(w * shape, mu / shape)) / w
 
     def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.where(y == 0.0, 1 / 6, y)
@@ -361,25 +392,6 @@ class NegativeBinomial(Family):
 
     def __repr__(self) -> str:
         return f"NegativeBinomial(shape={self.shape}, link={self.link.name!r})"
-
-
-def check_counts(y: np.ndarray, name: str, family: str) -> None:
-    """Raise for negative counts; warn where they are not whole numbers, as R does."""
-    refuse(
-        np.less(y, 0.0),
-        y,
-        f"the response {name} of a {family} model",
-        "counts, 0 or more",
-        "correct them, or fit a linear model with lmer",
-    )
-    off = np.abs(y - np.rint(y)) > _COUNT * np.maximum(1.0, y)
-    if np.any(off):
-        warn(
-            f"the response {name} of a {family} model is not everywhere a whole number "
-            f"(first {np.asarray(y)[int(np.argmax(off))]:.10g}); a rate needs the counts as "
-            "response, with offset(log(exposure))",
-            DataWarning,
-        )
 
 
 def is_number(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mixef.errors import DataError
+from mixef.errors import DataError, FitError
 from mixef.families.differences import derivative
 from mixef.families.link import Link
 from mixef.families.links import make_link
@@ -167,6 +167,73 @@ class Family(ABC):
         above = least > lower or (self.closed and least == lower == reach[0])
         below = most < upper or (self.closed and most == upper == reach[1])
         return above and below and -np.inf < least and most < np.inf
+
+    def possible(self, mu: np.ndarray) -> np.ndarray:
+        """Return which means are possible, element by element; see `valid_mean`."""
+        (lower, upper), reach = self.mean_range, self.link.mean_range
+        with np.errstate(invalid="ignore"):
+            above = np.greater(mu, lower)
+            below = np.less(mu, upper)
+            if self.closed and lower == reach[0]:
+                above |= np.equal(mu, lower)
+            if self.closed and upper == reach[1]:
+                below |= np.equal(mu, upper)
+        return above & below & np.isfinite(mu)
+
+    # ------------------------------------------------------------------ draws
+
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw responses: the mean of ``w`` independent copies of a row with weight w.
+
+        Their variance is ``dispersion * V(mu) / w``. So a binomial response is a share of w
+        trials, and w times a Poisson response is Poisson with mean ``w mu``.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        mu : ndarray (n,) or (n, k)
+            Possible means.
+        weights : ndarray (n,), optional
+            Positive.
+        extra : float, optional
+            Dispersion or shape.
+
+        Returns
+        -------
+        ndarray, like ``mu``
+
+        Raises
+        ------
+        FitError
+            For a family that cannot be drawn from.
+        DataError
+            For weights that no copies can be drawn for, such as 1.5 trials.
+
+        Notes
+        -----
+        The family's likelihood of such means has the right score for the mean at any weights. As a
+        likelihood of the dispersion or shape it is that of copies which all have one value; an
+        estimate of these from drawn responses is close to the value that they were drawn with
+        only where the weights are 1 on average.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixef import Poisson
+        >>> y = Poisson().random(np.random.default_rng(1), np.full(1000, 3.0), np.full(1000, 2.0))
+        >>> bool((y % 0.5 == 0).all()), round(float(y.mean()), 1), round(float(y.var()), 1)
+        (True, 3.0, 1.6)
+        """
+        raise FitError(
+            f"the family {self.name} says nothing of how to draw from it; give it a method "
+            "random(rng, mu, weights, extra), or a UserFamily its random="
+        )
 
     # ------------------------------------------------------------------ of the data
 

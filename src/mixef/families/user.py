@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mixef.errors import DataError, FitError
 from mixef.families.family import Extra, Family, by_row, refuse
+from mixef.families.whole_numbers import whole_copies
 
 Function = Callable[..., Any]
 
@@ -39,6 +41,9 @@ class UserFamily(Family):
         and its mean.
     mean_range : tuple of float, optional
         The open interval of possible means, by default that of the link.
+    random : callable, optional
+        ``random(rng, mu)``, or ``random(rng, mu, phi)`` with a dispersion: one response for each
+        mean, drawn with the `numpy.random.Generator` ``rng``. Only simulation needs it.
 
     Raises
     ------
@@ -70,6 +75,7 @@ class UserFamily(Family):
     _deviance: Function | None
     _log_density: Function | None
     _initial_mean: Function | None
+    _random: Function | None
     _dispersion: bool
     _range: tuple[float, float]
 
@@ -84,6 +90,7 @@ class UserFamily(Family):
         dispersion: bool = False,
         initial_mean: Function | None = None,
         mean_range: tuple[float, float] | None = None,
+        random: Function | None = None,
     ) -> None:
         super().__init__(link)
         if deviance is None and log_density is None:
@@ -95,6 +102,7 @@ class UserFamily(Family):
             "deviance": deviance,
             "log_density": log_density,
             "initial_mean": initial_mean,
+            "random": random,
         }
         for role, function in given.items():
             if not callable(function) and (function is not None or role == "variance"):
@@ -151,6 +159,33 @@ class UserFamily(Family):
         if self._log_density is None:
             return super().unit_kernel(y, eta, mu, extra)
         return self._density(y, mu, extra)
+
+    def random(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> np.ndarray:
+        """Draw by the user's function; weights have to be whole numbers of copies."""
+        if self._random is None:
+            raise FitError(
+                f"the family {self.name!r} says nothing of how to draw from it; give its "
+                "UserFamily random=, a function of a numpy Generator and means"
+            )
+        extras = (self.dispersion(extra),) if self._dispersion else ()
+        copies = np.ones(np.shape(mu)[0]) if weights is None else whole_copies(weights)
+        rows = np.repeat(np.arange(len(copies)), copies.astype(np.int64))
+        each = np.asarray(self._random(rng, mu[rows], *extras), dtype=float)
+        if each.shape != mu[rows].shape:
+            raise DataError(
+                f"random of the family {self.name!r} gave an array of shape {each.shape} for means "
+                f"of shape {mu[rows].shape}; expected one response for each mean"
+            )
+        if weights is None:
+            return each
+        first = np.cumsum(copies, dtype=np.int64) - copies.astype(np.int64)
+        return np.add.reduceat(each, first, axis=0) / by_row(copies, mu)
 
     def check_response(
         self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"

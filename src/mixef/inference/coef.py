@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.ddf import check_ddf, t_tests
 from mixef.inference.observations import AnyFit
 from mixef.inference.ranef import modes_by_group
 
@@ -28,16 +28,20 @@ def standard_errors(fit: AnyFit) -> np.ndarray:
     return np.sqrt(fit.vcov.diagonal())
 
 
-def coefficient_table(fit: AnyFit) -> pd.DataFrame:
-    """Return estimates, standard errors and t values; z and p values for a generalized model."""
-    beta, se = fit.estimates.beta, standard_errors(fit)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = beta / se
-    columns = {"Estimate": beta, "Std. Error": se}
+def coefficient_table(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
+    """Return estimates, standard errors and tests of the fixed effects.
+
+    A linear model has t values, with df and p values unless ``ddf`` is None; a generalized one
+    has z and p values. Kenward and Roger's tests of an ML fit are those of its refit by REML.
+    """
+    tests = t_tests(fit, np.eye(len(fit.kept)), ddf=ddf)
+    columns = {"Estimate": tests.estimate, "Std. Error": tests.std_error}
     if isinstance(fit, GLMMFit):
-        columns |= {"z value": ratio, "Pr(>|z|)": 2.0 * scipy.special.ndtr(-np.abs(ratio))}
+        columns |= {"z value": tests.statistic, "Pr(>|z|)": tests.p_value}
+    elif check_ddf(fit, ddf) is None:
+        columns |= {"t value": tests.statistic}
     else:
-        columns |= {"t value": ratio}
+        columns |= {"df": tests.df, "t value": tests.statistic, "Pr(>|t|)": tests.p_value}
     return pd.DataFrame(columns, index=list(fit.fixed_names))
 
 

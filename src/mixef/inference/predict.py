@@ -1,28 +1,43 @@
-"""Fitted values and predictions."""
+"""Fitted values, predictions, and their standard errors and intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 
-from mixef.errors import DataError, FormulaError
-from mixef.inference.observations import (
-    AnyFit,
-    conditional_mean,
-    fixed_predictor,
-    mean_at,
-    on_rows,
+from mixef.errors import FormulaError
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.families.links import make_link
+from mixef.inference.new_responses import predictive_quantiles
+from mixef.inference.normal_mixture import averaged_mean, domain
+from mixef.inference.observations import AnyFit, conditional_mean, mean_at, on_rows
+from mixef.inference.prediction_rows import (
+    PredictionRows,
+    included_columns,
+    prediction_rows,
+    predictor,
 )
-from mixef.terms.columns import Columns
-from mixef.terms.fixed import design
-from mixef.terms.formula import parse_formula
-from mixef.terms.offsets import new_offset
+from mixef.inference.prediction_variance import (
+    Movement,
+    left_out_variance,
+    movement,
+    predictor_variance,
+    random_variance,
+    random_variance_slopes,
+)
+from mixef.linalg.threads import one_blas_thread
+
+__all__ = ["fitted_values", "included_columns", "predictions"]
 
 NEW_LEVELS = ("error", "population", "missing")
 SCALES = ("response", "link")
+INTERVALS = (None, "confidence", "prediction")
 
 
 def fitted_values(fit: AnyFit) -> pd.Series:
@@ -37,8 +52,13 @@ def predictions(
     new_levels: str = "error",
     env: Mapping[str, Any] | None = None,
     type: str = "response",
-) -> pd.Series:
-    """Return predicted means or linear predictors.
+    se_fit: bool = False,
+    interval: str | None = None,
+    level: float = 0.95,
+    population_averaged: bool = False,
+    given_theta: bool = False,
+) -> pd.Series | pd.DataFrame:
+    """Return predicted means or linear predictors, with standard errors and intervals if asked.
 
     Parameters
     ----------
@@ -51,89 +71,134 @@ def predictions(
         What a level that the fit has not seen gets: an error, zero random effects, or NaN.
     type : {"response", "link"}
         The mean, or the linear predictor.
+    se_fit : bool
+    interval : {None, "confidence", "prediction"}
+        For the mean, or for a new response.
+    level : float
+    population_averaged : bool
+        Average the mean over all random effects.
+    given_theta : bool
+        Leave out the uncertainty of the covariance parameters, as lme4 does.
     """
+    _check(fit, type, new_levels, interval, level)
+    if population_averaged:
+        re_form = _no_effects(re_form)
+    rows = prediction_rows(fit, newdata, re_form, new_levels, env)
+    eta = predictor(fit, rows)
+    if not (se_fit or interval):
+        if population_averaged and isinstance(fit, GLMMFit):
+            spread = random_variance(fit, _all_columns(fit, rows), len(eta))
+            values = averaged_mean(fit.family, eta, spread).mean
+            return _series(fit, rows, _on_link(fit, values) if type == "link" else values)
+        return _series(fit, rows, mean_at(fit, eta) if type == "response" else eta)
+    with one_blas_thread():
+        moved = movement(fit, given_theta)
+        variance = predictor_variance(fit, rows, moved)
+    if population_averaged and isinstance(fit, GLMMFit):
+        center, se = _averaged(fit, rows, eta, moved)
+    else:
+        center, se = eta, np.sqrt(variance)
+    columns = {"fit": center, "se_fit": se}
+    if type == "response" and isinstance(fit, GLMMFit):
+        slope = np.abs(fit.family.link.d_inverse(center))
+        columns = {"fit": mean_at(fit, center), "se_fit": slope * se}
+    if interval == "confidence":
+        wide = normal_quantile(level) * se
+        ends = center - wide, center + wide
+        columns["lower"], columns["upper"] = (
+            _means(fit, *ends) if type == "response" and isinstance(fit, GLMMFit) else ends
+        )
+    elif interval == "prediction":
+        rest = left_out_variance(fit, rows)
+        columns["lower"], columns["upper"] = _new_response(fit, rows, eta, variance + rest, level)
+    return _frame(fit, rows, columns)
+
+
+def normal_quantile(level: float) -> float:
+    """Return the z with probability ``level`` between -z and z."""
+    return float(scipy.special.ndtri(0.5 + 0.5 * level))
+
+
+def _check(fit: AnyFit, type: str, new_levels: str, interval: str | None, level: float) -> None:
     if type not in SCALES:
         raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
     if new_levels not in NEW_LEVELS:
         raise ValueError(f"new_levels is {new_levels!r}; expected one of {NEW_LEVELS}")
-    wanted = included_columns(fit, re_form)
-    if newdata is None:
-        eta = fixed_predictor(fit)
-        for t, use in wanted.items():
-            b = fit.estimates.effects[t] * use
-            term = fit.terms[t]
-            eta = eta + np.einsum("ns,ns->n", term.z, b[term.grouping.codes])
-        return on_rows(fit, mean_at(fit, eta) if type == "response" else eta, "predicted")
-    columns = Columns(newdata)
-    eta = fit.design.spec.apply(columns, env)[:, fit.kept] @ fit.estimates.beta
-    offset = new_offset(fit.frame, fit.call.offset, columns, env)
-    if offset is not None:
-        eta = eta + offset
-    for t, use in wanted.items():
-        eta = eta + _random_part(fit, t, use, columns, new_levels, env)
-    index = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(columns.n)
-    values = mean_at(fit, eta) if type == "response" else eta
-    return pd.Series(values, index=index, name="predicted")
-
-
-def included_columns(fit: AnyFit, re_form: str | bool | None) -> dict[int, np.ndarray]:
-    """Return which columns (s,) of which terms ``re_form`` includes, as 0 and 1."""
-    if re_form is None or re_form is True:
-        return {t: np.ones(len(term.columns)) for t, term in enumerate(fit.terms)}
-    if re_form is False or not isinstance(re_form, str) or re_form.replace(" ", "") == "~0":
-        if isinstance(re_form, (str, bool)) or re_form != re_form:  # NaN stands for R's NA
-            return {}
-        raise FormulaError(
-            f"re_form is {re_form!r}; expected None, False or text such as '~ (1|g)'"
+    if interval not in INTERVALS:
+        raise ValueError(f"interval is {interval!r}; expected None, 'confidence' or 'prediction'")
+    if not isinstance(level, Real) or not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+    if interval == "prediction" and type == "link" and isinstance(fit, GLMMFit):
+        raise ValueError(
+            "interval='prediction' is for a new response, which is not on the scale of the link; "
+            "use type='response', or interval='confidence' for the linear predictor"
         )
-    out: dict[int, np.ndarray] = {}
-    for bar in parse_formula(re_form).bars:
-        members = fit.groups.get(bar.name)
-        if members is None:
-            raise FormulaError(
-                f"re_form has ({bar.text}), but the fit has no grouping factor {bar.name}; "
-                f"it has {', '.join(fit.groups)}"
-            )
-        effects = fit.frame.bar_terms(bar)
-        unknown = [v.text for v in effects.variables if v.text not in fit.frame.variables]
-        if unknown:
-            raise FormulaError(
-                f"re_form has ({bar.text}), but the fit has no random effect of {unknown[0]} for "
-                f"{bar.name}"
-            )
-        names = design(effects, fit.frame, fit.call.contrasts).names
-        for name in names:
-            holders = [t for t in members if name in fit.terms[t].columns]
-            if not holders:
-                raise FormulaError(
-                    f"re_form has ({bar.text}), but the fit has no random effect {name} for "
-                    f"{bar.name}"
-                )
-            for t in holders:
-                use = out.setdefault(t, np.zeros(len(fit.terms[t].columns)))
-                use[fit.terms[t].columns.index(name)] = 1.0
-    if not out:
-        raise FormulaError(f"re_form {re_form!r} has no random-effects term; use '~0' for none")
-    return out
 
 
-def _random_part(fit, t, use, columns, new_levels, env):
-    """Return ``z b`` (m,) of term t for new data."""
-    term = fit.terms[t]
-    groups = term.grouping.spec.codes(columns, env)
-    if len(groups.new_levels) and new_levels == "error":
-        shown = ", ".join(map(str, groups.new_levels[:5]))
-        raise DataError(
-            f"new levels detected in newdata: {shown} of {term.group}; set "
-            "new_levels='population' for zero random effects, or 'missing' for NaN"
-        )
-    z = term.design.spec.apply(columns, env)
-    known = groups.codes >= 0
-    b = np.zeros_like(z)
-    b[known] = (fit.estimates.effects[t] * use)[groups.codes[known]]
-    part = np.einsum("ns,ns->n", z, b)
-    missing = ~known & (groups.new_codes < 0)
-    if new_levels == "missing":
-        missing |= ~known
-    part[missing] = np.nan
-    return part
+def _no_effects(re_form: str | bool | None) -> bool:
+    """Return the ``re_form`` of a population average: none of the random effects is known."""
+    if re_form is None or re_form is False or str(re_form).replace(" ", "") == "~0":
+        return False
+    raise FormulaError(
+        f"re_form is {re_form!r} beside population_averaged=True, which averages over all random "
+        "effects; leave re_form out"
+    )
+
+
+def _on_link(fit: GLMMFit, mean: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray(fit.family.link.link(mean))
+
+
+def _all_columns(fit: AnyFit, rows: PredictionRows) -> dict[int, np.ndarray]:
+    return {t: rows.raw_columns(fit, t) for t in range(len(fit.terms))}
+
+
+def _averaged(
+    fit: GLMMFit, rows: PredictionRows, eta: np.ndarray, moved: Movement
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the link of the averaged mean, and its standard error by the delta method."""
+    z = _all_columns(fit, rows)
+    average = averaged_mean(fit.family, eta, random_variance(fit, z, len(eta)))
+    J = average.by_eta[:, None] * moved.slopes(rows)
+    J += average.by_variance[:, None] * random_variance_slopes(fit, z, moved)
+    center = _on_link(fit, average.mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return center, np.sqrt(moved.variance(J)) / np.abs(fit.family.link.d_inverse(center))
+
+
+def _means(fit: GLMMFit, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the interval of means, cut off where a linear predictor is impossible."""
+    first, last = domain(fit.family, len(low))
+    with np.errstate(all="ignore"):
+        ends = [np.asarray(fit.family.link.inverse(np.clip(e, first, last))) for e in (low, high)]
+        lower, upper = np.minimum(*ends), np.maximum(*ends)
+        if fit.family.link != make_link("inverse"):
+            return lower, upper
+        # On both sides of the pole of 1/mu means run to both infinities.
+        pole = (low < 0) & (high > 0) & np.isinf(first)
+    return np.where(pole, -np.inf, lower), np.where(pole, np.inf, upper)
+
+
+def _new_response(
+    fit: AnyFit, rows: PredictionRows, eta: np.ndarray, variance: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the interval for a new response."""
+    weights = rows.weights(fit)
+    if isinstance(fit, LMMFit):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = fit.estimates.sigma**2 / (1.0 if weights is None else weights)
+        wide = normal_quantile(level) * np.sqrt(variance + own)
+        return eta - wide, eta + wide
+    tail = 0.5 - 0.5 * level
+    return predictive_quantiles(fit, eta, variance, weights, (tail, 1.0 - tail))
+
+
+def _series(fit: AnyFit, rows: PredictionRows, values: np.ndarray) -> pd.Series:
+    if rows.columns is None:
+        return on_rows(fit, values, "predicted")
+    return pd.Series(values, index=rows.index, name="predicted")
+
+
+def _frame(fit: AnyFit, rows: PredictionRows, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame({name: _series(fit, rows, v) for name, v in columns.items()})

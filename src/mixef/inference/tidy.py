@@ -24,13 +24,14 @@ from mixef.inference.varcorr import component_frame, variances
 from mixef.terms.factor import Factor
 
 
-def tidy(fit: AnyFit) -> pd.DataFrame:
+def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
     """Return one row a parameter: effect, group, term, estimate, std_error, statistic.
 
-    A generalized model has a column p_value too, and a last row for its dispersion or shape,
-    whose standard error is that of the logarithm times the estimate.
+    A linear model has columns df and p_value too, unless ``ddf`` is None. A generalized one has
+    p_value, and a last row for its dispersion or shape, whose standard error is that of the
+    logarithm times the estimate.
     """
-    table = coefficient_table(fit)
+    table = coefficient_table(fit, ddf)
     fixed = pd.DataFrame(
         {
             "effect": "fixed",
@@ -38,7 +39,7 @@ def tidy(fit: AnyFit) -> pd.DataFrame:
             "term": table.index,
             "estimate": table["Estimate"].to_numpy(),
             "std_error": table["Std. Error"].to_numpy(),
-            "statistic": table.iloc[:, 2].to_numpy(),
+            "statistic": table.filter(like=" value").iloc[:, 0].to_numpy(),
         }
     )
     rows = component_frame(variances(fit), residual_sigma(fit))
@@ -60,10 +61,12 @@ def tidy(fit: AnyFit) -> pd.DataFrame:
             "statistic": np.nan,
         }
     )
+    if "df" in table:
+        fixed["df"], random["df"] = table["df"].to_numpy(), np.nan
+    if table.columns[-1].startswith("Pr("):
+        fixed["p_value"], random["p_value"] = table.iloc[:, -1].to_numpy(), np.nan
     parts = [fixed.astype({"group": object}), random]
     if isinstance(fit, GLMMFit):
-        parts[0]["p_value"] = table.iloc[:, 3].to_numpy()
-        random["p_value"] = np.nan
         parts += _extra_row(fit)
     return pd.concat(parts, ignore_index=True)
 

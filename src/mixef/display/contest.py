@@ -1,0 +1,58 @@
+"""Tests of linear hypotheses, as they are printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from mixef.display.summary import coef_to_table
+from mixef.display.tables import Table
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Tests of linear hypotheses.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        One row for a joint test (NumDF, DenDF, F value, Pr(>F); Chisq, Df, Pr(>Chisq) without
+        denominator degrees of freedom), or a row for each hypothesis (Estimate, Std. Error, df,
+        t value, lower, upper, Pr(>|t|)).
+    hypotheses : tuple of str
+        The hypotheses as equations.
+    method : str
+        What the tests are.
+    """
+
+    frame: pd.DataFrame
+    hypotheses: tuple[str, ...]
+    method: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the numbers."""
+        return self.frame.copy()
+
+    def __getitem__(self, column: str) -> pd.Series:
+        return self.frame[column]
+
+    def table(self) -> Table:
+        """Return the table that is printed."""
+        table = coef_to_table(self.frame)
+        note = None if table.note is None else f"---\n{table.note}"
+        title = "\n".join([self.method, *(f"  {text}" for text in self.hypotheses), ""])
+        return replace(table, title=title, note=note)
+
+    def to_text(self) -> str:
+        """Write the hypotheses and their tests as text."""
+        return self.table().to_text()
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        plain = replace(self.table(), title=f"{self.method}: {'; '.join(self.hypotheses)}")
+        return replace(plain, note=coef_to_table(self.frame).note).to_html()

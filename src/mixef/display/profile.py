@@ -1,0 +1,60 @@
+"""Likelihood profiles as they print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from mixef.display.numbers import format_common
+from mixef.display.tables import Table
+from mixef.inference.profile import USUAL, Curves, limits, normal_quantile
+
+
+@dataclass(frozen=True, eq=False)
+class Profile(Curves):
+    """Likelihood profiles of a fit's parameters, as the method ``profile`` returns them.
+
+    Attributes
+    ----------
+    curves : tuple of Curve
+    names : tuple of str
+        Of all parameters, as in `to_frame`.
+    kinds : tuple of str
+    estimates : ndarray (K,)
+        Of all parameters; by maximum likelihood.
+    cutoff : float
+        The absolute zeta that the curves come to.
+    note : str
+        What differs from the fit.
+    scale : {"natural", "log", "variance"}
+        How standard deviations and sigma are given.
+    """
+
+    @classmethod
+    def of(cls, curves: Curves) -> Profile:
+        """Return profiles that print."""
+        return cls(**{field.name: getattr(curves, field.name) for field in fields(curves)})
+
+    def table(self, digits: int = 5) -> Table:
+        """Return estimates and intervals as a table: 95 %, or as far as the profile goes."""
+        z = normal_quantile(USUAL)
+        level = USUAL if z <= self.cutoff else self.level
+        intervals = self.confint(level)
+        middle = [self.value(curve.name, 0.0) for curve in self.curves]
+        cells = np.column_stack([np.array(middle, dtype=float), intervals.to_numpy()])
+        rows = [
+            [cell.strip() for cell in format_common([round(x, 12) for x in row], digits)]
+            for row in cells.tolist()
+        ]
+        title = "Likelihood profile" + (f" {self.note}" if self.note else "")
+        return Table(("Estimate", *limits(level)), rows, index=list(intervals.index), title=title)
+
+    def __str__(self) -> str:
+        return self.table().to_text()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()

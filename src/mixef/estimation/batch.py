@@ -1,0 +1,266 @@
+"""Fitting one linear mixed model to many responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mixef.estimation.batch_criterion import BatchCriterion
+from mixef.estimation.batch_model import BatchModel, batch_model
+from mixef.estimation.batch_search import (
+    BatchSearch,
+    canonical_templates,
+    parameters,
+    search_all,
+)
+from mixef.estimation.convergence import CONVERGED_GAIN
+from mixef.estimation.fit import EXACT, LMMFit
+from mixef.estimation.magnitudes import LARGEST
+from mixef.estimation.scaling import ScaledTerms
+from mixef.estimation.singular import SINGULAR_TOLERANCE
+from mixef.estimation.start import FLOOR
+from mixef.linalg.crossproducts import GroupDesign
+from mixef.linalg.standardize import Basis, orthonormal_columns, root_weighted
+from mixef.linalg.threads import one_blas_thread
+
+# Numbers held at a time, which bounds the memory (100 MB) and keeps most of it in the cache.
+HELD = 1_000_000
+MOST_AT_ONCE = 256
+NO_NUMBERS = (
+    "the response has values that are missing, infinite, or too large or small to be squared"
+)
+NOTHING_LEFT = (
+    "the response leaves nothing to explain: it is constant, or the fixed effects fit it exactly, "
+    "so no variance can be estimated"
+)
+NO_VARIANCE = (
+    "the fixed and random effects together fit the response exactly: the residual standard "
+    "deviation goes to zero, and the likelihood has no maximum"
+)
+NO_VALUE = "the criterion cannot be computed at the starting values"
+
+
+@dataclass(frozen=True)
+class BatchEstimates:
+    """Estimates of one model from m responses, on the user's scale; NaN where a fit failed.
+
+    Attributes
+    ----------
+    beta : ndarray (m, p)
+    par : ndarray (m, k)
+    lams : tuple of ndarray (m, s_t, s_t)
+        Templates, one array a term.
+    sigma, objective : ndarray (m,)
+    converged, singular : ndarray of bool (m,)
+    failures : dict of int to str
+        Why a response was not fitted.
+    """
+
+    beta: np.ndarray
+    par: np.ndarray
+    lams: tuple[np.ndarray, ...]
+    sigma: np.ndarray
+    objective: np.ndarray
+    converged: np.ndarray
+    singular: np.ndarray
+    failures: dict[int, str]
+
+    @staticmethod
+    def missing(m: int, p: int, k: int, sizes: tuple[int, ...]) -> BatchEstimates:
+        """Return estimates that are all NaN, to be filled in."""
+        lams = tuple(np.full((m, s, s), np.nan) for s in sizes)
+        nothing = np.zeros(m, dtype=bool)
+        return BatchEstimates(
+            np.full((m, p), np.nan), np.full((m, k), np.nan), lams, np.full(m, np.nan),
+            np.full(m, np.nan), nothing, nothing.copy(), {},
+        )  # fmt: skip
+
+    def put(self, j: int, found: Any, converged: bool, singular: bool) -> None:
+        """Write the estimates of one fit to place j."""
+        self.beta[j], self.par[j] = found.beta, found.par
+        self.sigma[j], self.objective[j] = found.sigma, found.objective
+        self.converged[j], self.singular[j] = converged, singular
+        for lams, lam in zip(self.lams, found.lams, strict=True):
+            lams[j] = lam
+
+
+@dataclass(frozen=True)
+class ScaledResponses:
+    """Responses in the form that the search takes: ``scaled = (root-weighted - Q beta0) / scale``.
+
+    Attributes
+    ----------
+    Y : ndarray (n, m)
+        Unit mean squares.
+    beta0 : ndarray (p, m)
+    scale : ndarray (m,)
+    failures : dict of int to str
+        Those that cannot be scaled; zeros stand in their place.
+    """
+
+    Y: np.ndarray
+    beta0: np.ndarray
+    scale: np.ndarray
+    failures: dict[int, str]
+
+
+def scale_responses(Y: np.ndarray, Q: np.ndarray) -> ScaledResponses:
+    """Take the least-squares fit of Q (n, p), ``Q'Q = n I``, out of every column of Y (n, m).
+
+    As `standardize.scale_response` does for one.
+    """
+    n = len(Y)
+    failures = {}
+    size = np.abs(Y).max(axis=0, initial=0.0)
+    usable = size < LARGEST
+    usable &= (size > 1.0 / LARGEST) | (size == 0)
+    failures |= dict.fromkeys(np.flatnonzero(~usable).tolist(), NO_NUMBERS)
+    usable &= size > 0
+    unit = np.where(usable, Y, 0.0) / np.where(usable, size, 1.0)
+    beta0, rest = np.zeros((Q.shape[1], Y.shape[1])), unit
+    for _ in range(2):
+        step = Q.T @ rest / n
+        beta0, rest = beta0 + step, rest - Q @ step
+    before, rms = (np.sqrt(np.einsum("nm,nm->m", V, V) / n) for V in (unit, rest))
+    exact = rms <= 1e-13 * before
+    for j in np.flatnonzero(exact).tolist():
+        failures.setdefault(j, NOTHING_LEFT)
+    rms = np.where(exact, 1.0, rms)
+    return ScaledResponses(np.where(exact, 0.0, rest / rms), beta0 * size, rms * size, failures)
+
+
+@dataclass(frozen=True)
+class BatchFitter:
+    """All that many responses to one model are fitted with; it pickles.
+
+    Attributes
+    ----------
+    model : BatchModel
+    fit : LMMFit
+        Whose data and terms are used.
+    terms : ScaledTerms
+    X_basis : Basis
+        From Q back to the columns of X.
+    start : ndarray (k,)
+        Scaled parameters at which every search starts.
+    """
+
+    model: BatchModel
+    fit: LMMFit
+    terms: ScaledTerms
+    X_basis: Basis
+    start: np.ndarray
+
+    @property
+    def at_once(self) -> int:
+        """Responses that are best fitted at a time."""
+        return int(np.clip(HELD // self.model.numbers, 1, MOST_AT_ONCE))
+
+    def estimates(self, Y: np.ndarray) -> BatchEstimates:
+        """Fit the responses Y (n, m)."""
+        with one_blas_thread(), np.errstate(all="ignore"):
+            return self._estimates(Y)
+
+    def _estimates(self, Y: np.ndarray) -> BatchEstimates:
+        fit = self.fit
+        scaled = scale_responses(weighted_responses(fit, Y), self.model.Q)
+        criterion = BatchCriterion(self.model, self.model.responses(scaled.Y), fit.REML)
+        begin = np.tile(self.start, (Y.shape[1], 1))
+        found = search_all(criterion, begin, fit.control.max_evaluations)
+        return self._on_user_scale(criterion, scaled, found)
+
+    def _on_user_scale(
+        self, criterion: BatchCriterion, scaled: ScaledResponses, found: BatchSearch
+    ) -> BatchEstimates:
+        fit, templates = self.fit, self.model.templates
+        P, weights = templates.parametrization, fit.frame.weights
+        at = criterion.value(found.par)
+        n, p = self.model.Q.shape
+        m = n - p if fit.REML else n
+        shift = 2.0 * m * np.log(scaled.scale)
+        if weights is not None:
+            shift = shift - np.log(weights).sum()
+        if fit.REML:
+            shift = shift + 2.0 * np.log(self.X_basis.R.diagonal()).sum()
+        sigma = np.sqrt(at.s2) * scaled.scale
+        beta = self.X_basis.back(scaled.beta0 + scaled.scale * at.beta.T).T
+        lams, pars, singular = [], [], np.zeros(len(sigma), dtype=bool)
+        for structure, basis, lam in zip(
+            P.structures, self.terms.bases, templates.term_lams(found.par), strict=True
+        ):
+            singular |= np.linalg.svd(lam, compute_uv=False)[:, -1] < SINGULAR_TOLERANCE
+            user = canonical_templates(structure, np.linalg.solve(basis.R, lam)) + 0.0
+            lams.append(user)
+            pars.append(parameters(structure, user))
+        converged = found.gain < CONVERGED_GAIN
+        failures = dict(scaled.failures)
+        for j in np.flatnonzero(~np.isfinite(at.objective)).tolist():
+            failures.setdefault(j, NO_VALUE)
+        for j in np.flatnonzero(~converged & (np.sqrt(at.s2) < EXACT)).tolist():
+            failures.setdefault(j, NO_VARIANCE)
+        failed = sorted(failures)
+        par = np.concatenate(pars, axis=1)
+        objective = at.objective + shift
+        for array in (beta, par, *lams, sigma, objective):
+            array[failed] = np.nan
+        converged[failed] = singular[failed] = False
+        return BatchEstimates(
+            beta, par, tuple(lams), sigma, objective, converged, singular, failures
+        )  # fmt: skip
+
+
+def weighted_responses(fit: LMMFit, Y: np.ndarray) -> np.ndarray:
+    """Return responses (n, m) without offset, times the square root of the weights."""
+    if fit.frame.offset is not None:
+        Y = Y - fit.frame.offset[:, None]
+    return Y if fit.frame.weights is None else Y * np.sqrt(fit.frame.weights)[:, None]
+
+
+def scaled_groups(fit: LMMFit) -> list[GroupDesign]:
+    """Return the scaled columns of a fit's search, root-weighted, one design a block."""
+    terms, weights = fit.criterion().terms, fit.frame.weights
+    scaled = [
+        basis.scaled(root_weighted(term.z, weights))
+        for basis, term in zip(terms.bases, fit.terms, strict=True)
+    ]
+    return [
+        GroupDesign(
+            fit.terms[members[0]].grouping.codes,
+            fit.terms[members[0]].n_levels,
+            np.column_stack([scaled[t] for t in members]),
+        )
+        for members in terms.blocks
+    ]
+
+
+def batch_fitter(fit: LMMFit, start: np.ndarray) -> BatchFitter | None:
+    """Return what fits many responses at once; None where one by one is better.
+
+    Parameters
+    ----------
+    start : ndarray (k,)
+        Scaled parameters.
+    """
+    terms = fit.criterion().terms
+    Q, X_basis = orthonormal_columns(root_weighted(fit.X, fit.frame.weights))
+    model = batch_model(terms, scaled_groups(fit), Q)
+    return None if model is None else BatchFitter(model, fit, terms, X_basis, start)
+
+
+def interior(fit: LMMFit, par: np.ndarray) -> np.ndarray:
+    """Return scaled parameters (k,) with templates kept off the boundary, for a start.
+
+    A diagonal that vanishes is raised to what one level could just make visible, as the moment
+    start does: at zero the gradient vanishes too, and tells nothing of the way.
+    """
+    P = fit.criterion().parametrization
+    lams = []
+    for term, lam in zip(fit.terms, P.term_lams(par), strict=True):
+        share = FLOOR / np.sqrt(fit.frame.n / term.n_levels)
+        index = np.arange(len(lam))
+        raised = lam.copy()
+        raised[index, index] = np.maximum(np.abs(lam.diagonal()), share)
+        lams.append(raised)
+    return P.par(lams)

@@ -1,0 +1,286 @@
+"""Least squares and reweighted least squares, group by group, all groups at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.families.family import Family
+from mixef.linalg.standardize import ALIASED, ROUNDING, root_weighted
+
+MAX_STEPS = 100
+# The search of a group ends when its deviance changes by less than this share.
+ENOUGH = 1e-11
+HALVINGS = 30
+# A row whose unit information is below this has its mean at the edge of what is possible.
+EDGE = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Rows put in the order of their groups.
+
+    Attributes
+    ----------
+    order : ndarray of int, shape (n,)
+        Rows, group by group.
+    codes : ndarray of int, shape (n,)
+        Group of each sorted row.
+    starts : ndarray of int, shape (G,)
+        Where each group begins among the sorted rows; no group is empty.
+    """
+
+    order: np.ndarray
+    codes: np.ndarray
+    starts: np.ndarray
+
+    @staticmethod
+    def of(codes: np.ndarray) -> Groups:
+        """Sort the rows of group codes (n,), of which each from 0 up occurs."""
+        order = np.argsort(codes, kind="stable")
+        ordered = codes[order]
+        return Groups(order, ordered, np.searchsorted(ordered, np.arange(ordered[-1] + 1)))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows of each group (G,)."""
+        return np.diff(np.append(self.starts, len(self.codes)))
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum sorted rows (n, ...) by group (G, ...)."""
+        return np.add.reduceat(values, self.starts, axis=0)
+
+    def back(self, values: np.ndarray) -> np.ndarray:
+        """Put sorted rows (n,) into the order of the data."""
+        out = np.empty_like(values)
+        out[self.order] = values
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Triangle:
+    """The triangular form ``X_g = Q_g R_g`` of every group's columns.
+
+    Attributes
+    ----------
+    Q : ndarray (n, p)
+        Orthonormal inside each group; zero in the columns that a group drops.
+    R : ndarray (G, p, p)
+        Upper triangular; a dropped column has 1 on the diagonal, and its row is zero beside it.
+    kept : ndarray of bool, shape (G, p)
+        Columns that are no combinations of earlier ones, as R has it.
+    """
+
+    Q: np.ndarray
+    R: np.ndarray
+    kept: np.ndarray
+
+    @property
+    def null(self) -> np.ndarray:
+        """Combinations of columns that are zero in a group (G, p, p): column j for a dropped j."""
+        p = self.R.shape[1]
+        dropped = ~self.kept
+        eye = np.eye(p) * dropped[:, None, :]
+        above = self.R * dropped[:, None, :] - eye
+        kept_part = self.R * self.kept[:, None, :] + eye
+        return eye - np.linalg.solve(kept_part, above)
+
+    def unscaled_covariance(self) -> np.ndarray:
+        """Return ``(X_g'X_g)^-1`` over the kept columns (G, p, p), NaN for the others."""
+        inverse = np.linalg.inv(self.R * self.kept[:, None, :] + _diagonal(~self.kept))
+        inverse = inverse * self.kept[:, :, None] * self.kept[:, None, :]
+        covariance = inverse @ inverse.transpose(0, 2, 1)
+        covariance[~(self.kept[:, :, None] & self.kept[:, None, :])] = np.nan
+        return covariance
+
+    def coefficients(self, groups: Groups, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients (G, p), zero where dropped, and residuals (n,) of sorted rows y."""
+        rest, projected = y, np.zeros((len(groups.starts), self.Q.shape[1]))
+        for _ in range(2):  # the second pass makes up for the cancellation of the first
+            part = groups.sums(self.Q * rest[:, None])
+            projected = projected + part
+            rest = rest - np.einsum("np,np->n", self.Q, part[groups.codes])
+        R = self.R * self.kept[:, None, :] + _diagonal(~self.kept)
+        return np.linalg.solve(R, projected[..., None])[..., 0], rest
+
+
+def _diagonal(values: np.ndarray) -> np.ndarray:
+    """Return diagonal matrices (G, p, p) of rows (G, p)."""
+    return values[:, :, None] * np.eye(values.shape[1])
+
+
+def triangle(groups: Groups, X: np.ndarray, kept: np.ndarray | None = None) -> Triangle:
+    """Orthogonalize columns (n, p) of sorted rows inside each group.
+
+    Gram-Schmidt column by column, each twice, which is orthogonal to rounding (Giraud, Langou and
+    Rozloznik, 2005, Computers & Mathematics with Applications 50, 1069-1075).
+
+    Parameters
+    ----------
+    kept : ndarray of bool (G, p), optional
+        Columns to keep; by default those that are not combinations of earlier ones.
+    """
+    (n, p), G = X.shape, len(groups.starts)
+    Q, R = np.zeros((n, p), order="F"), np.zeros((G, p, p))
+    known = kept is not None
+    kept = np.ones((G, p), dtype=bool) if kept is None else kept
+    for j in range(p):
+        size = np.sqrt(groups.sums(X[:, j] ** 2))
+        unit = np.where(size > 0.0, size, 1.0)
+        rest = X[:, j] / unit[groups.codes]
+        centred = np.ones(G)
+        for again in range(2):
+            for columns in (slice(0, min(j, 1)), slice(1, j)):
+                part = groups.sums(Q[:, columns] * rest[:, None])
+                R[:, columns, j] += part
+                rest = rest - np.einsum("np,np->n", Q[:, columns], part[groups.codes])
+                if again == 0 and columns.start == 0:
+                    centred = np.minimum(np.sqrt(groups.sums(rest**2)), 1.0)
+        left = np.sqrt(groups.sums(rest**2))
+        if not known:
+            kept[:, j] = (size > 0.0) & (left > np.maximum(ALIASED * centred, ROUNDING))
+        R[:, j, j] = left
+        R[:, :, j] *= unit[:, None]
+        scale = np.where(kept[:, j] & (left > 0.0), left, np.inf)
+        Q[:, j] = rest / scale[groups.codes]
+        R[~kept[:, j], j, j] = 1.0
+        R[kept[:, j] & (R[:, j, j] == 0.0), j, j] = 1.0
+    return Triangle(Q, R, kept)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupwiseFit:
+    """Estimates of every group's regression; rows are sorted by group.
+
+    Attributes
+    ----------
+    coefficients : ndarray (G, p)
+        Zero for a column that the group drops.
+    kept : ndarray of bool (G, p)
+    null : ndarray (G, p, p)
+        Combinations of columns that are zero in a group.
+    unscaled : ndarray (G, p, p)
+        Covariance of the coefficients over the dispersion, NaN for dropped ones.
+    eta, mu : ndarray (n,)
+    squares : ndarray (G,)
+        Weighted sum of squared Pearson residuals.
+    failed : ndarray of bool (G,)
+        The search of the group did not converge.
+    edge : ndarray of bool (G,)
+        A mean is at the edge of what is possible, and a coefficient infinite.
+    """
+
+    coefficients: np.ndarray
+    kept: np.ndarray
+    null: np.ndarray
+    unscaled: np.ndarray
+    eta: np.ndarray
+    mu: np.ndarray
+    squares: np.ndarray
+    failed: np.ndarray
+    edge: np.ndarray
+
+
+def least_squares(
+    groups: Groups, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, offset: np.ndarray
+) -> GroupwiseFit:
+    """Fit a linear regression in each group, from sorted rows."""
+    T = triangle(groups, root_weighted(X, weights))
+    coefficients, rest = T.coefficients(groups, root_weighted(y - offset, weights))
+    root = 1.0 if weights is None else np.sqrt(weights)
+    mean = y - rest / root
+    nowhere = np.zeros(len(groups.starts), dtype=bool)
+    return GroupwiseFit(
+        coefficients, T.kept, T.null, T.unscaled_covariance(), mean, mean,
+        groups.sums(rest**2), nowhere, nowhere,
+    )  # fmt: skip
+
+
+def reweighted_least_squares(
+    groups: Groups,
+    family: Family,
+    X: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    offset: np.ndarray,
+) -> GroupwiseFit:
+    """Fit a generalized linear model in each group, from sorted rows.
+
+    Fisher scoring, each group with steps of its own that are halved until its deviance does not
+    grow (McCullagh and Nelder 1989, section 2.5).
+    """
+    prior = np.ones(len(y)) if weights is None else weights
+    first = triangle(groups, root_weighted(X, weights))
+    link, codes = family.link, groups.codes
+    mu = family.initial_mean(y, weights)
+    eta = link.link(mu)
+    beta = np.zeros((len(groups.starts), X.shape[1]))
+    deviance = np.full(len(groups.starts), np.inf)
+    open_groups = np.ones(len(groups.starts), dtype=bool)
+    stuck = ~open_groups
+
+    def predictor(coefficients: np.ndarray) -> np.ndarray:
+        return np.einsum("np,np->n", X, coefficients[codes]) + offset
+
+    def score_step() -> np.ndarray:
+        slope = link.d_inverse(eta)
+        root = np.abs(slope) * np.sqrt(prior / family.variance(mu))
+        safe = np.where(slope == 0.0, 1.0, slope)
+        working = root * (eta - offset + np.where(slope == 0.0, 0.0, (y - mu) / safe))
+        T = triangle(groups, X * root[:, None], first.kept)
+        return T.coefficients(groups, working)[0]
+
+    def deviance_at(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean = link.inverse(value)
+        lower, upper = family.mean_range
+        reach = link.mean_range
+        inside = np.isfinite(mean) & (mean >= lower) & (mean <= upper)
+        inside &= (mean > lower) | (family.closed and reach[0] == lower)
+        inside &= (mean < upper) | (family.closed and reach[1] == upper)
+        rows = np.where(inside, prior * family.unit_deviance(y, mean), np.inf)
+        return mean, groups.sums(np.where(np.isnan(rows), np.inf, rows))
+
+    with np.errstate(all="ignore"):
+        # From a constant mean where that is possible, else from means near the response.
+        constant = link.link(groups.sums(prior * y) / groups.sums(prior))[codes] - offset
+        level = first.coefficients(groups, np.sqrt(prior) * np.nan_to_num(constant))[0]
+        level_mu, at_level = deviance_at(predictor(level))
+        start = np.isfinite(at_level)
+        beta, deviance = np.where(start[:, None], level, beta), np.where(start, at_level, deviance)
+        eta = np.where(start[codes], predictor(level), eta)
+        mu = np.where(start[codes], level_mu, mu)
+        for _ in range(MAX_STEPS):
+            target = np.where(open_groups[:, None], score_step(), beta)
+            share = np.ones(len(beta))
+            for _ in range(HALVINGS):
+                candidate = beta + share[:, None] * (target - beta)
+                new_eta = predictor(candidate)
+                new_mu, new = deviance_at(new_eta)
+                # The first step starts at means that no coefficients belong to.
+                worse = open_groups & ~(new <= deviance + ENOUGH * (np.abs(deviance) + 0.1))
+                if not worse.any():
+                    break
+                share[worse] *= 0.5
+            moved = open_groups & ~worse
+            gain = np.abs(deviance - new)
+            beta = np.where(moved[:, None], candidate, beta)
+            eta = np.where(moved[codes], new_eta, eta)
+            mu = np.where(moved[codes], new_mu, mu)
+            stuck |= worse
+            done = worse | (gain <= ENOUGH * (np.abs(new) + 0.1))
+            deviance = np.where(moved, new, deviance)
+            open_groups = open_groups & ~done
+            if not open_groups.any():
+                break
+        failed = stuck | ~np.isfinite(deviance)
+        slope, variance = link.d_inverse(eta), family.variance(mu)
+        information = slope**2 / variance
+        T = triangle(groups, X * np.sqrt(prior * information)[:, None], first.kept)
+        squares = groups.sums(prior * (y - mu) ** 2 / variance)
+    edge = groups.sums((~(information > EDGE)).astype(int)) > 0
+    edge &= family.extra is None
+    return GroupwiseFit(
+        beta, first.kept, first.null, T.unscaled_covariance(), eta, mu, squares,
+        failed | open_groups, edge & ~failed,
+    )  # fmt: skip

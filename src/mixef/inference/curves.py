@@ -1,0 +1,193 @@
+"""Profile curves: signed roots of the deviance as smooth functions of one parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["sd", "cor", "sigma", "shape", "beta"]
+Scale = Literal["natural", "log", "variance"]
+End = Literal["reached", "bound", "open", "failed"]
+# Steps after which an interval that is halved at each is down to rounding.
+MOST_STEPS = 60
+
+
+def coordinate(kind: Kind, values: np.ndarray, scale: Scale = "natural") -> np.ndarray:
+    """Return where a profile has values of a parameter: NaN outside the parameter's range.
+
+    A standard deviation and a coefficient are their own coordinates, a correlation has its arc
+    sine, sigma and a shape have their log.
+    """
+    values = np.asarray(values, dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if kind == "cor":
+            return np.arcsin(values)
+        if kind == "beta" or (scale == "log" and kind != "sd"):
+            return values
+        if scale == "log":
+            return np.exp(values)
+        if scale == "variance" and kind != "shape":
+            values = np.sqrt(values)
+        return np.where(values >= 0.0, values, np.nan) if kind == "sd" else np.log(values)
+
+
+def parameter(kind: Kind, at: np.ndarray, scale: Scale = "natural") -> np.ndarray:
+    """Return the values of a parameter at coordinates, the inverse of `coordinate`."""
+    at = np.asarray(at, dtype=float)
+    if kind in ("sd", "cor", "beta"):
+        return rescaled(kind, np.sin(at) if kind == "cor" else at, scale)
+    with np.errstate(over="ignore"):
+        return at if scale == "log" else rescaled(kind, np.exp(at), scale)
+
+
+def rescaled(kind: Kind, values: np.ndarray, scale: Scale) -> np.ndarray:
+    """Return values of a parameter as logs or squares, where its kind has them."""
+    if scale == "log" and kind in ("sd", "sigma", "shape"):
+        with np.errstate(divide="ignore"):
+            return np.log(values)
+    if scale == "variance" and kind in ("sd", "sigma"):
+        return values**2
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The profile of one parameter.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"sd", "cor", "sigma", "shape", "beta"}
+    at : ndarray (m,)
+        Coordinates (`coordinate`), ascending. Empty for a correlation that is not defined.
+    zeta : ndarray (m,)
+        Signed root of the deviance above its minimum.
+    slope : ndarray (m,)
+        Derivative of zeta for the coordinate.
+    others : ndarray (m, K)
+        All parameters at the constrained minimum.
+    ends : tuple
+        Why the curve stops below and above: "reached" (zeta came to where it should), "bound" (of
+        the parameter), "open" (zeta levels off, and never comes there), or "failed".
+    """
+
+    name: str
+    kind: Kind
+    at: np.ndarray
+    zeta: np.ndarray
+    slope: np.ndarray
+    others: np.ndarray
+    ends: tuple[End, End]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The bounds of the parameter itself."""
+        bounds = {"cor": (-1.0, 1.0), "beta": (-np.inf, np.inf)}
+        return bounds.get(self.kind, (0.0, np.inf))
+
+    def zeta_at(self, at: np.ndarray) -> np.ndarray:
+        """Return zeta at coordinates by cubic Hermite interpolation, NaN outside the curve."""
+        at = np.asarray(at, dtype=float)
+        if len(self.at) < 2:
+            known = self.at[0] if len(self.at) else np.nan
+            return np.where(at == known, 0.0, np.nan)
+        inside = (at >= self.at[0]) & (at <= self.at[-1])
+        at = np.where(inside, at, self.at[0])
+        i = np.clip(np.searchsorted(self.at, at, side="right") - 1, 0, len(self.at) - 2)
+        return np.where(inside, self._cubic(i, at), np.nan)
+
+    def _cubic(self, i: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Return the Hermite polynomial of piece i at coordinates."""
+        h = self.at[i + 1] - self.at[i]
+        w = (at - self.at[i]) / h
+        rise = self.zeta[i + 1] - self.zeta[i]
+        left, right = h * self.slope[i] - rise, rise - h * self.slope[i + 1]
+        return self.zeta[i] + w * rise + w * (1.0 - w) * ((1.0 - w) * left + w * right)
+
+    def at_zeta(self, zeta: np.ndarray) -> np.ndarray:
+        """Return the coordinates where zeta takes values, NaN where the curve does not come there.
+
+        Where zeta falls again, it is the crossing next to the estimate.
+        """
+        zeta = np.asarray(zeta, dtype=float)
+        out = np.full(zeta.shape, np.nan)
+        flat = zeta.ravel()
+        for place, target in enumerate(flat):
+            out.ravel()[place] = self._crossing(float(target))
+        return out
+
+    def _crossing(self, target: float) -> float:
+        if not len(self.at) or not np.isfinite(target):
+            return np.nan
+        origin = int(np.argmin(np.abs(self.zeta)))
+        if target == self.zeta[origin]:
+            return float(self.at[origin])
+        if target > 0:
+            beyond = np.flatnonzero(self.zeta[origin:] >= target)
+            i = origin + int(beyond[0]) - 1 if len(beyond) else None
+        else:
+            beyond = np.flatnonzero(self.zeta[: origin + 1] <= target)
+            i = int(beyond[-1]) if len(beyond) else None
+        if i is None or i < 0 or i > len(self.at) - 2:
+            return np.nan
+        return _cubic_root(
+            self.at[i], self.at[i + 1], self.zeta[i] - target, self.zeta[i + 1] - target,
+            self.slope[i], self.slope[i + 1],
+        )  # fmt: skip
+
+    def interval(self, z: float, lower: bool) -> float:
+        """Return the end of the interval ``|zeta| <= z``, as a value of the parameter.
+
+        Where the profile ends at the parameter's bound before, or levels off, it is the bound. NaN
+        where the curve stops short.
+        """
+        bound, end = self.range[0 if lower else 1], self.ends[0 if lower else 1]
+        if not len(self.at):
+            return bound
+        found = float(self.at_zeta(np.array(-z if lower else z)))
+        if np.isfinite(found):
+            return float(parameter(self.kind, np.array(found)))
+        return bound if end in ("bound", "open") else np.nan
+
+
+def _cubic_root(
+    low: float, high: float, f_low: float, f_high: float, d_low: float, d_high: float
+) -> float:
+    """Return a root of the Hermite cubic that rises through zero between two points.
+
+    Newton's steps, and halvings where these would leave what is known to hold the root.
+    """
+    start, h = float(low), float(high) - float(low)
+    rise = float(f_high) - float(f_low)
+    left, right = h * float(d_low) - rise, rise - h * float(d_high)
+    a, b, w = 0.0, 1.0, -float(f_low) / rise
+    for _ in range(MOST_STEPS):
+        bend = (1.0 - w) * left + w * right
+        value = float(f_low) + w * rise + w * (1.0 - w) * bend
+        a, b = (w, b) if value < 0.0 else (a, w)
+        slope = rise + (1.0 - 2.0 * w) * bend + w * (1.0 - w) * (right - left)
+        new = w - value / slope if slope > 0.0 else -1.0
+        new = new if a < new < b else 0.5 * (a + b)
+        if abs(new - w) < 1e-15:
+            break
+        w = new
+    return start + w * h
+
+
+def origin_slope(at: np.ndarray, zeta: np.ndarray, slope: np.ndarray, origin: int) -> float:
+    """Return the slope of zeta at the estimate, where deviance and its slope are both zero.
+
+    It is that of the polynomial through the estimate and zeta and its slope at two neighbours.
+    """
+    first = max(0, min(origin - 1, len(at) - 3))
+    near = [i for i in range(first, min(first + 3, len(at))) if i != origin]
+    if not near:
+        return np.nan
+    unit = max(abs(at[i] - at[origin]) for i in near)
+    x = (at[near] - at[origin]) / unit
+    degree = np.arange(1, 2 * len(near) + 1)
+    rows = np.vstack([x[:, None] ** degree, degree * x[:, None] ** (degree - 1)])
+    right = np.concatenate([zeta[near], slope[near] * unit])
+    return float(np.linalg.solve(rows, right)[0] / unit)

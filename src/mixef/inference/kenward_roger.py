@@ -1,0 +1,242 @@
+"""Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
+
+Their results hold for a covariance that is linear in its parameters, and do not depend on which
+linear parameters these are. Taken here are V itself and the entries of every term's covariance,
+``V = phi_0 V + sum_s phi_s G_s``, so that nothing but products with ``A = Z'V^-1 Z`` and
+``Z'V^-1 X`` is needed, whatever the number of rows. On coefficients turned to unit covariance,
+with ``B = Z'V^-1 X C`` for ``C C' = (X'V^-1 X)^-1``, and D_s the change of one level's
+covariance,
+
+    p_s = B'(I (x) D_s) B        q_rs = B'(I (x) D_r) A (I (x) D_s) B        p_0 = q_00 = I
+
+stand for the paper's -P and Q, and the expected information of phi is half of
+
+    tr(P G_r P G_s) = sum over pairs of levels of tr(D_r S D_s S'),    S a block of A - BB',
+
+with ``tr(P V P G_s) = tr((A - BB')(I (x) D_s))`` and ``tr(P V P V) = n - p``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.hessian import inverse_hessian
+from mixef.estimation.pls import MarginalView
+from mixef.inference.replicates import with_progress
+from mixef.linalg.crossproducts import sum_of_squares
+from mixef.linalg.factor import CHUNK, Factor
+from mixef.linalg.layout import Layout
+from mixef.linalg.standardize import orthonormal_columns, root_weighted
+from mixef.linalg.threads import one_blas_thread
+from mixef.terms.parametrization import Parametrization
+
+# F's scaling is a ratio of two small numbers beside this distance of its degrees of freedom from
+# 2, and one in the limit.
+NEAR_TWO = 1e-2
+# Cells of a group of columns of Z'V^-1 Z.
+LARGEST = 20_000_000
+
+
+@dataclass(frozen=True)
+class KenwardRoger:
+    """What Kenward and Roger's F and t tests need of a REML fit.
+
+    Attributes
+    ----------
+    beta : ndarray (p,)
+    vcov : ndarray (p, p)
+        The adjusted covariance of beta.
+    root : ndarray (p, p)
+        C, with ``sigma^2 C C'`` the covariance of beta without the adjustment.
+    P : ndarray (R, p, p)
+        Relative slopes of that covariance for the linear covariance parameters, ``p_s``.
+    W : ndarray (R, R)
+        Covariance of these parameters by expected information.
+
+    References
+    ----------
+    M. G. Kenward and J. H. Roger (1997), Small sample inference for fixed effects from restricted
+    maximum likelihood, Biometrics 53, 983-997. U. Halekoh and S. Hojsgaard (2014), A
+    Kenward-Roger approximation and parametric bootstrap methods for tests in linear mixed
+    models, Journal of Statistical Software 59(9).
+    """
+
+    beta: np.ndarray
+    vcov: np.ndarray
+    root: np.ndarray
+    P: np.ndarray
+    W: np.ndarray
+
+    def row_df(self, L: np.ndarray) -> np.ndarray:
+        """Return the degrees of freedom (m,) of every row of L (m, p) by itself."""
+        half = L @ self.root
+        slope = np.einsum("mi,rij,mj->mr", half, self.P, half, optimize=True)
+        spread = np.einsum("mr,rs,ms->m", slope, self.W, slope, optimize=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 2.0 * np.einsum("mi,mi->m", half, half) ** 2 / spread
+
+    def joint(self, D: np.ndarray) -> tuple[float, float]:
+        """Return denominator degrees of freedom and scaling of the F statistic.
+
+        Parameters
+        ----------
+        D : ndarray (q, p)
+            Independent directions; others that span the same give the same.
+        """
+        T = np.linalg.qr((D @ self.root).T)[0]
+        on_T = T.T @ self.P @ T
+        traces = np.einsum("rii->r", on_T)
+        A1 = float(traces @ self.W @ traces)
+        A2 = float(np.einsum("rs,rij,sji->", self.W, on_T, on_T, optimize=True))
+        return moments(len(D), A1, A2)
+
+
+def moments(q: int, A1: float, A2: float) -> tuple[float, float]:
+    """Return degrees of freedom m and scaling lambda from the paper's A1 and A2.
+
+    Where the approximations to the moments of F are out of their range (no positive degrees of
+    freedom), it is ``2 q / A2``, which is exact for one row, and no scaling.
+    """
+    if q == 1:
+        return 2.0 / A2, 1.0  # what the formulas below come to
+    B = (A1 + 6.0 * A2) / (2.0 * q)
+    g = ((q + 1.0) * A1 - (q + 4.0) * A2) / ((q + 2.0) * A2)
+    c = np.float64(3.0 * q + 2.0 * (1.0 - g))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        c1, c2, c3 = g / c, (q - g) / c, (q + 2.0 - g) / c
+        # V* / (2 E*^2), with E* = 1 / (1 - A2 / q)
+        rho = (1.0 - A2 / q) ** 2 * (1.0 + c1 * B) / (q * (1.0 - c2 * B) ** 2 * (1.0 - c3 * B))
+        m = float(4.0 + (q + 2.0) / (q * rho - 1.0))
+    if not (np.isfinite(m) and m > 0.0):
+        return 2.0 * q / A2, 1.0
+    scaling = 1.0 if abs(m - 2.0) < NEAR_TWO else m * (1.0 - A2 / q) / (m - 2.0)
+    return m, scaling if scaling > 0.0 else 1.0
+
+
+def kenward_roger(fit: LMMFit) -> KenwardRoger:
+    """Return what Kenward and Roger's tests need of a REML fit."""
+    with one_blas_thread():
+        return _kenward_roger(fit)
+
+
+def _kenward_roger(fit: LMMFit) -> KenwardRoger:
+    criterion, par = fit.criterion(), fit.scaled_par
+    criterion.value(par)
+    factor = criterion.factor
+    layout, changes = factor.layout, linear_changes(criterion.parametrization)
+    root = np.linalg.cholesky(fit.estimates.unscaled_vcov)
+    view = MarginalView(factor)
+    B = _marginal_ZtX(factor, view) @ (_scaled_R(fit) @ root)
+    by_change = _changed(factor, B, changes)
+    p, n_changes = B.shape[1], len(changes[0])
+
+    P = np.empty((1 + n_changes, p, p))
+    P[0] = np.eye(p)
+    P[1:] = np.einsum("ia,rib->rab", B, by_change, optimize=True)
+    flat = by_change.transpose(1, 0, 2).reshape(layout.q, -1)
+    Q = (flat.T @ view.times(flat)).reshape(n_changes, p, n_changes, p)
+
+    information = np.empty((1 + n_changes,) * 2)
+    information[0, 0] = fit.frame.n - p
+    information[1:, 1:], information[0, 1:] = _expected(factor, view, B, changes)
+    information[1:, 0] = information[0, 1:]
+    # Half of it is the information, as half of a Hessian of -2 log L is.
+    W, _ = inverse_hessian(information)
+
+    # The correction vanishes where V itself is one of the two: q_0s = p_0 p_s.
+    inner = np.einsum("rs,rasb->ab", W[1:, 1:], Q, optimize=True)
+    inner -= np.einsum("rs,rac,scb->ab", W[1:, 1:], P[1:], P[1:], optimize=True)
+    adjusted = fit.vcov + 2.0 * fit.estimates.sigma**2 * (root @ inner @ root.T)
+    adjusted = 0.5 * (adjusted + adjusted.T)
+    return KenwardRoger(fit.estimates.beta, adjusted, root, P, W)
+
+
+def linear_changes(parametrization: Parametrization) -> list[np.ndarray]:
+    """Return a basis (R, s_i, s_i) of each block's covariances, over all terms.
+
+    Covariances of the structures are linear spaces, and their slopes at the identity span them.
+    """
+    return parametrization.derivatives(parametrization.start())[1]
+
+
+def _scaled_R(fit: LMMFit) -> np.ndarray:
+    """Return R (p, p), where the columns of the criterion are ``X R^-1``."""
+    return orthonormal_columns(root_weighted(fit.X, fit.frame.weights))[1].R
+
+
+def _marginal_ZtX(factor: Factor, view: MarginalView) -> np.ndarray:
+    """Return ``Z'V^-1 X`` (q, p) for the criterion's X."""
+    layout, products = factor.layout, factor.products
+    ZtXy = np.column_stack([products.ZtX, products.Zty])
+    solved = factor.solve(layout.multiply(factor.lams, ZtXy, transpose=True))
+    return view.project(solved)[:, :-1]
+
+
+def _changed(factor: Factor, B: np.ndarray, changes: list[np.ndarray]) -> np.ndarray:
+    """Return ``(I (x) D_r) B`` (R, q, p) for every change."""
+    layout, parts = factor.layout, []
+    for i, D in enumerate(changes):
+        rows = np.einsum("rab,lbp->rlap", D, layout.by_level(i, B), optimize=True)
+        parts.append(rows.reshape(len(D), layout.n_levels[i] * layout.widths[i], B.shape[1]))
+    return np.concatenate(parts, axis=1)
+
+
+def _expected(
+    factor: Factor, view: MarginalView, B: np.ndarray, changes: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``tr(P G_r P G_s)`` (R, R) and ``tr(P V P G_s)`` (R,)."""
+    layout = factor.layout
+    flat = [D.reshape(len(D), -1) for D in changes]
+    both = np.zeros((len(changes[0]),) * 2)
+    for (i, j), squares in _squares(factor, view, B):
+        part = flat[i] @ squares @ flat[j].T
+        both += part if i == j else part + part.T
+    with_V = np.zeros(len(changes[0]))
+    for i, T in enumerate(factor.trace_blocks()):
+        level = layout.by_level(i, B).transpose(1, 0, 2).reshape(len(T), -1)
+        with_V += flat[i] @ (T - level @ level.T).ravel()
+    return both, with_V
+
+
+def _squares(
+    factor: Factor, view: MarginalView, B: np.ndarray
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Yield ``sum S (x) S`` (s_i^2, s_j^2) over the blocks S of ``A - BB'``, i <= j, in parts."""
+    layout = factor.layout
+    pairs = factor.marginal_pairs()
+    if pairs is not None:
+        for (i, j), pair in pairs.items():
+            yield (i, j), sum_of_squares(pair, layout.by_level(i, B), layout.by_level(j, B))
+        return
+    for j, first, last in with_progress(_chunks(layout), label="Kenward-Roger"):
+        unit = np.zeros((layout.q, last - first))
+        unit[first:last] = np.eye(last - first)
+        columns = view.times(unit) - B @ B[first:last].T
+        for i in range(j + 1):
+            yield (i, j), _products(layout.by_level(i, columns), layout.widths[j])
+
+
+def _chunks(layout: Layout) -> list[tuple[int, int, int]]:
+    """Return block, first and last column of groups of levels, each held as (q, columns)."""
+    most = min(CHUNK, max(LARGEST // layout.q, 1))
+    out = []
+    for j, s in enumerate(layout.widths):
+        step = max(most // s, 1) * s
+        end = layout.offsets[j + 1]
+        starts = range(layout.offsets[j], end, step)
+        out += [(j, first, min(first + step, end)) for first in starts]
+    return out
+
+
+def _products(blocks: np.ndarray, s: int) -> np.ndarray:
+    """Return ``sum S (x) S`` (r^2, s^2) over the blocks S (r, s) of rows (l, r, k s)."""
+    n_levels, r, width = blocks.shape
+    if r == s == 1:
+        return np.vdot(blocks, blocks).reshape(1, 1)
+    flat = blocks.reshape(n_levels, r, width // s, s).transpose(0, 2, 1, 3).reshape(-1, r * s)
+    gram = (flat.T @ flat).reshape(r, s, r, s)
+    return gram.transpose(0, 2, 1, 3).reshape(r * r, s * s)

@@ -1,0 +1,206 @@
+"""The rows that predictions are asked for: the fit's own, or those of new data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import DataError, FormulaError
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import AnyFit, prior_weights
+from mixef.terms.columns import Columns
+from mixef.terms.expressions import Scope
+from mixef.terms.fixed import design
+from mixef.terms.formula import parse_formula
+from mixef.terms.functions import Matrix
+from mixef.terms.nodes import Name, variable_names
+from mixef.terms.offsets import new_offset
+from mixef.terms.parser import parse_expression
+from mixef.terms.per_row import per_row
+
+
+@dataclass(frozen=True)
+class TermRows:
+    """One random-effects term on the rows.
+
+    Attributes
+    ----------
+    z : ndarray (m, s)
+        Raw columns, zero where they are left out.
+    codes : ndarray of int (m,)
+        Levels that the fit knows; -1 for others.
+    missing : ndarray of bool (m,)
+        Rows whose prediction is missing for want of a level.
+    """
+
+    z: np.ndarray
+    codes: np.ndarray
+    missing: np.ndarray
+
+
+@dataclass(frozen=True)
+class PredictionRows:
+    """The rows to predict.
+
+    Attributes
+    ----------
+    X : ndarray (m, p)
+        Columns of the estimated coefficients.
+    offset : ndarray (m,) or None
+    terms : dict of int to TermRows
+        The terms that take part, by their positions.
+    included : dict of int to ndarray (s,)
+        The columns of those terms that are included, as 0 and 1.
+    index : Index
+    columns : Columns or None
+        New data; None for the fit's own rows.
+    env : mapping or None
+        The caller's names.
+    """
+
+    X: np.ndarray
+    offset: np.ndarray | None
+    terms: dict[int, TermRows]
+    included: dict[int, np.ndarray]
+    index: pd.Index
+    columns: Columns | None
+    env: Mapping[str, Any] | None
+
+    def raw_columns(self, fit: AnyFit, t: int) -> np.ndarray:
+        """Return all raw columns (m, s) of term t, included or not."""
+        term = fit.terms[t]
+        return term.z if self.columns is None else term.design.spec.apply(self.columns, self.env)
+
+    def weights(self, fit: AnyFit) -> np.ndarray | None:
+        """Return the prior weights of a response in these rows (m,), None for ones.
+
+        For a binomial response they are its trials. New data have them where the fit's weights
+        are text, or its response is ``cbind(a, b)``, of columns that are there.
+        """
+        if self.columns is None:
+            return prior_weights(fit)
+        scope, out = Scope(self.columns, fit.frame.state, self.env), None
+        text, node = fit.call.weights, fit.formula.response
+        if isinstance(text, str) and _has(self.columns, text):
+            out = per_row(text, "weights", scope)
+        is_counts = isinstance(fit, GLMMFit) and isinstance(fit.frame.response, Matrix)
+        if is_counts and node is not None and _has(self.columns, node.text):
+            counts = scope.variable(node)
+            assert isinstance(counts, Matrix)
+            trials = counts.array.sum(axis=1)
+            out = trials if out is None else out * trials
+        if out is not None and (out < 0).any():
+            row = int(np.argmax(out < 0))
+            raise DataError(
+                f"the weights of newdata have the value {out[row]:g} in row {row} (rows counted "
+                "from 0); expected numbers, 0 or more: correct them, or drop the column"
+            )
+        return out
+
+
+def prediction_rows(
+    fit: AnyFit,
+    newdata: Any,
+    re_form: str | bool | None,
+    new_levels: str,
+    env: Mapping[str, Any] | None,
+) -> PredictionRows:
+    """Return the rows of new data, or the fit's own for None."""
+    included = included_columns(fit, re_form)
+    if newdata is None:
+        frame, never = fit.frame, np.zeros(fit.frame.n, dtype=bool)
+        own = {
+            t: TermRows(fit.terms[t].z * use, fit.terms[t].grouping.codes, never)
+            for t, use in included.items()
+        }
+        return PredictionRows(fit.X, frame.offset, own, included, frame.index, None, env)
+    columns = Columns(newdata)
+    X = fit.design.spec.apply(columns, env)[:, fit.kept]
+    offset = new_offset(fit.frame, fit.call.offset, columns, env)
+    terms = {t: _new_rows(fit, t, use, columns, new_levels, env) for t, use in included.items()}
+    index = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(columns.n)
+    return PredictionRows(X, offset, terms, included, index, columns, env)
+
+
+def predictor(fit: AnyFit, rows: PredictionRows) -> np.ndarray:
+    """Return the linear predictor (m,), NaN where it is missing."""
+    eta = rows.X @ fit.estimates.beta
+    if rows.offset is not None:
+        eta = eta + rows.offset
+    for t, term in rows.terms.items():
+        known = term.codes >= 0
+        b = np.zeros_like(term.z)
+        b[known] = fit.estimates.effects[t][term.codes[known]]
+        part = np.einsum("ns,ns->n", term.z, b)
+        part[term.missing] = np.nan
+        eta = eta + part
+    return eta
+
+
+def included_columns(fit: AnyFit, re_form: str | bool | None) -> dict[int, np.ndarray]:
+    """Return which columns (s,) of which terms ``re_form`` includes, as 0 and 1."""
+    if re_form is None or re_form is True:
+        return {t: np.ones(len(term.columns)) for t, term in enumerate(fit.terms)}
+    if re_form is False or not isinstance(re_form, str) or re_form.replace(" ", "") == "~0":
+        if isinstance(re_form, (str, bool)) or re_form != re_form:  # NaN stands for R's NA
+            return {}
+        raise FormulaError(
+            f"re_form is {re_form!r}; expected None, False or text such as '~ (1|g)'"
+        )
+    out: dict[int, np.ndarray] = {}
+    for bar in parse_formula(re_form).bars:
+        members = fit.groups.get(bar.name)
+        if members is None:
+            raise FormulaError(
+                f"re_form has ({bar.text}), but the fit has no grouping factor {bar.name}; "
+                f"it has {', '.join(fit.groups)}"
+            )
+        effects = fit.frame.bar_terms(bar)
+        unknown = [v.text for v in effects.variables if v.text not in fit.frame.variables]
+        if unknown:
+            raise FormulaError(
+                f"re_form has ({bar.text}), but the fit has no random effect of {unknown[0]} for "
+                f"{bar.name}"
+            )
+        names = design(effects, fit.frame, fit.call.contrasts).names
+        for name in names:
+            holders = [t for t in members if name in fit.terms[t].columns]
+            if not holders:
+                raise FormulaError(
+                    f"re_form has ({bar.text}), but the fit has no random effect {name} for "
+                    f"{bar.name}"
+                )
+            for t in holders:
+                use = out.setdefault(t, np.zeros(len(fit.terms[t].columns)))
+                use[fit.terms[t].columns.index(name)] = 1.0
+    if not out:
+        raise FormulaError(f"re_form {re_form!r} has no random-effects term; use '~0' for none")
+    return out
+
+
+def _new_rows(fit, t, use, columns, new_levels, env) -> TermRows:
+    """Return term t on the rows of new data."""
+    term = fit.terms[t]
+    groups = term.grouping.spec.codes(columns, env)
+    if len(groups.new_levels) and new_levels == "error":
+        shown = ", ".join(map(str, groups.new_levels[:5]))
+        raise DataError(
+            f"new levels detected in newdata: {shown} of {term.group}; set "
+            "new_levels='population' for zero random effects, or 'missing' for NaN"
+        )
+    known = groups.codes >= 0
+    missing = ~known & (groups.new_codes < 0)
+    if new_levels == "missing":
+        missing |= ~known
+    # A column that is left out may be missing.
+    z = np.where(use > 0, term.design.spec.apply(columns, env), 0.0)
+    return TermRows(z, groups.codes, missing)
+
+
+def _has(columns: Columns, text: str) -> bool:
+    node = Name(text) if text in columns else parse_expression(text)
+    return set(variable_names(node)) <= set(columns.names)

@@ -1,0 +1,184 @@
+"""The model of a fit on other rows: levels of a grouping factor drawn again, copied or left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mixef.errors import DataError, FitError
+from mixef.estimation.fit import fit_lmm
+from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
+from mixef.inference.observations import AnyFit
+from mixef.terms.factor import compress
+from mixef.terms.fixed import Design
+from mixef.terms.frame import ModelFrame
+from mixef.terms.grouping import Grouping, Labels
+from mixef.terms.outcome import outcome
+from mixef.terms.random import RandomTerm
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a fit, taken again, with the levels that they belong to.
+
+    Attributes
+    ----------
+    frame : ModelFrame
+    design : Design
+    terms : tuple of RandomTerm
+    """
+
+    frame: ModelFrame
+    design: Design
+    terms: tuple[RandomTerm, ...]
+
+
+def rows_of(fit: AnyFit) -> Rows:
+    """Return the rows of a fit as they are."""
+    return Rows(fit.frame, fit.design, fit.terms)
+
+
+def grouping_factors(terms: tuple[RandomTerm, ...]) -> dict[str, Grouping]:
+    """Return the grouping factors of all terms by name."""
+    return {term.group: term.grouping for term in terms}
+
+
+def outermost(terms: tuple[RandomTerm, ...]) -> str:
+    """Return the grouping factor that all others are nested in.
+
+    Raises
+    ------
+    ValueError
+        If there is none: the factors are crossed.
+    """
+    factors = grouping_factors(terms)
+    for name, outer in sorted(factors.items(), key=lambda item: item[1].n_levels):
+        if all(is_nested(inner, outer) for inner in factors.values()):
+            return name
+    raise ValueError(
+        f"the grouping factors {', '.join(factors)} are crossed: none of them holds the others; "
+        f"say with cluster= which one to resample, as in cluster={next(iter(factors))!r}"
+    )
+
+
+def is_nested(inner: Grouping, outer: Grouping) -> bool:
+    """Tell whether each level of one factor occurs in one level of the other."""
+    pairs = inner.codes.astype(np.int64) * outer.n_levels + outer.codes
+    used = compress(pairs, inner.n_levels * outer.n_levels)[1]
+    return len(used) == inner.n_levels
+
+
+def checked_group(terms: tuple[RandomTerm, ...], name: Any, argument: str) -> str:
+    """Return the name of a grouping factor of the model."""
+    known = grouping_factors(terms)
+    if name not in known:
+        raise ValueError(
+            f"{argument} names {name!r}, which is no grouping factor of the model; it has "
+            f"{', '.join(known)}"
+        )
+    return name
+
+
+def with_levels(rows: Rows, group: str, picks: np.ndarray, size: int | None = None) -> Rows:
+    """Return the rows of chosen levels of a grouping factor, each choice as a level of its own.
+
+    Factors nested in the chosen one get new levels in every copy; those that are crossed with it,
+    or that hold it, keep theirs.
+
+    Parameters
+    ----------
+    group : str
+        Name of the grouping factor.
+    picks : ndarray of int (m,)
+        Levels by position; a level may come several times.
+    size : int, optional
+        Rows of each level, taken in order and over again; all of its rows once by default.
+    """
+    factor = grouping_factors(rows.terms)[group]
+    order = np.argsort(factor.codes, kind="stable")
+    counts = np.bincount(factor.codes, minlength=factor.n_levels)
+    first = np.cumsum(counts) - counts
+    wanted = counts[picks] if size is None else np.full(len(picks), size)
+    copy = np.repeat(np.arange(len(picks)), wanted)
+    place = np.arange(len(copy)) - np.repeat(np.cumsum(wanted) - wanted, wanted)
+    level = picks[copy]
+    taken = order[first[level] + place % counts[level]]
+    groupings = {}
+    for name, other in grouping_factors(rows.terms).items():
+        if name == group:
+            groupings[name] = _renamed(other, copy, len(picks))
+        elif is_nested(other, factor):
+            cells = copy.astype(np.int64) * other.n_levels + other.codes[taken]
+            codes, used = compress(cells, len(picks) * other.n_levels)
+            groupings[name] = _renamed(other, codes, len(used))
+        else:
+            codes, used = compress(other.codes[taken], other.n_levels)
+            groupings[name] = replace(
+                other, codes=codes, n_levels=len(used), labels=Labels((tuple(other.levels[used]),))
+            )
+    terms = tuple(
+        replace(term, design=_taken(term.design, taken), grouping=groupings[term.group])
+        for term in rows.terms
+    )
+    return Rows(_taken_frame(rows.frame, taken), _taken(rows.design, taken), terms)
+
+
+def _renamed(factor: Grouping, codes: np.ndarray, n_levels: int) -> Grouping:
+    """Return a factor of other codes, whose levels are numbered from 1."""
+    labels = Labels((np.arange(1, n_levels + 1),))
+    return replace(factor, codes=codes.astype(np.int32), n_levels=n_levels, labels=labels)
+
+
+def _taken(design: Design, rows: np.ndarray) -> Design:
+    return replace(design, matrix=np.asfortranarray(design.matrix[rows]))
+
+
+def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
+    def taken(value: Any) -> Any:
+        if value is None or isinstance(value, np.ndarray):
+            return None if value is None else value[rows]
+        return value.take(rows)
+
+    return replace(
+        frame,
+        y=taken(frame.y),
+        response=taken(frame.response),
+        weights=taken(frame.weights),
+        offset=taken(frame.offset),
+        n=len(rows),
+        rows=frame.rows[rows],
+        considered=None,
+        na_action="omit",
+        variables={text: taken(value) for text, value in frame.variables.items()},
+    )
+
+
+def fitted_to(fit: AnyFit, rows: Rows, *, start: Any = None, control: Any = None) -> AnyFit:
+    """Fit the model of a fit to other rows.
+
+    Raises
+    ------
+    FitError
+        If the rows leave other coefficients open than those of the fit.
+    """
+    control = fit.control if control is None else control
+    if isinstance(fit, GLMMFit):
+        response = replace(outcome(rows.frame, fit.family), modelled=fit.outcome.modelled)
+        new: AnyFit = fit_glmm(fit.formula, rows.frame, rows.design, rows.terms, fit.family,
+                               response, fit.nAGQ, control, call=fit.call, start=start)  # fmt: skip
+    else:
+        new = fit_lmm(fit.formula, rows.frame, rows.design, rows.terms, fit.REML, control,
+                      call=fit.call, start=start)  # fmt: skip
+    if not np.array_equal(new.kept, fit.kept):
+        lost = [name for name in fit.fixed_names if name not in new.fixed_names]
+        raise FitError(f"the rows cannot tell apart the fixed effects {', '.join(lost)}")
+    return new
+
+
+def check_levels(count: Any, name: str) -> int:
+    """Return a number of levels or rows, which is whole and positive."""
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise DataError(f"the size {count!r} of {name} is no whole number of 1 or more")
+    return int(count)

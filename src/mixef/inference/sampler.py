@@ -1,0 +1,146 @@
+"""The distribution that responses are drawn from, and draws from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.errors import DataWarning, warn
+from mixef.families.family import Family
+
+
+@dataclass(frozen=True, eq=False)
+class LevelEffects:
+    """Random effects of one term, normal level by level: ``b_l = mean_l + root_l u_l``.
+
+    Attributes
+    ----------
+    z : ndarray (m, s)
+        Raw columns.
+    codes : ndarray of int (m,)
+        The level of each row; -1 where it is missing.
+    mean : ndarray (l, s)
+    roots : ndarray (l, s, s)
+        Roots of the covariances, on the scale of the linear predictor; zero for effects that are
+        known.
+    """
+
+    z: np.ndarray
+    codes: np.ndarray
+    mean: np.ndarray
+    roots: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """What responses are drawn from: a linear predictor with random effects, and a family.
+
+    Attributes
+    ----------
+    fixed : ndarray (m,)
+        ``X beta + offset``.
+    effects : tuple of LevelEffects
+        One a term.
+    weights : ndarray (m,) or None
+        Prior weights, with numbers of trials; None for ones.
+    family : Family or None
+        None for the linear model.
+    extra : float or None
+        Dispersion or shape; the residual variance of the linear model.
+    """
+
+    fixed: np.ndarray
+    effects: tuple[LevelEffects, ...]
+    weights: np.ndarray | None
+    family: Family | None
+    extra: float | None
+
+
+def draw_responses(sampler: Sampler, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw n responses (m, n); NaN for rows without a mean, of which some get a warning.
+
+    Random effects are drawn first, term by term, and then the rows.
+
+    Warns
+    -----
+    DataWarning
+        Where random effects lead to means that the family cannot have, and where weights make
+        another dispersion or shape of a refit.
+    """
+    eta = draw_predictors(sampler, n, rng)
+    family, weights = sampler.family, sampler.weights
+    if family is None:
+        assert sampler.extra is not None
+        sd = np.sqrt(sampler.extra if weights is None else sampler.extra / weights[:, None])
+        noise = rng.standard_normal(eta.shape)
+        noise *= sd
+        return np.add(eta, noise, out=noise)
+    _warn_of_copies(family, weights)
+    mu, valid = _means(family, eta)
+    if valid.all():
+        return family.random(rng, mu, weights, sampler.extra)
+    impossible = int((~valid & ~np.isnan(eta)).sum())
+    if impossible:
+        warn(
+            f"{impossible} of {eta.size} simulated means are outside of what the {family.name} "
+            f"family with the {family.link.name} link can have, and their responses are NaN: the "
+            "random effects reach beyond the link's domain; use a link such as 'log', which has "
+            "no bounds",
+            DataWarning,
+        )
+    stand_in = family.initial_mean(np.ones(1), None)[0]
+    drawn = family.random(rng, np.where(valid, mu, stand_in), weights, sampler.extra)
+    return np.where(valid, drawn, np.nan)
+
+
+def draw_predictors(sampler: Sampler, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw n linear predictors (m, n)."""
+    eta = np.empty((len(sampler.fixed), n))
+    eta[:] = sampler.fixed[:, None]
+    for effects in sampler.effects:
+        b = draw_effects(effects, n, rng)
+        for j in range(b.shape[1]):
+            rows = b[:, j][effects.codes]
+            column = effects.z[:, j, None]
+            eta += rows if (column == 1.0).all() else column * rows
+        eta[effects.codes < 0] = np.nan
+    return eta
+
+
+def draw_effects(effects: LevelEffects, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the random effects of all levels n times (l, s, n).
+
+    Numbers are drawn level by level, column by column inside a level; none if all are known.
+    """
+    if not effects.roots.any():
+        return np.broadcast_to(effects.mean[:, :, None], (*effects.mean.shape, n))
+    u = rng.standard_normal((*effects.mean.shape, n))
+    b = effects.roots * u if u.shape[1] == 1 else effects.roots @ u
+    return b + effects.mean[:, :, None] if effects.mean.any() else b
+
+
+def _means(family: Family, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means like eta, and which of them the link and the family can have."""
+    link = family.link
+    with np.errstate(all="ignore"):
+        mu = link.inverse(eta)
+        valid = family.possible(mu) & np.isfinite(eta)
+        if not link.valid(eta):  # a predictor outside may have the mean of one inside
+            valid &= ~(link.link(mu) * eta < -0.5 * eta**2)
+    return mu, valid
+
+
+def _warn_of_copies(family: Family, weights: np.ndarray | None) -> None:
+    """Warn where the dispersion or shape of drawn means is not that of their copies."""
+    if family.extra is None or weights is None or not len(weights):
+        return
+    size = float(weights.mean())
+    if abs(size - 1.0) > 0.01:
+        what = family.extra
+        warn(
+            f"the weights stand for {size:.3g} copies of a row on average, and the mean of these "
+            f"is drawn: a fit to it finds the means and not the {what}, which is that of single "
+            "copies; draw those, one row each, or give weights that are 1 on average",
+            DataWarning,
+        )

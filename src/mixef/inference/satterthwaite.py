@@ -1,0 +1,81 @@
+"""Satterthwaite's degrees of freedom, from exact derivatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.hessian import inverse_hessian
+
+# Degrees of freedom that differ by less, relatively, count as one number.
+EQUAL = 1e-8
+# Degrees of freedom of which t is the normal distribution.
+LARGEST = 1e15
+
+
+@dataclass(frozen=True)
+class Satterthwaite:
+    """What Satterthwaite's approximation needs of a fit.
+
+    The variance of ``l'beta`` is a function of the covariance parameters phi. By the delta method
+    its own variance is ``g'Ag``, with the slopes g and the asymptotic covariance A of phi, and the
+    scaled chi-square of the same two moments has ``2 (l'Vl)^2 / g'Ag`` degrees of freedom.
+
+    Attributes
+    ----------
+    beta : ndarray (p,)
+    vcov : ndarray (p, p)
+        V, the covariance of beta.
+    slopes : ndarray (K, p, p)
+        Derivatives of V for phi: the scaled covariance parameters and log sigma.
+    covariance : ndarray (K, K)
+        A, twice the inverse Hessian of -2 log L (of the REML criterion for a REML fit).
+
+    References
+    ----------
+    F. G. Giesbrecht and J. C. Burns (1985), Two-stage analysis based on a mixed model,
+    Biometrics 41, 477-486. A. H. Fai and P. L. Cornelius (1996), Approximate F-tests of multiple
+    degree of freedom hypotheses, Journal of Statistical Computation and Simulation 54, 363-378.
+    """
+
+    beta: np.ndarray
+    vcov: np.ndarray
+    slopes: np.ndarray
+    covariance: np.ndarray
+
+    def row_df(self, L: np.ndarray) -> np.ndarray:
+        """Return the degrees of freedom (m,) of every row of L (m, p) by itself."""
+        variance = np.einsum("mi,ij,mj->m", L, self.vcov, L, optimize=True)
+        slope = np.einsum("mi,kij,mj->mk", L, self.slopes, L, optimize=True)
+        spread = np.einsum("mk,kl,ml->m", slope, self.covariance, slope, optimize=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return 2.0 * variance**2 / spread
+
+    def joint(self, D: np.ndarray) -> tuple[float, float]:
+        """Return denominator degrees of freedom and scaling of the F statistic.
+
+        F is a mean of q squared t statistics, so its expectation is ``E / q``, where E is the sum
+        of ``nu / (nu - 2)``, and F with d degrees of freedom has expectation ``d / (d - 2)``.
+
+        Parameters
+        ----------
+        D : ndarray (q, p)
+            Directions with ``D V D' = I``, along the axes of the hypothesis.
+        """
+        nu = np.minimum(self.row_df(D), LARGEST)
+        if np.ptp(nu) <= EQUAL * nu.max():
+            return float(nu.mean()), 1.0
+        if not (nu > 2.0).all():
+            return 2.0, 1.0  # a t statistic with so few has no variance, nor F an expectation
+        # E - q, as a sum without cancellation.
+        excess = float((2.0 / (nu - 2.0)).sum())
+        return 2.0 * (len(nu) + excess) / excess, 1.0
+
+
+def satterthwaite(fit: LMMFit) -> Satterthwaite:
+    """Return what Satterthwaite's approximation needs of a fit, by ML or REML."""
+    curvature = fit.criterion().curvature(fit.scaled_par)
+    covariance, _ = inverse_hessian(curvature.hessian)
+    return Satterthwaite(fit.estimates.beta, fit.vcov, curvature.vcov_slopes, covariance)

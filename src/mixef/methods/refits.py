@@ -1,0 +1,131 @@
+"""What a user holds after a refit of several responses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.display.numbers import format_common
+from mixef.display.tables import Table
+from mixef.inference.many import ManyFits, refit_many
+from mixef.inference.observations import AnyFit
+from mixef.inference.response_matrix import response_matrix
+
+
+class Refits:
+    """Fits of one model to several responses, made by ``refit``.
+
+    ``len`` counts them, ``refits[i]`` is the whole model of response i, by its position, and
+    iteration goes through all of them.
+
+    Parameters
+    ----------
+    many : ManyFits
+    make : callable
+        Makes a model of a fit.
+    names : Index (m,)
+        Names of the responses.
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset
+    >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+    >>> refits = fit.refit(fit.simulate(4, seed=1))
+    >>> len(refits), refits.converged.all(), refits[0].nobs
+    (4, np.True_, 30)
+    """
+
+    def __init__(self, many: ManyFits, make: Callable[[Any], Any], names: pd.Index):
+        self._many, self._make, self._names = many, make, names
+
+    def __len__(self) -> int:
+        return len(self._many)
+
+    def __getitem__(self, i: int) -> Any:
+        return self._make(self._many.fit(i))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def many(self) -> ManyFits:
+        """The estimates as arrays."""
+        return self._many
+
+    @property
+    def converged(self) -> pd.Series:
+        """Whether each search ended at an optimum."""
+        return pd.Series(self._many.converged, index=self._names, name="converged")
+
+    @property
+    def singular(self) -> pd.Series:
+        """Whether a random-effects covariance of each fit is singular."""
+        return pd.Series(self._many.singular, index=self._names, name="singular")
+
+    @property
+    def objective(self) -> pd.Series:
+        """What was minimized: the REML criterion, or -2 log L."""
+        return pd.Series(self._many.objective, index=self._names, name="objective")
+
+    @property
+    def failures(self) -> pd.Series:
+        """The message of each response that could not be fitted."""
+        failed = self._many.failures
+        index = self._names.take(list(failed))
+        return pd.Series(list(failed.values()), index=index, name="failure", dtype=object)
+
+    def fixef(self) -> pd.DataFrame:
+        """Return the fixed effects (m, p), a row a response."""
+        names = list(self._many.model.fixed_names)
+        return pd.DataFrame(self._many.beta.copy(), index=self._names, columns=names)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a response: standard deviations, correlations, sigma, fixed effects."""
+        return self._many.to_frame().set_axis(self._names, axis=0)
+
+    def summary(self) -> pd.DataFrame:
+        """Return the mean, standard deviation and quartiles of each estimate over the responses."""
+        frame = self.to_frame()
+        columns = {"Mean": frame.mean(), "Std.Dev.": frame.std()}
+        quartiles = frame.quantile([0.0, 0.25, 0.5, 0.75, 1.0]).T
+        quartiles.columns = ["Min", "1Q", "Median", "3Q", "Max"]
+        return pd.concat([pd.DataFrame(columns), quartiles], axis=1)
+
+    def _table(self) -> Table:
+        summary = self.summary()
+        rows = [format_common(row, digits=4) for row in summary.to_numpy()]
+        ends = [
+            (int(self._many.singular.sum()), "singular"),
+            (len(self) - int(self._many.converged.sum()) - len(self._many.failures),
+             "not converged"),
+            (len(self._many.failures), "failed"),
+        ]  # fmt: skip
+        title = f"{len(self)} refits of {self._many.model.formula.text}"
+        said = ", ".join(f"{count} {what}" for count, what in ends if count)
+        reasons = Counter(self._many.failures.values()).most_common()
+        note = "\n".join(f"failed ({count}): {message}" for message, count in reasons) or None
+        return Table(
+            list(summary.columns), rows, index=list(summary.index),
+            title=f"{title}: {said}" if said else title, note=note,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return str(self._table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self._table().to_html()
+
+
+def refits(
+    fit: AnyFit, y: Any, make: Callable[[Any], Any], n_jobs: int, progress: bool | None
+) -> Refits:
+    """Fit the model to several responses."""
+    matrix, names = response_matrix(fit, y)
+    many = refit_many(fit, np.asarray(matrix), n_jobs=n_jobs, progress=progress)
+    return Refits(many, make, names)
