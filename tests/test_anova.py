@@ -1,15 +1,13 @@
 """Tables of tests of a fit's terms: beside lmerTest and car, and as they print."""
 
-import json
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from anova_cases import CASES, column, data_of, fit_of, plain
+from anova_cases import CASES, column, fit_of, plain
 from reference_data import frame, read_reference
 
-import mixef
 from mixef import anova, glmer, lmer
 from mixef.display.anova import AnovaTable
 from mixef.errors import FitError
@@ -172,9 +170,8 @@ def test_reml_and_ml_differ(REML):
     fit = fit_of("two_way", REML=REML)
     table = fit.anova()
     np.testing.assert_allclose(table["Mean Sq"], table["F value"] * fit.sigma**2, rtol=1e-12)
-    assert (
-        abs(table["F value"] / fit_of("two_way", REML=not REML).anova()["F value"] - 1).min() > 1e-3
-    )
+    other = fit_of("two_way", REML=not REML).anova()
+    assert abs(table["F value"] / other["F value"] - 1.0).min() > 1e-3
 
 
 def test_models_of_an_intercept_and_of_nothing():
@@ -232,12 +229,10 @@ def test_generalized_models_have_no_denominator():
 
 
 def test_a_covariance_that_is_none():
-    fit = fit_of("two_way").fit
-    broken = glmer(GLMMS["cbpp"]["formula"], frame("cbpp"), family="binomial").fit
-    broken.__dict__["vcov"] = np.full((4, 4), np.nan)
-    assert fit.vcov.shape == (9, 9)
+    fit = glmer(GLMMS["cbpp"]["formula"], frame("cbpp"), family="binomial")
+    fit.fit.__dict__["vcov"] = np.full((4, 4), np.nan)
     with pytest.raises(FitError, match="not positive definite"):
-        type(glmer(GLMMS["cbpp"]["formula"], frame("cbpp"), family="binomial"))(broken).anova("II")
+        fit.anova("II")
 
 
 def test_a_table_is_a_frame_to_its_reader():
@@ -255,11 +250,3 @@ def test_a_table_is_a_frame_to_its_reader():
     assert table.to_markdown().count("|") > 20
     assert "\\toprule" in table.to_latex()
     assert repr(table) == str(table)
-
-
-def test_the_reference_says_where_it_is_from():
-    assert "lmerTest 3.1.3" in REFERENCE["program"]
-    assert REFERENCE["script"] == "anova.R"
-    assert json.dumps(REFERENCE["printed"])
-    assert "anova" in mixef.__all__
-    assert len(data_of("three_empty")) < len(data_of("one_empty")) < len(data_of("factorial"))

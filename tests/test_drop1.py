@@ -131,6 +131,7 @@ def test_offsets_weights_and_odd_names_go_along():
                                    rtol=1e-6)  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::mixef.errors.SingularFitWarning")
 @pytest.mark.parametrize("bar", ["diag(0 + C | g)", "(x || g)", "(1 | g/C)"])
 def test_random_effects_stay_as_they_are(bar):
     data = frame("factorial")

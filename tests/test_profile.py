@@ -63,9 +63,10 @@ def test_constrained_minimum_is_that_of_R(fits, key, name, value):
     entry = case("profile.json", key)
     held = next(h for h in entry["held"] if (h["name"], h["value"]) == (name, value))
     found = solved(fits[key].fit, name, value).deviance
-    # nlminb without gradients ends at most some 1e-7 above the minimum; PIRLS at tolPwrss 1e-13
-    # leaves 1e-8 of noise in lme4's generalized deviances
-    assert found == pytest.approx(held["deviance"], abs=1e-6)
+    # searches without gradients end at most some 1e-7 above the minimum; lme4's PIRLS stops up to
+    # 4e-6 above the deviance at the same parameters (Contraception at age 0.02), even at its
+    # tightest
+    assert found == pytest.approx(held["deviance"], abs=5e-6 if entry["family"] else 1e-6)
     assert found < held["deviance"] + 2e-8
 
 

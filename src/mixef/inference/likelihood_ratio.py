@@ -256,7 +256,22 @@ def _notes(table: pd.DataFrame, models: Sequence[AnyModel], by_REML: bool) -> li
                 f"{names[i]} has variances that {names[i - 1]} sets to zero, the boundary: its p "
                 "value is conservative (too large)."
             )
+        elif row["Df"] > 0 and _frees_a_shape(small, large):
+            notes.append(
+                f"{names[i]} has a shape that is infinite in {names[i - 1]}, the boundary: its p "
+                "value is conservative (too large)."
+            )
     return notes
+
+
+def _frees_a_shape(small: AnyModel, large: AnyModel) -> bool:
+    """Whether a Poisson model is beside a negative binomial one, whose shape is infinite there."""
+    return (
+        isinstance(small, GLMMFit)
+        and isinstance(large, GLMMFit)
+        and small.family.name == "poisson"
+        and large.family.extra == "shape"
+    )
 
 
 def _variances(model: AnyModel) -> int:

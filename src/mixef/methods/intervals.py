@@ -146,7 +146,7 @@ class IntervalMethods(Methods):
         >>> profile.log().confint(0.9).loc["log(sigma)"].round(4).tolist()
         [3.6822, 4.16]
         >>> profile.zeta("sigma", [40, 50]).round(3).tolist()
-        [-1.638, 0.067]
+        [-1.591, 0.068]
         """
         curves = profile_curves(
             self._fit, which, alphamax, delta_cutoff, n_jobs, progress, signames
