@@ -45,7 +45,8 @@ SPINES = {
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence", "singular",
-        "search", "model", "fit", "response", "pirls", "levels", "curvature", "laplace",
+        "search", "model", "fit", "batch_model", "batch_criterion", "batch_search", "batch",
+        "one_by_one", "response", "pirls", "levels", "curvature", "laplace",
         "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized",
         "separation", "generalized_end", "generalized_fit",
     ),

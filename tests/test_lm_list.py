@@ -267,7 +267,7 @@ def test_separated_groups_are_named():
     ):
         fits = lm_list("cbind(incidence, size - incidence) ~ period | herd", frame("cbpp"),
                        "binomial")  # fmt: skip
-    # Herd 14 has no case after period 1, where 7 of 12 animals had it: logit(7/12) is finite.
+    # Herd 14 has no case after period 1, where 11 of 19 animals had it.
     first = frame("cbpp").query("herd == '14' and period == '1'").iloc[0]
     odds = first["incidence"] / (first["size"] - first["incidence"])
     assert fits.coef().loc["14", "(Intercept)"] == pytest.approx(np.log(odds), rel=1e-6)

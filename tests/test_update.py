@@ -204,7 +204,7 @@ def test_refit_does_not_look_at_the_response_again(fit):
     ("y", "message"),
     [
         (np.ones(179), re.escape("shape (179,); expected (180,)")),
-        (np.ones((180, 2)), re.escape("shape (180, 2)")),
+        (np.ones((179, 2)), re.escape("shape (179, 2)")),
         (np.r_[np.nan, np.ones(179)], "NA/NaN/Inf in the new response"),
         (np.r_[np.inf, np.ones(179)], "NA/NaN/Inf in the new response"),
         (["a"] * 180, "not numeric"),
