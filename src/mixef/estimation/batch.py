@@ -112,7 +112,7 @@ def scale_responses(Y: np.ndarray, Q: np.ndarray) -> ScaledResponses:
     As `standardize.scale_response` does for one.
     """
     n = len(Y)
-    failures = {}
+    failures: dict[int, str] = {}
     size = np.abs(Y).max(axis=0, initial=0.0)
     usable = size < LARGEST
     usable &= (size > 1.0 / LARGEST) | (size == 0)

@@ -170,7 +170,7 @@ class BatchModel:
             alike = y[self.kind == c]
             mean = alike.mean(axis=0)
             contrasts = (alike - mean).transpose(1, 0, 2)
-            squares = np.linalg.qr(contrasts, mode="r")
+            squares = np.asarray(np.linalg.qr(contrasts, mode="r"))
             out[c, :, 0] = np.sqrt(count) * mean
             out[c, :, 1 : 1 + squares.shape[1]] = squares
         return out

@@ -181,9 +181,9 @@ def refit_many(
     >>> fits = refit_many(model.fit, np.column_stack([y, 2 * y, y - 1000]))
     >>> fits.to_frame().round(2)
        sd_(Intercept)|Batch  sigma  (Intercept)
-    0                 42.00  49.51       1527.5
-    1                 84.00  99.02       3055.0
-    2                 42.00  49.51        527.5
+    0                  42.0  49.51       1527.5
+    1                  84.0  99.02       3055.0
+    2                  42.0  49.51        527.5
     """
     Y = checked_responses(fit, Y)
     par = _start(fit, start)

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy
 
 from mixef.errors import FormulaError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.links import make_link
+from mixef.inference.ddf import KENWARD_ROGER, check_ddf, t_quantile
 from mixef.inference.new_responses import predictive_quantiles
 from mixef.inference.normal_mixture import averaged_mean, domain
 from mixef.inference.observations import AnyFit, conditional_mean, mean_at, on_rows
+from mixef.inference.prediction_df import prediction_df
 from mixef.inference.prediction_rows import (
     PredictionRows,
     included_columns,
@@ -25,9 +26,9 @@ from mixef.inference.prediction_rows import (
 )
 from mixef.inference.prediction_variance import (
     Movement,
-    left_out_variance,
+    known_variance,
     movement,
-    predictor_variance,
+    new_columns,
     random_variance,
     random_variance_slopes,
 )
@@ -56,6 +57,7 @@ def predictions(
     interval: str | None = None,
     level: float = 0.95,
     population_averaged: bool = False,
+    ddf: str | None = "auto",
     given_theta: bool = False,
 ) -> pd.Series | pd.DataFrame:
     """Return predicted means or linear predictors, with standard errors and intervals if asked.
@@ -77,10 +79,13 @@ def predictions(
     level : float
     population_averaged : bool
         Average the mean over all random effects.
+    ddf : {"auto", "satterthwaite", None}
+        Degrees of freedom of the intervals of a linear model; None is the normal distribution.
     given_theta : bool
         Leave out the uncertainty of the covariance parameters, as lme4 does.
     """
     _check(fit, type, new_levels, interval, level)
+    rule = _rule(fit, ddf)
     if population_averaged:
         re_form = _no_effects(re_form)
     rows = prediction_rows(fit, newdata, re_form, new_levels, env)
@@ -93,30 +98,56 @@ def predictions(
         return _series(fit, rows, mean_at(fit, eta) if type == "response" else eta)
     with one_blas_thread():
         moved = movement(fit, given_theta)
-        variance = predictor_variance(fit, rows, moved)
+        known = known_variance(fit, rows, moved)
+    new = random_variance(fit, new_columns(fit, rows, left_out=False), len(eta))
     if population_averaged and isinstance(fit, GLMMFit):
         center, se = _averaged(fit, rows, eta, moved)
     else:
-        center, se = eta, np.sqrt(variance)
+        center, se = eta, np.sqrt(known + new)
     columns = {"fit": center, "se_fit": se}
     if type == "response" and isinstance(fit, GLMMFit):
         slope = np.abs(fit.family.link.d_inverse(center))
         columns = {"fit": mean_at(fit, center), "se_fit": slope * se}
     if interval == "confidence":
-        wide = normal_quantile(level) * se
+        wide = _quantile(fit, rows, rule, level) * se
         ends = center - wide, center + wide
         columns["lower"], columns["upper"] = (
             _means(fit, *ends) if type == "response" and isinstance(fit, GLMMFit) else ends
         )
     elif interval == "prediction":
-        rest = left_out_variance(fit, rows)
-        columns["lower"], columns["upper"] = _new_response(fit, rows, eta, variance + rest, level)
+        all_new = random_variance(fit, new_columns(fit, rows, left_out=True), len(eta))
+        columns["lower"], columns["upper"] = _new_response(
+            fit, rows, eta, known + all_new, rule, level
+        )
     return _frame(fit, rows, columns)
 
 
-def normal_quantile(level: float) -> float:
-    """Return the z with probability ``level`` between -z and z."""
-    return float(scipy.special.ndtri(0.5 + 0.5 * level))
+def _quantile(
+    fit: AnyFit,
+    rows: PredictionRows,
+    rule: str | None,
+    level: float,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the quantiles (m,) of t, or of the normal distribution, with ``level`` inside."""
+    df = np.full(len(rows.X), np.inf)
+    if rule is not None:
+        assert isinstance(fit, LMMFit)
+        with one_blas_thread():
+            df = prediction_df(fit, rows, residual)
+    return t_quantile(0.5 + 0.5 * level, df)
+
+
+def _rule(fit: AnyFit, ddf: str | None) -> str | None:
+    """Return the rule for degrees of freedom."""
+    rule = check_ddf(fit, ddf)
+    if rule == KENWARD_ROGER:
+        raise ValueError(
+            f"ddf is {ddf!r}, which is for combinations of the fixed effects alone, with standard "
+            "errors of its own; expected 'auto', 'satterthwaite' or None, or use contest for such "
+            "combinations"
+        )
+    return rule
 
 
 def _check(fit: AnyFit, type: str, new_levels: str, interval: str | None, level: float) -> None:
@@ -161,7 +192,8 @@ def _averaged(
     z = _all_columns(fit, rows)
     average = averaged_mean(fit.family, eta, random_variance(fit, z, len(eta)))
     J = average.by_eta[:, None] * moved.slopes(rows)
-    J += average.by_variance[:, None] * random_variance_slopes(fit, z, moved)
+    by_search = random_variance_slopes(fit, z, len(eta))
+    J[:, moved.n_before :] += average.by_variance[:, None] * by_search
     center = _on_link(fit, average.mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         return center, np.sqrt(moved.variance(J)) / np.abs(fit.family.link.d_inverse(center))
@@ -181,14 +213,19 @@ def _means(fit: GLMMFit, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray,
 
 
 def _new_response(
-    fit: AnyFit, rows: PredictionRows, eta: np.ndarray, variance: np.ndarray, level: float
+    fit: AnyFit,
+    rows: PredictionRows,
+    eta: np.ndarray,
+    variance: np.ndarray,
+    rule: str | None,
+    level: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of the interval for a new response."""
     weights = rows.weights(fit)
     if isinstance(fit, LMMFit):
         with np.errstate(divide="ignore", invalid="ignore"):
-            own = fit.estimates.sigma**2 / (1.0 if weights is None else weights)
-        wide = normal_quantile(level) * np.sqrt(variance + own)
+            own = fit.estimates.sigma**2 / (np.ones(len(eta)) if weights is None else weights)
+        wide = _quantile(fit, rows, rule, level, own) * np.sqrt(variance + own)
         return eta - wide, eta + wide
     tail = 0.5 - 0.5 * level
     return predictive_quantiles(fit, eta, variance, weights, (tail, 1.0 - tail))

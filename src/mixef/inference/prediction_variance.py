@@ -21,9 +21,11 @@ from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.linear import LinearCriterion
+from mixef.inference.ddf import SATTERTHWAITE, approximation
 from mixef.inference.natural import covariance_slopes, n_search_parameters
 from mixef.inference.observations import AnyFit, extra_value, response_of
 from mixef.inference.prediction_rows import PredictionRows, TermRows
+from mixef.inference.satterthwaite import Satterthwaite
 from mixef.linalg.factor import Factor
 from mixef.linalg.forms import quadratic_forms
 
@@ -56,13 +58,23 @@ class Movement:
 
     def slopes(self, rows: PredictionRows) -> np.ndarray:
         """Return the derivatives (m, K) of ``x'beta + z'b~``."""
-        J = rows.X @ self.beta
-        for t, term in rows.terms.items():
-            level, known = np.maximum(term.codes, 0), term.codes >= 0
-            z = np.where(known[:, None], term.z, 0.0)
-            for a, slope in enumerate(self.effects[t]):
-                J[:, a] += np.einsum("ms,ms->m", z, slope[level])
-        return J
+        return moved_predictor(rows, rows.X @ self.beta, self.effects)
+
+
+def moved_predictor(rows: PredictionRows, J: np.ndarray, effects: list[np.ndarray]) -> np.ndarray:
+    """Return J (m, K), the derivatives of ``x'beta``, with those of ``z'b~`` added.
+
+    Parameters
+    ----------
+    effects : list of ndarray (K, l_t, s_t)
+        Derivatives of the conditional modes, one array a term.
+    """
+    for t, term in rows.terms.items():
+        level, known = np.maximum(term.codes, 0), term.codes >= 0
+        z = np.where(known[:, None], term.z, 0.0)
+        for a, slope in enumerate(effects[t]):
+            J[:, a] += np.einsum("ms,ms->m", z, slope[level])
+    return J
 
 
 def movement(fit: AnyFit, given_theta: bool = False) -> Movement:
@@ -89,21 +101,24 @@ def movement(fit: AnyFit, given_theta: bool = False) -> Movement:
 
 def _search_of_linear(fit: LMMFit) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Return covariance and slopes for par and log sigma, which moves no estimate."""
-    criterion = fit.criterion()
-    covariance = inverse_hessian(criterion.curvature(fit.scaled_par).hessian)[0]
-    beta, effects = criterion.effects_slopes(fit.scaled_par)
+    beta, effects = fit.criterion().effects_slopes(fit.scaled_par)
     still = [np.concatenate([slope, np.zeros((1, *slope.shape[1:]))]) for slope in effects]
-    return covariance, np.column_stack([beta, np.zeros(len(beta))]), still
+    return linear_rule(fit).covariance, np.column_stack([beta, np.zeros(len(beta))]), still
+
+
+def linear_rule(fit: LMMFit) -> Satterthwaite:
+    """Return what Satterthwaite's approximation needs, computed once a fit."""
+    rule = approximation(fit, SATTERTHWAITE)
+    assert isinstance(rule, Satterthwaite)
+    return rule
 
 
 def _with_beta(
     fit: AnyFit, search: tuple[np.ndarray, np.ndarray, list[np.ndarray]] | None
 ) -> Movement:
     """Return the movement for beta given the others, and for these, which are independent."""
-    p, K, criterion = len(fit.kept), n_search_parameters(fit), fit.criterion()
-    factor = _standing_factor(fit)
-    backs = criterion.terms.back_to_user(fit.scaled_par)
-    by_beta = slopes_by_beta(factor, backs, criterion.terms.blocks, fit.terms, _weighted_X(fit))
+    p, K = len(fit.kept), n_search_parameters(fit)
+    by_beta = modes_by_beta(fit, fit.point)
     covariance, beta = np.zeros((p + K, p + K)), np.zeros((p, p + K))
     covariance[:p, :p] = fit.covariance_scale * fit.estimates.unscaled_vcov
     beta[:, :p] = np.eye(p)
@@ -115,11 +130,23 @@ def _with_beta(
     return Movement(covariance, beta, effects, n_before=p)
 
 
-def _standing_factor(fit: AnyFit) -> Factor:
-    """Return the factor at the estimates, where it stays until the criterion is used again."""
+def modes_by_beta(fit: AnyFit, point: np.ndarray) -> list[np.ndarray]:
+    """Return the derivatives (p, l_t, s_t) of the modes for beta at a point of the search."""
+    terms, factor = fit.criterion().terms, _standing_factor(fit, point)
+    backs = terms.back_to_user(_par(fit, point))
+    return slopes_by_beta(factor, backs, terms.blocks, fit.terms, _weighted_X(fit))
+
+
+def _standing_factor(fit: AnyFit, point: np.ndarray) -> Factor:
+    """Return the factor at a point, where it stays until the criterion is used again."""
     criterion = fit.criterion()
-    criterion.conditional_covariances(fit.point)
+    criterion.conditional_covariances(point)
     return criterion.factor if isinstance(criterion, LinearCriterion) else criterion.model.factor
+
+
+def _par(fit: AnyFit, point: np.ndarray) -> np.ndarray:
+    """Return the covariance parameters of a point of the search, which come first."""
+    return point[: len(fit.scaled_par)]
 
 
 def _weighted_X(fit: AnyFit) -> np.ndarray:
@@ -133,43 +160,35 @@ def _weighted_X(fit: AnyFit) -> np.ndarray:
     return fit.X if weights is None else weights[:, None] * fit.X
 
 
-def predictor_variance(fit: AnyFit, rows: PredictionRows, moved: Movement) -> np.ndarray:
-    """Return the variances (m,) of the linear predictors, NaN where something is missing.
-
-    Random effects of a level that the fit does not know have their own covariance.
-    """
-    total = moved.variance(moved.slopes(rows))
-    if rows.terms:
-        total = total + _given_parameters(fit, rows)
-    for t, term in rows.terms.items():
-        unknown = term.codes < 0
-        own = random_variance(fit, {t: np.where(unknown[:, None], term.z, 0.0)}, len(total))
-        total = total + np.where(term.missing, np.nan, own)
+def known_variance(fit: AnyFit, rows: PredictionRows, moved: Movement) -> np.ndarray:
+    """Return the variances (m,) of fixed effects and known levels, NaN where a row is missing."""
+    total = moved.variance(moved.slopes(rows)) + effects_variance(fit, rows, fit.point)
+    for term in rows.terms.values():
+        total = np.where(term.missing, np.nan, total)
     if rows.offset is not None:
         total = np.where(np.isnan(rows.offset), np.nan, total)
     return total
 
 
-def left_out_variance(fit: AnyFit, rows: PredictionRows) -> np.ndarray:
-    """Return the variances (m,) of the random effects that are not included, of new levels.
+def new_columns(fit: AnyFit, rows: PredictionRows, left_out: bool) -> dict[int, np.ndarray]:
+    """Return raw columns (m, s) by term of what has its own variance, zero elsewhere.
 
-    At a new level they are correlated with what is included.
+    That is a level that the fit does not know, and all that is left out if ``left_out``.
     """
-    m = len(rows.X)
-    total = np.zeros(m)
-    for t, term in enumerate(fit.terms):
-        rest = 1.0 - rows.included.get(t, np.zeros(len(term.columns)))
-        if not rest.any():
+    out = {}
+    for t in range(len(fit.terms)) if left_out else rows.terms:
+        term = rows.terms.get(t)
+        if term is None:
+            out[t] = rows.raw_columns(fit, t)
             continue
-        raw = rows.raw_columns(fit, t)
-        own = random_variance(fit, {t: raw * rest}, m)
-        if t in rows.terms:
-            both = random_variance(fit, {t: raw}, m) - random_variance(
-                fit, {t: raw - raw * rest}, m
-            )
-            own = np.where(rows.terms[t].codes < 0, both, own)
-        total += own
-    return total
+        new, use = (term.codes < 0)[:, None], rows.included[t]
+        if left_out and not use.all():
+            raw = rows.raw_columns(fit, t)
+            # At a new level the two parts are correlated, and go together.
+            out[t] = np.where(new, raw, raw * (1.0 - use))
+        else:
+            out[t] = np.where(new, term.z, 0.0)
+    return out
 
 
 def random_variance(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
@@ -181,24 +200,25 @@ def random_variance(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray
     return total
 
 
-def random_variance_slopes(fit: AnyFit, z: dict[int, np.ndarray], moved: Movement) -> np.ndarray:
-    """Return the derivatives (m, K) of `random_variance` for psi."""
-    slopes = covariance_slopes(fit)
-    J = [
-        sum(np.einsum("ms,st,mt->m", columns, slopes[t][a], columns) for t, columns in z.items())
-        for a in range(n_search_parameters(fit))
-    ]
-    m = len(next(iter(z.values())))
-    return np.column_stack([np.zeros((m, moved.n_before)), *J])
+def random_variance_slopes(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
+    """Return the derivatives (m, K) of `random_variance` for the parameters of the search."""
+    slopes, J = covariance_slopes(fit), np.zeros((m, n_search_parameters(fit)))
+    for t, columns in z.items():
+        for a, slope in enumerate(slopes[t]):
+            J[:, a] += np.einsum("ms,ms->m", columns @ slope, columns)
+    return J
 
 
-def _given_parameters(fit: AnyFit, rows: PredictionRows) -> np.ndarray:
-    """Return ``z'C z`` (m,) of the levels that the fit knows."""
-    criterion, factor = fit.criterion(), _standing_factor(fit)
+def effects_variance(fit: AnyFit, rows: PredictionRows, point: np.ndarray) -> np.ndarray:
+    """Return ``z'C z`` (m,) of the levels that the fit knows, with C at a point of the search.
+
+    The residual variance is that of the estimates.
+    """
+    if not rows.terms:
+        return np.zeros(len(rows.X))
+    terms, factor = fit.criterion().terms, _standing_factor(fit, point)
     codes, v = [], []
-    for back, members in zip(
-        criterion.terms.back_to_user(fit.scaled_par), criterion.terms.blocks, strict=True
-    ):
+    for back, members in zip(terms.back_to_user(_par(fit, point)), terms.blocks, strict=True):
         code, z = _block_rows(fit, rows.terms, members, len(rows.X))
         codes.append(code)
         v.append(z @ back)

@@ -37,7 +37,7 @@ def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
     """
     if not np.size(y):
         raise DataError(f"the new responses have shape {np.shape(y)}; expected a column or more")
-    if is_counted(fit):
+    if isinstance(fit, GLMMFit) and is_counted(fit):
         return _shares(fit, y)
     names = y.columns if isinstance(y, pd.DataFrame) else pd.RangeIndex(np.shape(y)[1])
     if isinstance(fit, GLMMFit):

@@ -25,6 +25,7 @@ class PredictionMethods(Methods):
         interval: str | None = None,
         level: float = 0.95,
         population_averaged: bool = False,
+        ddf: str | None = "auto",
     ) -> pd.Series | pd.DataFrame:
         """Return predicted means for the fit's rows or for new data.
 
@@ -118,4 +119,5 @@ class PredictionMethods(Methods):
             interval=interval,
             level=level,
             population_averaged=population_averaged,
+            ddf=ddf,
         )
