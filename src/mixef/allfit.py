@@ -13,6 +13,7 @@ from mixef.inference.all_fit import (
     MAX_EVALUATIONS,
     SAME_CRITERION,
     SAME_EFFECTS,
+    TIED,
     Attempt,
     Comparison,
     attempts,
@@ -212,20 +213,20 @@ class AllFitSummary:
         if c.agree:
             said.insert(
                 0,
-                f"{'All ' if not len(failed) else ''}{ended} optimizers agree: -2 log L within "
-                f"{format_number(c.excess.max(), 2)}, fixed effects within "
+                f"{'All ' if not len(failed) else ''}{ended} optimizers agree: the criterion within "
+                f"{format_number(max(c.excess.max(), TIED), 2)}, fixed effects within "
                 f"{format_number(c.distance.max(), 2)} standard errors of {c.best}.",
             )
         else:
             ends = "; ".join(
-                f"{name} by {format_number(c.excess[name], 2)} in -2 log L and "
+                f"{name} by {format_number(c.excess[name], 2)} in the criterion and "
                 f"{format_number(c.distance[name], 2)} standard errors"
                 for name in c.astray
             )
             said.insert(
                 0,
                 f"Ends differ from {c.best}, the lowest, by more than {SAME_CRITERION:g} in "
-                f"-2 log L or {SAME_EFFECTS:g} standard errors: {ends}.",
+                f"the criterion or {SAME_EFFECTS:g} standard errors: {ends}.",
             )
         return " ".join(said)
 
@@ -237,13 +238,13 @@ class AllFitSummary:
         >>> from mixef import all_fit, lmer, load_dataset
         >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
         >>> list(all_fit(fit, ["newton"]).summary().to_frame())
-        ['OK', '-2 log L', 'excess', 'max|d beta|/SE', 'evaluations', 'seconds']
+        ['OK', 'criterion', 'excess', 'max|d beta|/SE', 'evaluations', 'seconds']
         """
         c = self.comparison
         frame = pd.DataFrame(
             {
                 "OK": c.which_OK,
-                "-2 log L": -2.0 * c.llik,
+                "criterion": -2.0 * c.llik,
                 "excess": c.excess,
                 "max|d beta|/SE": c.distance,
                 "evaluations": c.feval,
@@ -254,7 +255,7 @@ class AllFitSummary:
 
     def _table(self) -> Table:
         frame = self.to_frame()
-        objective = format_common(frame["-2 log L"].round(4), 9)
+        objective = format_common(frame["criterion"].round(4), 9)
         columns = [
             [text if ok else "failed" for text, ok in zip(objective, frame["OK"], strict=True)],
             *(

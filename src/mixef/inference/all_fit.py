@@ -22,7 +22,7 @@ from mixef.inference.replicates import check_count, in_parallel
 
 # Searches without derivatives need many evaluations where parameters are many.
 MAX_EVALUATIONS = 10_000
-# Criteria that differ by less differ by rounding: the first of them is the best.
+# Criteria that differ by less differ by rounding, and count as one; the first is the best.
 TIED = 1e-8
 # Ends this close in the criterion agree: a change of estimates by some 0.03 standard errors ...
 SAME_CRITERION = 1e-3
@@ -163,7 +163,8 @@ def compare(tried: Sequence[Attempt]) -> Comparison:
     objective = _series(tried, index, "objective", lambda fit: fit.estimates.objective)
     ended = objective.notna()
     excess = (objective - objective.min()).rename("excess")
-    best = str(index[np.argmax(excess <= TIED)]) if ended.any() else ""
+    excess = excess.mask(excess <= TIED, 0.0)
+    best = str(index[np.argmax(excess == 0.0)]) if ended.any() else ""
     fixef = _frame(tried, index, _fixef)
     distance = pd.Series(np.nan, index=index, name="distance")
     if best:

@@ -27,6 +27,7 @@ from mixef.inference.prediction_variance import (
     new_columns,
     random_variance,
     random_variance_slopes,
+    standing_factor,
 )
 
 # Steps of central differences, in the natural units of the parameters: errors are 1e-8 of v.
@@ -50,8 +51,7 @@ def prediction_df(
     rule, m = linear_rule(fit), len(rows.X)
     new = new_columns(fit, rows, left_out=residual is not None)
     slope = random_variance_slopes(fit, new, m)
-    J = _by_beta(fit, rows, fit.scaled_par)
-    known = _square(J, rule.vcov) + effects_variance(fit, rows, fit.scaled_par)
+    J, known = _given_parameters(fit, rows, rule.vcov, fit.scaled_par)
     for a, of_vcov in enumerate(rule.slopes[:-1]):
         slope[:, a] += _square(J, of_vcov)
     if rows.terms:
@@ -76,17 +76,20 @@ def _differences(fit: LMMFit, rows: PredictionRows, vcov: np.ndarray) -> np.ndar
         for sign in (1.0, -1.0):
             moved = par.copy()
             moved[a] += sign * step
-            J = _by_beta(fit, rows, moved)
-            ends.append(_square(J, vcov) + effects_variance(fit, rows, moved))
+            ends.append(_given_parameters(fit, rows, vcov, moved)[1])
         out[:, a] = (ends[0] - ends[1]) / (2.0 * step)
     return out
 
 
-def _by_beta(fit: LMMFit, rows: PredictionRows, par: np.ndarray) -> np.ndarray:
-    """Return the derivatives (m, p) of ``x'beta + z'b~`` for beta."""
+def _given_parameters(
+    fit: LMMFit, rows: PredictionRows, vcov: np.ndarray, par: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivatives (m, p) of ``x'beta + z'b~`` for beta, and its variance (m,)."""
     if not rows.terms:
-        return rows.X
-    return moved_predictor(rows, rows.X.copy(), modes_by_beta(fit, par))
+        return rows.X, _square(rows.X, vcov)
+    factor = standing_factor(fit, par)
+    J = moved_predictor(rows, rows.X.copy(), modes_by_beta(fit, factor, par))
+    return J, _square(J, vcov) + effects_variance(fit, rows, factor, par)
 
 
 def _square(J: np.ndarray, covariance: np.ndarray) -> np.ndarray:

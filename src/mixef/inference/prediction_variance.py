@@ -118,7 +118,7 @@ def _with_beta(
 ) -> Movement:
     """Return the movement for beta given the others, and for these, which are independent."""
     p, K = len(fit.kept), n_search_parameters(fit)
-    by_beta = modes_by_beta(fit, fit.point)
+    by_beta = modes_by_beta(fit, standing_factor(fit, fit.point), fit.scaled_par)
     covariance, beta = np.zeros((p + K, p + K)), np.zeros((p, p + K))
     covariance[:p, :p] = fit.covariance_scale * fit.estimates.unscaled_vcov
     beta[:, :p] = np.eye(p)
@@ -130,23 +130,18 @@ def _with_beta(
     return Movement(covariance, beta, effects, n_before=p)
 
 
-def modes_by_beta(fit: AnyFit, point: np.ndarray) -> list[np.ndarray]:
-    """Return the derivatives (p, l_t, s_t) of the modes for beta at a point of the search."""
-    terms, factor = fit.criterion().terms, _standing_factor(fit, point)
-    backs = terms.back_to_user(_par(fit, point))
+def modes_by_beta(fit: AnyFit, factor: Factor, par: np.ndarray) -> list[np.ndarray]:
+    """Return the derivatives (p, l_t, s_t) of the modes for beta, where the factor stands: par."""
+    terms = fit.criterion().terms
+    backs = terms.back_to_user(par)
     return slopes_by_beta(factor, backs, terms.blocks, fit.terms, _weighted_X(fit))
 
 
-def _standing_factor(fit: AnyFit, point: np.ndarray) -> Factor:
-    """Return the factor at a point, where it stays until the criterion is used again."""
+def standing_factor(fit: AnyFit, point: np.ndarray) -> Factor:
+    """Return the factor at a point of the search, until the criterion is used again."""
     criterion = fit.criterion()
     criterion.conditional_covariances(point)
     return criterion.factor if isinstance(criterion, LinearCriterion) else criterion.model.factor
-
-
-def _par(fit: AnyFit, point: np.ndarray) -> np.ndarray:
-    """Return the covariance parameters of a point of the search, which come first."""
-    return point[: len(fit.scaled_par)]
 
 
 def _weighted_X(fit: AnyFit) -> np.ndarray:
@@ -162,7 +157,10 @@ def _weighted_X(fit: AnyFit) -> np.ndarray:
 
 def known_variance(fit: AnyFit, rows: PredictionRows, moved: Movement) -> np.ndarray:
     """Return the variances (m,) of fixed effects and known levels, NaN where a row is missing."""
-    total = moved.variance(moved.slopes(rows)) + effects_variance(fit, rows, fit.point)
+    total = moved.variance(moved.slopes(rows))
+    if rows.terms:
+        factor = standing_factor(fit, fit.point)
+        total = total + effects_variance(fit, rows, factor, fit.scaled_par)
     for term in rows.terms.values():
         total = np.where(term.missing, np.nan, total)
     if rows.offset is not None:
@@ -209,16 +207,16 @@ def random_variance_slopes(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.
     return J
 
 
-def effects_variance(fit: AnyFit, rows: PredictionRows, point: np.ndarray) -> np.ndarray:
-    """Return ``z'C z`` (m,) of the levels that the fit knows, with C at a point of the search.
+def effects_variance(
+    fit: AnyFit, rows: PredictionRows, factor: Factor, par: np.ndarray
+) -> np.ndarray:
+    """Return ``z'C z`` (m,) of the levels that the fit knows, where the factor stands: par.
 
     The residual variance is that of the estimates.
     """
-    if not rows.terms:
-        return np.zeros(len(rows.X))
-    terms, factor = fit.criterion().terms, _standing_factor(fit, point)
+    terms = fit.criterion().terms
     codes, v = [], []
-    for back, members in zip(terms.back_to_user(_par(fit, point)), terms.blocks, strict=True):
+    for back, members in zip(terms.back_to_user(par), terms.blocks, strict=True):
         code, z = _block_rows(fit, rows.terms, members, len(rows.X))
         codes.append(code)
         v.append(z @ back)
