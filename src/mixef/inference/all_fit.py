@@ -15,8 +15,8 @@ from mixef.control import OPTIMIZERS
 from mixef.errors import MixefError
 from mixef.estimation.model import theta_labels
 from mixef.inference.coef import covariance_of_fixed
-from mixef.inference.natural import component_values, components
-from mixef.inference.observations import AnyFit, extra_value, residual_sigma
+from mixef.inference.natural import natural_values
+from mixef.inference.observations import AnyFit
 from mixef.inference.refit import quiet, warm_start, with_frame
 from mixef.inference.replicates import check_count, in_parallel
 
@@ -206,15 +206,8 @@ def _fixef(fit: AnyFit) -> dict[str, float]:
 
 
 def _sdcor(fit: AnyFit) -> dict[str, float]:
-    parts = components(fit.terms)
-    values = component_values(parts, fit.estimates.lams, fit.covariance_scale)
-    out = dict(zip([part.name for part in parts], values.tolist(), strict=True))
-    sigma = residual_sigma(fit)
-    if sigma is not None:
-        out["sigma"] = sigma
-    elif fit.estimates.extra is not None:  # type: ignore[union-attr]
-        out["shape"] = extra_value(fit)  # type: ignore[arg-type]
-    return out
+    values = natural_values(fit)
+    return values.iloc[: len(values) - len(fit.fixed_names)].to_dict()
 
 
 def _theta(fit: AnyFit) -> dict[str, float]:

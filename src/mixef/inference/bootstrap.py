@@ -15,7 +15,7 @@ from mixef.errors import FitError, MixefError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.boot_confint import bootstrap_limits, check_limits
 from mixef.inference.many import frame_with, refit_many
-from mixef.inference.natural import component_values, components
+from mixef.inference.natural import natural_values
 from mixef.inference.observations import AnyFit
 from mixef.inference.refit import quiet, warm_start, with_frame
 from mixef.inference.replicates import check_count, generator, in_parallel
@@ -141,7 +141,7 @@ def bootstrap(
     """
     n, rng = check_count(n), generator(seed)
     _check_type(fit, type, use_u, cluster)
-    t0 = natural_statistics(fit) if statistic is None else labelled(statistic(fit))
+    t0 = natural_values(fit) if statistic is None else labelled(statistic(fit))
     if type == "cases":
         rows = _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress)
     else:
@@ -176,19 +176,6 @@ def boot_intervals(
     check_limits(level, type)
     draws = bootstrap(fit, n, seed=seed, n_jobs=n_jobs, progress=progress)
     return draws.confint(level, type)
-
-
-def natural_statistics(fit: AnyFit) -> pd.Series:
-    """Return standard deviations, correlations, residual scale or shape, and fixed effects."""
-    parts = components(fit.terms)
-    values = component_values(parts, fit.estimates.lams, fit.covariance_scale)
-    scale: dict[str, Any] = {}
-    if not isinstance(fit, GLMMFit):
-        scale["sigma"] = fit.estimates.sigma
-    elif fit.family.extra is not None:
-        scale[fit.family.extra] = fit.estimates.extra
-    names = [*(part.name for part in parts), *scale, *fit.fixed_names]
-    return pd.Series([*values, *scale.values(), *fit.estimates.beta], index=names, dtype=float)
 
 
 def labelled(value: Any) -> pd.Series:
@@ -264,7 +251,7 @@ def _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress) -> list[Row]:
     group = outermost(fit.terms) if cluster is None else cluster
     n_levels = next(term.n_levels for term in fit.terms if term.group == group)
     picks = rng.integers(n_levels, size=(n, n_levels))
-    task = partial(_of_levels, fit, natural_statistics if statistic is None else statistic, t0,
+    task = partial(_of_levels, fit, natural_values if statistic is None else statistic, t0,
                    group)  # fmt: skip
     return each(task, list(picks), n_jobs, progress, "bootstrap")
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.inference.boot_confint import bootstrap_limits, check_limits
-from mixef.inference.bootstrap import bootstrap
+from mixef.inference.bootstrap import boot_intervals
 from mixef.inference.named import chosen, named_parameters
 from mixef.inference.observations import AnyFit
 from mixef.inference.profile import interval_curves, limits, normal_quantile
@@ -51,16 +50,5 @@ def confidence_intervals(
         return interval_curves(fit, parm, level, n_jobs, progress, signames).confint(level)
     if method == "wald":
         return pd.DataFrame(wald_limits(fit, places, z), index=names, columns=limits(level))
-    limited = _bootstrap_limits(fit, level, n, seed, boot_type, n_jobs, progress)
+    limited = boot_intervals(fit, level, n, seed, boot_type, n_jobs, progress)
     return limited.iloc[places].set_axis(names, axis=0)
-
-
-def _bootstrap_limits(fit, level, n, seed, boot_type, n_jobs, progress) -> pd.DataFrame:
-    """Return limits of all parameters by the parametric bootstrap, a dispersion as its root."""
-    check_limits(level, boot_type)
-    draws = bootstrap(fit, n, seed=seed, n_jobs=n_jobs, progress=progress)
-    t0, replicates = draws.t0.copy(), draws.replicates.copy()
-    if "dispersion" in t0.index:
-        t0["dispersion"] **= 0.5
-        replicates["dispersion"] **= 0.5
-    return bootstrap_limits(t0, replicates, level, boot_type)

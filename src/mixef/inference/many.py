@@ -15,7 +15,7 @@ from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.model import checked_parameters
 from mixef.estimation.one_by_one import OneByOne
-from mixef.inference.natural import components
+from mixef.inference.natural import components, scale_parameter
 from mixef.inference.new_response import new_response
 from mixef.inference.observations import AnyFit
 from mixef.inference.refit import quiet, response_frame, warm_start, with_frame
@@ -102,15 +102,14 @@ class ManyFits:
     def to_frame(self) -> pd.DataFrame:
         """Return one row a response: standard deviations, correlations, sigma, fixed effects.
 
-        A generalized model has its dispersion or shape, if any, in the place of sigma.
+        A generalized model has its shape in the place of sigma, or nothing; names are those of
+        `natural.natural_values`.
         """
         columns = dict(
             zip([c.name for c in components(self.model.terms)], self.components.T, strict=True)
         )
-        if isinstance(self.model, LMMFit):
-            columns["sigma"] = self.sigma
-        elif self.extra is not None:
-            columns[self.model.family.extra or "extra"] = self.extra
+        for name in scale_parameter(self.model):
+            columns[name] = self.sigma if name == "sigma" else self.extra
         columns |= dict(zip(self.model.fixed_names, self.beta.T, strict=True))
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from mixef.estimation.fit import LMMFit
-from mixef.inference.observations import AnyFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import AnyFit, residual_sigma
 from mixef.terms.random import RandomTerm
 
 
@@ -77,6 +79,27 @@ def component_values(
             sds = np.sqrt(C[part.row, part.row] * C[part.col, part.col])
             out[a] = out[a] / sds if sds > 0 else np.nan
     return out
+
+
+def scale_parameter(fit: AnyFit) -> dict[str, float]:
+    """Return what there is besides covariances and coefficients: ``sigma``, ``shape`` or nothing.
+
+    A dispersion is shown by its root.
+    """
+    sigma = residual_sigma(fit)
+    if sigma is not None:
+        return {"sigma": sigma}
+    shape = fit.estimates.extra if isinstance(fit, GLMMFit) else None
+    return {} if shape is None else {"shape": shape}
+
+
+def natural_values(fit: AnyFit) -> pd.Series:
+    """Return standard deviations, correlations, sigma or shape, and fixed effects, by name."""
+    parts = components(fit.terms)
+    values = component_values(parts, fit.estimates.lams, fit.covariance_scale)
+    scale = scale_parameter(fit)
+    names = [*(part.name for part in parts), *scale, *fit.fixed_names]
+    return pd.Series([*values, *scale.values(), *fit.estimates.beta], index=names, dtype=float)
 
 
 def covariance_slopes(fit: AnyFit) -> list[np.ndarray]:
