@@ -1,7 +1,8 @@
-"""Fits whose predictions are tested, by names."""
+"""Fits whose predictions are tested, by names, and their variances by dense algebra."""
 
 from functools import cache
 
+import numpy as np
 from reference_data import case, frame
 
 from mixef import GlmerControl, LmerControl, glmer, lmer
@@ -59,3 +60,26 @@ GENERALIZED = {
 def generalized(name, nAGQ=None):
     data, formula, family, own = GENERALIZED[name]
     return glmer(formula, frame(data), family=family, nAGQ=own if nAGQ is None else nAGQ)
+
+
+def sparse_row(fit, t, z, codes):
+    """Rows of Z (m, l s) of term t, dense; unknown levels have none."""
+    s = z.shape[1]
+    out = np.zeros((len(z), fit.terms[t].n_levels * s))
+    for i, (row, code) in enumerate(zip(z, codes, strict=True)):
+        if code >= 0:
+            out[i, code * s : (code + 1) * s] = row
+    return out
+
+
+def dense_variance(fit, X, Z):
+    """``sigma^2 [Lambda'z, x]' A^-1 [Lambda'z, x]`` with A of Henderson's equations."""
+    lams = fit.estimates.lams
+    big = [np.kron(np.eye(t.n_levels), lam) for t, lam in zip(fit.terms, lams, strict=True)]
+    own = [sparse_row(fit, i, t.z, t.grouping.codes) @ big[i] for i, t in enumerate(fit.terms)]
+    V, W = np.column_stack([*own, fit.X]), fit.frame.weights
+    A = V.T @ (V if W is None else W[:, None] * V)
+    q = V.shape[1] - fit.X.shape[1]
+    A[:q, :q] += np.eye(q)
+    new = np.column_stack([*(z @ L for z, L in zip(Z, big, strict=True)), X])
+    return fit.estimates.sigma**2 * np.einsum("ma,ab,mb->m", new, np.linalg.inv(A), new)

@@ -16,44 +16,60 @@ def share_within(covered, nominal):
     assert abs(covered.mean() - nominal) < 4 * np.sqrt(nominal * (1 - nominal) / len(covered))
 
 
-@cache
-def simulated_linear(n_sets=300):
-    """Hits of 90 % intervals over simulated data sets: 40 groups of 4 to 12 rows.
+KINDS = ["known", "known mean", "new level", "new mean", "population", "population mean"]
+N_SETS = 400
 
-    With 15 groups they cover less, a new level's mean 85 %: Sigma is known less well than a normal
-    interval allows for.
-    """
+
+@cache
+def simulated_linear(n_groups):
+    """Hits of 90 % intervals (2, sets) by t and normal quantiles: groups of 4 to 12 rows."""
     rng = np.random.default_rng(20250107)
-    sizes = rng.integers(4, 13, 40)
-    g = np.repeat(np.arange(40), sizes)
+    sizes = rng.integers(4, 13, n_groups)
+    g = np.repeat(np.arange(n_groups), sizes)
     L = np.array([[1.0, 0.0], [0.3, 0.5]])
     quiet = LmerControl(check_conv_singular="ignore")
-    hits = {"known": [], "known mean": [], "new level": [], "new mean": [], "population": []}
-    for _ in range(n_sets):
-        x, b = rng.normal(size=len(g)), rng.normal(size=(41, 2)) @ L.T
+    hits = {kind: [] for kind in KINDS}
+    for _ in range(N_SETS):
+        x, b = rng.normal(size=len(g)), rng.normal(size=(n_groups + 1, 2)) @ L.T
         mean = 1 + 0.5 * x + b[g, 0] + b[g, 1] * x
         data = pd.DataFrame({"y": mean + rng.normal(size=len(g)), "x": x, "g": g})
         fit = lmer("y ~ x + (x | g)", data, control=quiet)
         at = rng.normal()
-        for key, level, arguments in (
-            ("known", 3, {}), ("new level", 40, {"new_levels": "population"}),
-            ("population", 40, {"re_form": "~0"}),
+        fixed = 1 + 0.5 * at
+        for kind, level, arguments in (
+            ("known", 3, {}), ("new level", n_groups, {"new_levels": "population"}),
+            ("population", n_groups, {"re_form": "~0"}),
         ):  # fmt: skip
-            truth = 1 + 0.5 * at + b[level, 0] + b[level, 1] * at
-            new = {"x": [at], "g": [level]}
-            row = fit.predict(new, interval="prediction", level=0.9, **arguments).iloc[0]
-            hits[key].append(row["lower"] < truth + rng.normal() < row["upper"])
-            if key != "population":
-                row = fit.predict(new, interval="confidence", level=0.9, **arguments).iloc[0]
-                name = "known mean" if key == "known" else "new mean"
-                hits[name].append(row["lower"] < truth < row["upper"])
-    return hits
+            truth = fixed + b[level, 0] + b[level, 1] * at
+            response, of_mean = truth + rng.normal(), kind.removesuffix(" level") + " mean"
+            aims = {of_mean: fixed if kind == "population" else truth, kind: response}
+            for (key, aim), interval in zip(
+                aims.items(), ("confidence", "prediction"), strict=True
+            ):
+                rows = [
+                    fit.predict({"x": [at], "g": [level]}, interval=interval, level=0.9, ddf=ddf,
+                                **arguments).iloc[0]
+                    for ddf in ("auto", None)
+                ]  # fmt: skip
+                hits[key].append([row["lower"] < aim < row["upper"] for row in rows])
+    return {kind: np.transpose(found) for kind, found in hits.items()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["known", "known mean", "new level", "new mean", "population"])
-def test_linear_intervals_cover(kind):
-    share_within(simulated_linear()[kind], 0.9)
+@pytest.mark.parametrize("n_groups", [8, 15, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_linear_intervals_cover(kind, n_groups):
+    share_within(simulated_linear(n_groups)[kind][0], 0.9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_groups", [8, 15])
+@pytest.mark.parametrize("kind", ["new mean", "population mean"])
+def test_with_few_groups_normal_intervals_cover_less(kind, n_groups):
+    # A new level's mean has about half as many degrees of freedom as there are groups.
+    by_t, by_normal = simulated_linear(n_groups)[kind].mean(axis=1)
+    assert abs(by_t - 0.9) < abs(by_normal - 0.9)
+    assert by_normal < 0.9 - 2 * np.sqrt(0.09 / N_SETS)
 
 
 @cache

@@ -20,8 +20,9 @@ Z95 = 1.959963984540054  # the normal's 0.975 quantile
 
 @pytest.mark.parametrize(("level", "z"), [(0.95, Z95), (0.5, 0.674489750196082)])
 @pytest.mark.parametrize("arguments", [{}, {"re_form": "~0"}, {"type": "link"}])
-def test_a_linear_models_interval_is_normal(arguments, level, z):
-    out = linear("crossed").predict(interval="confidence", level=level, **arguments)
+def test_without_degrees_of_freedom_a_linear_models_interval_is_normal(arguments, level, z):
+    fit = linear("crossed")
+    out = fit.predict(interval="confidence", level=level, ddf=None, **arguments)
     np.testing.assert_allclose(out["upper"] - out["fit"], z * out["se_fit"], rtol=1e-12)
     np.testing.assert_allclose(out["fit"] - out["lower"], z * out["se_fit"], rtol=1e-12)
 
@@ -70,13 +71,13 @@ def test_an_interval_ends_where_means_do():
 def test_a_new_response_has_the_residual_variance():
     fit = linear("crossed")
     data = frame("crossed")
-    own = fit.predict(interval="prediction")
+    own = fit.predict(interval="prediction", ddf=None)
     expected = Z95 * np.sqrt(own["se_fit"] ** 2 + fit.sigma**2 / data["w"])
     np.testing.assert_allclose(own["upper"] - own["fit"], expected, rtol=1e-12)
     np.testing.assert_allclose(own["fit"] - own["lower"], expected, rtol=1e-12)
     # The weights are those of the new rows, and 1 where these have none.
-    np.testing.assert_allclose(fit.predict(data, interval="prediction"), own, rtol=1e-10)
-    plain = fit.predict(data.drop(columns="w"), interval="prediction")
+    np.testing.assert_allclose(fit.predict(data, interval="prediction", ddf=None), own, rtol=1e-10)
+    plain = fit.predict(data.drop(columns="w"), interval="prediction", ddf=None)
     expected = Z95 * np.sqrt(own["se_fit"] ** 2 + fit.sigma**2)
     np.testing.assert_allclose(plain["upper"] - plain["fit"], expected, rtol=1e-10)
 
@@ -93,12 +94,13 @@ def test_random_effects_left_out_are_those_of_a_new_level():
     Sigma = fit.sigma**2 * fit.fit.estimates.lams[0] @ fit.fit.estimates.lams[0].T
     z = np.column_stack([np.ones(10), days])
     expected = np.einsum("ns,st,nt->n", z, Sigma, z)
-    population = fit.predict({"Days": days}, re_form="~0", interval="prediction")
+    population = fit.predict({"Days": days}, re_form="~0", interval="prediction", ddf=None)
     width = (population["upper"] - population["fit"]) / Z95
     np.testing.assert_allclose(
         width**2 - population["se_fit"] ** 2, expected + fit.sigma**2, rtol=1e-10
     )
     # It is the prediction for a level that is new, whose standard error has its variance.
+    population = fit.predict({"Days": days}, re_form="~0", interval="prediction")
     new = {"Days": days, "Subject": ["new"] * 10}
     unseen = fit.predict(new, new_levels="population", interval="prediction")
     np.testing.assert_allclose(unseen["se_fit"] ** 2 - population["se_fit"] ** 2, expected)
@@ -113,7 +115,7 @@ def test_random_effects_left_out_are_those_of_a_new_level():
 def test_one_factor_known_and_another_left_out():
     fit = linear("crossed")
     data = frame("crossed").head(20)
-    out = fit.predict(data, re_form="~ (1 | b)", interval="prediction")
+    out = fit.predict(data, re_form="~ (1 | b)", interval="prediction", ddf=None)
     lam = fit.fit.estimates.lams[fit.fit.groups["a"][0]]
     z = np.column_stack([np.ones(20), data["x"]])
     own = fit.sigma**2 * (((z @ lam) ** 2).sum(axis=1) + 1 / data["w"])

@@ -108,9 +108,9 @@ def test_the_fit_is_as_it_was():
     # Standard errors move the criterion's factor; later methods may not notice.
     for fit in (lmer("y ~ x + (x | a) + (1 | b)", frame("crossed")), generalized("three factors")):
         before = (fit.ranef(condVar=True), fit.fit.criterion().value(fit.fit.point))
-        first = fit.predict(se_fit=True)
+        first = fit.predict(interval="confidence")
         after = (fit.ranef(condVar=True), fit.fit.criterion().value(fit.fit.point))
         assert after[1] == pytest.approx(before[1], rel=1e-13)
         for group, condVar in before[0].condVar.items():
             np.testing.assert_allclose(after[0].condVar[group], condVar, rtol=1e-9)
-        np.testing.assert_allclose(fit.predict(se_fit=True), first, rtol=1e-9)
+        np.testing.assert_allclose(fit.predict(interval="confidence"), first, rtol=1e-9)

@@ -11,7 +11,9 @@ from simulation_models import CBPP, DATA, MODELS, dense_covariance, linear_map, 
 
 from mixef import UserFamily, glmer, lmer, load_dataset, simulate_from
 from mixef.errors import DataWarning, FitError
-from mixef.inference.simulate import refit_values, simulated_responses
+from mixef.inference.many import frame_with
+from mixef.inference.refit import with_frame
+from mixef.inference.simulate import simulated_responses
 
 REFERENCE = "simulate.json"
 LINEAR = ["slopes", "weights", "double bar", "nested", "homogeneous", "singular"]
@@ -213,7 +215,7 @@ def test_responses_come_back_as_they_were_and_can_be_refitted(formula, kind, wei
     else:
         assert y.dtype == {"bool": bool, "int": np.int64}.get(kind, float)
         np.testing.assert_array_equal(y.astype(float), numbers)
-    by_hand = fit.refit(refit_values(fit.fit, numbers))
+    by_hand = with_frame(fit.fit, frame_with(fit.fit, numbers)).estimates
     assert fit.refit(y).objective == by_hand.objective
     # A fit from scratch to the simulated column, where the response is a column.
     if kind not in ("counts", "share") and "==" not in formula:

@@ -14,9 +14,9 @@ from mixef.errors import FormulaError
 from mixef.estimation.fit import LMMFit
 from mixef.inference.anova import f_table
 from mixef.inference.ddf import check_ddf, f_test
-from mixef.inference.likelihood_ratio import EQUAL, by_ml
+from mixef.inference.likelihood_ratio import EQUAL
 from mixef.inference.observations import AnyFit
-from mixef.inference.refit import quiet, with_formula
+from mixef.inference.refit import by_ml, quiet, with_formula
 from mixef.inference.replicates import in_parallel
 from mixef.inference.term_contrasts import droppable, term_after_others
 from mixef.terms.algebra import TermSet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.information import log_likelihood
 from mixef.inference.observations import AnyFit, prior_weights, response_values
 from mixef.inference.ordinary import OrdinaryFit
-from mixef.inference.refit import quiet, with_REML
+from mixef.inference.refit import by_ml
 
 REFITTED = "refitting model(s) with ML (instead of REML)"
 COLUMNS = ("npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)")
@@ -90,11 +90,6 @@ def compare(models: Sequence[AnyModel], names: Sequence[str], refit: bool = True
         refitted,
         tuple(_notes(table, models, any(restricted) and not refit)),
     )
-
-
-def by_ml(fit: LMMFit) -> LMMFit:
-    """Return the fit by maximum likelihood, without the warnings that the fit has given before."""
-    return with_REML(replace(fit, control=quiet(fit.control)), False) if fit.REML else fit
 
 
 def likelihood_table(

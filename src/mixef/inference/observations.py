@@ -9,6 +9,7 @@ from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.response import Response
 from mixef.terms.frame import numeric_response
+from mixef.terms.functions import Matrix
 
 AnyFit = LMMFit | GLMMFit
 
@@ -16,6 +17,11 @@ AnyFit = LMMFit | GLMMFit
 def response_values(fit: AnyFit) -> np.ndarray:
     """Return the response (n,); proportions for a binomial one."""
     return fit.outcome.y if isinstance(fit, GLMMFit) else numeric_response(fit.frame)
+
+
+def is_counted(fit: AnyFit) -> bool:
+    """Tell whether the response is ``cbind(successes, failures)``."""
+    return isinstance(fit, GLMMFit) and isinstance(fit.frame.response, Matrix)
 
 
 def prior_weights(fit: AnyFit) -> np.ndarray | None:

@@ -7,7 +7,7 @@ for tests in linear mixed models: the R package pbkrtest, Journal of Statistical
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,15 @@ import scipy
 from mixef.errors import DataError, FitError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.likelihood_ratio import EQUAL
 from mixef.inference.many import refit_many
 from mixef.inference.observations import AnyFit, prior_weights, response_values
-from mixef.inference.refit import quiet, with_formula, with_REML
+from mixef.inference.refit import by_ml, quiet, with_formula
 from mixef.inference.regression import Regression, regression_of_formula, regression_of_result
 from mixef.inference.replicates import check_count, generator
 from mixef.inference.simulate import simulated_responses
 from mixef.terms.formula import parse_formula, update_formula
 
-# Two likelihoods that are closer than this are taken for equal: searches end so close.
-EQUAL = 1e-6
 PIECE = 8_000_000
 
 Null = AnyFit | Regression
@@ -181,13 +180,6 @@ def _chi2(statistic: float, df: int) -> float:
 def _at_least_zero(gain: Any) -> Any:
     """Return gains of nested models, which are not negative but for the searches' tolerance."""
     return np.where(np.abs(gain) < EQUAL, 0.0, gain)[()]
-
-
-def by_ml(fit: AnyFit) -> AnyFit:
-    """Return the maximum-likelihood fit of a model, without warnings."""
-    if not isinstance(fit, LMMFit) or not fit.REML:
-        return fit
-    return with_REML(replace(fit, control=quiet(fit.control)), False)
 
 
 def _null(large: AnyFit, small: Any) -> Null:

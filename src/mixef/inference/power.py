@@ -19,11 +19,11 @@ from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.bootstrap import each, refitted
 from mixef.inference.ddf import f_test
 from mixef.inference.hypothesis import Hypothesis, linear_hypothesis
+from mixef.inference.likelihood_ratio import EQUAL
 from mixef.inference.many import refit_many
 from mixef.inference.observations import AnyFit
-from mixef.inference.pb_test import EQUAL, by_ml
 from mixef.inference.power_design import Scenario, Size, generating_values, scenario, size_grid
-from mixef.inference.refit import quiet, response_frame, with_frame
+from mixef.inference.refit import by_ml, quiet, response_frame, with_frame
 from mixef.inference.replicates import check_count, generator
 from mixef.inference.sampler import draw_responses
 

@@ -41,7 +41,7 @@ FEWEST = 1.0
 def prediction_df(
     fit: LMMFit, rows: PredictionRows, residual: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the degrees of freedom (m,), NaN where a row is missing.
+    """Return the degrees of freedom (m,), of no meaning where a row is missing.
 
     Parameters
     ----------

@@ -53,6 +53,13 @@ def with_REML(fit: LMMFit, REML: bool) -> LMMFit:
     return fit_lmm(fit.formula, fit.frame, fit.design, fit.terms, REML, fit.control, call=fit.call)
 
 
+def by_ml(fit: AnyFit) -> Any:
+    """Return the maximum-likelihood fit of a model, without the warnings that it gave before."""
+    if not isinstance(fit, LMMFit) or not fit.REML:
+        return fit
+    return with_REML(replace(fit, control=quiet(fit.control)), False)
+
+
 def with_formula(fit: AnyFit, change: str, control: Any = None) -> AnyFit:
     """Fit a smaller model, such as ``". ~ . - x"``, to the same rows.
 

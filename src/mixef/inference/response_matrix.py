@@ -10,8 +10,7 @@ import pandas as pd
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.new_response import new_response
-from mixef.inference.observations import AnyFit
-from mixef.terms.functions import Matrix
+from mixef.inference.observations import AnyFit, is_counted
 
 
 def is_several(fit: AnyFit, y: Any) -> bool:
@@ -55,11 +54,6 @@ def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
         )
     _refuse_missing(matrix, names)
     return matrix, names
-
-
-def is_counted(fit: AnyFit) -> bool:
-    """Tell whether the response is ``cbind(successes, failures)``."""
-    return isinstance(fit, GLMMFit) and isinstance(fit.frame.response, Matrix)
 
 
 def _shares(fit: GLMMFit, y: Any) -> tuple[np.ndarray, pd.Index]:

@@ -25,7 +25,6 @@ from mixef.inference.simulation_rows import (
     NEW_LEVELS,
     SimulationRows,
     fitted_rows,
-    is_counted,
     level_effects,
     new_rows,
 )
@@ -54,19 +53,6 @@ def simulated_responses(
         held = Sampler(linear_predictor(fit), (), prior_weights(fit), family, values.extra)
         return draw_responses(held, n, rng)
     return draw_responses(make_sampler(fit, fitted_rows(fit), values), n, rng)
-
-
-def refit_values(fit: AnyFit, y: np.ndarray) -> np.ndarray:
-    """Return a simulated response (n_rows,) as the fit's ``refit`` takes it.
-
-    That is (n_rows, 2), successes and failures, where the response is ``cbind(...)`` of a binomial
-    model, and the values themselves else.
-    """
-    if not is_counted(fit):
-        return y
-    assert fit.frame.y is not None
-    trials = fit.frame.y.sum(axis=1)
-    return simulation_frame(y[:, None], pd.RangeIndex(len(y)), trials=trials).to_numpy(dtype=float)
 
 
 def simulations(

@@ -12,7 +12,7 @@ import pandas as pd
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.family import refuse
-from mixef.inference.observations import AnyFit, prior_weights
+from mixef.inference.observations import AnyFit, is_counted, prior_weights
 from mixef.inference.sampler import LevelEffects
 from mixef.terms.columns import Columns
 from mixef.terms.covariance import psd_cholesky
@@ -128,11 +128,6 @@ def new_rows(
     groups = tuple(_new_groups(term, columns, env) for term in fit.terms)
     index = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(columns.n)
     return SimulationRows(X, offset, w, trials, groups, index)
-
-
-def is_counted(fit: AnyFit) -> bool:
-    """Tell whether the response is ``cbind(successes, failures)``."""
-    return isinstance(fit, GLMMFit) and isinstance(fit.frame.response, Matrix)
 
 
 def trials_in(
