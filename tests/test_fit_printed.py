@@ -130,9 +130,9 @@ def test_everything_printed_of_a_fit_is_as_in_lme4(name):
     assert_same_lines(str(fit), f"display/{name}.print.txt")
     components = fit.VarCorr()
     tables = [
-        components.table(),
-        components.table(("Variance", "Std.Dev."), digits=4),
-        components.table(("Variance",), digits=3),
+        components.to_table(),
+        components.to_table(("Variance", "Std.Dev."), digits=4),
+        components.to_table(("Variance",), digits=3),
     ]
     assert_same_lines("\n".join(map(str, tables)), f"display/{name}.varcorr.txt")
 

@@ -17,7 +17,7 @@ def share_within(covered, nominal):
 
 
 KINDS = ["known", "known mean", "new level", "new mean", "population", "population mean"]
-N_SETS = 400
+N_SETS = 1000
 
 
 @cache

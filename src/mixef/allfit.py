@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mixef.display.numbers import format_common, format_number
-from mixef.display.tables import Table
+from mixef.display.tables import Printed, Table
 from mixef.inference.all_fit import (
     MAX_EVALUATIONS,
     SAME_CRITERION,
@@ -80,7 +80,7 @@ def all_fit(
     return AllFit(fit, tried)
 
 
-class AllFit:
+class AllFit(Printed):
     """One model by several optimizers, made by `all_fit`.
 
     Attributes
@@ -130,17 +130,12 @@ class AllFit:
     def __len__(self) -> int:
         return len(self.models)
 
-    def __str__(self) -> str:
-        return str(self._summary)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self._summary._repr_html_()
+    def to_table(self) -> Table:
+        """Return the printed table: one row an optimizer."""
+        return self._summary.to_table()
 
 
-class AllFitSummary:
+class AllFitSummary(Printed):
     """Ends of several optimizers, side by side; parts go by lme4's names.
 
     Attributes
@@ -213,8 +208,8 @@ class AllFitSummary:
         if c.agree:
             said.insert(
                 0,
-                f"{'All ' if not len(failed) else ''}{ended} optimizers agree: the criterion within "
-                f"{format_number(max(c.excess.max(), TIED), 2)}, fixed effects within "
+                f"{'All ' if not len(failed) else ''}{ended} optimizers agree: the criterion "
+                f"within {format_number(max(c.excess.max(), TIED), 2)}, fixed effects within "
                 f"{format_number(c.distance.max(), 2)} standard errors of {c.best}.",
             )
         else:
@@ -253,7 +248,8 @@ class AllFitSummary:
         )
         return frame.sort_values("excess", kind="stable")
 
-    def _table(self) -> Table:
+    def to_table(self) -> Table:
+        """Return the printed table: one row an optimizer."""
         frame = self.to_frame()
         objective = format_common(frame["criterion"].round(4), 9)
         columns = [
@@ -273,12 +269,3 @@ class AllFitSummary:
             title=f"Optimizers of {self.formula}",
             note="\n".join([self.verdict, *messages]),
         )
-
-    def __str__(self) -> str:
-        return self._table().to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self._table().to_html()

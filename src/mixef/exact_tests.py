@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.display.numbers import format_number, format_pvalue
-from mixef.display.tables import Table
+from mixef.display.tables import Printed, Table
 from mixef.inference import rlrt
 from mixef.mixedmodel import MixedModel
 
@@ -93,7 +93,7 @@ def _check_model(model: Any, name: str) -> None:
         )
 
 
-class ExactTest:
+class ExactTest(Printed):
     """An exact restricted likelihood-ratio test, made by `exact_rlrt`.
 
     Examples
@@ -161,7 +161,8 @@ class ExactTest:
                   "p.zero": self.p_zero, "n": self.n}  # fmt: skip
         return pd.DataFrame(values, index=pd.Index([f"({self.term})"], name="term"))
 
-    def _table(self) -> Table:
+    def to_table(self) -> Table:
+        """Return the printed table: the statistic and its p value."""
         kind = "Exact restricted likelihood-ratio test"
         note = f"p value by {self.n} draws, with a Monte Carlo error of {self.error:.2g}"
         if self.nuisance:
@@ -180,12 +181,3 @@ class ExactTest:
             title=f"{kind}: the variance of ({self.term}) is zero",
             note=note,
         )
-
-    def __str__(self) -> str:
-        return self._table().to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self._table().to_html()

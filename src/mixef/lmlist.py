@@ -10,6 +10,7 @@ import pandas as pd
 
 from mixef.arguments import frame_of, model_call, names_in
 from mixef.display.lm_list import SeparateSummary, fits_table
+from mixef.display.tables import Printed, Table
 from mixef.families.convert import make_family
 from mixef.inference import lm_list_results as results
 from mixef.inference.lm_list import SeparateFits, grouped_formula, separate_fits
@@ -92,7 +93,7 @@ def lm_list(
     return SeparateRegressions(separate_fits(parsed, frame, chosen, bool(pool), call))
 
 
-class SeparateRegressions:
+class SeparateRegressions(Printed):
     """Regressions of the levels of one grouping factor, made by `lm_list`.
 
     Examples
@@ -356,11 +357,6 @@ class SeparateRegressions:
             raise TypeError(f"pool is {pool!r}; expected True, False or None")
         return self.pool if pool is None else bool(pool)
 
-    def __str__(self) -> str:
-        return fits_table(self._fits).to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return fits_table(self._fits).to_html()
+    def to_table(self) -> Table:
+        """Return the printed table: the coefficients of each group."""
+        return fits_table(self._fits)

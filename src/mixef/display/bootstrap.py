@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from mixef.display.numbers import format_common, round_all
-from mixef.display.tables import Table
+from mixef.display.tables import Printed, Table
 from mixef.inference.bootstrap import BootstrapReplicates
 
 # Messages of failures that are shown; the others are counted.
 SHOWN = 3
 
 
-@dataclass(frozen=True, eq=False)
-class Bootstrap(BootstrapReplicates):
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap(Printed, BootstrapReplicates):
     """Bootstrap replicates of a fit's statistics, as the method ``bootstrap`` returns them.
 
     Attributes
@@ -39,7 +39,7 @@ class Bootstrap(BootstrapReplicates):
         """Return replicates that print."""
         return cls(**{field.name: getattr(draws, field.name) for field in fields(draws)})
 
-    def table(self, digits: int = 4) -> Table:
+    def to_table(self, digits: int = 4) -> Table:
         """Return the summary as a table."""
         summary = self.summary()
         columns = ["statistic", "bias", "std_error"]
@@ -51,15 +51,6 @@ class Bootstrap(BootstrapReplicates):
             title=f"{self.type.capitalize()} bootstrap of {self.n} replicates",
             note=counts_note(self.n, self.n_singular, self.n_unconverged, self.failures) or None,
         )
-
-    def __str__(self) -> str:
-        return self.table().to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html()
 
 
 def counts_note(n: int, n_singular: int, n_unconverged: int, failures: pd.Series) -> str:

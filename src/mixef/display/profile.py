@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mixef.display.numbers import format_common
-from mixef.display.tables import Table
+from mixef.display.tables import Printed, Table
 from mixef.inference.profile import USUAL, Curves, limits, normal_quantile
 
 
-@dataclass(frozen=True, eq=False)
-class Profile(Curves):
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile(Printed, Curves):
     """Likelihood profiles of a fit's parameters, as the method ``profile`` returns them.
 
     Attributes
@@ -36,7 +36,7 @@ class Profile(Curves):
         """Return profiles that print."""
         return cls(**{field.name: getattr(curves, field.name) for field in fields(curves)})
 
-    def table(self, digits: int = 5) -> Table:
+    def to_table(self, digits: int = 5) -> Table:
         """Return estimates and intervals as a table: 95 %, or as far as the profile goes."""
         z = normal_quantile(USUAL)
         level = USUAL if z <= self.cutoff else self.level
@@ -49,12 +49,3 @@ class Profile(Curves):
         ]
         title = "Likelihood profile" + (f" {self.note}" if self.note else "")
         return Table(("Estimate", *limits(level)), rows, index=list(intervals.index), title=title)
-
-    def __str__(self) -> str:
-        return self.table().to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html()

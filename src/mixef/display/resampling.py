@@ -8,7 +8,7 @@ import numpy as np
 
 from mixef.display.bootstrap import counts_note
 from mixef.display.numbers import format_common, format_fixed, format_pvalue, significance_stars
-from mixef.display.tables import Table
+from mixef.display.tables import Printed, Table
 from mixef.inference.pb_test import PBTestResult
 from mixef.inference.power import PowerResult
 
@@ -19,8 +19,8 @@ METHOD_NAMES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class PBTest(PBTestResult):
+@dataclass(frozen=True, eq=False, repr=False)
+class PBTest(Printed, PBTestResult):
     """A parametric bootstrap likelihood-ratio test, as `pb_test` returns it.
 
     Attributes
@@ -64,18 +64,9 @@ class PBTest(PBTestResult):
             note="\n".join(lines),
         )
 
-    def __str__(self) -> str:
-        return self.to_table().to_text()
 
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.to_table().to_html()
-
-
-@dataclass(frozen=True, eq=False)
-class Power(PowerResult):
+@dataclass(frozen=True, eq=False, repr=False)
+class Power(Printed, PowerResult):
     """Power over sizes of the sample, as `power` returns it.
 
     Attributes
@@ -113,15 +104,6 @@ class Power(PowerResult):
             ),
             note=counts_note(drawn, 0, 0, self.failures) or None,
         )
-
-    def __str__(self) -> str:
-        return self.to_table().to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.to_table().to_html()
 
 
 def _some(values: np.ndarray, digits: int) -> list[str]:

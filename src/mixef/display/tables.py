@@ -186,6 +186,23 @@ class Table:
         return [[label, *row] for label, row in zip(self.index, self.rows, strict=True)]
 
 
+class Printed:
+    """A result that shows as one table, in a terminal and in a notebook."""
+
+    def to_table(self) -> Table:
+        """Return the table."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.to_table().to_text()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self.to_table().to_html()
+
+
 _HTML_LEFT = " style='text-align: left'"
 
 

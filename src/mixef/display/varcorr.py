@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.display.numbers import format_common, format_fixed
-from mixef.display.tables import Table
+from mixef.display.tables import Printed, Table
 from mixef.inference.varcorr import GroupVarCorr, component_frame, unique_names
 
 COMPONENTS = ("Variance", "Std.Dev.")
@@ -121,7 +121,7 @@ def _corr_block(group: GroupVarCorr, decimals: int) -> list[list[str]]:
     return [cells[i * s : i * s + i] for i in range(s)]
 
 
-class VarCorr(dict[str, pd.DataFrame]):
+class VarCorr(Printed, dict[str, pd.DataFrame]):
     """Covariance matrices of the random effects, one frame (s, s) a term.
 
     Prints as in R: standard deviations and correlations.
@@ -165,15 +165,6 @@ class VarCorr(dict[str, pd.DataFrame]):
         """
         return component_frame(self.groups, self.sigma, order)
 
-    def table(self, comp: Sequence[str] = ("Std.Dev.",), digits: int = 5):
+    def to_table(self, comp: Sequence[str] = ("Std.Dev.",), digits: int = 5):
         """Return the printed table; ``comp`` names its columns, "Variance" and "Std.Dev."."""
         return varcorr_table(self.groups, self.sigma, comp=tuple(comp), digits=digits)
-
-    def __str__(self) -> str:
-        return str(self.table())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.table().to_html()

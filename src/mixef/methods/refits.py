@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from mixef.display.numbers import format_common
-from mixef.display.tables import Table
+from mixef.display.tables import Printed, Table
 from mixef.inference.many import ManyFits, refit_many
 from mixef.inference.observations import AnyFit
 from mixef.inference.response_matrix import response_matrix
 
 
-class Refits:
+class Refits(Printed):
     """Fits of one model to several responses, made by ``refit``.
 
     ``len`` counts them, ``refits[i]`` is the whole model of response i, by its position, and
@@ -95,7 +95,8 @@ class Refits:
         quartiles.columns = ["Min", "1Q", "Median", "3Q", "Max"]
         return pd.concat([pd.DataFrame(columns), quartiles], axis=1)
 
-    def _table(self) -> Table:
+    def to_table(self) -> Table:
+        """Return the printed table: the summary of each estimate."""
         summary = self.summary()
         rows = [format_common(row, digits=4) for row in summary.to_numpy()]
         ends = [
@@ -112,14 +113,6 @@ class Refits:
             list(summary.columns), rows, index=list(summary.index),
             title=f"{title}: {said}" if said else title, note=note,
         )  # fmt: skip
-
-    def __str__(self) -> str:
-        return str(self._table())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self._table().to_html()
 
 
 def refits(
