@@ -44,11 +44,11 @@ SPINES = {
         "takahashi", "cholmod", "choose", "standardize",
     ),
     "estimation": (
-        "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence", "singular",
-        "search", "model", "fit", "batch_model", "batch_criterion", "batch_search", "batch",
-        "one_by_one", "response", "pirls", "levels", "curvature", "laplace",
+        "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",
+        "singular", "search", "model", "fit", "batch_model", "batch_criterion", "batch_search",
+        "batch", "one_by_one", "response", "pirls", "levels", "curvature", "laplace", "effects",
         "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized",
-        "separation", "generalized_end", "generalized_fit",
+        "separation", "generalized_end", "generalized_fit", "joint", "slices",
     ),
 }  # fmt: skip
 

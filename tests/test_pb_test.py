@@ -101,7 +101,7 @@ def test_against_pbkrtest(key):
     found = pb_test(large, small, n, seed=3)
     # lme4 stops some 1e-7 above its minima (1e-4 for the generalized model).
     assert found.statistic == pytest.approx(R["LRT"], rel=1e-5)
-    assert found.table.loc["LRT", "df"] == R["df"]
+    assert found.frame.loc["LRT", "df"] == R["df"]
     assert found.n_failed == 0
     ref = np.array(R["ref"])
     theirs, ours = (ref >= R["LRT"]).mean(), found.extreme / n
@@ -133,7 +133,7 @@ def test_the_share_of_zeros_for_a_variance_component():
     # ... so that its exact p value is that of F.
     p = st.f.sf((between / 5) / (inside / 24), 5, 24)
     assert found.p_value == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n) + 1 / n)
-    assert found.table.loc["LRT", "df"] == 1
+    assert found.frame.loc["LRT", "df"] == 1
 
 
 def test_a_statistic_of_zero_has_p_one():
@@ -158,7 +158,7 @@ def test_between_groups_it_is_the_F_test():
     assert 0.01 < exact < 0.3
     assert found.p_value == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / n) + 1 / n)
     # What makes the simulation worth while: the chi-square test is too small.
-    assert found.table.loc["LRT", "p_value"] < exact - 4 * np.sqrt(exact * (1 - exact) / n)
+    assert found.frame.loc["LRT", "p_value"] < exact - 4 * np.sqrt(exact * (1 - exact) / n)
 
 
 # ---------------------------------------------------------------------- regressions as nulls
@@ -297,7 +297,7 @@ def test_what_is_printed(sleep):
     assert lines[10] == "models were refitted by ML instead of REML"
     assert found._repr_html_().startswith("<table")
     assert repr(found) == str(found)
-    assert found.to_frame().equals(found.table)
+    assert found.to_frame().equals(found.frame)
 
 
 # ---------------------------------------------------------------------- arguments

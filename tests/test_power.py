@@ -75,7 +75,7 @@ def test_power_of_a_comparison_of_groups(method, groups):
         "lrt": np.sqrt(df * np.expm1(st.chi2.ppf(0.95, 1) / groups)),
     }[method]
     exact = st.nct.sf(critical, df, ncp) + st.nct.cdf(-critical, df, ncp)
-    row = found.table.iloc[0]
+    row = found.frame.iloc[0]
     assert 0.2 < exact < 0.97
     assert near(row["power"], exact, n)
     assert row["g"] == groups
@@ -90,7 +90,7 @@ def test_power_of_all_columns_of_a_term():
     ncp = np.var([0.0, 2.0, 4.0]) * 3 / variance
     exact = st.ncf.sf(st.f.ppf(0.95, 2, 9), 2, 9, ncp)
     assert 0.3 < exact < 0.9
-    assert near(found.table["power"][0], exact, n)
+    assert near(found.frame["power"][0], exact, n)
     assert found.test == "arm"
 
 
@@ -98,7 +98,7 @@ def test_power_of_all_columns_of_a_term():
 def test_power_of_an_effect_within_groups(rows):
     n, delta = 600, 0.7
     params = GENERATING | {"x": delta}
-    found = power(trial(), "x", within={"g": rows}, params=params, n=n, seed=3).table.iloc[0]
+    found = power(trial(), "x", within={"g": rows}, params=params, n=n, seed=3).frame.iloc[0]
     df = 8 * rows - 8 - 1
     ncp = delta / (SIGMA * np.sqrt(4 / (8 * rows)))
     critical = st.t.ppf(0.975, df)
@@ -114,7 +114,7 @@ def test_without_an_effect_power_is_the_level(alpha, method):
     n = 600
     params = GENERATING | {"x": 0.0}
     found = power(trial(per_arm=13), "x", alpha=alpha, method=method, params=params, n=n, seed=4)
-    assert near(found.table["power"][0], alpha, n)
+    assert near(found.frame["power"][0], alpha, n)
 
 
 # ---------------------------------------------------------------------- tests of replicates
@@ -173,7 +173,7 @@ def test_a_generalized_model(cbpp):
             else:
                 null, _, _ = constrained(model.fit, hypothesis_of(fit, "period2")[0])
                 p.append(st.chi2.sf(null.estimates.objective - model.objective, 1))
-        assert found.table["power"][0] == pytest.approx(np.mean(np.array(p) <= 0.05))
+        assert found.frame["power"][0] == pytest.approx(np.mean(np.array(p) <= 0.05))
         assert at.fit.frame.n == 56
 
 
@@ -211,10 +211,10 @@ def test_nested_factors_are_copied_and_crossed_ones_shared(formula, data, sizes,
 
 def test_all_combinations_of_sizes(sleep):
     found = power(sleep, "Days", sizes={"Subject": [6, 9]}, within={"Subject": [4, 5]}, n=3, seed=1)
-    assert found.table["Subject"].tolist() == [6, 6, 9, 9]
-    assert found.table["rows per Subject"].tolist() == [4, 5, 4, 5]
-    assert found.table["nobs"].tolist() == [24, 30, 36, 45]
-    same = power(sleep, "Days", n=3, seed=1).table
+    assert found.frame["Subject"].tolist() == [6, 6, 9, 9]
+    assert found.frame["rows per Subject"].tolist() == [4, 5, 4, 5]
+    assert found.frame["nobs"].tolist() == [24, 30, 36, 45]
+    same = power(sleep, "Days", n=3, seed=1).frame
     assert list(same) == ["nobs", "power", "lower", "upper", "n", "failures"]
     assert same["nobs"].tolist() == [180]
 
@@ -249,7 +249,7 @@ def test_weights_and_offset_go_along():
 def test_seeds_and_processes(sleep):
     one = power(sleep, "Days", sizes={"Subject": [6, 9]}, n=25, seed=5)
     two = power(sleep, "Days", sizes={"Subject": [6, 9]}, n=25, seed=5, n_jobs=2)
-    pd.testing.assert_frame_equal(one.table, two.table)
+    pd.testing.assert_frame_equal(one.frame, two.frame)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (3, 10), (950, 1000)])
@@ -269,7 +269,7 @@ def test_what_is_printed(sleep):
     assert len(lines) == 4
     assert found._repr_html_().startswith("<table")
     assert repr(found) == str(found)
-    assert found.to_frame().equals(found.table)
+    assert found.to_frame().equals(found.frame)
 
 
 # ---------------------------------------------------------------------- arguments

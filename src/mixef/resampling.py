@@ -48,7 +48,7 @@ def pb_test(
     Returns
     -------
     PBTest
-        With ``statistic``, ``p_value``, the simulated statistics ``reference``, and ``table``,
+        With ``statistic``, ``p_value``, the simulated statistics ``reference``, and ``frame``,
         which has one row a test:
 
         * LRT, the chi-square test, for comparison;
@@ -146,7 +146,7 @@ def power(
     Returns
     -------
     Power
-        Its ``table`` has one row a size: levels, rows, power, its exact binomial 95 % limits, the
+        Its ``frame`` has one row a size: levels, rows, power, its exact binomial 95 % limits, the
         replicates that count, and those that failed.
 
     Raises
@@ -164,9 +164,9 @@ def power(
     >>> from mixef import lmer, load_dataset, power
     >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
     >>> found = power(fit, "Days", sizes={"Subject": [6, 18]}, params={"Days": 5}, n=100, seed=1)
-    >>> list(found.table.columns)
+    >>> list(found.frame.columns)
     ['Subject', 'nobs', 'power', 'lower', 'upper', 'n', 'failures']
-    >>> few, many = found.table["power"]
+    >>> few, many = found.frame["power"]
     >>> 0.2 < few < 0.55 < many < 0.95
     True
     """

@@ -97,7 +97,7 @@ class AnovaTable:
         """Names of the columns."""
         return self.frame.columns
 
-    def table(self) -> Table:
+    def to_table(self) -> Table:
         """Return the cells as text, with stars beside p values."""
         frame = self.frame
         heads = [str(name) for name in frame.columns]
@@ -113,7 +113,7 @@ class AnovaTable:
 
     def to_text(self) -> str:
         """Write the table as text."""
-        table = self.table()
+        table = self.to_table()
         body = Table(table.columns, table.rows, table.index, table.align).to_text()
         legend = [] if table.note is None else ["---", table.note]
         return "\n".join([*self.heading, body, *legend, *self._below()])
@@ -122,18 +122,18 @@ class AnovaTable:
         """Write the table as HTML: heading, table, notes."""
         parts = [
             *(f"<p>{html.escape(line)}</p>" for line in self.heading if line),
-            self.table().to_html(),
+            self.to_table().to_html(),
             *(f"<p>{html.escape(line)}</p>" for line in self._below()),
         ]
         return "<div class='mixef'>\n" + "\n".join(parts) + "\n</div>"
 
     def to_markdown(self) -> str:
         """Write the numbers as a pipe table."""
-        return self.table().to_markdown()
+        return self.to_table().to_markdown()
 
     def to_latex(self) -> str:
         """Write the numbers as a LaTeX tabular with the rules of the booktabs package."""
-        return self.table().to_latex()
+        return self.to_table().to_latex()
 
     def _below(self) -> list[str]:
         return [note for note in self.notes if note not in self.heading]

@@ -37,7 +37,7 @@ class Contest:
     def __getitem__(self, column: str) -> pd.Series:
         return self.frame[column]
 
-    def table(self) -> Table:
+    def to_table(self) -> Table:
         """Return the table that is printed."""
         table = coef_to_table(self.frame)
         note = None if table.note is None else f"---\n{table.note}"
@@ -46,7 +46,7 @@ class Contest:
 
     def to_text(self) -> str:
         """Write the hypotheses and their tests as text."""
-        return self.table().to_text()
+        return self.to_table().to_text()
 
     def __str__(self) -> str:
         return self.to_text()
@@ -54,5 +54,5 @@ class Contest:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        plain = replace(self.table(), title=f"{self.method}: {'; '.join(self.hypotheses)}")
+        plain = replace(self.to_table(), title=f"{self.method}: {'; '.join(self.hypotheses)}")
         return replace(plain, note=coef_to_table(self.frame).note).to_html()

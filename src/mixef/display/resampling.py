@@ -25,7 +25,7 @@ class PBTest(Printed, PBTestResult):
 
     Attributes
     ----------
-    table : DataFrame
+    frame : DataFrame
         Rows LRT, PBtest, Bartlett, Gamma and F; columns stat, df, ddf, p_value.
     reference : ndarray (n,)
         Simulated statistics; NaN for those that failed.
@@ -45,8 +45,8 @@ class PBTest(Printed, PBTestResult):
 
     def to_table(self, digits: int = 4) -> Table:
         """Return the tests as a table of text."""
-        p = self.table["p_value"].to_numpy()
-        columns = [_some(self.table[name].to_numpy(), digits) for name in ("stat", "df", "ddf")]
+        p = self.frame["p_value"].to_numpy()
+        columns = [_some(self.frame[name].to_numpy(), digits) for name in ("stat", "df", "ddf")]
         cells = [*columns, format_pvalue(p, 3), significance_stars(p)]
         used = self.n - self.n_failed
         lines = [f"{used} replicates, {self.extreme} with a statistic as large or larger"]
@@ -55,7 +55,7 @@ class PBTest(Printed, PBTestResult):
         return Table(
             ("stat", "df", "ddf", "Pr(>stat)", ""),
             list(zip(*cells, strict=True)),
-            index=list(self.table.index),
+            index=list(self.frame.index),
             align="rrrrl",
             title=(
                 "Parametric bootstrap likelihood-ratio test\n"
@@ -71,7 +71,7 @@ class Power(Printed, PowerResult):
 
     Attributes
     ----------
-    table : DataFrame
+    frame : DataFrame
         One row a size: levels of grouping factors and rows within them as asked for, nobs,
         power, lower and upper limits (exact binomial, 95 %), n (replicates that count), failures.
     test : str
@@ -89,13 +89,13 @@ class Power(Printed, PowerResult):
 
     def to_table(self) -> Table:
         """Return power and sizes as a table of text."""
-        names = [str(name) for name in self.table.columns]
+        names = [str(name) for name in self.frame.columns]
         cells = [
             format_fixed(column, 3) if name in ("power", "lower", "upper") else
             [str(int(value)) for value in column]
-            for name, column in ((name, self.table[name].to_numpy()) for name in names)
+            for name, column in ((name, self.frame[name].to_numpy()) for name in names)
         ]  # fmt: skip
-        drawn = int(self.table[["n", "failures"]].to_numpy().sum())
+        drawn = int(self.frame[["n", "failures"]].to_numpy().sum())
         return Table(
             names,
             list(zip(*cells, strict=True)),

@@ -37,7 +37,7 @@ class PBTestResult:
 
     Attributes
     ----------
-    table : DataFrame
+    frame : DataFrame
         Rows LRT (the chi-square test), PBtest (the share of simulated statistics that are as
         large), and three tests that take mean or variance from the simulated statistics: Bartlett
         (a chi-square of the statistic rescaled), Gamma, and F. Columns stat, df, ddf, p_value.
@@ -52,7 +52,7 @@ class PBTestResult:
     notes : tuple of str
     """
 
-    table: pd.DataFrame
+    frame: pd.DataFrame
     reference: np.ndarray
     failures: pd.Series
     n_unconverged: int
@@ -73,12 +73,12 @@ class PBTestResult:
     @property
     def statistic(self) -> float:
         """Twice the gain in log-likelihood."""
-        return float(self.table.loc["LRT", "stat"])
+        return float(self.frame.loc["LRT", "stat"])
 
     @property
     def p_value(self) -> float:
         """The p value of the parametric bootstrap."""
-        return float(self.table.loc["PBtest", "p_value"])
+        return float(self.frame.loc["PBtest", "p_value"])
 
     @property
     def extreme(self) -> int:
@@ -87,7 +87,7 @@ class PBTestResult:
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the table."""
-        return self.table.copy()
+        return self.frame.copy()
 
 
 def pb_test(

@@ -36,7 +36,7 @@ class PowerResult:
 
     Attributes
     ----------
-    table : DataFrame
+    frame : DataFrame
         One row a size: levels of grouping factors and rows within them as asked for, nobs,
         power, lower and upper limits (exact binomial, 95 %), n (replicates that count), failures.
     test : str
@@ -47,7 +47,7 @@ class PowerResult:
         How many replicates of all sizes failed, by message.
     """
 
-    table: pd.DataFrame
+    frame: pd.DataFrame
     test: str
     method: str
     alpha: float
@@ -55,7 +55,7 @@ class PowerResult:
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the table."""
-        return self.table.copy()
+        return self.frame.copy()
 
 
 def power(
