@@ -27,6 +27,7 @@ from mixef.inference.prediction_variance import (
     new_columns,
     random_variance,
     random_variance_slopes,
+    squares,
     standing_factor,
 )
 
@@ -53,7 +54,7 @@ def prediction_df(
     slope = random_variance_slopes(fit, new, m)
     J, known = _given_parameters(fit, rows, rule.vcov, fit.scaled_par)
     for a, of_vcov in enumerate(rule.slopes[:-1]):
-        slope[:, a] += _square(J, of_vcov)
+        slope[:, a] += squares(J, of_vcov)
     if rows.terms:
         slope[:, :-1] += _differences(fit, rows, rule.vcov)
     # All of v is in proportion to the residual variance.
@@ -63,7 +64,7 @@ def prediction_df(
         slope[:, -1] += 2.0 * residual
         total = total + residual
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = 2.0 * total**2 / _square(slope, rule.covariance)
+        df = 2.0 * total**2 / squares(slope, rule.covariance)
     fixed_only = not rows.terms and residual is None
     return df if fixed_only else np.maximum(df, FEWEST)
 
@@ -86,12 +87,7 @@ def _given_parameters(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the derivatives (m, p) of ``x'beta + z'b~`` for beta, and its variance (m,)."""
     if not rows.terms:
-        return rows.X, _square(rows.X, vcov)
+        return rows.X, squares(rows.X, vcov)
     factor = standing_factor(fit, par)
     J = moved_predictor(rows, rows.X.copy(), modes_by_beta(fit, factor, par))
-    return J, _square(J, vcov) + effects_variance(fit, rows, factor, par)
-
-
-def _square(J: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Return ``J Cov J'`` (m,), the diagonal."""
-    return np.einsum("ma,ma->m", J @ covariance, J)
+    return J, squares(J, vcov) + effects_variance(fit, rows, factor, par)

@@ -54,11 +54,16 @@ class Movement:
 
     def variance(self, J: np.ndarray) -> np.ndarray:
         """Return ``J Cov J'`` (m,), the diagonal."""
-        return np.einsum("ma,ma->m", J @ self.covariance, J)
+        return squares(J, self.covariance)
 
     def slopes(self, rows: PredictionRows) -> np.ndarray:
         """Return the derivatives (m, K) of ``x'beta + z'b~``."""
         return moved_predictor(rows, rows.X @ self.beta, self.effects)
+
+
+def squares(J: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Return ``J Cov J'`` (m,), the diagonal."""
+    return np.einsum("ma,ma->m", J @ covariance, J)
 
 
 def moved_predictor(rows: PredictionRows, J: np.ndarray, effects: list[np.ndarray]) -> np.ndarray:
