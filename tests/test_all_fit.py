@@ -7,7 +7,7 @@ from reference_data import case, frame
 from mixef import GlmerControl, LmerControl, all_fit, glmer, lmer
 from mixef.control import OPTIMIZERS
 from mixef.errors import MixefWarning
-from mixef.inference.all_fit import TIED
+from mixef.inference.refits.all_fit import TIED
 
 AWAY = {"theta": [2.0, 0.5, 1.0]}
 

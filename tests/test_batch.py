@@ -13,7 +13,7 @@ from mixef.estimation.batch import batch_fitter, scale_responses
 from mixef.estimation.batch_criterion import BatchCriterion, cholesky_factors, inverses
 from mixef.estimation.batch_search import canonical, expected_gains, search_all, trust_region_steps
 from mixef.estimation.optimize import expected_gain, trust_region_step
-from mixef.inference.many import refit_many
+from mixef.inference.refits.many import refit_many
 from mixef.linalg.standardize import scale_response
 
 BALANCED = {

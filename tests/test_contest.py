@@ -9,8 +9,8 @@ from reference_data import cases, frame
 
 from mixef import glmer, lmer, load_dataset
 from mixef.errors import DataWarning, FormulaError, SingularFitWarning
-from mixef.inference.ddf import f_test
-from mixef.inference.hypothesis import linear_hypothesis
+from mixef.inference.hypotheses.ddf import f_test
+from mixef.inference.hypotheses.hypothesis import linear_hypothesis
 
 CASES = [c for c in cases("lmertest.json") if c["id"] != "insteval"]
 

@@ -16,8 +16,8 @@ from reference_data import FOLDER, case, cases, frame
 from mixef import glmer, lmer, load_dataset
 from mixef.control import LmerControl
 from mixef.errors import DataWarning, SingularFitWarning
-from mixef.inference import ddf as module
-from mixef.inference.ddf import approximation, check_ddf, f_tail, f_test, t_tests
+from mixef.inference.hypotheses import ddf as module
+from mixef.inference.hypotheses.ddf import approximation, check_ddf, f_tail, f_test, t_tests
 
 CASES, KINDS = cases("lmertest.json"), ("satterthwaite", "kenward_roger")
 LINEAR = "Reaction ~ Days + (Days | Subject)"
@@ -318,7 +318,7 @@ def test_values_that_contradict_each_other_are_refused(sleep):
 
 def test_few_degrees_of_freedom_of_one_axis_leave_two():
     """As in lmerTest 3.1-3: an F with two has no expectation, like the t statistic."""
-    from mixef.inference.satterthwaite import Satterthwaite
+    from mixef.inference.hypotheses.satterthwaite import Satterthwaite
 
     # Two independent coefficients, each with the variance of a parameter of its own: nu = 2 / a.
     slopes = np.array([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])

@@ -6,7 +6,7 @@ from reference_data import case, cases, frame
 
 from mixef import LmerControl, exact_rlrt, glmer, lmer
 from mixef.errors import DataError, FormulaError
-from mixef.inference.rlrt import Spectrum, simulate_rlrt, spectrum_of, suprema
+from mixef.inference.hypotheses.rlrt import Spectrum, simulate_rlrt, spectrum_of, suprema
 
 NAMES = [c["id"] for c in cases("rlrsim.json")]
 QUIET = LmerControl(check_conv_singular="ignore")

@@ -11,9 +11,9 @@ from reference_data import frame
 
 from mixef import lmer
 from mixef.errors import SingularFitWarning
-from mixef.inference import kenward_roger
-from mixef.inference.ddf import approximation, f_test, t_tests
-from mixef.inference.kenward_roger import moments
+from mixef.inference.hypotheses import kenward_roger
+from mixef.inference.hypotheses.ddf import approximation, f_test, t_tests
+from mixef.inference.hypotheses.kenward_roger import moments
 from mixef.linalg.factor import Factor
 
 

@@ -27,7 +27,8 @@ LAYERS = (
     ("arguments",),
     ("methods",),
     ("mixedmodel",),
-    ("lmm", "glmm", "comparison", "resampling", "simulation", "lmlist", "allfit", "exact_tests"),
+    ("lmm", "glmm"),
+    ("functions",),
     ("__init__",),
 )
 

@@ -11,8 +11,8 @@ from reference_data import frame, read_reference
 
 from mixef import anova, glmer, glmer_nb, lmer
 from mixef.errors import DataError
-from mixef.inference.likelihood_ratio import COLUMNS, likelihood_table
-from mixef.inference.ordinary import is_ordinary, ordinary_fit
+from mixef.inference.hypotheses.likelihood_ratio import COLUMNS, likelihood_table
+from mixef.inference.hypotheses.ordinary import is_ordinary, ordinary_fit
 
 REFERENCE = read_reference("anova.json")
 LRT = REFERENCE["lrt"]

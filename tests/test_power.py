@@ -8,12 +8,17 @@ from reference_data import frame
 
 from mixef import LmerControl, glmer, lmer, load_dataset, power, simulate_from
 from mixef.errors import DataError, FitError
-from mixef.inference.ddf import f_test
-from mixef.inference.many import refit_many
-from mixef.inference.power import binomial_limits, constrained, fit_at, hypothesis_of
-from mixef.inference.power_design import chosen_levels, generating_values, scenario, size_grid
-from mixef.inference.rows import rows_of
-from mixef.inference.simulate import simulated_responses
+from mixef.inference.hypotheses.ddf import f_test
+from mixef.inference.refits.many import refit_many
+from mixef.inference.simulation.power import binomial_limits, constrained, fit_at, hypothesis_of
+from mixef.inference.simulation.power_design import (
+    chosen_levels,
+    generating_values,
+    scenario,
+    size_grid,
+)
+from mixef.inference.simulation.rows import rows_of
+from mixef.inference.simulation.simulate import simulated_responses
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"

@@ -22,7 +22,7 @@ from reference_data import case, cases, frame
 
 from mixef import lmer
 from mixef.estimation.hessian import inverse_hessian
-from mixef.inference.predict import predictions
+from mixef.inference.prediction.predict import predictions
 
 CASES = [c["id"] for c in cases("predict_se.json")]
 # glmmTMB's searches end at gradients of up to 3e-3 (recorded there), and its Hessian is by

@@ -13,9 +13,9 @@ from mixef import glmer, glmer_nb, lmer, load_dataset
 from mixef.control import GlmerControl, LmerControl
 from mixef.errors import ConvergenceWarning
 from mixef.estimation.slices import Slice
-from mixef.inference.curves import coordinate, parameter
-from mixef.inference.named import named_parameters
-from mixef.inference.profile import interval_curves
+from mixef.inference.intervals.curves import coordinate, parameter
+from mixef.inference.intervals.named import named_parameters
+from mixef.inference.intervals.profile import interval_curves
 
 QUIET = {"check_conv_singular": "ignore", "check_conv_hess": "ignore", "check_conv_grad": "ignore"}
 LMM = LmerControl(**QUIET)

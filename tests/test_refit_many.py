@@ -15,9 +15,9 @@ from mixef.errors import DataError, FitError
 from mixef.estimation import batch_model
 from mixef.estimation.batch import BatchFitter
 from mixef.estimation.one_by_one import OneByOne
-from mixef.inference.many import RefitFitter, _fitter, refit_many
 from mixef.inference.natural import component_values, components
-from mixef.inference.refit import warm_start
+from mixef.inference.refits.many import RefitFitter, _fitter, refit_many
+from mixef.inference.refits.refit import warm_start
 from mixef.methods.refits import Refits
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -56,7 +56,7 @@ def take_route(route, monkeypatch):
     if route == "whole refits":
         # What a linear model gets where its optimizer is one of SciPy's.
         monkeypatch.setattr(
-            "mixef.inference.many._fitter", lambda fit, start: RefitFitter(fit, start)
+            "mixef.inference.refits.many._fitter", lambda fit, start: RefitFitter(fit, start)
         )
 
 
@@ -169,7 +169,7 @@ def test_processes_do_not_change_the_result(route, sleep, monkeypatch):
     model = sleep if route == "batch" else lmer(DATA["Penicillin"], frame("Penicillin"))
     if route == "one by one":
         fitter = OneByOne(model.fit, model.fit.scaled_par)
-        monkeypatch.setattr("mixef.inference.many.batch_fitter", lambda fit, start: None)
+        monkeypatch.setattr("mixef.inference.refits.many.batch_fitter", lambda fit, start: None)
         assert pickle.loads(pickle.dumps(fitter)).start.tolist() == fitter.start.tolist()
     Y = drawn(model, 300 if route == "batch" else 6)
     one, two = refit_many(model.fit, Y), refit_many(model.fit, Y, n_jobs=2)

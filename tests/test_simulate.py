@@ -11,9 +11,9 @@ from simulation_models import CBPP, DATA, MODELS, dense_covariance, linear_map, 
 
 from mixef import UserFamily, glmer, lmer, load_dataset, simulate_from
 from mixef.errors import DataWarning, FitError
-from mixef.inference.many import frame_with
-from mixef.inference.refit import with_frame
-from mixef.inference.simulate import simulated_responses
+from mixef.inference.refits.many import frame_with
+from mixef.inference.refits.refit import with_frame
+from mixef.inference.simulation.simulate import simulated_responses
 
 REFERENCE = "simulate.json"
 LINEAR = ["slopes", "weights", "double bar", "nested", "homogeneous", "singular"]

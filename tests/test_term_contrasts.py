@@ -9,8 +9,8 @@ from anova_cases import CASES, data_of, fit_of
 from reference_data import frame
 
 from mixef import lmer
-from mixef.inference.ddf import f_test
-from mixef.inference.term_contrasts import (
+from mixef.inference.hypotheses.ddf import f_test
+from mixef.inference.hypotheses.term_contrasts import (
     check_type,
     droppable,
     term_after_others,

@@ -1,11 +1,8 @@
 """Linear and generalized linear mixed models from an lme4 formula."""
 
-from mixef.allfit import all_fit
-from mixef.comparison import anova
 from mixef.control import GlmerControl, LmerControl
 from mixef.datasets import datasets, load_dataset
 from mixef.estimation.quadrature import GHrule
-from mixef.exact_tests import exact_rlrt
 from mixef.families.family import Family
 from mixef.families.link import Link, UserLink
 from mixef.families.standard import (
@@ -17,11 +14,14 @@ from mixef.families.standard import (
     Poisson,
     UserFamily,
 )
+from mixef.functions.all_fit import all_fit
+from mixef.functions.anova import anova
+from mixef.functions.exact_rlrt import exact_rlrt
+from mixef.functions.lm_list import lm_list
+from mixef.functions.resampling import pb_test, power
+from mixef.functions.simulate_from import simulate_from
 from mixef.glmm import GeneralizedLinearMixedModel, glmer, glmer_nb
-from mixef.lmlist import lm_list
 from mixef.lmm import LinearMixedModel, lmer
-from mixef.resampling import pb_test, power
-from mixef.simulation import simulate_from
 
 __all__ = [
     "Binomial",

@@ -28,10 +28,10 @@ from mixef.inference import information, parameters
 from mixef.inference import integrand as integrands
 from mixef.inference import overdispersion as dispersions
 from mixef.inference import residuals as rest
-from mixef.inference.new_response import new_response
 from mixef.inference.observations import linear_predictor, on_rows, prior_weights, working_weights
-from mixef.inference.refit import with_frame
-from mixef.inference.response_matrix import is_several
+from mixef.inference.refits.new_response import new_response
+from mixef.inference.refits.refit import with_frame
+from mixef.inference.refits.response_matrix import is_several
 from mixef.methods.refits import Refits, refits
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design

@@ -21,7 +21,7 @@ from mixef.arguments import (
 from mixef.control import LmerControl
 from mixef.errors import DataError
 from mixef.estimation.fit import LMMFit, fit_lmm
-from mixef.inference.response_matrix import is_several
+from mixef.inference.refits.response_matrix import is_several
 from mixef.methods.refits import Refits, refits
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design

@@ -13,10 +13,10 @@ from mixef.display.varcorr import VarCorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.inference import coef, getme, information, pca, ranef
-from mixef.inference import predict as predictions
 from mixef.inference import residuals as rest
 from mixef.inference import tidy as broom
 from mixef.inference.observations import AnyFit, residual_sigma
+from mixef.inference.prediction import predict as predictions
 from mixef.inference.varcorr import variances
 from mixef.methods.anova import AnovaMethods
 from mixef.methods.hypotheses import HypothesisMethods

@@ -21,12 +21,12 @@ from mixef.display.numbers import (
 )
 from mixef.display.tables import Table
 from mixef.estimation.fit import LMMFit
-from mixef.inference.anova import terms_tested
-from mixef.inference.ddf import NAMES, check_ddf
-from mixef.inference.drop1 import single_deletions
-from mixef.inference.likelihood_ratio import REFITTED, AnyModel, compare
+from mixef.inference.hypotheses.anova import terms_tested
+from mixef.inference.hypotheses.ddf import NAMES, check_ddf
+from mixef.inference.hypotheses.drop1 import single_deletions
+from mixef.inference.hypotheses.likelihood_ratio import REFITTED, AnyModel, compare
+from mixef.inference.hypotheses.term_contrasts import check_type
 from mixef.inference.observations import AnyFit
-from mixef.inference.term_contrasts import check_type
 
 # Significant digits that R prints of an analysis of variance, and decimals of its statistics.
 DIGITS, DECIMALS = 5, 4

@@ -11,7 +11,7 @@ from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import coefficient_table, covariance_of_fixed
-from mixef.inference.ddf import KENWARD_ROGER, NAMES, check_ddf
+from mixef.inference.hypotheses.ddf import KENWARD_ROGER, NAMES, check_ddf
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.observations import AnyFit, residual_sigma
 from mixef.inference.overdispersion import overdispersion_message

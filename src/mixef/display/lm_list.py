@@ -8,8 +8,8 @@ import pandas as pd
 
 from mixef.display.numbers import format_coef_columns, format_common, format_number
 from mixef.display.tables import Table
-from mixef.inference.lm_list import SeparateFits
-from mixef.inference.lm_list_results import coefficient_tables, coefficients
+from mixef.inference.refits.lm_list import SeparateFits
+from mixef.inference.refits.lm_list_results import coefficient_tables, coefficients
 
 # Groups that are printed; frames hold all.
 MAX_ROWS = 40

@@ -8,7 +8,7 @@ import numpy as np
 
 from mixef.display.numbers import format_common
 from mixef.display.tables import Printed, Table
-from mixef.inference.profile import USUAL, Curves, limits, normal_quantile
+from mixef.inference.intervals.profile import USUAL, Curves, limits, normal_quantile
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.ddf import check_ddf, t_tests
+from mixef.inference.hypotheses.ddf import check_ddf, t_tests
 from mixef.inference.observations import AnyFit
 from mixef.inference.ranef import modes_by_group
 

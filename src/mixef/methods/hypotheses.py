@@ -10,8 +10,8 @@ from mixef.display.contest import Contest
 from mixef.display.fit_summary import method_of_tests, summarize
 from mixef.display.summary import Summary
 from mixef.inference import coef
-from mixef.inference.contest import joint_test, separate_tests
-from mixef.inference.hypothesis import linear_hypothesis
+from mixef.inference.hypotheses.contest import joint_test, separate_tests
+from mixef.inference.hypotheses.hypothesis import linear_hypothesis
 from mixef.methods.base import Methods
 
 

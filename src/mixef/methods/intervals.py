@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mixef.display.profile import Profile
-from mixef.inference.confint import confidence_intervals
-from mixef.inference.profile import profile_curves
+from mixef.inference.intervals.confint import confidence_intervals
+from mixef.inference.intervals.profile import profile_curves
 from mixef.methods.base import Methods
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mixef.arguments import names_in
-from mixef.inference import predict
+from mixef.inference.prediction import predict
 from mixef.methods.base import Methods
 
 

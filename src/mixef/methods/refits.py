@@ -11,9 +11,9 @@ import pandas as pd
 
 from mixef.display.numbers import format_common
 from mixef.display.tables import Printed, Table
-from mixef.inference.many import ManyFits, refit_many
 from mixef.inference.observations import AnyFit
-from mixef.inference.response_matrix import response_matrix
+from mixef.inference.refits.many import ManyFits, refit_many
+from mixef.inference.refits.response_matrix import response_matrix
 
 
 class Refits(Printed):

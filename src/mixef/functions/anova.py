@@ -1,0 +1,131 @@
+"""Comparing fitted models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mixef.arguments import names_in
+from mixef.display.anova import AnovaTable, anova_of_models
+from mixef.inference.hypotheses.ordinary import is_ordinary, ordinary_fit
+from mixef.mixedmodel import MixedModel
+
+
+def anova(
+    *models: Any,
+    refit: bool = True,
+    model_names: Sequence[str] | None = None,
+    type: str | int | None = None,
+    ddf: str | None = "auto",
+) -> AnovaTable:
+    """Compare models by likelihood-ratio tests, or test the terms of one.
+
+    Parameters
+    ----------
+    *models : fitted models
+        Two or more are sorted by their numbers of parameters, equal numbers by likelihood, and
+        each is tested against the one before. Beside mixed models, regressions fitted by
+        statsmodels (OLS, WLS, GLS, GLM, Logit, ...) can stand for models without random effects.
+        For one mixed model the table is that of its method ``anova``.
+    refit : bool
+        Refit by ML what was fitted by REML. With False all models have to be REML fits with the
+        same fixed effects.
+    model_names : sequence of str, optional
+        By default the names of the caller's variables.
+    type, ddf
+        For one model, as in its method ``anova``.
+
+    Returns
+    -------
+    AnovaTable
+        Columns npar, AIC, BIC, logLik, -2*log(L), Chisq, Df, Pr(>Chisq); its ``notes`` say what
+        was refitted and where a p value is conservative because a variance is tested at zero. A
+        row has a p value where it has more parameters than the one before and no smaller
+        likelihood. That models are nested is not checked.
+
+    Raises
+    ------
+    TypeError
+        For something that is no fitted model.
+    ValueError
+        For names that do not fit.
+    DataError
+        For models of other rows, responses or weights, naming what differs; for REML fits that
+        do not compare with ``refit=False``.
+
+    Notes
+    -----
+    Likelihoods are those of full densities, so that they compare between families, links and
+    ordinary regressions of one response.
+
+    Examples
+    --------
+    >>> from mixef import anova, lmer, load_dataset
+    >>> sleepstudy = load_dataset("sleepstudy")
+    >>> slope = lmer("Reaction ~ Days + (Days | Subject)", sleepstudy)
+    >>> both = lmer("Reaction ~ Days + (Days || Subject)", sleepstudy)
+    >>> print(anova(slope, both))
+    refitting model(s) with ML (instead of REML)
+    Data: sleepstudy
+    Models:
+    both: Reaction ~ Days + (Days || Subject)
+    slope: Reaction ~ Days + (Days | Subject)
+          npar    AIC    BIC  logLik -2*log(L)  Chisq Df Pr(>Chisq)
+    both     5 1762.0 1778.0 -876.00    1752.0
+    slope    6 1763.9 1783.1 -875.97    1751.9 0.0639  1     0.8004
+    """
+    for model in models:
+        if not (isinstance(model, MixedModel) or is_ordinary(model)):
+            raise TypeError(
+                f"anova got {model!r:.80}; expected fitted mixed models, or regressions fitted by "
+                "statsmodels"
+            )
+    if not models:
+        raise TypeError("anova got no model; expected one or more fitted models")
+    if len(models) == 1:
+        return _of_one(models[0], type, ddf)
+    if type is not None or ddf != "auto":
+        raise TypeError(
+            f"type and ddf are for tests of one model's terms, but anova got {len(models)} models; "
+            "leave them out, or call the method anova of each"
+        )
+    names = _names(models, model_names, names_in(sys._getframe(1)))
+    read = [m.fit if isinstance(m, MixedModel) else ordinary_fit(m) for m in models]
+    if not any(isinstance(m, MixedModel) for m in models):
+        raise TypeError("anova got regressions of statsmodels only; expected a mixed model too")
+    return anova_of_models(read, names, bool(refit))
+
+
+def _of_one(model: Any, type: str | int | None, ddf: str | None) -> AnovaTable:
+    if not isinstance(model, MixedModel):
+        raise TypeError(
+            "anova got one regression of statsmodels; expected a mixed model, or two or more models"
+        )
+    return model.anova(type="III" if type is None else type, ddf=ddf)
+
+
+def _names(models: Sequence[Any], given: Sequence[str] | None, env: Mapping[str, Any]) -> list[str]:
+    """Return distinct names of models: given ones, or the caller's."""
+    if given is not None:
+        names = [given] if isinstance(given, str) else [*given]
+        if len(names) != len(models) or not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                f"model_names is {given!r}; expected {len(models)} names, one for each model"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"model_names is {given!r}; expected names that differ")
+        return names
+    found = [_name_of(model, env) for model in models]
+    distinct = None not in found and len(set(found)) == len(found)
+    if distinct:
+        return [str(name) for name in found]
+    return [
+        f"model {i + 1}" if name is None or found.count(name) > 1 else name
+        for i, name in enumerate(found)
+    ]
+
+
+def _name_of(model: Any, env: Mapping[str, Any]) -> str | None:
+    names = (name for name, value in env.items() if value is model)
+    return next((name for name in names if name.isidentifier() and name[0] != "_"), None)

@@ -1,0 +1,194 @@
+"""Tests and power by simulation: `pb_test` and `power`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mixef.display.resampling import PBTest, Power
+from mixef.inference.hypotheses import pb_test as testing
+from mixef.inference.observations import AnyFit
+from mixef.inference.simulation import power as powers
+from mixef.mixedmodel import MixedModel
+
+
+def pb_test(
+    large: MixedModel,
+    small: Any,
+    n: int = 1000,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> PBTest:
+    """Test a smaller model against a larger one by the parametric bootstrap.
+
+    Responses are simulated under the smaller model, both models are refitted to each of them, and
+    the likelihood-ratio statistic is compared with those of the simulated responses. So the test
+    needs no chi-square approximation: it serves for fixed effects in small samples, and for
+    variance components, which are at the boundary under the smaller model. Models fitted by REML
+    are refitted by ML.
+
+    Parameters
+    ----------
+    large : model
+    small : model, str, or regression
+        A model within the larger one, for the same rows: a fitted mixed model; a formula, or a
+        change such as ``". ~ . - Days"`` of the larger one's; or a fitted OLS, WLS or GLM of
+        statsmodels. A formula may be without random effects (a linear, binomial or Poisson model).
+    n : int
+        Replicates.
+    seed : int or numpy.random.Generator, optional
+    n_jobs : int
+        Processes; -1 for one a core. The result does not depend on it.
+    progress : bool, optional
+        Show a progress bar; by default on a terminal, for work over two seconds.
+
+    Returns
+    -------
+    PBTest
+        With ``statistic``, ``p_value``, the simulated statistics ``reference``, and ``frame``,
+        which has one row a test:
+
+        * LRT, the chi-square test, for comparison;
+        * PBtest, whose p value is ``(1 + extreme) / (1 + n)``, where extreme counts statistics as
+          large as the observed one;
+        * Bartlett, the statistic over the mean of the simulated ones, times df, by chi-square;
+        * Gamma, by the gamma distribution of their mean and variance;
+        * F, the statistic over df, by the F distribution with the mean of the simulated ones.
+
+        The last three need fewer replicates for small p values, but they assume a form of the
+        distribution that is wrong for variance components.
+
+    Raises
+    ------
+    DataError
+        If the models are not for the same rows, or the smaller one has as many parameters.
+    FitError
+        If all replicates fail. Single failures are counted, and shown.
+
+    References
+    ----------
+    U. Halekoh and S. Hojsgaard (2014), A Kenward-Roger approximation and parametric bootstrap
+    methods for tests in linear mixed models: the R package pbkrtest, Journal of Statistical
+    Software 59(9).
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset, pb_test
+    >>> fit = lmer("Reaction ~ Days + I(Days**2) + (Days | Subject)", load_dataset("sleepstudy"))
+    >>> test = pb_test(fit, ". ~ . - I(Days**2)", n=200, seed=1)
+    >>> round(test.statistic, 2), 0.1 < test.p_value < 0.3
+    (1.66, True)
+    """
+    other = small.fit if isinstance(small, MixedModel) else small
+    result = testing.pb_test(
+        _fit_of(large, "large"), other, n, seed=seed, n_jobs=n_jobs, progress=progress
+    )
+    return PBTest.of(result)
+
+
+def power(
+    model: MixedModel,
+    test: Any,
+    *,
+    sizes: Mapping[str, Any] | None = None,
+    within: Mapping[str, Any] | None = None,
+    n: int = 1000,
+    alpha: float = 0.05,
+    method: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> Power:
+    """Simulate the power of a test of fixed effects, over sizes of the sample.
+
+    Rows of every size are made from those of the fit, responses are simulated with the fit's or
+    other parameters, and the model is refitted to each of them and tested.
+
+    To plan a study without data, draw one response with `simulate_from`, fit the model to it, and
+    give all parameters in `params`.
+
+    Parameters
+    ----------
+    model : model
+    test : str, array or dict
+        A coefficient, a term (all of its columns), or linear hypotheses as ``contest`` takes them,
+        such as ``"recipeB - recipeC"``.
+    sizes : dict, optional
+        From grouping factor to its numbers of levels, as in ``{"Subject": [20, 40]}``. Further
+        levels are copies of those that there are, with their rows; fewer are chosen so that
+        predictors that differ between levels stay in balance. Factors nested in the copied one are
+        copied with it; crossed ones are shared.
+    within : dict, optional
+        From grouping factor to the numbers of rows in each of its levels, which are its rows in
+        order, over and over again. With `sizes`, all combinations are simulated.
+    n : int
+        Replicates of each size.
+    alpha : float
+        Level of the test.
+    method : {"t", "z", "lrt"}, optional
+        "t" (the default of linear models): t or F test with Satterthwaite's degrees of freedom,
+        computed for every replicate. "z" (the default of generalized models): Wald test without
+        degrees of freedom. "lrt": likelihood-ratio test, for which the model without the effect is
+        refitted too, both by ML.
+    params : dict, optional
+        Parameters to change: coefficients by name, as in ``{"Days": 5}``, and what ``simulate``
+        takes as ``newparams``.
+    seed : int or numpy.random.Generator, optional
+    n_jobs : int
+        Processes; -1 for one a core. The result does not depend on it.
+    progress : bool, optional
+        Show a progress bar; by default on a terminal, for work over two seconds.
+
+    Returns
+    -------
+    Power
+        Its ``frame`` has one row a size: levels, rows, power, its exact binomial 95 % limits, the
+        replicates that count, and those that failed.
+
+    Raises
+    ------
+    DataError
+        If no model can be fitted to rows of a size.
+
+    Notes
+    -----
+    After P. Green and C. J. MacLeod (2016), SIMR: an R package for power analysis of generalized
+    linear mixed models by simulation, Methods in Ecology and Evolution 7(4), 493-498.
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset, power
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+    >>> found = power(fit, "Days", sizes={"Subject": [6, 18]}, params={"Days": 5}, n=100, seed=1)
+    >>> list(found.frame.columns)
+    ['Subject', 'nobs', 'power', 'lower', 'upper', 'n', 'failures']
+    >>> few, many = found.frame["power"]
+    >>> 0.2 < few < 0.55 < many < 0.95
+    True
+    """
+    result = powers.power(
+        _fit_of(model, "model"),
+        test,
+        sizes=sizes,
+        within=within,
+        n=n,
+        alpha=alpha,
+        method=method,
+        params=params,
+        seed=seed,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
+    return Power.of(result)
+
+
+def _fit_of(model: Any, name: str) -> AnyFit:
+    if not isinstance(model, MixedModel):
+        raise TypeError(
+            f"{name} is {type(model).__name__!r}; expected a fitted model, as lmer and glmer return"
+        )
+    return model.fit

@@ -1,0 +1,1 @@
+"""Tests: degrees of freedom, linear hypotheses, tables of terms, likelihood ratios."""

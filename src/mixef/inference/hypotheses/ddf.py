@@ -1,0 +1,310 @@
+"""F and t tests of linear hypotheses, by several rules for denominator degrees of freedom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import scipy
+
+from mixef.estimation.fit import LMMFit
+from mixef.inference.hypotheses.kenward_roger import kenward_roger
+from mixef.inference.hypotheses.satterthwaite import satterthwaite
+from mixef.inference.observations import AnyFit
+from mixef.inference.refits.refit import quiet, with_REML
+
+SATTERTHWAITE, KENWARD_ROGER = "satterthwaite", "kenward-roger"
+NAMES = {SATTERTHWAITE: "Satterthwaite", KENWARD_ROGER: "Kenward-Roger"}
+_ALIASES = {
+    "satterthwaite": SATTERTHWAITE,
+    "kenward-roger": KENWARD_ROGER,
+    "kr": KENWARD_ROGER,
+    "lme4": None,
+    "asymptotic": None,
+}
+# A row of a hypothesis of which less is left, beside the others and in standard errors, depends
+# on them.
+DEPENDENT = 1e-8
+
+
+class Approximation(Protocol):
+    """A rule for the distribution of test statistics."""
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Coefficients (p,) that are tested."""
+
+    @property
+    def vcov(self) -> np.ndarray:
+        """Their covariance (p, p), which standard errors and F come from."""
+
+    def row_df(self, L: np.ndarray) -> np.ndarray:
+        """Return the degrees of freedom (m,) of every row of L (m, p) by itself."""
+
+    def joint(self, D: np.ndarray) -> tuple[float, float]:
+        """Return denominator degrees of freedom and scaling of F, for directions (q, p)."""
+
+
+@dataclass(frozen=True)
+class Asymptotic:
+    """Normal and chi-square distributions, which take the covariance parameters as known."""
+
+    beta: np.ndarray
+    vcov: np.ndarray
+
+    def row_df(self, L: np.ndarray) -> np.ndarray:
+        """Return infinity for every row of L (m, p)."""
+        return np.full(len(L), np.inf)
+
+    def joint(self, D: np.ndarray) -> tuple[float, float]:
+        """Return infinite degrees of freedom and no scaling."""
+        return np.inf, 1.0
+
+
+@dataclass(frozen=True)
+class FTest:
+    """A joint test of linear hypotheses.
+
+    Attributes
+    ----------
+    statistic : float
+        F; ``num_df`` times it is the chi-square statistic where ``den_df`` is infinite.
+    num_df : int
+        Independent rows of the hypothesis.
+    den_df : float
+    p_value : float
+    """
+
+    statistic: float
+    num_df: int
+    den_df: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class TTests:
+    """Tests of every row of a linear hypothesis by itself.
+
+    Attributes
+    ----------
+    estimate : ndarray (m,)
+        ``L beta``, the right-hand side not taken off.
+    std_error, df, statistic : ndarray (m,)
+        Infinite df stand for a z test.
+    """
+
+    estimate: np.ndarray
+    std_error: np.ndarray
+    df: np.ndarray
+    statistic: np.ndarray
+
+    @property
+    def p_value(self) -> np.ndarray:
+        """Two-sided p values (m,)."""
+        return t_tail(self.statistic, self.df)
+
+    def limits(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the confidence limits (m,), (m,) of ``L beta``."""
+        half = t_quantile(0.5 + 0.5 * level, self.df) * self.std_error
+        return self.estimate - half, self.estimate + half
+
+
+def check_ddf(fit: AnyFit, ddf: Any) -> str | None:
+    """Return the rule's name: "satterthwaite", "kenward-roger", or None for asymptotic tests.
+
+    "auto" is Satterthwaite's for a linear model and asymptotic for a generalized one. Spellings
+    of lmerTest ("Satterthwaite", "Kenward-Roger", "KR", "lme4") are taken too.
+
+    Raises
+    ------
+    ValueError
+        For another name, or degrees of freedom asked of a generalized model.
+    """
+    linear = isinstance(fit, LMMFit)
+    if ddf is None:
+        return None
+    name = ddf.lower().replace("_", "-") if isinstance(ddf, str) else ddf
+    if isinstance(name, str) and name == "auto":
+        return SATTERTHWAITE if linear else None
+    if not isinstance(name, str) or name not in _ALIASES:
+        known = "'satterthwaite', 'kenward-roger' or None" if linear else "None"
+        raise ValueError(f"ddf is {ddf!r}; expected {known}")
+    rule = _ALIASES[name]
+    if rule is not None and not linear:
+        raise ValueError(
+            f"ddf is {ddf!r}, but a generalized model has z tests and chi-square tests, without "
+            "denominator degrees of freedom; expected None"
+        )
+    return rule
+
+
+def approximation(fit: AnyFit, ddf: str | None = "auto") -> Approximation:
+    """Return the rule for the distribution of test statistics of a fit, computed once a fit.
+
+    Kenward and Roger's rule is for REML: an ML fit is refitted, and what is tested are the
+    coefficients of the refit.
+    """
+    rule = check_ddf(fit, ddf)
+    if rule is None:
+        return Asymptotic(fit.estimates.beta, fit.vcov)
+    assert isinstance(fit, LMMFit)
+    made = _MADE.setdefault(fit, {})
+    if rule not in made:
+        made[rule] = satterthwaite(fit) if rule == SATTERTHWAITE else kenward_roger(_by_REML(fit))
+    return made[rule]
+
+
+def _by_REML(fit: LMMFit) -> LMMFit:
+    """Return the REML fit of a model, without the warnings that its own fit has given."""
+    return fit if fit.REML else with_REML(replace(fit, control=quiet(fit.control)), True)
+
+
+# By fit, so that pickles of fits stay small.
+_MADE: WeakKeyDictionary[LMMFit, dict[str, Approximation]] = WeakKeyDictionary()
+
+
+def f_test(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest:
+    """Test ``L beta = rhs`` jointly.
+
+    Parameters
+    ----------
+    L : ndarray (m, p)
+        For the estimated coefficients; rows may depend on each other.
+    rhs : ndarray (m,), optional
+        Zeros by default.
+    ddf : {"auto", "satterthwaite", "kenward-roger", None}
+        See `check_ddf`.
+
+    Returns
+    -------
+    FTest
+        With NaN where L has no rows, or only zeros.
+
+    Raises
+    ------
+    ValueError
+        If L has another shape, or rows that depend on each other contradict each other.
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy")).fit
+    >>> test = f_test(fit, [[0.0, 1.0]])
+    >>> round(test.statistic, 2), test.num_df, round(test.den_df, 3), test.p_value < 1e-5
+    (45.85, 1, 17.0, True)
+    """
+    L, rhs = checked_hypothesis(fit, L, rhs)
+    rule = approximation(fit, ddf)
+    D, d = _directions(fit, L, L @ rule.beta - rhs)
+    q = len(D)
+    if not q or not np.isfinite(D).all():
+        return FTest(np.nan, q, np.nan, np.nan)
+    den_df, scaling = rule.joint(D)
+    square = float(d @ np.linalg.solve(D @ rule.vcov @ D.T, d))
+    F = scaling * square / q
+    return FTest(F, q, den_df, float(f_tail(F, q, den_df)))
+
+
+def t_tests(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> TTests:
+    """Test every row of ``L beta = rhs`` by itself; parameters as in `f_test`.
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy")).fit
+    >>> t_tests(fit, [[0.0, 1.0]]).statistic.round(2)
+    array([6.77])
+    """
+    L, rhs = checked_hypothesis(fit, L, rhs)
+    rule = approximation(fit, ddf)
+    estimate = L @ rule.beta
+    with np.errstate(divide="ignore", invalid="ignore"):
+        se = np.sqrt(np.einsum("mi,ij,mj->m", L, rule.vcov, L, optimize=True))
+        t = (estimate - rhs) / se
+    return TTests(estimate, se, rule.row_df(L), t)
+
+
+def checked_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return L (m, p) and its right-hand side (m,) as finite floats."""
+    p = len(fit.kept)
+    try:
+        L = np.atleast_2d(np.asarray(L, dtype=float))
+        right = np.zeros(len(L)) if rhs is None else np.asarray(rhs, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError("L and rhs are not arrays of numbers; expected numbers") from None
+    if L.ndim != 2 or L.shape[1] != p:
+        raise ValueError(
+            f"L has shape {L.shape}; expected {p} columns, one for each estimated coefficient: "
+            + ", ".join(fit.fixed_names)
+        )
+    if right.ndim == 0:
+        right = np.full(len(L), float(right))
+    if right.shape != (len(L),):
+        raise ValueError(f"rhs has shape {right.shape}; expected ({len(L)},), one value a row of L")
+    if not (np.isfinite(L).all() and np.isfinite(right).all()):
+        raise ValueError("L or rhs has values that are not finite; expected finite numbers")
+    return L, right
+
+
+def _directions(fit: AnyFit, L: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return D (q, p), of unit covariance and as many as L has independent rows, and ``D beta``.
+
+    They are the principal axes of ``L V L'``, each divided by its standard deviation; the second
+    is the gap ``L beta - rhs`` along them.
+    """
+    half = L @ _root(fit.vcov)
+    size = np.sqrt(np.einsum("mi,mi->m", half, half))
+    if not np.isfinite(half).all():
+        return np.full((1, L.shape[1]), np.nan), np.full(1, np.nan)
+    rank = _rank(L * np.sqrt(fit.vcov.diagonal()))
+    U, S, _ = np.linalg.svd(half, full_matrices=False)
+    U, S = U[:, :rank], S[:rank]
+    along = U.T @ gap
+    lost = np.abs(gap - U @ along).max(initial=0.0)
+    if lost > 1e-6 * max(float(np.abs(gap).max(initial=0.0)), float(size.max(initial=0.0))):
+        raise ValueError(
+            "rows of L that depend on each other have right-hand sides that contradict each "
+            "other; give equal hypotheses equal values, or leave one out"
+        )
+    return (U / S).T @ L, along / S
+
+
+def _rank(L: np.ndarray) -> int:
+    """Return the number of independent rows of L (m, p), whatever their scale."""
+    size = np.sqrt(np.einsum("mi,mi->m", L, L))
+    if not size.any():
+        return 0
+    unit = L[size > 0] / size[size > 0, None]
+    return int((np.linalg.svd(unit, compute_uv=False) > DEPENDENT).sum())
+
+
+def _root(V: np.ndarray) -> np.ndarray:
+    """Return C (p, p) with ``V = C C'``; NaN where V is no covariance."""
+    try:
+        return np.linalg.cholesky(V)
+    except np.linalg.LinAlgError:
+        return np.full(V.shape, np.nan)
+
+
+def f_tail(F: Any, num_df: Any, den_df: Any) -> np.ndarray:
+    """Return the probability of a larger F; of chi-square over ``num_df`` for infinite den_df."""
+    F, num_df, den_df = np.broadcast_arrays(*(np.asarray(x, float) for x in (F, num_df, den_df)))
+    chi = scipy.special.chdtrc(num_df, num_df * F)
+    finite = np.isfinite(den_df)
+    return np.where(finite, scipy.special.fdtrc(num_df, np.where(finite, den_df, 1.0), F), chi)
+
+
+def t_tail(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Return two-sided p values of t statistics; of z statistics for infinite df."""
+    finite = np.isfinite(df)
+    of_t = scipy.special.stdtr(np.where(finite, df, 1.0), -np.abs(t))
+    return 2.0 * np.where(finite, of_t, scipy.special.ndtr(-np.abs(t)))
+
+
+def t_quantile(probability: float, df: np.ndarray) -> np.ndarray:
+    """Return quantiles of t; of the normal distribution for infinite df."""
+    finite = np.isfinite(df)
+    of_t = scipy.special.stdtrit(np.where(finite, df, 1.0), probability)
+    return np.where(finite, of_t, scipy.special.ndtri(probability))

@@ -1,0 +1,187 @@
+"""Tests of single terms: the model without each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from mixef.errors import FormulaError
+from mixef.estimation.fit import LMMFit
+from mixef.inference.hypotheses.anova import f_table
+from mixef.inference.hypotheses.ddf import check_ddf, f_test
+from mixef.inference.hypotheses.likelihood_ratio import EQUAL
+from mixef.inference.hypotheses.term_contrasts import droppable, term_after_others
+from mixef.inference.observations import AnyFit
+from mixef.inference.refits.refit import by_ml, quiet, with_formula
+from mixef.inference.replicates import in_parallel
+from mixef.terms.algebra import TermSet
+from mixef.terms.formula import expand_terms, parse_formula, update_formula
+from mixef.terms.nodes import Name
+
+NONE = "<none>"
+TESTS = ("Chisq", "F", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Deletions:
+    """The model without each of several terms.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row a term; see `single_deletions`.
+    notes : tuple of str
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def single_deletions(
+    fit: AnyFit,
+    scope: Any = None,
+    test: str | None = "Chisq",
+    ddf: str | None = "auto",
+    k: float = 2.0,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> Deletions:
+    """Test the model without each term that may be dropped.
+
+    Parameters
+    ----------
+    scope : str or sequence of str, optional
+        The terms, as labels or as a formula ``"~ a + b"``; by default all that no other contains.
+    test : {"Chisq", "F", None}
+        Refits by ML with or without the likelihood-ratio test, or F tests of the fit as it is.
+    ddf : {"auto", "satterthwaite", "kenward-roger", None}
+        Of F tests.
+    k : float
+        Penalty a parameter in AIC.
+
+    Returns
+    -------
+    Deletions
+        With columns npar, AIC, LRT, Pr(Chi) and the whole model in row ``<none>``; or the columns
+        of F tests.
+
+    Raises
+    ------
+    FormulaError
+        For a term that is not in the model.
+    ValueError
+        For a term that others contain, or a test, k or ddf that is not known.
+    """
+    _check_test(fit, test, k)
+    labels = _scope(fit, scope)
+    if test == "F":
+        assert isinstance(fit, LMMFit)
+        rule = check_ddf(fit, ddf)
+        tests = [f_test(fit, L, ddf=rule) for L in term_after_others(fit, labels).values()]
+        return Deletions(f_table(fit, labels, tests, rule), ())
+    full = by_ml(fit) if isinstance(fit, LMMFit) else fit
+    ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")
+    return _table(full, labels, ends, test, float(k))
+
+
+@dataclass(frozen=True)
+class _Without:
+    """Fits a model without a term; a class, so that it pickles."""
+
+    fit: AnyFit
+
+    def __call__(self, label: str) -> tuple[int, float, bool]:
+        """Return parameters, -2 log L, and whether the search converged."""
+        change = update_formula(written_out(self.fit), f". ~ . - {label}")
+        small = with_formula(self.fit, change, control=quiet(self.fit.control))
+        return small.npar, small.estimates.objective, small.convergence.converged
+
+
+def written_out(fit: AnyFit) -> str:
+    """Return the formula with the columns that a dot stands for."""
+    names = fit.frame.dot_columns
+    if not names or fit.formula.response is None:
+        return fit.formula.text
+    columns = " + ".join(Name(name).text for name in names)
+    return update_formula(f"{fit.formula.response.text} ~ {columns}", fit.formula.text)
+
+
+def _table(full, labels, ends, test, k) -> Deletions:
+    npar = np.array([full.npar, *(end[0] for end in ends)])
+    deviance = np.array([full.estimates.objective, *(end[1] for end in ends)])
+    dropped = npar[0] - npar
+    columns = {
+        "npar": np.where(np.arange(len(npar)) > 0, dropped, np.nan),
+        "AIC": deviance + k * npar,
+    }
+    if test == "Chisq":
+        LRT = deviance - deviance[0]
+        LRT = np.where(np.abs(LRT) < EQUAL, 0.0, LRT)
+        tested = (dropped > 0) & (LRT >= 0)
+        p = scipy.special.chdtrc(np.where(tested, dropped, 1), np.where(tested, LRT, 0.0))
+        LRT[0] = np.nan
+        columns |= {"LRT": LRT, "Pr(Chi)": np.where(tested, p, np.nan)}
+    stopped = [label for label, end in zip(labels, ends, strict=True) if not end[2]]
+    notes = [f"The fit without {label} did not converge." for label in stopped]
+    if not full.convergence.converged:
+        notes.append("The fit of the whole model did not converge.")
+    return Deletions(pd.DataFrame(columns, index=[NONE, *labels]), tuple(notes))
+
+
+def _check_test(fit: AnyFit, test: Any, k: Any) -> None:
+    if test not in TESTS:
+        raise ValueError(f"test is {test!r}; expected 'Chisq', 'F' or None")
+    if test == "F" and not isinstance(fit, LMMFit):
+        raise ValueError("test is 'F', but a generalized model has no F tests; expected 'Chisq'")
+    if isinstance(k, bool) or not isinstance(k, (int, float, np.number)) or not np.isfinite(k):
+        raise ValueError(f"k is {k!r}; expected a number, the penalty a parameter (2 for AIC)")
+
+
+def _scope(fit: AnyFit, scope: Any) -> list[str]:
+    """Return the labels of the terms to drop, in the model's order unless they were listed."""
+    terms, free = fit.frame.fixed_terms, droppable(fit)
+    if scope is None:
+        return free
+    by_variables = {frozenset(n.text for n in t): label for t, label in _pairs(terms)}
+    asked = [scope] if isinstance(scope, str) else scope
+    if not isinstance(asked, Sequence) or not all(isinstance(part, str) for part in asked):
+        raise ValueError(f"scope is {scope!r}; expected labels of terms, or a formula '~ a + b'")
+    labels: dict[str, None] = {}
+    for part in asked:
+        for names, written in _terms_of(fit, part):
+            label = by_variables.get(names)
+            if label is None:
+                known = ", ".join(terms.labels) or "none"
+                raise FormulaError(
+                    f"scope has {written}, which is not a fixed-effects term of "
+                    f"{fit.formula.text}; its terms are: {known}"
+                )
+            if label not in free:
+                above = [text for other, text in by_variables.items() if names < other]
+                raise ValueError(
+                    f"{label} cannot be dropped while {', '.join(above)} stay(s) in the model, by "
+                    f"marginality; drop one of: {', '.join(free)}"
+                )
+            labels[label] = None
+    return list(labels)
+
+
+def _pairs(terms: TermSet) -> zip:
+    return zip(terms.terms, terms.labels, strict=True)
+
+
+def _terms_of(fit: AnyFit, text: str) -> list[tuple[frozenset[str], str]]:
+    """Return the variables and the text of each term that a label or a formula names."""
+    formula = parse_formula(text if "~" in text else f"~ {text}")
+    if formula.bars:
+        raise FormulaError(
+            f"scope has the random-effects term ({formula.bars[0].text}); drop1 drops fixed "
+            "effects: compare fits with and without it by anova()"
+        )
+    terms = expand_terms(formula.fixed, fit.frame.dot_columns)
+    return [(frozenset(n.text for n in t), label) for t, label in _pairs(terms)]

@@ -1,0 +1,265 @@
+"""Linear hypotheses about the fixed effects: from arrays, frames or text to ``L beta = rhs``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import FormulaError
+from mixef.inference.hypotheses.ddf import checked_hypothesis
+from mixef.inference.observations import AnyFit
+
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_WORD = re.compile(r"[^\s+*/()=`-]+")
+# A combination of more coefficients is named by its place.
+LONGEST = 4
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A linear hypothesis ``L beta = rhs``.
+
+    Attributes
+    ----------
+    L : ndarray (m, p)
+        For the estimated coefficients.
+    rhs : ndarray (m,)
+    labels : tuple of str
+        What each row of L stands for.
+    """
+
+    L: np.ndarray
+    rhs: np.ndarray
+    labels: tuple[str, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """The hypotheses as equations."""
+        return [f"{label} = {value:g}" for label, value in zip(self.labels, self.rhs, strict=True)]
+
+
+def linear_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> Hypothesis:
+    """Read a linear hypothesis.
+
+    Parameters
+    ----------
+    L : array (m, p), (p,), DataFrame, Series, dict, str or sequence of str
+        Rows of coefficients; by coefficient names in a frame (hypotheses by coefficients), a
+        series or a dict (a number or m numbers each), where those not named are zero; or text
+        such as ``"recipeB - recipeC"`` or ``"2 * Days = 20"``.
+    rhs : float or array (m,), optional
+        Zeros by default; text with ``=`` has its own.
+
+    Raises
+    ------
+    FormulaError
+        For text that is no linear combination, or names no coefficient.
+    ValueError
+        For names that are not those of coefficients, coefficients that were dropped, and shapes
+        that do not fit.
+    """
+    if isinstance(L, str) or (
+        isinstance(L, Sequence) and len(L) and all(isinstance(row, str) for row in L)
+    ):
+        texts = [L] if isinstance(L, str) else list(L)
+        return _from_text(fit, texts, rhs)
+    labels = None
+    if isinstance(L, pd.DataFrame):
+        labels = None if isinstance(L.index, pd.RangeIndex) else [str(name) for name in L.index]
+        L = _by_name(fit, {str(name): L[name].to_numpy() for name in L.columns})
+    elif isinstance(L, pd.Series):
+        L = _by_name(fit, {str(name): value for name, value in L.items()})
+    elif isinstance(L, Mapping):
+        L = _by_name(fit, L)
+    L, right = checked_hypothesis(fit, L, rhs)
+    made = labels or [_label(row, fit.fixed_names, i + 1) for i, row in enumerate(L)]
+    return Hypothesis(L, right, tuple(made))
+
+
+def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
+    """Return rows (m, p) of coefficients given by name."""
+    try:
+        columns = {str(name): np.atleast_1d(np.asarray(v, float)) for name, v in values.items()}
+        block = np.stack(np.broadcast_arrays(*columns.values()), axis=-1)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "L has coefficients that are no numbers, or not equally many for every name; expected "
+            "a number, or one for each hypothesis, under every name"
+        ) from None
+    if block.ndim != 2:
+        raise ValueError("L has arrays under its names; expected numbers or lists of numbers")
+    out = np.zeros((len(block), len(fit.kept)))
+    for name, column in zip(columns, block.T, strict=True):
+        if name in fit.dropped_names and not column.any():
+            continue
+        out[:, _place(fit, name)] = column
+    return out
+
+
+def _place(fit: AnyFit, name: str) -> int:
+    """Return the position of an estimated coefficient."""
+    if name in fit.fixed_names:
+        return fit.fixed_names.index(name)
+    if name in fit.dropped_names:
+        raise ValueError(
+            f"the coefficient {name} was dropped from the rank-deficient model matrix, so the data "
+            "say nothing of it apart from the others; test a hypothesis without it"
+        )
+    raise ValueError(
+        f"{name!r} is no coefficient; the estimated coefficients are: " + ", ".join(fit.fixed_names)
+    )
+
+
+def _label(row: np.ndarray, names: Sequence[str], number: int) -> str:
+    used = np.flatnonzero(row)
+    if not 0 < len(used) <= LONGEST:
+        return f"row {number}"
+    parts: list[str] = []
+    for j in used.tolist():
+        size = abs(row[j])
+        sign = ("-" if row[j] < 0 else "") if not parts else (" - " if row[j] < 0 else " + ")
+        parts.append(sign + (names[j] if size == 1.0 else f"{size:.4g} * {names[j]}"))
+    return "".join(parts)
+
+
+def _from_text(fit: AnyFit, texts: list[str], rhs: Any) -> Hypothesis:
+    read = [_Reader(text, fit).equation() for text in texts]
+    own = np.array([right for _, right, _ in read])
+    if rhs is not None:
+        if any(has_own for _, _, has_own in read):
+            raise ValueError(f"rhs is {rhs!r} beside text that has an '='; give one of the two")
+        own = own + checked_hypothesis(fit, np.zeros((len(own), len(fit.kept))), rhs)[1]
+    L, right = checked_hypothesis(fit, np.array([row for row, _, _ in read]), own)
+    return Hypothesis(L, right, tuple(text.split("=")[0].strip() for text in texts))
+
+
+class _Affine(NamedTuple):
+    """A linear combination of coefficients (p,), plus a constant."""
+
+    row: np.ndarray
+    constant: float
+
+
+class _Reader:
+    """A recursive-descent parser of linear combinations of coefficients.
+
+    At every place the longest coefficient name is taken, so that names with operators, such as
+    ``poly(Days, 2)1``, need no backquotes.
+    """
+
+    def __init__(self, text: str, fit: AnyFit):
+        self._text, self._at, self._fit = text, 0, fit
+        self._names = sorted(fit.design.names, key=len, reverse=True)
+        self._zero = np.zeros(len(fit.kept))
+
+    def equation(self) -> tuple[np.ndarray, float, bool]:
+        """Return coefficients, right-hand side, and whether the text gives one."""
+        left = self._sum()
+        has_own = self._take("=")
+        right = self._sum() if has_own else _Affine(self._zero, 0.0)
+        if self._rest():
+            raise self._error("an operator")
+        row = left.row - right.row
+        if not row.any():
+            raise FormulaError(f"the hypothesis {self._text!r} has no coefficient left in it")
+        return row, right.constant - left.constant, has_own
+
+    def _sum(self) -> _Affine:
+        total = self._product()
+        while True:
+            if self._take("+"):
+                sign = 1.0
+            elif self._take("-"):
+                sign = -1.0
+            else:
+                return total
+            other = self._product()
+            total = _Affine(total.row + sign * other.row, total.constant + sign * other.constant)
+
+    def _product(self) -> _Affine:
+        value = self._signed()
+        while True:
+            if self._take("*"):
+                other = self._signed()
+                if other.row.any():
+                    value, other = other, value
+                if other.row.any():
+                    raise self._nonlinear("a product of coefficients")
+                factor = other.constant
+            elif self._take("/"):
+                other = self._signed()
+                if other.row.any() or other.constant == 0.0:
+                    raise self._nonlinear("a division by zero or by a coefficient")
+                factor = 1.0 / other.constant
+            else:
+                return value
+            value = _Affine(value.row * factor, value.constant * factor)
+
+    def _signed(self) -> _Affine:
+        if self._take("-"):
+            value = self._signed()
+            return _Affine(-value.row, -value.constant)
+        return self._signed() if self._take("+") else self._atom()
+
+    def _atom(self) -> _Affine:
+        rest = self._rest()
+        name = self._name(rest)
+        if name is not None:
+            row = self._zero.copy()
+            row[_place(self._fit, name)] = 1.0
+            return _Affine(row, 0.0)
+        number = _NUMBER.match(rest)
+        if number:
+            self._at += number.end()
+            return _Affine(self._zero, float(number.group()))
+        if self._take("("):
+            value = self._sum()
+            if not self._take(")"):
+                raise self._error("')'")
+            return value
+        word = _WORD.match(rest)
+        if word:
+            _place(self._fit, word.group())
+        raise self._error("a coefficient or a number")
+
+    def _name(self, rest: str) -> str | None:
+        """Take a coefficient's name, if one comes next."""
+        if rest.startswith("`"):
+            end = rest.find("`", 1)
+            if end < 0:
+                raise self._error("a second ` after the name")
+            self._at += end + 1
+            return rest[1:end]
+        for name in self._names:
+            after = rest[len(name) : len(name) + 1]
+            if rest.startswith(name) and not _WORD.match(after) and after != "`":
+                self._at += len(name)
+                return name
+        return None
+
+    def _rest(self) -> str:
+        """Return the text from the next piece on."""
+        rest = self._text[self._at :]
+        self._at += len(rest) - len(rest.lstrip())
+        return rest.lstrip()
+
+    def _take(self, operator: str) -> bool:
+        found = self._rest().startswith(operator)
+        self._at += found
+        return found
+
+    def _error(self, expected: str) -> FormulaError:
+        rest = self._rest()
+        found = repr(rest[:12]) if rest else "the end"
+        return FormulaError(f"cannot read {self._text!r}: expected {expected}, found {found}")
+
+    def _nonlinear(self, what: str) -> FormulaError:
+        return FormulaError(
+            f"the hypothesis {self._text!r} is not linear: it has {what}; expected sums of "
+            "coefficients times numbers"
+        )

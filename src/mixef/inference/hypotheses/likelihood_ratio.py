@@ -1,0 +1,276 @@
+"""Likelihood-ratio tests between fits of the same response."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from mixef.errors import DataError
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.hypotheses.ordinary import OrdinaryFit
+from mixef.inference.information import log_likelihood
+from mixef.inference.observations import AnyFit, prior_weights, response_values
+from mixef.inference.refits.refit import by_ml
+
+REFITTED = "refitting model(s) with ML (instead of REML)"
+COLUMNS = ("npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)")
+# Searches end this close to the optimum; a statistic that is no further below zero is zero.
+EQUAL = 1e-6
+# Responses and weights that differ by no more than this, relatively, are the same.
+SAME = 1e-12
+
+AnyModel = AnyFit | OrdinaryFit
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Likelihood-ratio tests of models in the order of their numbers of parameters.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Columns npar, AIC, BIC, logLik, -2*log(L), Chisq, Df, Pr(>Chisq); one row a model.
+    formulas : dict of str to str
+        By model, in the order of the table.
+    data_name : str or None
+        Name of the data, where all models share it.
+    refitted : bool
+        Whether models were refitted by ML.
+    notes : tuple of str
+    """
+
+    table: pd.DataFrame
+    formulas: dict[str, str]
+    data_name: str | None
+    refitted: bool
+    notes: tuple[str, ...]
+
+
+def compare(models: Sequence[AnyModel], names: Sequence[str], refit: bool = True) -> Comparison:
+    """Compare models by their likelihoods, each with the one before it.
+
+    Parameters
+    ----------
+    models : sequence of LMMFit, GLMMFit or OrdinaryFit
+        Two or more.
+    names : sequence of str
+        Distinct names of the models.
+    refit : bool
+        Refit by ML what was fitted by REML; otherwise all have to be REML fits with the same
+        fixed effects.
+
+    Raises
+    ------
+    DataError
+        For models of other rows, responses or weights, or whose criteria do not compare.
+    """
+    for name, model in zip(names[1:], models[1:], strict=True):
+        refuse_other_rows(names[0], models[0], name, model)
+    restricted = [isinstance(m, LMMFit) and m.REML for m in models]
+    if any(restricted) and not refit:
+        _refuse_other_criteria(names, models, restricted)
+    refitted = any(restricted) and refit
+    if refitted:
+        models = [by_ml(m) if isinstance(m, LMMFit) else m for m in models]
+    loglik = np.array([_loglik(m) for m in models])
+    npar = np.array([m.npar for m in models])
+    # Equal numbers of parameters go from the worse to the better fit.
+    order = np.lexsort((loglik, npar))
+    models, names = [models[i] for i in order], [names[i] for i in order]
+    table = likelihood_table(npar[order], loglik[order], rows_of(models[0]), names)
+    return Comparison(
+        table,
+        {name: _text(model) for name, model in zip(names, models, strict=True)},
+        _shared_data(models),
+        refitted,
+        tuple(_notes(table, models, any(restricted) and not refit)),
+    )
+
+
+def likelihood_table(
+    npar: np.ndarray, loglik: np.ndarray, n: int, names: Sequence[str]
+) -> pd.DataFrame:
+    """Return the table of models whose numbers of parameters ascend.
+
+    A row has a p value if it has more parameters than the one before and no smaller likelihood.
+    """
+    chisq = np.append(np.nan, 2.0 * np.diff(loglik))
+    chisq = np.where(np.abs(chisq) < EQUAL, 0.0, chisq)
+    df = np.append(np.nan, np.diff(npar))
+    tested = (df > 0) & (chisq >= 0)
+    p = scipy.special.chdtrc(np.where(tested, df, 1.0), np.where(tested, chisq, 0.0))
+    deviance = -2.0 * loglik
+    values = (npar, deviance + 2.0 * npar, deviance + np.log(n) * npar, loglik, deviance, chisq,
+              df, np.where(tested, p, np.nan))  # fmt: skip
+    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)), index=list(names))
+
+
+def rows_of(model: AnyModel) -> int:
+    """Return the number of rows of a model."""
+    return len(model.y) if isinstance(model, OrdinaryFit) else model.frame.n
+
+
+def refuse_other_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> None:
+    """Refuse two models whose rows, responses or weights are not the same.
+
+    Raises
+    ------
+    DataError
+        Naming what differs.
+    """
+    advice = "likelihoods compare only between fits of the same response on the same rows"
+    n, m = rows_of(a), rows_of(b)
+    if n != m:
+        raise DataError(
+            f"{first} was fitted to {n} rows but {second} to {m}"
+            f"{_missing_rows(first, a, second, b)}; {advice}: drop rows "
+            "with missing values in any variable, then fit both"
+        )
+    if not isinstance(a, OrdinaryFit) and not isinstance(b, OrdinaryFit):
+        one, other = a.frame, b.frame
+        if one.n_input == other.n_input and not np.array_equal(one.rows, other.rows):
+            raise DataError(
+                f"{first} and {second} were fitted to {n} rows each, but not to the same ones"
+                f"{_missing_rows(first, a, second, b)}; {advice}: drop rows with missing values "
+                "in any variable, then fit both"
+            )
+    y, z = _response(a), _response(b)
+    if y.shape != z.shape or not _same(y, z):
+        raise DataError(
+            f"the responses of {first} ({_response_text(a)}) and {second} ({_response_text(b)}) "
+            f"differ{_where(y, z)}; {advice}, in the same order and untransformed"
+        )
+    w, v = _weights(a), _weights(b)
+    if not _same(w, v):
+        raise DataError(
+            f"the prior weights of {first} and {second} differ{_where(w, v)}; {advice}: give both "
+            "the same weights"
+        )
+
+
+def _missing_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> str:
+    """Say which rows one model lacks, where both have labels of the same data."""
+    if isinstance(a, OrdinaryFit) or isinstance(b, OrdinaryFit):
+        return ""
+    parts = []
+    for name, own, other in ((second, b.frame, a.frame), (first, a.frame, b.frame)):
+        gone = other.index[~other.index.isin(own.index)]
+        if len(gone) and len(gone) < other.n:
+            shown = ", ".join(map(str, gone[:5])) + (", ..." if len(gone) > 5 else "")
+            parts.append(f"{name} lacks row{'s' if len(gone) > 1 else ''} {shown}")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _response(model: AnyModel) -> np.ndarray:
+    return model.y if isinstance(model, OrdinaryFit) else response_values(model)
+
+
+def _weights(model: AnyModel) -> np.ndarray:
+    weights = model.weights if isinstance(model, OrdinaryFit) else prior_weights(model)
+    return np.ones(rows_of(model)) if weights is None else weights
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.allclose(a, b, rtol=SAME, atol=SAME * float(np.abs(a).max(initial=0.0))))
+
+
+def _where(a: np.ndarray, b: np.ndarray) -> str:
+    if a.shape != b.shape:
+        return f" in shape: {a.shape} and {b.shape}"
+    row = int(np.argmax(np.abs(a - b)))
+    return f": {a[row]:.6g} and {b[row]:.6g} in row {row} (counted from 0)"
+
+
+def _response_text(model: AnyModel) -> str:
+    text = _text(model)
+    return text.split("~")[0].strip() or "no name"
+
+
+def _text(model: AnyModel) -> str:
+    return model.formula if isinstance(model, OrdinaryFit) else model.formula.text
+
+
+def _loglik(model: AnyModel) -> float:
+    return model.loglik if isinstance(model, OrdinaryFit) else log_likelihood(model)
+
+
+def _shared_data(models: Sequence[AnyModel]) -> str | None:
+    mixed = [m for m in models if not isinstance(m, OrdinaryFit)]
+    names = {m.call.data_name for m in mixed}
+    return names.pop() if len(names) == 1 else None
+
+
+def _refuse_other_criteria(names, models, restricted) -> None:
+    """Refuse REML criteria beside likelihoods, or of other fixed effects."""
+    remedy = "use refit=True, which compares fits by maximum likelihood"
+    if not all(restricted):
+        by_ml = names[restricted.index(False)]
+        raise DataError(f"{by_ml} is no REML fit, but others are, with refit=False; {remedy}")
+    first = models[0].X
+    for name, model in zip(names[1:], models[1:], strict=True):
+        X = model.X
+        if X.shape != first.shape or not np.allclose(X, first, rtol=1e-9, atol=0.0):
+            raise DataError(
+                f"{name} and {names[0]} have different fixed effects "
+                f"({', '.join(model.fixed_names)}; {', '.join(models[0].fixed_names)}), so that "
+                f"their REML criteria do not compare; {remedy}"
+            )
+
+
+def _notes(table: pd.DataFrame, models: Sequence[AnyModel], by_REML: bool) -> list[str]:
+    """Return what a reader of the p values should know."""
+    notes = []
+    if by_REML:
+        notes.append("logLik, AIC and BIC are by REML (refit=False).")
+    names = list(table.index)
+    for name, model in zip(names, models, strict=True):
+        if not isinstance(model, OrdinaryFit) and not model.convergence.converged:
+            notes.append(f"{name} did not converge: its likelihood may be too small.")
+    orders = {m.nAGQ for m in models if isinstance(m, GLMMFit)}
+    if len(orders) > 1 or 0 in orders:
+        shown = ", ".join(map(str, sorted(orders)))
+        notes.append(
+            f"nAGQ is {shown}: likelihoods are approximated "
+            f"{'differently' if len(orders) > 1 else 'roughly'}; fit all models with one nAGQ "
+            "above 0."
+        )
+    for small, large, i in zip(models, models[1:], range(1, len(models)), strict=False):
+        row = table.iloc[i]
+        if row["Chisq"] < 0:
+            notes.append(
+                f"{names[i]} has more parameters than {names[i - 1]} but a smaller likelihood: it "
+                "does not contain it."
+            )
+        elif row["Df"] > 0 and _variances(large) > _variances(small):
+            notes.append(
+                f"{names[i]} has variances that {names[i - 1]} sets to zero, the boundary: its p "
+                "value is conservative (too large)."
+            )
+        elif row["Df"] > 0 and _frees_a_shape(small, large):
+            notes.append(
+                f"{names[i]} has a shape that is infinite in {names[i - 1]}, the boundary: its p "
+                "value is conservative (too large)."
+            )
+    return notes
+
+
+def _frees_a_shape(small: AnyModel, large: AnyModel) -> bool:
+    """Whether a Poisson model is beside a negative binomial one, whose shape is infinite there."""
+    return (
+        isinstance(small, GLMMFit)
+        and isinstance(large, GLMMFit)
+        and small.family.name == "poisson"
+        and large.family.extra == "shape"
+    )
+
+
+def _variances(model: AnyModel) -> int:
+    """Return the number of variances of random effects."""
+    if isinstance(model, OrdinaryFit):
+        return 0
+    return sum(1 if t.structure.hom else len(t.columns) for t in model.terms)

@@ -1,0 +1,265 @@
+"""Likelihood-ratio tests whose null distribution is simulated.
+
+U. Halekoh and S. Hojsgaard (2014), A Kenward-Roger approximation and parametric bootstrap methods
+for tests in linear mixed models: the R package pbkrtest, Journal of Statistical Software 59(9).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from mixef.errors import DataError, FitError
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.hypotheses.likelihood_ratio import EQUAL
+from mixef.inference.hypotheses.regression import (
+    Regression,
+    regression_of_formula,
+    regression_of_result,
+)
+from mixef.inference.observations import AnyFit, prior_weights, response_values
+from mixef.inference.refits.many import refit_many
+from mixef.inference.refits.refit import by_ml, quiet, with_formula
+from mixef.inference.replicates import check_count, generator
+from mixef.inference.simulation.simulate import simulated_responses
+from mixef.terms.formula import parse_formula, update_formula
+
+PIECE = 8_000_000
+
+Null = AnyFit | Regression
+
+
+@dataclass(frozen=True, eq=False)
+class PBTestResult:
+    """A likelihood-ratio test with its simulated null distribution.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Rows LRT (the chi-square test), PBtest (the share of simulated statistics that are as
+        large), and three tests that take mean or variance from the simulated statistics: Bartlett
+        (a chi-square of the statistic rescaled), Gamma, and F. Columns stat, df, ddf, p_value.
+    reference : ndarray (n,)
+        Simulated statistics; NaN for those that failed.
+    failures : Series
+        How many failed, by message.
+    n_unconverged : int
+        Replicates of which a search did not end at an optimum.
+    large, small : str
+        Formulas.
+    notes : tuple of str
+    """
+
+    frame: pd.DataFrame
+    reference: np.ndarray
+    failures: pd.Series
+    n_unconverged: int
+    large: str
+    small: str
+    notes: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """Replicates drawn."""
+        return len(self.reference)
+
+    @property
+    def n_failed(self) -> int:
+        """Replicates that failed."""
+        return int(np.isnan(self.reference).sum())
+
+    @property
+    def statistic(self) -> float:
+        """Twice the gain in log-likelihood."""
+        return float(self.frame.loc["LRT", "stat"])
+
+    @property
+    def p_value(self) -> float:
+        """The p value of the parametric bootstrap."""
+        return float(self.frame.loc["PBtest", "p_value"])
+
+    @property
+    def extreme(self) -> int:
+        """Simulated statistics that are as large as the observed one, or larger."""
+        return count_extreme(self.statistic, self.reference)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.frame.copy()
+
+
+def pb_test(
+    large: AnyFit,
+    small: Any,
+    n: int = 1000,
+    *,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> PBTestResult:
+    """Test a smaller model against a larger one by the parametric bootstrap.
+
+    Parameters
+    ----------
+    large : LMMFit or GLMMFit
+    small : LMMFit, GLMMFit, str or result of statsmodels
+        A model within the larger one, for the same rows.
+    """
+    n, rng = check_count(n), generator(seed)
+    notes: tuple[str, ...] = ()
+    if isinstance(large, LMMFit) and (large.REML or getattr(small, "REML", False)):
+        notes = ("models were refitted by ML instead of REML",)
+    large = by_ml(large)
+    null = _null(large, small)
+    df = large.npar - null.npar
+    if df < 1:
+        raise DataError(
+            f"the larger model has {large.npar} parameters and the smaller one {null.npar}; "
+            "expected fewer in the smaller one, which comes second"
+        )
+    LRT = _at_least_zero(_objective(null) - large.estimates.objective)
+    reference, messages, n_unconverged = [], Counter[str](), 0
+    most = max(1, PIECE // large.frame.n)
+    for done in range(0, n, most):
+        part, failed, unconverged = _statistics(
+            large, null, min(most, n - done), rng, n_jobs, progress
+        )
+        reference.append(part)
+        messages += failed
+        n_unconverged += unconverged
+    failures = pd.Series(dict(messages.most_common()), dtype=int, name="failures")
+    simulated = np.concatenate(reference)
+    if np.isnan(simulated).all():
+        raise FitError(f"all {n} replicates failed, most of them by: {failures.index[0]}")
+    small_text = null.text if isinstance(null, Regression) else null.formula.text
+    return PBTestResult(reference_tests(LRT, df, simulated), simulated, failures, n_unconverged,
+                        large.formula.text, small_text, notes)  # fmt: skip
+
+
+def reference_tests(LRT: float, df: int, reference: np.ndarray) -> pd.DataFrame:
+    """Return the tests of a statistic that a simulated null distribution gives.
+
+    Parameters
+    ----------
+    df : int
+        Parameters that the larger model has more.
+    reference : ndarray (n,)
+        NaN values are left out.
+    """
+    values = reference[~np.isnan(reference)]
+    mean = float(values.mean())
+    variance = float(values.var(ddof=1)) if len(values) > 1 else np.nan
+    ratio = mean / df
+    # The mean of an F distribution is ddf / (ddf - 2).
+    ddf = 2.0 * ratio / (ratio - 1.0) if ratio > 1 else np.inf
+    bartlett = LRT / ratio if ratio > 0 else np.nan
+    positive = mean > 0 and variance > 0
+    gamma = scipy.special.gammaincc(mean**2 / variance, LRT * mean / variance) if positive else 1.0
+    F = scipy.special.fdtrc(df, ddf, LRT / df) if np.isfinite(ddf) else _chi2(LRT, df)
+    rows = {
+        "LRT": (LRT, df, np.nan, _chi2(LRT, df)),
+        "PBtest": (LRT, np.nan, np.nan, (1 + count_extreme(LRT, values)) / (1 + len(values))),
+        "Bartlett": (bartlett, df, np.nan, _chi2(bartlett, df)),
+        "Gamma": (LRT, np.nan, np.nan, float(gamma)),
+        "F": (LRT / df, df, ddf, float(F)),
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["stat", "df", "ddf", "p_value"])
+
+
+def count_extreme(LRT: float, reference: np.ndarray) -> int:
+    """Return how many simulated statistics are as large as the observed one, up to rounding."""
+    return int((reference >= LRT - EQUAL).sum())
+
+
+def _chi2(statistic: float, df: int) -> float:
+    return float(scipy.special.chdtrc(df, statistic))
+
+
+def _at_least_zero(gain: Any) -> Any:
+    """Return gains of nested models, which are not negative but for the searches' tolerance."""
+    return np.where(np.abs(gain) < EQUAL, 0.0, gain)[()]
+
+
+def _null(large: AnyFit, small: Any) -> Null:
+    """Return the smaller model, by maximum likelihood, after checks."""
+    if isinstance(small, str):
+        formula = parse_formula(update_formula(large.formula.text, small))
+        if not formula.bars:
+            return regression_of_formula(large, formula)
+        return with_formula(large, small, quiet(large.control))
+    if not isinstance(small, LMMFit | GLMMFit):
+        return regression_of_result(large, small)
+    _check_comparable(large, small)
+    return by_ml(small)
+
+
+def _check_comparable(large: AnyFit, small: AnyFit) -> None:
+    if isinstance(large, GLMMFit) != isinstance(small, GLMMFit):
+        raise DataError(
+            "one model is linear and the other generalized; expected two of one kind, fitted "
+            "by one function"
+        )
+    if large.frame.n != small.frame.n:
+        raise DataError(
+            f"the models have {large.frame.n} and {small.frame.n} rows; fit both to the same "
+            "complete rows"
+        )
+    pairs = {
+        "response": (response_values(large), response_values(small)),
+        "weights": (_or(prior_weights(large), 1.0), _or(prior_weights(small), 1.0)),
+        "offset": (_or(large.frame.offset, 0.0), _or(small.frame.offset, 0.0)),
+    }
+    for what, (a, b) in pairs.items():
+        if (a != b).any():
+            raise DataError(
+                f"the models differ in their {what}; fit both to the same rows, in the same order"
+            )
+    if isinstance(large, GLMMFit) and isinstance(small, GLMMFit):
+        if large.family != small.family:
+            raise DataError(
+                f"the families differ: {large.family!r} and {small.family!r}; expected one"
+            )
+        if large.nAGQ != small.nAGQ:
+            raise DataError(
+                f"nAGQ is {large.nAGQ} in the larger model and {small.nAGQ} in the smaller one, so "
+                "likelihoods do not compare; fit both with the same"
+            )
+
+
+def _or(values: np.ndarray | None, default: float) -> np.ndarray:
+    return np.array(default) if values is None else values
+
+
+def _objective(null: Null) -> float:
+    return null.objective if isinstance(null, Regression) else null.estimates.objective
+
+
+def _statistics(
+    large: AnyFit, null: Null, n: int, rng: np.random.Generator, n_jobs: int, progress: Any
+) -> tuple[np.ndarray, Counter[str], int]:
+    """Return simulated statistics (n,), messages of failures, and a count of doubtful ends."""
+    messages: Counter[str] = Counter()
+    doubtful = np.zeros(n, dtype=bool)
+    if isinstance(null, Regression):
+        Y = null.simulated(n, rng)
+        objective = null.objectives(Y)
+        lost = int(np.isnan(objective).sum())
+        messages += Counter({"the regression has no maximum-likelihood estimate": lost})
+    else:
+        Y = simulated_responses(null, n, rng)
+        fits = refit_many(null, Y, n_jobs=n_jobs, progress=progress)
+        objective = fits.objective
+        messages += Counter(fits.failures.values())
+        doubtful |= ~fits.converged
+    failed = np.isnan(objective)
+    fits = refit_many(large, Y, n_jobs=n_jobs, progress=progress)
+    messages += Counter(m for i, m in fits.failures.items() if not failed[i])
+    statistics = _at_least_zero(objective - fits.objective)
+    doubtful = (doubtful | ~fits.converged) & np.isfinite(statistics)
+    return statistics, messages, int(doubtful.sum())

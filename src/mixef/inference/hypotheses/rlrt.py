@@ -1,0 +1,360 @@
+"""The exact restricted likelihood-ratio test of one variance component, in spectral form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy
+
+from mixef.errors import DataError, FormulaError
+from mixef.estimation.fit import LMMFit, fit_lmm
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import response_values
+from mixef.inference.refits.refit import quiet, with_REML
+from mixef.inference.replicates import check_count, generator
+from mixef.linalg.standardize import orthonormal_columns, root_weighted
+from mixef.terms.random import RandomTerm
+
+# Eigenvalues below this share of the largest are rounding.
+ZERO = 1e-10
+# Eigenvalues that differ by less than this share count as one.
+ALIKE = 1e-9
+# Numbers that a batch of draws may hold.
+BATCH = 4_000_000
+# The grid of log lambda: ends, beside the smallest and the largest eigenvalue, and spacing.
+LOW, HIGH, SPACING = 1e-5, 1e5, 0.35
+REFINEMENTS = 40
+# Where a refined log lambda moves less than this, the supremum is exact to rounding.
+STILL = 1e-7
+# A statistic below this is rounding of zero: the criterion has some 1e-13 of relative error.
+NOTHING = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """What the distribution of the statistic depends on.
+
+    Attributes
+    ----------
+    values : ndarray (S,)
+        Distinct positive eigenvalues of ``Z'P0Z``, ascending; P0 projects X out.
+    counts : ndarray of int (S,)
+        How often each comes.
+    rest : int
+        Dimensions of P0 that Z does not reach.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+    rest: int
+
+    @property
+    def m(self) -> int:
+        """Residual degrees of freedom of the null, n - p."""
+        return int(self.counts.sum()) + self.rest
+
+
+@dataclass(frozen=True, eq=False)
+class ExactRLRT:
+    """An exact restricted likelihood-ratio test.
+
+    Attributes
+    ----------
+    term : str
+        The random-effects term whose variance is zero under the null.
+    statistic : float
+        Difference of the REML criteria, null less alternative.
+    p_value : float
+        ``(1 + k) / (1 + n)`` for k of n draws that are as large as the statistic or larger.
+    error : float
+        Monte Carlo standard error of the p value.
+    n : int
+        Draws.
+    p_zero : float
+        Share of draws that are zero.
+    nuisance : tuple of str
+        Terms that the null has too; with any of them the distribution is an approximation.
+    draws : ndarray (n,)
+        Of the statistic under the null.
+    """
+
+    term: str
+    statistic: float
+    p_value: float
+    error: float
+    n: int
+    p_zero: float
+    nuisance: tuple[str, ...]
+    draws: np.ndarray
+
+
+def exact_rlrt(
+    fit: Any,
+    term: str | None = None,
+    fit_alone: Any = None,
+    null: Any = None,
+    n: int = 10_000,
+    seed: int | np.random.Generator | None = None,
+) -> ExactRLRT:
+    """Test whether the variance of one random-effects term is zero.
+
+    Parameters
+    ----------
+    fit : LMMFit
+        The model with all its terms; one by maximum likelihood is refitted.
+    term : str, optional
+        The term to test, as ``"(1 | g)"`` or by its grouping factor; the only one by default.
+    fit_alone : LMMFit, optional
+        A model with the same fixed effects and the tested term alone, which names the term.
+    null : LMMFit, optional
+        The model without the term; fitted here by default.
+    n : int
+        Draws.
+    seed : int or Generator, optional
+
+    Raises
+    ------
+    DataError, FormulaError
+        For a generalized model, a term with several columns, or fits that do not belong together.
+    """
+    n, rng = check_count(n), generator(seed)
+    fit = with_REML(_linear(fit, "fit"), True)
+    t = _tested(fit, term, fit_alone)
+    if len(fit.terms[t].columns) != 1:
+        raise DataError(
+            f"the exact test is of one variance, but ({fit.terms[t].label}) has the "
+            f"{len(fit.terms[t].columns)} columns {', '.join(fit.terms[t].columns)}; use a "
+            "parametric bootstrap"
+        )
+    statistic = max(float(null_criterion(fit, t, null) - fit.estimates.objective), 0.0)
+    statistic = statistic if statistic > NOTHING else 0.0
+    spectrum = spectrum_of(fit.X, fit.terms[t], fit.frame.weights)
+    draws = simulate_rlrt(spectrum, n, rng)
+    p_value = (1.0 + np.count_nonzero(draws >= statistic)) / (n + 1.0)
+    return ExactRLRT(
+        term=fit.terms[t].label,
+        statistic=statistic,
+        p_value=float(p_value),
+        error=float(np.sqrt(p_value * (1.0 - p_value) / n)),
+        n=n,
+        p_zero=float(np.mean(draws == 0.0)),
+        nuisance=tuple(other.label for i, other in enumerate(fit.terms) if i != t),
+        draws=draws,
+    )
+
+
+def _linear(fit: Any, name: str) -> LMMFit:
+    if isinstance(fit, GLMMFit):
+        raise DataError(
+            f"{name} is a generalized linear mixed model, for which there is no exact test; "
+            "use a parametric bootstrap"
+        )
+    if not isinstance(fit, LMMFit):
+        raise TypeError(f"{name} is {fit!r}; expected a model that lmer fitted")
+    return fit
+
+
+def _tested(fit: LMMFit, term: str | None, fit_alone: Any) -> int:
+    """Return the position of the term to test."""
+    labels = [t.label for t in fit.terms]
+    if fit_alone is not None:
+        alone = _linear(fit_alone, "fit_alone")
+        if len(alone.terms) != 1:
+            listed = ", ".join(f"({t.label})" for t in alone.terms)
+            raise FormulaError(f"fit_alone has the terms {listed}; expected the tested one alone")
+        _same_rows(fit, alone, "fit_alone")
+        own = alone.terms[0].label
+        if term is not None and _find(term, fit, labels) != _find(own, fit, labels):
+            raise FormulaError(f"term is {term!r}, but fit_alone has ({own}); give one of the two")
+        term = own
+    if term is not None:
+        return _find(term, fit, labels)
+    if len(labels) > 1:
+        listed = ", ".join(f"'({label})'" for label in labels)
+        raise FormulaError(f"the model has {len(labels)} terms; say which to test: term={listed}")
+    return 0
+
+
+def _find(term: Any, fit: LMMFit, labels: list[str]) -> int:
+    def squeezed(text: str) -> str:
+        text = "".join(text.split())
+        return text[1:-1] if text.startswith("(") and text.endswith(")") else text
+
+    wanted = squeezed(term) if isinstance(term, str) else ""
+    found = [i for i, label in enumerate(labels) if squeezed(label) == wanted]
+    found = found or [i for i, t in enumerate(fit.terms) if squeezed(t.group) == wanted]
+    if len(found) != 1:
+        listed = ", ".join(f"({label})" for label in labels)
+        raise FormulaError(f"term is {term!r}; expected one of the model's terms: {listed}")
+    return found[0]
+
+
+def _same_rows(fit: LMMFit, other: LMMFit, name: str) -> None:
+    """Refuse a model on other rows, with another response, weights or fixed effects."""
+    pairs = {
+        "rows": (fit.frame.rows, other.frame.rows),
+        "response": (response_values(fit), response_values(other)),
+        "weights": (_or_ones(fit.frame.weights, fit), _or_ones(other.frame.weights, other)),
+        "offset": (_or_zeros(fit), _or_zeros(other)),
+        "fixed effects": (fit.X, other.X),
+    }
+    for what, (own, others) in pairs.items():
+        if not np.array_equal(own, others):
+            raise DataError(
+                f"{name} has other {what} than the model; expected the same rows, response, "
+                "weights, offset and fixed effects, and other random effects only"
+            )
+
+
+def _or_ones(weights: np.ndarray | None, fit: LMMFit) -> np.ndarray:
+    return np.ones(fit.frame.n) if weights is None else weights
+
+
+def _or_zeros(fit: LMMFit) -> np.ndarray:
+    return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset
+
+
+def null_criterion(fit: LMMFit, t: int, null: Any = None) -> float:
+    """Return the REML criterion without term t; of an ordinary regression if it is the only one."""
+    others = tuple(term for i, term in enumerate(fit.terms) if i != t)
+    if null is not None:
+        null = _linear(null, "null")
+        _same_rows(fit, null, "null")
+        if sorted(x.label for x in null.terms) != sorted(x.label for x in others):
+            listed = ", ".join(f"({x.label})" for x in others) or "no random effects"
+            raise FormulaError(f"null has not the terms of the model without the tested: {listed}")
+        return with_REML(null, True).estimates.objective
+    if others:
+        refitted = fit_lmm(fit.formula, fit.frame, fit.design, others, True, quiet(fit.control),
+                           call=fit.call)  # fmt: skip
+        return refitted.estimates.objective
+    return regression_criterion(fit)
+
+
+def regression_criterion(fit: LMMFit) -> float:
+    """Return the REML criterion of the model without random effects.
+
+    ``log|X'WX| - sum log w + m (1 + log(2 pi rss / m))`` with ``m = n - p``.
+    """
+    weights = fit.frame.weights
+    y = response_values(fit)
+    y = root_weighted(y if fit.frame.offset is None else y - fit.frame.offset, weights)
+    Q, basis = orthonormal_columns(root_weighted(fit.X, weights))
+    size, (n, p) = np.sqrt(y @ y / len(y)), Q.shape
+    rest = y / size
+    for _ in range(2):
+        rest = rest - Q @ (Q.T @ rest) / n
+    m = n - p
+    rss = float(rest @ rest)
+    log_w = 0.0 if weights is None else float(np.log(weights).sum())
+    ldX = 2.0 * float(np.log(np.abs(basis.R.diagonal())).sum()) + p * np.log(n)
+    return ldX - log_w + m * (1.0 + np.log(2.0 * np.pi * rss / m) + 2.0 * np.log(size))
+
+
+def spectrum_of(X: np.ndarray, term: RandomTerm, weights: np.ndarray | None) -> Spectrum:
+    """Return the eigenvalues of ``Z'P0Z`` for a term with one column.
+
+    ``Z'WZ`` is diagonal, so the matrix (q, q) is made without any of n rows and columns.
+    """
+    z, codes, q = root_weighted(term.z[:, 0], weights), term.grouping.codes, term.n_levels
+    Q = orthonormal_columns(root_weighted(X, weights))[0] / np.sqrt(len(z))
+    z = z / (np.sqrt(z @ z / len(z)) or 1.0)
+    ZtQ = np.zeros((q, Q.shape[1]))
+    for j, column in enumerate(Q.T):
+        ZtQ[:, j] = np.bincount(codes, z * column, q)
+    ZtPZ = np.diag(np.bincount(codes, z * z, q)) - ZtQ @ ZtQ.T
+    values = scipy.linalg.eigvalsh(ZtPZ)
+    largest = float(np.bincount(codes, z * z, q).max())
+    values = values[values > ZERO * largest]
+    rest = len(z) - X.shape[1] - len(values)
+    if not len(values) or rest < 1:
+        why = (
+            "it is a combination of the fixed effects"
+            if not len(values)
+            else "it leaves no residual degrees of freedom"
+        )
+        raise DataError(f"the variance of ({term.label}) cannot be tested: {why}")
+    first = np.append(True, np.diff(values) > ALIKE * values[1:])
+    group = np.cumsum(first) - 1
+    counts = np.bincount(group)
+    return Spectrum(np.bincount(group, values) / counts, counts, rest)
+
+
+def simulate_rlrt(spectrum: Spectrum, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the statistic under the null (n,).
+
+    With chi-squares ``c_s`` of the eigenvalues ``mu_s`` and ``c_0`` of the rest, A being their sum
+    (Crainiceanu and Ruppert 2004, theorem 1),
+
+        sup over lambda >= 0 of  m log(A / D) - sum k_s log(1 + lambda mu_s)
+        D = sum c_s / (1 + lambda mu_s) + c_0
+    """
+    size = max(1, BATCH // (len(spectrum.values) + 200))
+    parts = []
+    for begin in range(0, n, size):
+        count = min(size, n - begin)
+        chisq = rng.chisquare(spectrum.counts, size=(count, len(spectrum.counts)))
+        parts.append(suprema(spectrum, chisq, rng.chisquare(spectrum.rest, size=count)))
+    return np.concatenate(parts)
+
+
+def suprema(spectrum: Spectrum, chisq: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Return the statistic (n,) of draws (n, S) and (n,).
+
+    The best point of a grid of ``log lambda`` is refined by Newton steps inside its neighbours.
+    """
+    mu, counts, m = spectrum.values, spectrum.counts, spectrum.m
+    total = chisq.sum(axis=1) + rest
+    grid = np.arange(np.log(LOW / mu[-1]), np.log(HIGH / mu[0]) + SPACING, SPACING)
+    shrink = 1.0 / (1.0 + np.outer(mu, np.exp(grid)))
+    penalty = counts @ np.log(shrink)
+    on_grid = m * (np.log(total)[:, None] - np.log(chisq @ shrink + rest[:, None])) + penalty
+    best = np.argmax(on_grid, axis=1)
+    top = np.take_along_axis(on_grid, best[:, None], axis=1)[:, 0]
+    out = np.zeros(len(rest))
+    slope = m * (chisq @ mu) / total - counts @ mu
+    # Close to zero the statistic is a parabola: a rise that the grid is too coarse to see.
+    bend = m * ((chisq @ mu / total) ** 2 - 2.0 * (chisq @ mu**2) / total) + counts @ mu**2
+    rising = (slope > 0.0) & (bend < 0.0)
+    out[rising] = slope[rising] ** 2 / (-2.0 * bend[rising])
+    inside = top > 0.0
+    out[inside] = _refined(spectrum, chisq[inside], rest[inside], grid, best[inside], top[inside])
+    return out
+
+
+def _refined(spectrum, chisq, rest, grid, best, top) -> np.ndarray:
+    """Climb from the best points of the grid to the maxima between their neighbours."""
+    mu, counts, m = spectrum.values, spectrum.counts, spectrum.m
+    log_total = np.log(chisq.sum(axis=1) + rest)
+    at = grid[best].copy()
+    low, high = at - SPACING, at + SPACING
+    # Beyond the last point the maximum has no neighbour.
+    high[best == len(grid) - 1] += 700.0
+    values, todo = top.copy(), np.arange(len(at))
+    for _ in range(REFINEMENTS):
+        a = np.exp(at[todo])[:, None] * mu
+        shrink = 1.0 / (1.0 + a)
+        c = chisq[todo]
+        D = np.einsum("ns,ns->n", c, shrink) + rest[todo]
+        first = np.einsum("ns,ns,ns,ns->n", c, a, shrink, shrink, optimize=True)
+        second = np.einsum("ns,ns,ns->n", c * a, 1.0 - a, shrink**3, optimize=True)
+        slope = m * first / D - (a * shrink) @ counts
+        bend = m * (second / D + (first / D) ** 2) - (a * shrink**2) @ counts
+        f = m * (log_total[todo] - np.log(D)) + np.log(shrink) @ counts
+        values[todo] = np.maximum(values[todo], f)
+        up = slope > 0.0
+        low[todo] = np.where(up, at[todo], low[todo])
+        high[todo] = np.where(up, high[todo], at[todo])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            new = at[todo] - slope / bend
+        middle = 0.5 * (low[todo] + high[todo])
+        good = (bend < 0.0) & (new > low[todo]) & (new < high[todo])
+        new = np.where(good, new, middle)
+        moved = np.abs(new - at[todo]) > STILL
+        at[todo] = new
+        todo = todo[moved]
+        if not len(todo):
+            break
+    return values

@@ -1,0 +1,1 @@
+"""Confidence intervals: profiles of the likelihood, curvature, bootstrap."""

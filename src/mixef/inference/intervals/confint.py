@@ -1,0 +1,54 @@
+"""Confidence intervals of all parameters, by profile, curvature or bootstrap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.inference.intervals.named import chosen, named_parameters
+from mixef.inference.intervals.profile import interval_curves, limits, normal_quantile
+from mixef.inference.intervals.wald import wald_limits
+from mixef.inference.observations import AnyFit
+from mixef.inference.simulation.bootstrap import boot_intervals
+
+METHODS = ("profile", "wald", "boot")
+
+
+def confidence_intervals(
+    fit: AnyFit,
+    parm: Any = None,
+    level: float = 0.95,
+    method: str = "profile",
+    *,
+    n: int = 500,
+    seed: int | np.random.Generator | None = None,
+    boot_type: str = "perc",
+    signames: bool = False,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Return confidence limits (k, 2), one row a parameter.
+
+    Parameters
+    ----------
+    parm : str or sequence of str, optional
+        Parameters by name or pattern; see `named.chosen`.
+    level : float
+    method : {"profile", "wald", "boot"}
+    n, seed, boot_type
+        Replicates, seed and type ("perc", "basic", "norm") of the bootstrap.
+    signames : bool
+        Name covariance parameters ``.sig01``, ..., ``.sigma``.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; expected one of {METHODS}")
+    z, places, known = normal_quantile(level), chosen(fit, parm), named_parameters(fit)
+    names = [known[a].sign if signames else known[a].name for a in places]
+    if method == "profile":
+        return interval_curves(fit, parm, level, n_jobs, progress, signames).confint(level)
+    if method == "wald":
+        return pd.DataFrame(wald_limits(fit, places, z), index=names, columns=limits(level))
+    limited = boot_intervals(fit, level, n, seed, boot_type, n_jobs, progress)
+    return limited.iloc[places].set_axis(names, axis=0)

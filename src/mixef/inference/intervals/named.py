@@ -1,0 +1,126 @@
+"""The parameters that have intervals, by name: random effects, residuals, fixed effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.joint import Focus, State
+from mixef.inference.intervals.curves import Kind
+from mixef.inference.natural import Component, component_values, components
+from mixef.inference.observations import AnyFit
+
+#: What stands for all covariance parameters (and sigma or a shape), and for all coefficients.
+GROUPS = ("theta_", "beta_")
+
+
+@dataclass(frozen=True)
+class Named:
+    """One parameter.
+
+    Attributes
+    ----------
+    name : str
+        ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``, ``sigma``, ``Days``.
+    sign : str
+        The same as ``.sig01`` to ``.sigma``; the name itself for a coefficient.
+    kind : {"sd", "cor", "sigma", "shape", "beta"}
+    focus : Focus
+    """
+
+    name: str
+    sign: str
+    kind: Kind
+    focus: Focus
+
+
+def scale_kind(fit: AnyFit) -> Kind | None:
+    """Return what the model has besides covariances and coefficients: sigma, a shape or none."""
+    if isinstance(fit, LMMFit):
+        return "sigma"
+    return {"dispersion": "sigma", "shape": "shape"}.get(fit.family.extra or "")  # type: ignore[return-value]
+
+
+def named_parameters(fit: AnyFit) -> list[Named]:
+    """List standard deviations and correlations, sigma or the shape, and the coefficients."""
+    out = [
+        Named(part.name, f".sig{i + 1:02d}", part.kind, _focus(part))
+        for i, part in enumerate(components(fit.terms))
+    ]
+    kind = scale_kind(fit)
+    if kind is not None:
+        out.append(Named(kind, f".{kind}", kind, Focus("scale")))
+    out += [Named(name, name, "beta", Focus("beta", j)) for j, name in enumerate(fit.fixed_names)]
+    return out
+
+
+def _focus(part: Component) -> Focus:
+    return Focus(part.kind, part.term, part.row, part.col)
+
+
+def values_at(fit: AnyFit, states: Sequence[State]) -> np.ndarray:
+    """Return the values of all parameters (m, K) at points of the search."""
+    parts, kind = components(fit.terms), scale_kind(fit)
+    rows = np.empty((len(states), len(named_parameters(fit))))
+    for row, state in zip(rows, states, strict=True):
+        scale = state.scale**2 if isinstance(fit, LMMFit) else 1.0
+        row[: len(parts)] = component_values(parts, state.lams, scale)
+        is_root = isinstance(fit, GLMMFit) and kind == "sigma"  # of the dispersion
+        if kind is not None:
+            row[len(parts)] = np.sqrt(state.scale) if is_root else state.scale
+        row[len(parts) + (kind is not None) :] = state.beta
+    return rows
+
+
+def estimates(fit: AnyFit) -> np.ndarray:
+    """Return the estimates of all parameters (K,)."""
+    e = fit.estimates
+    if isinstance(fit, LMMFit):
+        scale = fit.estimates.sigma
+    else:
+        scale = 1.0 if fit.estimates.extra is None else fit.estimates.extra
+    return values_at(fit, [State(e.lams, scale, e.beta)])[0]
+
+
+def chosen(fit: AnyFit, which: Any) -> list[int]:
+    """Return the positions of the parameters that are asked for.
+
+    Parameters
+    ----------
+    which : str, sequence of str, or None
+        Names, patterns with ``*`` and ``?``, "theta_" or "beta_"; all for None.
+    """
+    known = named_parameters(fit)
+    if which is None:
+        return list(range(len(known)))
+    wanted = [which] if isinstance(which, str) else list(_checked(which))
+    out: list[int] = []
+    for text in wanted:
+        found = [a for a, parameter in enumerate(known) if _fits(parameter, text)]
+        if not found:
+            raise ValueError(
+                f"the fit has no parameter {text!r}; expected some of "
+                f"{', '.join(p.name for p in known)}, a pattern such as 'sd_*', or one of {GROUPS}"
+            )
+        out += [a for a in found if a not in out]
+    return sorted(out)
+
+
+def _checked(which: Any) -> Iterable[str]:
+    if not isinstance(which, Iterable) or not all(isinstance(text, str) for text in which):
+        raise TypeError(f"parameters are named by text, or by a list of text; got {which!r}")
+    return which
+
+
+def _fits(parameter: Named, text: str) -> bool:
+    if text in (parameter.name, parameter.sign):
+        return True
+    if text in GROUPS:
+        return (parameter.kind == "beta") == (text == "beta_")
+    return ("*" in text or "?" in text) and fnmatchcase(parameter.name, text)

@@ -1,0 +1,116 @@
+"""Wald intervals, each parameter on the scale where it is nearest to normal.
+
+Coefficients are taken as they are, standard deviations, sigma and a shape by their logs,
+correlations by Fisher's z (R. A. Fisher, 1921, Metron 1, 3-32). Variances of the estimates are by
+the delta method from twice the inverse of the criterion's Hessian (J. C. Pinheiro and D. M. Bates,
+2000, Mixed-Effects Models in S and S-PLUS, section 2.4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.hessian import inverse_hessian
+from mixef.inference.intervals.named import estimates, named_parameters, scale_kind
+from mixef.inference.natural import Component, component_jacobian, components
+from mixef.inference.observations import AnyFit
+
+# A standard deviation of this share of its column's natural unit, or less, is zero.
+VANISHED = 1e-8
+# A correlation this near to one is one.
+UNIT = 1e-10
+
+
+def wald_limits(fit: AnyFit, places: Sequence[int], z: float) -> np.ndarray:
+    """Return the intervals (m, 2) of the parameters at the given places.
+
+    The fit's own criterion is used: a REML fit's variances are by REML. A standard deviation of
+    zero has the interval from 0 to z standard errors by the curvature there; a correlation beside
+    it, or of one, has [-1, 1]. NaN stands where there is no Hessian.
+    """
+    kinds = [parameter.kind for parameter in named_parameters(fit)]
+    value = estimates(fit)
+    variance = np.append(_component_variances(fit), np.diag(fit.vcov))
+    out = np.empty((len(places), 2))
+    for row, a in zip(out, places, strict=True):
+        kind, half = kinds[a], z * np.sqrt(variance[a])
+        if kind == "beta":
+            row[:] = value[a] - half, value[a] + half
+        elif kind == "cor":
+            row[:] = _fisher(value[a], half)
+        elif kind == "sd" and _is_zero(fit, a):
+            row[:] = 0.0, z * _error_at_zero(fit, components(fit.terms)[a])
+        else:
+            # overflows to infinity where the data say next to nothing
+            with np.errstate(over="ignore"):
+                row[:] = value[a] * np.exp(np.array([-half, half]) / value[a])
+    return out
+
+
+def _fisher(r: float, half: float) -> tuple[float, float]:
+    """Return the interval of a correlation, by half its width on its own scale."""
+    if not abs(r) < 1.0 - UNIT:
+        return -1.0, 1.0
+    width, middle = half / (1.0 - r**2), np.arctanh(r)
+    return float(np.tanh(middle - width)), float(np.tanh(middle + width))
+
+
+def _covariance(fit: AnyFit) -> tuple[np.ndarray, np.ndarray]:
+    """Return the covariance of the search's parameters, and which of them are open; NaN without."""
+    if isinstance(fit, LMMFit):
+        return inverse_hessian(fit.criterion().curvature(fit.scaled_par).hessian)
+    if fit.hessian is None:
+        size = len(fit.point)
+        return np.full((size, size), np.nan), np.zeros(size, dtype=bool)
+    return inverse_hessian(fit.hessian)
+
+
+def _component_variances(fit: AnyFit) -> np.ndarray:
+    """Return the variances of standard deviations, correlations, and sigma or the shape."""
+    C, is_open = _covariance(fit)
+    parts = components(fit.terms)
+    J = component_jacobian(fit, parts)
+    if scale_kind(fit) is not None:
+        last = np.zeros((1, J.shape[1]))
+        is_root = isinstance(fit, GLMMFit) and scale_kind(fit) == "sigma"
+        value = estimates(fit)[len(parts)]
+        last[0, -1] = (0.5 if is_root else 1.0) * value
+        J = np.vstack([J, last])
+    variance = np.einsum("ai,ij,aj->a", J, C, J)
+    variance[(J[:, is_open] != 0.0).any(axis=1)] = np.inf
+    return variance
+
+
+def _row(fit: AnyFit, part: Component) -> np.ndarray:
+    """Return the row (s,) from the scaled columns' effects to the user's."""
+    basis = fit.criterion().terms.bases[part.term]
+    return basis.back(np.eye(len(basis.R)))[part.row]
+
+
+def _is_zero(fit: AnyFit, place: int) -> bool:
+    part = components(fit.terms)[place]
+    sd = estimates(fit)[place] / np.sqrt(fit.covariance_scale)
+    return not sd > VANISHED * float(np.linalg.norm(_row(fit, part)))
+
+
+def _error_at_zero(fit: AnyFit, part: Component) -> float:
+    """Return the standard error of a standard deviation at zero.
+
+    It is the length of ``lam' a``, which the parameters move away from zero; its largest variance
+    in any direction counts.
+    """
+    C, is_open = _covariance(fit)
+    P = fit.criterion().parametrization
+    where = P.par_slices[part.term]
+    dlam = P.derivatives(fit.scaled_par)[0][part.term]
+    G = np.einsum("kab,a->bk", dlam, _row(fit, part))
+    if not np.isfinite(C).all():
+        return np.nan
+    if (G[:, is_open[where]] != 0.0).any():
+        return np.inf
+    largest = float(np.linalg.eigvalsh(G @ C[where, where] @ G.T)[-1])
+    return float(np.sqrt(fit.covariance_scale * max(largest, 0.0)))

@@ -1,0 +1,241 @@
+"""Fitted values, predictions, and their standard errors and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import FormulaError
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.families.links import make_link
+from mixef.inference.hypotheses.ddf import KENWARD_ROGER, check_ddf, t_quantile
+from mixef.inference.observations import AnyFit, conditional_mean, mean_at, on_rows
+from mixef.inference.prediction.new_responses import predictive_quantiles
+from mixef.inference.prediction.normal_mixture import averaged_mean, domain
+from mixef.inference.prediction.prediction_df import prediction_df
+from mixef.inference.prediction.prediction_rows import (
+    PredictionRows,
+    included_columns,
+    prediction_rows,
+    predictor,
+)
+from mixef.inference.prediction.prediction_variance import (
+    Movement,
+    known_variance,
+    movement,
+    new_columns,
+    random_variance,
+    random_variance_slopes,
+)
+from mixef.linalg.threads import one_blas_thread
+
+__all__ = ["fitted_values", "included_columns", "predictions"]
+
+NEW_LEVELS = ("error", "population", "missing")
+SCALES = ("response", "link")
+INTERVALS = (None, "confidence", "prediction")
+
+
+def fitted_values(fit: AnyFit) -> pd.Series:
+    """Return the conditional means."""
+    return on_rows(fit, conditional_mean(fit), "fitted")
+
+
+def predictions(
+    fit: AnyFit,
+    newdata: Any = None,
+    re_form: str | bool | None = None,
+    new_levels: str = "error",
+    env: Mapping[str, Any] | None = None,
+    type: str = "response",
+    se_fit: bool = False,
+    interval: str | None = None,
+    level: float = 0.95,
+    population_averaged: bool = False,
+    ddf: str | None = "auto",
+    given_theta: bool = False,
+) -> pd.Series | pd.DataFrame:
+    """Return predicted means or linear predictors, with standard errors and intervals if asked.
+
+    Parameters
+    ----------
+    newdata : DataFrame, optional
+        The fit's own rows by default. A missing predictor gives NaN.
+    re_form : str or False, optional
+        Random effects to include: all by default, none for "~0" or False, or some, as in
+        "~ (1 | Subject)".
+    new_levels : {"error", "population", "missing"}
+        What a level that the fit has not seen gets: an error, zero random effects, or NaN.
+    type : {"response", "link"}
+        The mean, or the linear predictor.
+    se_fit : bool
+    interval : {None, "confidence", "prediction"}
+        For the mean, or for a new response.
+    level : float
+    population_averaged : bool
+        Average the mean over all random effects.
+    ddf : {"auto", "satterthwaite", None}
+        Degrees of freedom of the intervals of a linear model; None is the normal distribution.
+    given_theta : bool
+        Leave out the uncertainty of the covariance parameters, as lme4 does.
+    """
+    _check(fit, type, new_levels, interval, level)
+    rule = _rule(fit, ddf)
+    if population_averaged:
+        re_form = _no_effects(re_form)
+    rows = prediction_rows(fit, newdata, re_form, new_levels, env)
+    eta = predictor(fit, rows)
+    if not (se_fit or interval):
+        if population_averaged and isinstance(fit, GLMMFit):
+            spread = random_variance(fit, _all_columns(fit, rows), len(eta))
+            values = averaged_mean(fit.family, eta, spread).mean
+            return _series(fit, rows, _on_link(fit, values) if type == "link" else values)
+        return _series(fit, rows, mean_at(fit, eta) if type == "response" else eta)
+    with one_blas_thread():
+        moved = movement(fit, given_theta)
+        known = known_variance(fit, rows, moved)
+    new = random_variance(fit, new_columns(fit, rows, left_out=False), len(eta))
+    if population_averaged and isinstance(fit, GLMMFit):
+        center, se = _averaged(fit, rows, eta, moved)
+    else:
+        center, se = eta, np.sqrt(known + new)
+    columns = {"fit": center, "se_fit": se}
+    if type == "response" and isinstance(fit, GLMMFit):
+        slope = np.abs(fit.family.link.d_inverse(center))
+        columns = {"fit": mean_at(fit, center), "se_fit": slope * se}
+    if interval == "confidence":
+        wide = _quantile(fit, rows, rule, level) * se
+        ends = center - wide, center + wide
+        columns["lower"], columns["upper"] = (
+            _means(fit, *ends) if type == "response" and isinstance(fit, GLMMFit) else ends
+        )
+    elif interval == "prediction":
+        all_new = random_variance(fit, new_columns(fit, rows, left_out=True), len(eta))
+        columns["lower"], columns["upper"] = _new_response(
+            fit, rows, eta, known + all_new, rule, level
+        )
+    return _frame(fit, rows, columns)
+
+
+def _quantile(
+    fit: AnyFit,
+    rows: PredictionRows,
+    rule: str | None,
+    level: float,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the quantiles (m,) of t, or of the normal distribution, with ``level`` inside."""
+    df = np.full(len(rows.X), np.inf)
+    if rule is not None:
+        assert isinstance(fit, LMMFit)
+        with one_blas_thread():
+            df = prediction_df(fit, rows, residual)
+    return t_quantile(0.5 + 0.5 * level, df)
+
+
+def _rule(fit: AnyFit, ddf: str | None) -> str | None:
+    """Return the rule for degrees of freedom."""
+    rule = check_ddf(fit, ddf)
+    if rule == KENWARD_ROGER:
+        raise ValueError(
+            f"ddf is {ddf!r}, which is for combinations of the fixed effects alone, with standard "
+            "errors of its own; expected 'auto', 'satterthwaite' or None, or use contest for such "
+            "combinations"
+        )
+    return rule
+
+
+def _check(fit: AnyFit, type: str, new_levels: str, interval: str | None, level: float) -> None:
+    if type not in SCALES:
+        raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
+    if new_levels not in NEW_LEVELS:
+        raise ValueError(f"new_levels is {new_levels!r}; expected one of {NEW_LEVELS}")
+    if interval not in INTERVALS:
+        raise ValueError(f"interval is {interval!r}; expected None, 'confidence' or 'prediction'")
+    if not isinstance(level, Real) or not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+    if interval == "prediction" and type == "link" and isinstance(fit, GLMMFit):
+        raise ValueError(
+            "interval='prediction' is for a new response, which is not on the scale of the link; "
+            "use type='response', or interval='confidence' for the linear predictor"
+        )
+
+
+def _no_effects(re_form: str | bool | None) -> bool:
+    """Return the ``re_form`` of a population average: none of the random effects is known."""
+    if re_form is None or re_form is False or str(re_form).replace(" ", "") == "~0":
+        return False
+    raise FormulaError(
+        f"re_form is {re_form!r} beside population_averaged=True, which averages over all random "
+        "effects; leave re_form out"
+    )
+
+
+def _on_link(fit: GLMMFit, mean: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray(fit.family.link.link(mean))
+
+
+def _all_columns(fit: AnyFit, rows: PredictionRows) -> dict[int, np.ndarray]:
+    return {t: rows.raw_columns(fit, t) for t in range(len(fit.terms))}
+
+
+def _averaged(
+    fit: GLMMFit, rows: PredictionRows, eta: np.ndarray, moved: Movement
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the link of the averaged mean, and its standard error by the delta method."""
+    z = _all_columns(fit, rows)
+    average = averaged_mean(fit.family, eta, random_variance(fit, z, len(eta)))
+    J = average.by_eta[:, None] * moved.slopes(rows)
+    by_search = random_variance_slopes(fit, z, len(eta))
+    J[:, moved.n_before :] += average.by_variance[:, None] * by_search
+    center = _on_link(fit, average.mean)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return center, np.sqrt(moved.variance(J)) / np.abs(fit.family.link.d_inverse(center))
+
+
+def _means(fit: GLMMFit, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the interval of means, cut off where a linear predictor is impossible."""
+    first, last = domain(fit.family, len(low))
+    with np.errstate(all="ignore"):
+        ends = [np.asarray(fit.family.link.inverse(np.clip(e, first, last))) for e in (low, high)]
+        lower, upper = np.minimum(*ends), np.maximum(*ends)
+        if fit.family.link != make_link("inverse"):
+            return lower, upper
+        # On both sides of the pole of 1/mu means run to both infinities.
+        pole = (low < 0) & (high > 0) & np.isinf(first)
+    return np.where(pole, -np.inf, lower), np.where(pole, np.inf, upper)
+
+
+def _new_response(
+    fit: AnyFit,
+    rows: PredictionRows,
+    eta: np.ndarray,
+    variance: np.ndarray,
+    rule: str | None,
+    level: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the interval for a new response."""
+    weights = rows.weights(fit)
+    if isinstance(fit, LMMFit):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = fit.estimates.sigma**2 / (np.ones(len(eta)) if weights is None else weights)
+        wide = _quantile(fit, rows, rule, level, own) * np.sqrt(variance + own)
+        return eta - wide, eta + wide
+    tail = 0.5 - 0.5 * level
+    return predictive_quantiles(fit, eta, variance, weights, (tail, 1.0 - tail))
+
+
+def _series(fit: AnyFit, rows: PredictionRows, values: np.ndarray) -> pd.Series:
+    if rows.columns is None:
+        return on_rows(fit, values, "predicted")
+    return pd.Series(values, index=rows.index, name="predicted")
+
+
+def _frame(fit: AnyFit, rows: PredictionRows, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame({name: _series(fit, rows, v) for name, v in columns.items()})

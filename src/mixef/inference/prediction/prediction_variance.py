@@ -1,0 +1,244 @@
+"""Variances of predicted linear predictors, with the joint uncertainty of beta, b and theta.
+
+Given the parameters psi, the random effects are normal about their modes b~(psi) with covariance
+``C = s Lambda M^-1 Lambda'``; the estimate of psi is normal with covariance Cov. So
+
+    Var(x'beta + z'b) = z'C z + J Cov J',      J = d(x'beta + z'b~) / d psi
+
+(R. E. Kass and D. Steffey, 1989, Journal of the American Statistical Association 84, 717-726; for
+generalized models J. G. Booth and J. P. Hobert, 1998, same journal 93, 262-272). With theta known,
+psi is beta and this is the variance from Henderson's mixed model equations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.estimation.effects import slopes_by_beta
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.hessian import inverse_hessian
+from mixef.estimation.linear import LinearCriterion
+from mixef.inference.hypotheses.ddf import SATTERTHWAITE, approximation
+from mixef.inference.hypotheses.satterthwaite import Satterthwaite
+from mixef.inference.natural import covariance_slopes, n_search_parameters
+from mixef.inference.observations import AnyFit, extra_value, response_of
+from mixef.inference.prediction.prediction_rows import PredictionRows, TermRows
+from mixef.linalg.factor import Factor
+from mixef.linalg.forms import quadratic_forms
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How the estimates move with the parameters psi, and the covariance of these.
+
+    psi is the parameters of the search, after beta where that is not among them.
+
+    Attributes
+    ----------
+    covariance : ndarray (K, K)
+    beta : ndarray (p, K)
+        Derivatives of the user's beta.
+    effects : list of ndarray (K, l_t, s_t)
+        Derivatives of the user's conditional modes, one array a term.
+    n_before : int
+        How many of psi stand before the parameters of the search: p or 0.
+    """
+
+    covariance: np.ndarray
+    beta: np.ndarray
+    effects: list[np.ndarray]
+    n_before: int
+
+    def variance(self, J: np.ndarray) -> np.ndarray:
+        """Return ``J Cov J'`` (m,), the diagonal."""
+        return squares(J, self.covariance)
+
+    def slopes(self, rows: PredictionRows) -> np.ndarray:
+        """Return the derivatives (m, K) of ``x'beta + z'b~``."""
+        return moved_predictor(rows, rows.X @ self.beta, self.effects)
+
+
+def squares(J: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Return ``J Cov J'`` (m,), the diagonal."""
+    return np.einsum("ma,ma->m", J @ covariance, J)
+
+
+def moved_predictor(rows: PredictionRows, J: np.ndarray, effects: list[np.ndarray]) -> np.ndarray:
+    """Return J (m, K), the derivatives of ``x'beta``, with those of ``z'b~`` added.
+
+    Parameters
+    ----------
+    effects : list of ndarray (K, l_t, s_t)
+        Derivatives of the conditional modes, one array a term.
+    """
+    for t, term in rows.terms.items():
+        level, known = np.maximum(term.codes, 0), term.codes >= 0
+        z = np.where(known[:, None], term.z, 0.0)
+        for a, slope in enumerate(effects[t]):
+            J[:, a] += np.einsum("ms,ms->m", z, slope[level])
+    return J
+
+
+def movement(fit: AnyFit, given_theta: bool = False) -> Movement:
+    """Return how the estimates move.
+
+    Parameters
+    ----------
+    given_theta : bool
+        Take all parameters but beta as known, as lme4's ``se.fit`` does. So it is, too, where a
+        generalized fit has no Hessian.
+    """
+    n_search = n_search_parameters(fit)
+    if isinstance(fit, LMMFit):
+        return _with_beta(fit, None if given_theta else _search_of_linear(fit))
+    if given_theta or fit.hessian is None:
+        return _with_beta(fit, None)
+    beta, effects = fit.criterion().effects_slopes(fit.point)
+    search = inverse_hessian(fit.hessian)[0], beta, effects
+    if fit.nAGQ == 0:
+        return _with_beta(fit, search)
+    assert beta.shape[1] == n_search
+    return Movement(*search, n_before=0)
+
+
+def _search_of_linear(fit: LMMFit) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return covariance and slopes for par and log sigma, which moves no estimate."""
+    beta, effects = fit.criterion().effects_slopes(fit.scaled_par)
+    still = [np.concatenate([slope, np.zeros((1, *slope.shape[1:]))]) for slope in effects]
+    return linear_rule(fit).covariance, np.column_stack([beta, np.zeros(len(beta))]), still
+
+
+def linear_rule(fit: LMMFit) -> Satterthwaite:
+    """Return what Satterthwaite's approximation needs, computed once a fit."""
+    rule = approximation(fit, SATTERTHWAITE)
+    assert isinstance(rule, Satterthwaite)
+    return rule
+
+
+def _with_beta(
+    fit: AnyFit, search: tuple[np.ndarray, np.ndarray, list[np.ndarray]] | None
+) -> Movement:
+    """Return the movement for beta given the others, and for these, which are independent."""
+    p, K = len(fit.kept), n_search_parameters(fit)
+    by_beta = modes_by_beta(fit, standing_factor(fit, fit.point), fit.scaled_par)
+    covariance, beta = np.zeros((p + K, p + K)), np.zeros((p, p + K))
+    covariance[:p, :p] = fit.covariance_scale * fit.estimates.unscaled_vcov
+    beta[:, :p] = np.eye(p)
+    effects = [np.concatenate([s, np.zeros((K, *s.shape[1:]))]) for s in by_beta]
+    if search is not None:
+        covariance[p:, p:], beta[:, p:] = search[0], search[1]
+        for whole, part in zip(effects, search[2], strict=True):
+            whole[p:] = part
+    return Movement(covariance, beta, effects, n_before=p)
+
+
+def modes_by_beta(fit: AnyFit, factor: Factor, par: np.ndarray) -> list[np.ndarray]:
+    """Return the derivatives (p, l_t, s_t) of the modes for beta, where the factor stands: par."""
+    terms = fit.criterion().terms
+    backs = terms.back_to_user(par)
+    return slopes_by_beta(factor, backs, terms.blocks, fit.terms, _weighted_X(fit))
+
+
+def standing_factor(fit: AnyFit, point: np.ndarray) -> Factor:
+    """Return the factor at a point of the search, until the criterion is used again."""
+    criterion = fit.criterion()
+    criterion.conditional_covariances(point)
+    return criterion.factor if isinstance(criterion, LinearCriterion) else criterion.model.factor
+
+
+def _weighted_X(fit: AnyFit) -> np.ndarray:
+    """Return ``W X`` (n, p), with the weights that the factor has."""
+    weights = fit.frame.weights
+    if isinstance(fit, GLMMFit):
+        response = fit.criterion().response
+        state = response_of(fit).at(fit.estimates.eta, extra_value(fit))
+        assert state is not None
+        weights = response.weights_of(state)
+    return fit.X if weights is None else weights[:, None] * fit.X
+
+
+def known_variance(fit: AnyFit, rows: PredictionRows, moved: Movement) -> np.ndarray:
+    """Return the variances (m,) of fixed effects and known levels, NaN where a row is missing."""
+    total = moved.variance(moved.slopes(rows))
+    if rows.terms:
+        factor = standing_factor(fit, fit.point)
+        total = total + effects_variance(fit, rows, factor, fit.scaled_par)
+    for term in rows.terms.values():
+        total = np.where(term.missing, np.nan, total)
+    if rows.offset is not None:
+        total = np.where(np.isnan(rows.offset), np.nan, total)
+    return total
+
+
+def new_columns(fit: AnyFit, rows: PredictionRows, left_out: bool) -> dict[int, np.ndarray]:
+    """Return raw columns (m, s) by term of what has its own variance, zero elsewhere.
+
+    That is a level that the fit does not know, and all that is left out if ``left_out``.
+    """
+    out = {}
+    for t in range(len(fit.terms)) if left_out else rows.terms:
+        term = rows.terms.get(t)
+        if term is None:
+            out[t] = rows.raw_columns(fit, t)
+            continue
+        new, use = (term.codes < 0)[:, None], rows.included[t]
+        if left_out and not use.all():
+            raw = rows.raw_columns(fit, t)
+            # At a new level the two parts are correlated, and go together.
+            out[t] = np.where(new, raw, raw * (1.0 - use))
+        else:
+            out[t] = np.where(new, term.z, 0.0)
+    return out
+
+
+def random_variance(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
+    """Return ``z'Sigma z`` (m,) summed over terms, for raw columns (m, s) by term."""
+    total = np.zeros(m)
+    for t, columns in z.items():
+        half = columns @ fit.estimates.lams[t]
+        total += fit.covariance_scale * np.einsum("ms,ms->m", half, half)
+    return total
+
+
+def random_variance_slopes(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
+    """Return the derivatives (m, K) of `random_variance` for the parameters of the search."""
+    slopes, J = covariance_slopes(fit), np.zeros((m, n_search_parameters(fit)))
+    for t, columns in z.items():
+        for a, slope in enumerate(slopes[t]):
+            J[:, a] += np.einsum("ms,ms->m", columns @ slope, columns)
+    return J
+
+
+def effects_variance(
+    fit: AnyFit, rows: PredictionRows, factor: Factor, par: np.ndarray
+) -> np.ndarray:
+    """Return ``z'C z`` (m,) of the levels that the fit knows, where the factor stands: par.
+
+    The residual variance is that of the estimates.
+    """
+    terms = fit.criterion().terms
+    codes, v = [], []
+    for back, members in zip(terms.back_to_user(par), terms.blocks, strict=True):
+        code, z = _block_rows(fit, rows.terms, members, len(rows.X))
+        codes.append(code)
+        v.append(z @ back)
+    return fit.covariance_scale * quadratic_forms(factor, codes, v)
+
+
+def _block_rows(
+    fit: AnyFit, terms: dict[int, TermRows], members: list[int], m: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return level (m,) and columns (m, s_i) of one grouping factor; -1 where it has no part."""
+    codes, parts = np.full(m, -1), []
+    for t in members:
+        term = terms.get(t)
+        if term is None:
+            parts.append(np.zeros((m, len(fit.terms[t].columns))))
+        else:
+            codes = np.where(np.isfinite(term.z).all(axis=1), term.codes, -1)
+            parts.append(term.z)
+    z = np.column_stack(parts)
+    return np.where(np.isfinite(z).all(axis=1), codes, -1), np.where(np.isfinite(z), z, 0.0)

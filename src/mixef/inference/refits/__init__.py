@@ -1,0 +1,1 @@
+"""Further fits: of other responses, smaller models, other optimizers, single groups."""

@@ -1,0 +1,215 @@
+"""One model by every optimizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.control import OPTIMIZERS
+from mixef.errors import MixefError
+from mixef.estimation.model import theta_labels
+from mixef.inference.coef import covariance_of_fixed
+from mixef.inference.natural import natural_values
+from mixef.inference.observations import AnyFit
+from mixef.inference.refits.refit import quiet, warm_start, with_frame
+from mixef.inference.replicates import check_count, in_parallel
+
+# Searches without derivatives need many evaluations where parameters are many.
+MAX_EVALUATIONS = 10_000
+# Criteria that differ by less differ by rounding, and count as one; the first is the best.
+TIED = 1e-8
+# Ends this close in the criterion agree: a change of estimates by some 0.03 standard errors ...
+SAME_CRITERION = 1e-3
+# ... and these in fixed effects, in standard errors.
+SAME_EFFECTS = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What one optimizer made of a model.
+
+    Attributes
+    ----------
+    optimizer : str
+    fit : LMMFit or GLMMFit, or None
+        None where it failed.
+    error : str
+        What it said then.
+    seconds : float
+    """
+
+    optimizer: str
+    fit: AnyFit | None
+    error: str
+    seconds: float
+
+    @property
+    def messages(self) -> list[str]:
+        """What is to be said of the end."""
+        if self.fit is None:
+            return [self.error]
+        boundary = [f"boundary (singular) fit: {v}" for v in self.fit.vanished]
+        return [*self.fit.convergence.problems, *boundary]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Ends of several optimizers, side by side.
+
+    Attributes
+    ----------
+    which_OK : Series of bool
+        Whether an optimizer ended at all.
+    messages : dict of list of str
+        Problems by optimizer.
+    llik : Series
+        Log-likelihoods, restricted for a REML fit; NaN for a failure, as in the frames.
+    fixef, sdcor, theta : DataFrame (optimizers, parameters)
+        Coefficients; standard deviations and correlations; relative covariance factors.
+    times, feval : Series
+        Seconds, and evaluations of the criterion.
+    excess : Series
+        What each criterion is above the lowest.
+    distance : Series
+        Largest difference of a coefficient from the best fit's, in standard errors of that.
+    best : str
+        The optimizer with the lowest criterion.
+    """
+
+    which_OK: pd.Series
+    messages: dict[str, list[str]]
+    llik: pd.Series
+    fixef: pd.DataFrame
+    sdcor: pd.DataFrame
+    theta: pd.DataFrame
+    times: pd.Series
+    feval: pd.Series
+    excess: pd.Series
+    distance: pd.Series
+    best: str
+
+    @property
+    def agree(self) -> bool:
+        """Whether all that ended are at one optimum."""
+        return not self.astray
+
+    @property
+    def astray(self) -> list[str]:
+        """Optimizers that ended elsewhere than the best one."""
+        there = (self.excess <= SAME_CRITERION) & (self.distance <= SAME_EFFECTS)
+        return [str(name) for name in self.which_OK.index[self.which_OK & ~there]]
+
+
+def attempts(
+    fit: AnyFit,
+    optimizers: Sequence[str] | None = None,
+    start_from_mle: bool = False,
+    start: Any = None,
+    max_evaluations: int = MAX_EVALUATIONS,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> list[Attempt]:
+    """Fit the model with each optimizer, and keep the error of one that fails.
+
+    Raises
+    ------
+    ValueError
+        For an optimizer that is not known.
+    """
+    names = checked_optimizers(optimizers)
+    if not isinstance(start_from_mle, bool | np.bool_):
+        raise TypeError(f"start_from_mle is {start_from_mle!r}; expected True or False")
+    if start_from_mle and start is not None:
+        raise ValueError("start_from_mle and start are both given; expected one of them")
+    control = replace(
+        quiet(fit.control), max_evaluations=check_count(max_evaluations, "max_evaluations")
+    )
+    start = warm_start(fit) if start_from_mle else start
+    task = partial(_attempt, fit, control, start)
+    return in_parallel(task, names, n_jobs=n_jobs, progress=progress, label="all_fit")
+
+
+def checked_optimizers(optimizers: Sequence[str] | None) -> list[str]:
+    """Return the names of optimizers, each once; all for None."""
+    if optimizers is None:
+        return list(OPTIMIZERS)
+    names = [optimizers] if isinstance(optimizers, str) else list(optimizers)
+    unknown = [name for name in names if name not in OPTIMIZERS]
+    if unknown or not names:
+        raise ValueError(f"optimizers is {optimizers!r}; expected some of {OPTIMIZERS}")
+    return list(dict.fromkeys(names))
+
+
+def _attempt(fit: AnyFit, control: Any, start: Any, optimizer: str) -> Attempt:
+    begin = time.perf_counter()
+    found, error = None, ""
+    try:
+        control = replace(control, optimizer=optimizer)
+        found = with_frame(fit, fit.frame, start=start, control=control)
+    except (MixefError, ArithmeticError, ValueError, np.linalg.LinAlgError) as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    return Attempt(optimizer, found, error, time.perf_counter() - begin)
+
+
+def compare(tried: Sequence[Attempt]) -> Comparison:
+    """Put the ends of several optimizers side by side."""
+    index = pd.Index([attempt.optimizer for attempt in tried], name="optimizer")
+    objective = _series(tried, index, "objective", lambda fit: fit.estimates.objective)
+    ended = objective.notna()
+    excess = (objective - objective.min()).rename("excess")
+    excess = excess.mask(excess <= TIED, 0.0)
+    best = str(index[np.argmax(excess == 0.0)]) if ended.any() else ""
+    fixef = _frame(tried, index, _fixef)
+    distance = pd.Series(np.nan, index=index, name="distance")
+    if best:
+        fit = next(attempt.fit for attempt in tried if attempt.optimizer == best)
+        assert fit is not None
+        errors = np.sqrt(np.diag(covariance_of_fixed(fit).to_numpy()))
+        apart = (fixef - fixef.loc[best]).abs() / errors
+        distance = apart.max(axis=1).fillna(0.0).where(ended).rename("distance")
+    return Comparison(
+        which_OK=ended.rename("which_OK"),
+        messages={attempt.optimizer: attempt.messages for attempt in tried},
+        llik=(-0.5 * objective).rename("llik"),
+        fixef=fixef,
+        sdcor=_frame(tried, index, _sdcor),
+        theta=_frame(tried, index, _theta),
+        times=pd.Series([attempt.seconds for attempt in tried], index=index, name="seconds"),
+        feval=_series(tried, index, "evaluations", lambda fit: fit.convergence.n_evaluations),
+        excess=excess,
+        distance=distance,
+        best=best,
+    )
+
+
+def _series(tried, index, name, value) -> pd.Series:
+    values = [np.nan if a.fit is None else float(value(a.fit)) for a in tried]
+    return pd.Series(values, index=index, name=name)
+
+
+def _frame(tried: Sequence[Attempt], index: pd.Index, row: Any) -> pd.DataFrame:
+    rows = [{} if attempt.fit is None else row(attempt.fit) for attempt in tried]
+    columns = list(dict.fromkeys(key for values in rows for key in values))
+    table = [[values.get(key, np.nan) for key in columns] for values in rows]
+    return pd.DataFrame(np.array(table, dtype=float).reshape(len(rows), -1),
+                        index=index, columns=columns)  # fmt: skip
+
+
+def _fixef(fit: AnyFit) -> dict[str, float]:
+    return dict(zip(fit.fixed_names, fit.estimates.beta.tolist(), strict=True))
+
+
+def _sdcor(fit: AnyFit) -> dict[str, float]:
+    values = natural_values(fit)
+    return values.iloc[: len(values) - len(fit.fixed_names)].to_dict()
+
+
+def _theta(fit: AnyFit) -> dict[str, float]:
+    names = theta_labels(fit.terms)
+    return dict(zip(names, fit.estimates.theta.tolist(), strict=True))

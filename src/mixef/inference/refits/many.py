@@ -1,0 +1,294 @@
+"""Fits of one model to many responses: what bootstraps and refits of a matrix stand on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import DataError, MixefError
+from mixef.estimation.batch import BatchEstimates, BatchFitter, batch_fitter, interior
+from mixef.estimation.fit import LMMFit
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.model import checked_parameters
+from mixef.estimation.one_by_one import OneByOne
+from mixef.inference.natural import components, scale_parameter
+from mixef.inference.observations import AnyFit
+from mixef.inference.refits.new_response import new_response
+from mixef.inference.refits.refit import quiet, response_frame, warm_start, with_frame
+from mixef.inference.replicates import in_parallel
+from mixef.terms.frame import ModelFrame
+from mixef.terms.functions import Matrix
+
+# Fits one by one go to the processes in so many parts at least, for the progress bar's sake.
+PARTS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class ManyFits:
+    """Estimates of one model from m responses; NaN where a fit failed.
+
+    Attributes
+    ----------
+    model : LMMFit or GLMMFit
+        The fit whose model it is.
+    responses : ndarray (n, m)
+        On the scale of the model's response; proportions for a binomial one.
+    beta : ndarray (m, p)
+    par : ndarray (m, k)
+        Covariance parameters, on the user's scale.
+    lams : tuple of ndarray (m, s_t, s_t)
+        Templates of the user's columns, one array a term.
+    sigma : ndarray (m,)
+    extra : ndarray (m,) or None
+        Dispersion or shape, for a family that has one.
+    objective : ndarray (m,)
+        REML criterion, or -2 log L.
+    converged, singular : ndarray of bool (m,)
+    failures : dict of int to str
+        Position and message of each response that could not be fitted.
+    """
+
+    model: AnyFit
+    responses: np.ndarray
+    beta: np.ndarray
+    par: np.ndarray
+    lams: tuple[np.ndarray, ...]
+    sigma: np.ndarray
+    extra: np.ndarray | None
+    objective: np.ndarray
+    converged: np.ndarray
+    singular: np.ndarray
+    failures: dict[int, str]
+
+    def __post_init__(self) -> None:
+        arrays = [self.responses, self.beta, self.par, *self.lams, self.sigma, self.objective]
+        arrays += [self.converged, self.singular, *([] if self.extra is None else [self.extra])]
+        for array in arrays:
+            array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.objective)
+
+    @property
+    def covariance_scale(self) -> np.ndarray:
+        """What ``lam lam'`` is relative to (m,): sigma squared, or 1."""
+        if isinstance(self.model, LMMFit):
+            return self.sigma**2
+        return np.where(np.isnan(self.sigma), np.nan, 1.0)
+
+    @cached_property
+    def components(self) -> np.ndarray:
+        """Standard deviations and correlations (m, c), as `natural.components` lists them."""
+        parts = components(self.model.terms)
+        covs = [
+            self.covariance_scale[:, None, None] * lam @ lam.transpose(0, 2, 1) for lam in self.lams
+        ]
+        out = np.empty((len(self), len(parts)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for a, part in enumerate(parts):
+                C = covs[part.term]
+                out[:, a] = C[:, part.row, part.col]
+                if part.kind == "sd":
+                    out[:, a] = np.sqrt(out[:, a])
+                else:
+                    out[:, a] /= np.sqrt(C[:, part.row, part.row] * C[:, part.col, part.col])
+        out[~np.isfinite(out)] = np.nan
+        return out
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a response: standard deviations, correlations, sigma, fixed effects.
+
+        A generalized model has its shape in the place of sigma, or nothing; names are those of
+        `natural.natural_values`.
+        """
+        columns = dict(
+            zip([c.name for c in components(self.model.terms)], self.components.T, strict=True)
+        )
+        for name in scale_parameter(self.model):
+            columns[name] = self.sigma if name == "sigma" else self.extra
+        columns |= dict(zip(self.model.fixed_names, self.beta.T, strict=True))
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
+
+    def fit(self, i: int) -> AnyFit:
+        """Return the whole fit to response i, searched for from its estimates.
+
+        Raises
+        ------
+        IndexError
+            If there are not so many responses.
+        MixefError
+            If the response cannot be fitted.
+        """
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there are {len(self)} responses; position {i} is not one of them")
+        model, i = self.model, int(i) % len(self)
+        frame = frame_with(model, self.responses[:, i])
+        start: dict[str, Any] = warm_start(model)
+        if i not in self.failures:
+            start["par"] = self.par[i]
+            if isinstance(model, GLMMFit):
+                start["beta"] = self.beta[i]
+                if self.extra is not None and model.family.extra is not None:
+                    start[model.family.extra] = float(self.extra[i])
+        return with_frame(model, frame, start=start, control=quiet(model.control))
+
+
+def refit_many(
+    fit: AnyFit,
+    Y: np.ndarray,
+    *,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+    start: str | np.ndarray = "estimates",
+) -> ManyFits:
+    """Fit the model of ``fit`` to every column of Y.
+
+    Linear models share what does not depend on the response; small ones are searched for all
+    responses at once (`estimation.batch_search`), larger ones one by one with one factor.
+
+    Parameters
+    ----------
+    fit : LMMFit or GLMMFit
+    Y : ndarray (n, m)
+        Responses on the scale of the model's; proportions for a binomial model. A column that
+        cannot be fitted is a failure of its own, and its estimates are NaN.
+    n_jobs : int
+        Processes; the result is the same for any number.
+    progress : bool, optional
+        Show a progress bar; by default on a terminal, for work over two seconds.
+    start : "estimates" or ndarray (k,)
+        Covariance parameters, on the user's scale, from which every search starts.
+
+    Returns
+    -------
+    ManyFits
+
+    Raises
+    ------
+    DataError
+        If Y is not a matrix of numbers with a row for each of the fit's.
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset
+    >>> model = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+    >>> y = model.getME("y")
+    >>> fits = refit_many(model.fit, np.column_stack([y, 2 * y, y - 1000]))
+    >>> fits.to_frame().round(2)
+       sd_(Intercept)|Batch  sigma  (Intercept)
+    0                  42.0  49.51       1527.5
+    1                  84.0  99.02       3055.0
+    2                  42.0  49.51        527.5
+    """
+    Y = checked_responses(fit, Y)
+    par = _start(fit, start)
+    fitter = _fitter(fit, par)
+    at_once = fitter.at_once if isinstance(fitter, BatchFitter) else 1 + (Y.shape[1] - 1) // PARTS
+    parts = [Y[:, i : i + at_once] for i in range(0, Y.shape[1], at_once)]
+    found = in_parallel(fitter.estimates, parts, n_jobs=n_jobs, progress=progress, label="refit")
+    return _joined(fit, Y, found)
+
+
+def checked_responses(fit: AnyFit, Y: Any) -> np.ndarray:
+    """Return responses (n, m) as numbers, with a row for each of the fit's."""
+    try:
+        values = np.array(Y, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError("the new responses are not numeric; expected numbers") from None
+    if values.ndim != 2 or len(values) != fit.frame.n or not values.shape[1]:
+        raise DataError(
+            f"the new responses have shape {values.shape}; expected ({fit.frame.n}, m): one row "
+            "for each row that the fit used, and a column a response"
+        )
+    return values
+
+
+def frame_with(fit: AnyFit, y: np.ndarray) -> ModelFrame:
+    """Return the frame of a fit with another response (n,), proportions for a binomial one."""
+    if isinstance(fit, LMMFit):
+        return response_frame(fit, y)
+    if isinstance(fit.frame.response, Matrix):
+        trials = fit.outcome.trials
+        assert trials is not None
+        counts = y * trials
+        whole = np.rint(counts)
+        # A proportion of whole numbers gives back whole numbers, whatever rounding made of it.
+        counts = np.where(np.abs(counts - whole) <= 1e-9 * np.maximum(trials, 1.0), whole, counts)
+        y = np.column_stack([counts, trials - counts])
+    return replace(fit.frame, **new_response(fit, y))
+
+
+@dataclass(frozen=True)
+class RefitFitter:
+    """Whole fits one by one, as for generalized models; it pickles.
+
+    Attributes
+    ----------
+    fit : LMMFit or GLMMFit
+    start : dict
+        What every search starts from.
+    """
+
+    fit: AnyFit
+    start: dict[str, Any]
+
+    def estimates(self, Y: np.ndarray) -> tuple[BatchEstimates, np.ndarray]:
+        """Fit the responses Y (n, m); return dispersions or shapes (m,) too."""
+        fit, control = self.fit, quiet(self.fit.control)
+        sizes = tuple(len(lam) for lam in fit.estimates.lams)
+        out = BatchEstimates.missing(Y.shape[1], len(fit.kept), len(fit.estimates.par), sizes)
+        extra = np.full(Y.shape[1], np.nan)
+        for j, y in enumerate(Y.T):
+            try:
+                again = with_frame(fit, frame_with(fit, y), start=self.start, control=control)
+            except (MixefError, np.linalg.LinAlgError) as error:
+                out.failures[j] = str(error)
+                continue
+            out.put(j, again.estimates, again.convergence.converged, bool(again.vanished))
+            if isinstance(again, GLMMFit) and again.estimates.extra is not None:
+                extra[j] = again.estimates.extra
+        return out, extra
+
+
+def _start(fit: AnyFit, start: str | np.ndarray) -> dict[str, Any]:
+    if isinstance(start, str):
+        if start != "estimates":
+            raise ValueError(f"start is {start!r}; expected 'estimates' or covariance parameters")
+        return warm_start(fit)
+    return warm_start(fit) | {"par": checked_parameters(start, fit.par_labels)}
+
+
+def _fitter(fit: AnyFit, start: dict[str, Any]) -> BatchFitter | OneByOne | RefitFitter:
+    if not isinstance(fit, LMMFit) or fit.control.optimizer != "newton":
+        return RefitFitter(fit, start)
+    begin = interior(fit, fit.criterion().scaled_par(start["par"]))
+    return batch_fitter(fit, begin) or OneByOne(fit, begin)
+
+
+def _joined(fit: AnyFit, Y: np.ndarray, found: list[Any]) -> ManyFits:
+    """Put the parts together, with the positions of failures counted through."""
+    extra = None
+    if isinstance(found[0], tuple):
+        if isinstance(fit, GLMMFit) and fit.family.extra is not None:
+            extra = np.concatenate([part[1] for part in found])
+        found = [part[0] for part in found]
+    first = np.cumsum([0, *(len(part.objective) for part in found)])
+    together = {
+        name: np.concatenate([getattr(part, name) for part in found])
+        for name in ("beta", "par", "sigma", "objective", "converged", "singular")
+    }
+    lams = tuple(
+        np.concatenate(of_term) for of_term in zip(*(part.lams for part in found), strict=True)
+    )
+    failures = {
+        int(start) + j: message
+        for start, part in zip(first, found, strict=False)
+        for j, message in part.failures.items()
+    }
+    return ManyFits(
+        model=fit, responses=Y, lams=lams, extra=extra, failures=failures, **together
+    )  # fmt: skip

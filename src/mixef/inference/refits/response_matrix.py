@@ -1,0 +1,92 @@
+"""Several responses at once, as users give them: matrices and frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import DataError
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import AnyFit, is_counted
+from mixef.inference.refits.new_response import new_response
+
+
+def is_several(fit: AnyFit, y: Any) -> bool:
+    """Tell several responses from one: a column each, or two where the response is cbind()."""
+    if is_counted(fit):
+        return np.ndim(y) == 3 or (isinstance(y, pd.DataFrame) and y.columns.nlevels == 2)
+    return np.ndim(y) == 2
+
+
+def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
+    """Return responses (n, m), proportions for a binomial model, and their names (m,).
+
+    Parameters
+    ----------
+    y : DataFrame or array (n, m)
+        A column a response. Where the response is ``cbind(successes, failures)``, an array
+        (n, m, 2), or a frame with two columns a response under one name, as ``simulate`` makes it.
+
+    Raises
+    ------
+    DataError
+        If there is not a value for every row, or where trials are not those of the fit.
+    """
+    if not np.size(y):
+        raise DataError(f"the new responses have shape {np.shape(y)}; expected a column or more")
+    if isinstance(fit, GLMMFit) and is_counted(fit):
+        return _shares(fit, y)
+    names = y.columns if isinstance(y, pd.DataFrame) else pd.RangeIndex(np.shape(y)[1])
+    if isinstance(fit, GLMMFit):
+        columns = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y))
+        values = [new_response(fit, columns.iloc[:, j])["y"] for j in range(columns.shape[1])]
+        return np.column_stack(values), names
+    try:
+        matrix = np.array(y, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError("the new responses are not numeric; expected numbers") from None
+    if len(matrix) != fit.frame.n:
+        raise DataError(
+            f"the new responses have shape {matrix.shape}; expected ({fit.frame.n}, m): one row "
+            "for each row that the fit used, and a column a response"
+        )
+    _refuse_missing(matrix, names)
+    return matrix, names
+
+
+def _shares(fit: GLMMFit, y: Any) -> tuple[np.ndarray, pd.Index]:
+    """Return the shares of successes; their trials have to be the fit's, which are its weights."""
+    if isinstance(y, pd.DataFrame):
+        names = y.columns.get_level_values(0).unique()
+        counts = np.stack([y[name].to_numpy(dtype=float) for name in names], axis=1)
+    else:
+        counts = np.array(y, dtype=float)
+        names = pd.RangeIndex(counts.shape[1])
+    n, trials = fit.frame.n, fit.outcome.trials
+    assert trials is not None
+    if counts.shape != (n, len(names), 2):
+        raise DataError(
+            f"the new responses have shape {counts.shape}; expected ({n}, m, 2): successes and "
+            "failures of m responses for each row that the fit used"
+        )
+    _refuse_missing(counts.reshape(n, -1), names.repeat(2))
+    total = counts.sum(axis=2)
+    row, j = np.nonzero(np.abs(total - trials[:, None]) > 1e-9 * np.maximum(trials[:, None], 1.0))
+    if len(row):
+        raise DataError(
+            f"response {names[j[0]]} has {total[row[0], j[0]]:g} trials in row {row[0]} (rows "
+            f"counted from 0), where the fit has {trials[row[0]]:g}; refit responses with "
+            "trials of their own one at a time"
+        )
+    share = counts[:, :, 0] / np.where(total > 0, total, 1.0)
+    return share, names
+
+
+def _refuse_missing(matrix: np.ndarray, names: pd.Index) -> None:
+    column = np.flatnonzero(~np.isfinite(matrix).all(axis=0))
+    if len(column):
+        raise DataError(
+            f"NA/NaN/Inf in the new response {names[column[0]]}: refit needs a value for every row"
+        )

@@ -1,0 +1,1 @@
+"""Simulation from fits or from parameters, bootstrap, power."""

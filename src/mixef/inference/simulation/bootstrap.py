@@ -1,0 +1,341 @@
+"""Bootstrap replicates of statistics of a fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import FitError, MixefError
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.intervals.boot_confint import bootstrap_limits, check_limits
+from mixef.inference.natural import natural_values
+from mixef.inference.observations import AnyFit
+from mixef.inference.refits.many import frame_with, refit_many
+from mixef.inference.refits.refit import quiet, warm_start, with_frame
+from mixef.inference.replicates import check_count, generator, in_parallel
+from mixef.inference.simulation.resample import residual_responses, semiparametric_responses
+from mixef.inference.simulation.rows import (
+    checked_group,
+    fitted_to,
+    outermost,
+    rows_of,
+    with_levels,
+)
+from mixef.inference.simulation.simulate import simulated_responses
+
+TYPES = ("parametric", "semiparametric", "residual", "cases")
+# Responses are drawn in pieces of so many numbers, so that memory stays bounded.
+PIECE = 8_000_000
+# A task of a process refits so many replicates.
+PER_TASK = 10
+
+Statistic = Callable[[Any], Any]
+Row = tuple[np.ndarray | str, bool, bool]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class BootstrapReplicates:
+    """Statistics of a fit, and of its bootstrap replicates.
+
+    Attributes
+    ----------
+    type : str
+        How the replicates were drawn.
+    t0 : Series (k,)
+        Statistics of the fit.
+    replicates : DataFrame (n, k)
+        Rows of replicates that failed are NaN.
+    failures : Series
+        How many replicates failed, by message.
+    n_singular : int
+        Replicates with a singular fit.
+    n_unconverged : int
+        Replicates whose search did not end at an optimum.
+    """
+
+    type: str
+    t0: pd.Series
+    replicates: pd.DataFrame
+    failures: pd.Series
+    n_singular: int
+    n_unconverged: int
+
+    @property
+    def n(self) -> int:
+        """Replicates drawn."""
+        return len(self.replicates)
+
+    @property
+    def n_failed(self) -> int:
+        """Replicates that failed."""
+        return int(self.failures.sum())
+
+    @property
+    def se(self) -> pd.Series:
+        """Standard errors: standard deviations of the replicates (k,)."""
+        return self.replicates.std().rename("std_error")
+
+    @property
+    def bias(self) -> pd.Series:
+        """Means of the replicates less the statistics of the fit (k,)."""
+        return (self.replicates.mean() - self.t0).rename("bias")
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row a statistic: statistic, bias, std_error, and the replicates that count.
+
+        A statistic that a replicate does not have, such as a correlation beside a variance of
+        zero, counts as missing there.
+        """
+        columns = {
+            "statistic": self.t0,
+            "bias": self.bias,
+            "std_error": self.se,
+            "n": self.replicates.notna().sum(),
+        }
+        return pd.DataFrame(columns, index=self.t0.index)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the replicates (n, k)."""
+        return self.replicates.copy()
+
+    def confint(self, level: float = 0.95, type: str = "perc") -> pd.DataFrame:
+        """Return confidence limits, one row a statistic.
+
+        Parameters
+        ----------
+        level : float
+        type : {"perc", "basic", "norm"}
+            Quantiles of the replicates; those reflected at the estimate; or the normal
+            approximation with the bias taken off.
+        """
+        return bootstrap_limits(self.t0, self.replicates, level, type)
+
+
+def bootstrap(
+    fit: AnyFit,
+    n: int = 1000,
+    statistic: Statistic | None = None,
+    *,
+    type: str = "parametric",
+    use_u: bool = False,
+    cluster: str | None = None,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> BootstrapReplicates:
+    """Draw bootstrap replicates of a fit, and return statistics of them.
+
+    Parameters
+    ----------
+    statistic : callable, optional
+        Of a fit; standard deviations, correlations, residual scale and fixed effects by default.
+    type, use_u, cluster
+        See the method ``bootstrap`` of a model.
+
+    Raises
+    ------
+    FitError
+        If all replicates fail.
+    """
+    n, rng = check_count(n), generator(seed)
+    _check_type(fit, type, use_u, cluster)
+    t0 = natural_values(fit) if statistic is None else labelled(statistic(fit))
+    if type == "cases":
+        rows = _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress)
+    else:
+        draw = _drawer(fit, type, use_u)
+        rows = []
+        for m in _pieces(fit.frame.n, n):
+            Y = draw(m, rng)
+            if statistic is None:
+                rows += _batched(fit, Y, t0, n_jobs, progress)
+            else:
+                task = partial(_of_response, fit, statistic, t0)
+                rows += each(task, list(Y.T), n_jobs, progress, "bootstrap")
+    return _collected(type, t0, rows)
+
+
+def boot_intervals(
+    fit: AnyFit,
+    level: float = 0.95,
+    n: int = 1000,
+    seed: int | np.random.Generator | None = None,
+    type: str = "perc",
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Return confidence limits of all parameters by the parametric bootstrap.
+
+    Parameters
+    ----------
+    type : {"perc", "basic", "norm"}
+        As in `bootstrap_limits`.
+    """
+    check_limits(level, type)
+    draws = bootstrap(fit, n, seed=seed, n_jobs=n_jobs, progress=progress)
+    return draws.confint(level, type)
+
+
+def labelled(value: Any) -> pd.Series:
+    """Return what a statistic gives, a number, array, mapping or Series, as a Series of floats.
+
+    Raises
+    ------
+    TypeError
+        If it is none of them.
+    """
+    if isinstance(value, pd.Series | Mapping):
+        named = pd.Series(value)
+        values: Any = named.to_numpy()
+        names: list[str] | None = [str(key) for key in named.index]
+    else:
+        values, names = np.atleast_1d(np.asarray(value)).ravel(), None
+    try:
+        values = np.array(values, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"the bootstrapped function returned {value!r}; expected a number, an array of "
+            "numbers, or a Series or dict of them"
+        ) from None
+    return pd.Series(values, index=names or [f"t{i + 1}" for i in range(len(values))])
+
+
+def _check_type(fit: AnyFit, type: str, use_u: bool, cluster: str | None) -> None:
+    if type not in TYPES:
+        raise ValueError(f"type is {type!r}; expected one of {TYPES}")
+    if isinstance(fit, GLMMFit) and type in ("semiparametric", "residual"):
+        raise ValueError(
+            f"the {type} bootstrap resamples residuals, and those of a generalized model are not "
+            "exchangeable; expected type='parametric' or 'cases'"
+        )
+    if use_u and type in ("residual", "cases"):
+        raise ValueError(
+            f"use_u=True holds the random effects fixed, but type={type!r} draws them again; use "
+            "type='parametric' or 'semiparametric'"
+        )
+    if cluster is not None:
+        if type != "cases":
+            raise ValueError(f"cluster is for type='cases', but type is {type!r}; leave it out")
+        checked_group(fit.terms, cluster, "cluster")
+
+
+def _drawer(fit: AnyFit, type: str, use_u: bool) -> Callable[..., np.ndarray]:
+    """Return what draws m responses (n_rows, m) from a generator."""
+    if type == "parametric":
+        return partial(simulated_responses, fit, use_u=use_u)
+    assert not isinstance(fit, GLMMFit)
+    if type == "residual":
+        return partial(residual_responses, fit)
+    return partial(semiparametric_responses, fit, use_u=use_u)
+
+
+def _pieces(n_rows: int, n: int) -> list[int]:
+    """Split n replicates so that the responses of a piece fit into memory."""
+    most = max(1, PIECE // n_rows)
+    return [min(most, n - done) for done in range(0, n, most)]
+
+
+def _batched(fit: AnyFit, Y: np.ndarray, t0: pd.Series, n_jobs: int, progress: Any) -> list[Row]:
+    many = refit_many(fit, Y, n_jobs=n_jobs, progress=progress)
+    values = many.to_frame()[list(t0.index)].to_numpy()
+    return [
+        (many.failures.get(i, values[i]), bool(many.singular[i]), bool(many.converged[i]))
+        for i in range(len(values))
+    ]
+
+
+def _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress) -> list[Row]:
+    """Return replicates from levels of a grouping factor that are drawn with replacement."""
+    group = outermost(fit.terms) if cluster is None else cluster
+    n_levels = next(term.n_levels for term in fit.terms if term.group == group)
+    picks = rng.integers(n_levels, size=(n, n_levels))
+    task = partial(_of_levels, fit, natural_values if statistic is None else statistic, t0,
+                   group)  # fmt: skip
+    return each(task, list(picks), n_jobs, progress, "bootstrap")
+
+
+def each(
+    task: Callable[[Item], Result], items: Sequence[Item], n_jobs: int, progress: Any, label: str
+) -> list[Result]:
+    """Return ``task`` of every item in order; other processes get them in bunches."""
+    if n_jobs == 1:
+        return in_parallel(task, items, progress=progress, label=label)
+    bunches = [items[i : i + PER_TASK] for i in range(0, len(items), PER_TASK)]
+    done = in_parallel(partial(_bunch, task), bunches, n_jobs=n_jobs, progress=progress,
+                       label=label)  # fmt: skip
+    return [result for results in done for result in results]
+
+
+def _bunch(task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [task(item) for item in items]
+
+
+def refitted(fit: AnyFit, y: np.ndarray, start: Any = None) -> AnyFit:
+    """Fit the model to a simulated response (n_rows,), quietly and from the estimates."""
+    start = warm_start(fit) if start is None else start
+    return with_frame(fit, frame_with(fit, y), start=start, control=quiet(fit.control))
+
+
+def _of_response(fit: AnyFit, statistic: Statistic, t0: pd.Series, y: np.ndarray) -> Row:
+    return _outcome(lambda: refitted(fit, y), statistic, t0)
+
+
+def _of_levels(
+    fit: AnyFit, statistic: Statistic, t0: pd.Series, group: str, picks: np.ndarray
+) -> Row:
+    def again() -> AnyFit:
+        rows = with_levels(rows_of(fit), group, picks)
+        return fitted_to(fit, rows, start=warm_start(fit), control=quiet(fit.control))
+
+    return _outcome(again, statistic, t0)
+
+
+def _outcome(again: Callable[[], AnyFit], statistic: Statistic, t0: pd.Series) -> Row:
+    """Return the values (k,) or the message of a replicate, and whether it is singular."""
+    try:
+        new = again()
+    except (MixefError, np.linalg.LinAlgError, ArithmeticError) as error:
+        return _message(error), False, False
+    state = bool(new.vanished), new.convergence.converged
+    try:
+        values = labelled(statistic(new))
+    except Exception as error:  # the user's function may do anything
+        return _message(error), *state
+    if values.index.equals(t0.index):
+        return values.to_numpy(), *state
+    return (
+        f"the function returned {len(values)} values ({', '.join(values.index[:5])}), but "
+        f"{len(t0)} ({', '.join(t0.index[:5])}) of the fit itself"
+    ), *state
+
+
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, MixefError) else f"{type(error).__name__}: {error}"
+
+
+def _collected(kind: str, t0: pd.Series, rows: Sequence[Row]) -> BootstrapReplicates:
+    messages = Counter(row for row, _, _ in rows if isinstance(row, str))
+    failures = pd.Series(dict(messages.most_common()), dtype=int, name="failures")
+    if failures.sum() == len(rows):
+        raise FitError(
+            f"all {len(rows)} replicates failed, most of them ({failures.iloc[0]}) by: "
+            f"{failures.index[0]}"
+        )
+    lost = np.full(len(t0), np.nan)
+    values = np.array([lost if isinstance(row, str) else row for row, _, _ in rows])
+    return BootstrapReplicates(
+        type=kind,
+        t0=t0.rename("t0"),
+        replicates=pd.DataFrame(values, columns=t0.index),
+        failures=failures,
+        n_singular=sum(singular for _, singular, _ in rows),
+        n_unconverged=sum(not (ok or isinstance(row, str)) for row, _, ok in rows),
+    )

@@ -1,0 +1,256 @@
+"""Power of a test of fixed effects, by simulation, over sizes of the sample."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from mixef.errors import FitError, MixefError
+from mixef.estimation.fit import LMMFit, make_criterion
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.hypotheses.ddf import f_test
+from mixef.inference.hypotheses.hypothesis import Hypothesis, linear_hypothesis
+from mixef.inference.hypotheses.likelihood_ratio import EQUAL
+from mixef.inference.observations import AnyFit
+from mixef.inference.refits.many import refit_many
+from mixef.inference.refits.refit import by_ml, quiet, response_frame, with_frame
+from mixef.inference.replicates import check_count, generator
+from mixef.inference.simulation.bootstrap import each, refitted
+from mixef.inference.simulation.power_design import (
+    Scenario,
+    Size,
+    generating_values,
+    scenario,
+    size_grid,
+)
+from mixef.inference.simulation.sampler import draw_responses
+
+METHODS = ("t", "z", "lrt")
+
+
+@dataclass(frozen=True, eq=False)
+class PowerResult:
+    """Power over sizes of the sample.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        One row a size: levels of grouping factors and rows within them as asked for, nobs,
+        power, lower and upper limits (exact binomial, 95 %), n (replicates that count), failures.
+    test : str
+        The hypothesis.
+    method : {"t", "z", "lrt"}
+    alpha : float
+    failures : Series
+        How many replicates of all sizes failed, by message.
+    """
+
+    frame: pd.DataFrame
+    test: str
+    method: str
+    alpha: float
+    failures: pd.Series
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.frame.copy()
+
+
+def power(
+    fit: AnyFit,
+    test: Any,
+    *,
+    sizes: Mapping[str, Any] | None = None,
+    within: Mapping[str, Any] | None = None,
+    n: int = 1000,
+    alpha: float = 0.05,
+    method: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    seed: int | np.random.Generator | None = None,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> PowerResult:
+    """Simulate the power of a test of fixed effects; see the function of the package."""
+    n, rng = check_count(n), generator(seed)
+    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha!r}; expected a number between 0 and 1")
+    method = _checked_method(fit, method)
+    hypothesis, text = hypothesis_of(fit, test)
+    values = generating_values(fit, params)
+    grid = size_grid(fit, sizes, within)
+    if method == "lrt":
+        fit = by_ml(fit)
+    records, messages = [], Counter[str]()
+    for seeded, place in zip(rng.integers(2**63, size=len(grid)), grid, strict=True):
+        own = np.random.default_rng(seeded)
+        at = scenario(fit, place, values, own)
+        p_values, failed = _p_values(at, hypothesis, method, n, own, n_jobs, progress)
+        messages += failed
+        records.append(_record(place, at, p_values <= alpha, ~np.isnan(p_values)))
+    failures = pd.Series(dict(messages.most_common()), dtype=int, name="failures")
+    table = pd.DataFrame(records)
+    if not table["n"].all():
+        raise FitError(f"all {n} replicates of a size failed, most by: {failures.index[0]}")
+    return PowerResult(table, text, method, float(alpha), failures)
+
+
+def hypothesis_of(fit: AnyFit, test: Any) -> tuple[Hypothesis, str]:
+    """Return what a test names, all columns of a term or linear combinations, and its text."""
+    design = fit.design
+    if isinstance(test, str) and test in design.term_labels and test not in fit.fixed_names:
+        of_term = design.assign[fit.kept] == design.term_labels.index(test) + 1
+        L = np.eye(len(fit.kept))[of_term]
+        if not len(L):
+            raise ValueError(f"the term {test} has no coefficient that is estimated")
+        names = tuple(np.array(fit.fixed_names, dtype=object)[of_term])
+        return Hypothesis(L, np.zeros(len(L)), names), test
+    found = linear_hypothesis(fit, test)
+    return found, ", ".join(found.texts)
+
+
+def binomial_limits(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact limits of a proportion.
+
+    C. J. Clopper and E. S. Pearson (1934), The use of confidence or fiducial limits illustrated
+    in the case of the binomial, Biometrika 26, 404-413.
+    """
+    tail = 0.5 * (1.0 - level)
+    inverse = scipy.special.betaincinv
+    lower = float(inverse(hits, n - hits + 1, tail)) if hits else 0.0
+    upper = float(inverse(hits + 1, n - hits, 1.0 - tail)) if hits < n else 1.0
+    return lower, upper
+
+
+def _checked_method(fit: AnyFit, method: str | None) -> str:
+    linear = isinstance(fit, LMMFit)
+    if method is None:
+        return "t" if linear else "z"
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; expected one of {METHODS}")
+    if method == "t" and not linear:
+        raise ValueError(
+            "method is 't', but tests of a generalized model have no degrees of freedom; expected "
+            "'z' or 'lrt'"
+        )
+    return method
+
+
+def _record(place: tuple[Size, ...], at: Scenario, hit: np.ndarray, counted: np.ndarray) -> dict:
+    hits, n = int(hit.sum()), int(counted.sum())
+    lower, upper = binomial_limits(hits, n) if n else (np.nan, np.nan)
+    sizes = {size.label: size.count for size in place}
+    return sizes | {
+        "nobs": at.fit.frame.n,
+        "power": hits / n if n else np.nan,
+        "lower": lower,
+        "upper": upper,
+        "n": n,
+        "failures": len(hit) - n,
+    }
+
+
+def _p_values(
+    at: Scenario, test: Hypothesis, method: str, n: int, rng: np.random.Generator, n_jobs: int,
+    progress: Any,
+) -> tuple[np.ndarray, Counter[str]]:  # fmt: skip
+    """Return p values (n,), NaN for failures, and the messages of those."""
+    Y = draw_responses(at.sampler, n, rng)
+    if method == "lrt":
+        return _lrt(at, test, Y, n_jobs, progress)
+    rule = "satterthwaite" if method == "t" else None
+    if isinstance(at.fit, GLMMFit):
+        task = partial(_tested_anew, at.fit, at.start, test, rule)
+        results = each(task, list(Y.T), n_jobs, progress, "power")
+    else:
+        fits = refit_many(at.fit, Y, n_jobs=n_jobs, progress=progress, start=at.start["par"])
+        items = [(fits.failures.get(i), Y[:, i], fits.par[i]) for i in range(n)]
+        task = partial(_tested_at, at.fit, test, rule)
+        results = each(task, items, n_jobs, progress, "power")
+    messages = Counter(r for r in results if isinstance(r, str))
+    return np.array([np.nan if isinstance(r, str) else r for r in results]), messages
+
+
+def _tested_anew(
+    fit: AnyFit, start: Any, test: Hypothesis, rule: Any, y: np.ndarray
+) -> float | str:
+    """Return the p value of a response, fitted by a search, or a message."""
+    try:
+        return f_test(refitted(fit, y, start), test.L, test.rhs, ddf=rule).p_value
+    except (MixefError, np.linalg.LinAlgError, ArithmeticError) as error:
+        return str(error)
+
+
+def _tested_at(
+    fit: LMMFit, test: Hypothesis, rule: Any, item: tuple[str | None, np.ndarray, np.ndarray]
+) -> float | str:
+    """Return the p value of a response whose covariance parameters (k,) are known."""
+    message, y, par = item
+    if message is not None:
+        return message
+    try:
+        return f_test(fit_at(fit, y, par), test.L, test.rhs, ddf=rule).p_value
+    except (MixefError, np.linalg.LinAlgError, ArithmeticError) as error:
+        return str(error)
+
+
+def fit_at(fit: LMMFit, y: np.ndarray, par: np.ndarray) -> LMMFit:
+    """Return the fit of a response (n,) at estimates (k,) that are known: without a search."""
+    frame = response_frame(fit, y)
+    criterion = make_criterion(frame, fit.X, fit.terms, fit.REML, fit.formula)
+    scaled = criterion.scaled_par(par)
+    new = replace(fit, frame=frame, scaled_par=scaled, estimates=criterion.estimates(scaled))
+    object.__setattr__(new, "_criterion", criterion)
+    return new
+
+
+def _lrt(
+    at: Scenario, test: Hypothesis, Y: np.ndarray, n_jobs: int, progress: Any
+) -> tuple[np.ndarray, Counter[str]]:
+    """Return p values (n,) of likelihood-ratio tests against the constrained model."""
+    null, shift, df = constrained(at.fit, test)
+    large = refit_many(at.fit, Y, n_jobs=n_jobs, progress=progress, start=at.start["par"])
+    small = refit_many(null, Y - shift[:, None], n_jobs=n_jobs, progress=progress)
+    statistic = small.objective - large.objective
+    statistic = np.where(np.abs(statistic) < EQUAL, 0.0, statistic)
+    messages = Counter(large.failures.values())
+    messages += Counter(m for i, m in small.failures.items() if i not in large.failures)
+    return np.where(np.isnan(statistic), np.nan, scipy.special.chdtrc(df, statistic)), messages
+
+
+def constrained(fit: AnyFit, test: Hypothesis) -> tuple[AnyFit, np.ndarray, int]:
+    """Return the model under ``L beta = rhs``, what it takes off the response, and the rank of L.
+
+    Coefficients that satisfy the hypothesis are ``beta1 + N gamma``, with a particular solution
+    and a basis N of the null space of L; so the columns are ``X N``, and ``X beta1`` is known.
+    """
+    L, rhs = test.L, test.rhs
+    _, size, Vt = np.linalg.svd(L)
+    rank = int((size > 1e-10 * size.max(initial=0.0)).sum())
+    first = np.linalg.lstsq(L, rhs, rcond=None)[0]
+    free = ~L.any(axis=0)
+    N = np.eye(L.shape[1])[:, free] if free.sum() == L.shape[1] - rank else Vt[rank:].T
+    shift = fit.X @ first
+    if isinstance(fit, GLMMFit) and shift.any():
+        raise ValueError(
+            "a likelihood-ratio test of a generalized model is of coefficients that are zero; "
+            "use method='z' for other values"
+        )
+    design = replace(
+        fit.design,
+        matrix=np.asfortranarray(fit.X @ N),
+        names=tuple(f"x{j + 1}" for j in range(N.shape[1])),
+        assign=np.arange(N.shape[1]),
+    )
+    smaller = replace(fit, design=design, kept=np.arange(N.shape[1]))
+    if not isinstance(fit, GLMMFit):
+        frame = response_frame(fit, fit.frame.y - shift)
+        return with_frame(smaller, frame, control=quiet(fit.control)), shift, rank
+    return with_frame(smaller, fit.frame, control=quiet(fit.control)), shift, rank

@@ -1,0 +1,223 @@
+"""What power is simulated on: rows of a size, and a model with chosen parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from mixef.errors import DataError, FitError, MixefError
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import AnyFit, prior_weights
+from mixef.inference.simulation.bootstrap import refitted
+from mixef.inference.simulation.new_parameters import (
+    Values,
+    fitted_values_of,
+    parameters_of,
+    read_values,
+)
+from mixef.inference.simulation.rows import (
+    Rows,
+    check_levels,
+    checked_group,
+    grouping_factors,
+    rows_of,
+    with_levels,
+)
+from mixef.inference.simulation.sampler import LevelEffects, Sampler, draw_responses
+from mixef.terms.outcome import outcome
+from mixef.terms.random import block_structure
+
+# Responses that are tried before a size is given up.
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size of the sample: levels of a grouping factor, or rows within each of its levels.
+
+    Attributes
+    ----------
+    group : str
+    within : bool
+        Whether rows are counted.
+    count : int
+    """
+
+    group: str
+    within: bool
+    count: int
+
+    @property
+    def label(self) -> str:
+        """The heading of a table's column."""
+        return f"rows per {self.group}" if self.within else self.group
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """Rows of one size with the model that generates their responses.
+
+    Attributes
+    ----------
+    fit : LMMFit or GLMMFit
+        The model on these rows, fitted to a first response.
+    sampler : Sampler
+        What responses are drawn from.
+    start : dict
+        The generating parameters, from which searches start.
+    """
+
+    fit: AnyFit
+    sampler: Sampler
+    start: dict[str, Any]
+
+
+def size_grid(
+    fit: AnyFit, sizes: Mapping[str, Any] | None, within: Mapping[str, Any] | None
+) -> list[tuple[Size, ...]]:
+    """Return all combinations of sizes; that of the fit itself if none are given."""
+    axes = []
+    for argument, inside, given in (("sizes", False, sizes), ("within", True, within)):
+        if given is None:
+            continue
+        if not isinstance(given, Mapping) or not given:
+            raise TypeError(
+                f"{argument} is {given!r}; expected a dict from grouping factor to sizes, such as "
+                f"{{{next(iter(fit.groups))!r}: [20, 40]}}"
+            )
+        for group, counts in given.items():
+            checked_group(fit.terms, group, argument)
+            counts = [counts] if np.ndim(counts) == 0 else list(counts)
+            if not counts:
+                raise ValueError(f"{argument} has no size for {group}; give one or more")
+            axes.append([Size(group, inside, check_levels(c, group)) for c in counts])
+    return list(product(*axes))
+
+
+def generating_values(fit: AnyFit, params: Mapping[str, Any] | None) -> Values:
+    """Return the parameters of a fit, some of them changed.
+
+    Coefficients may stand beside the other parameters by name, as in ``{"Days": 5}``.
+    """
+    old = fitted_values_of(fit)
+    if params is None:
+        return old
+    if not isinstance(params, Mapping):
+        raise TypeError(
+            f"params is {params!r}; expected a dict from parameter to value, such as "
+            f"{{{next(iter(fit.fixed_names), 'sigma')!r}: 1.0}}"
+        )
+    own = {name: value for name, value in params.items() if name in fit.fixed_names}
+    rest = {name: value for name, value in params.items() if name not in own}
+    if own:
+        if "beta" in rest or "fixef" in rest:
+            raise DataError(f"params has {next(iter(own))!r} and 'beta' both; give one")
+        rest["beta"] = own
+    values = read_values(rest, parameters_of(fit), old)
+    if not isinstance(fit, GLMMFit) and not values.extra:
+        raise DataError("sigma is 0 in params; power needs a positive residual variance")
+    return values
+
+
+def scenario(
+    fit: AnyFit, place: Sequence[Size], values: Values, rng: np.random.Generator
+) -> Scenario:
+    """Return the model on rows of a size, fitted to a first response.
+
+    Raises
+    ------
+    DataError, FitError
+        If no model can be fitted to rows of this size.
+    """
+    rows = rows_of(fit)
+    for size in place:
+        rows = _sized(rows, size)
+    shell = _on_rows(fit, rows)
+    sampler = _sampler(shell, values)
+    scale = 1.0 if isinstance(fit, GLMMFit) else float(np.sqrt(values.extra or 0.0))
+    par = block_structure(fit.terms)[1].par([root / scale for root in values.roots])
+    start: dict[str, Any] = {"par": par}
+    if isinstance(fit, GLMMFit):
+        start["beta"] = values.beta
+        if fit.family.extra is not None:
+            start[fit.family.extra] = values.extra
+    error: Exception | None = None
+    for y in draw_responses(sampler, TRIES, rng).T:
+        try:
+            new = refitted(shell, y, start)
+        except MixefError as raised:
+            error = raised
+            continue
+        if np.array_equal(new.kept, fit.kept):
+            return Scenario(new, sampler, start)
+        lost = ", ".join(name for name in fit.fixed_names if name not in new.fixed_names)
+        raise FitError(
+            f"rows of the size {_text(place)} cannot tell apart the fixed effects {lost}; take "
+            "more levels or rows"
+        )
+    assert error is not None
+    raise type(error)(f"no model can be fitted to rows of the size {_text(place)}: {error}")
+
+
+def _text(place: Sequence[Size]) -> str:
+    return ", ".join(f"{size.label} = {size.count}" for size in place) or "of the fit"
+
+
+def _sized(rows: Rows, size: Size) -> Rows:
+    """Return rows of one size."""
+    factor = grouping_factors(rows.terms)[size.group]
+    if size.within:
+        return with_levels(rows, size.group, np.arange(factor.n_levels), size.count)
+    return with_levels(rows, size.group, chosen_levels(rows, size.group, size.count))
+
+
+def chosen_levels(rows: Rows, group: str, count: int) -> np.ndarray:
+    """Return which levels (count,) of a factor to copy: all as often as can be.
+
+    The rest is spread over the levels in the order of their mean rows of X, so that treatments
+    that differ between levels stay in balance.
+    """
+    factor = grouping_factors(rows.terms)[group]
+    n_levels = factor.n_levels
+    whole, rest = divmod(count, n_levels)
+    X = rows.design.matrix
+    sums = np.zeros((n_levels, X.shape[1]))
+    np.add.at(sums, factor.codes, X)
+    means = sums / np.bincount(factor.codes, minlength=n_levels)[:, None]
+    unit = np.abs(means).max(axis=0, initial=0.0)
+    means = np.round(means / np.where(unit > 0, unit, 1.0), 9)
+    # Columns of few values, as treatments are, come first.
+    by_values = sorted(range(X.shape[1]), key=lambda j: len(np.unique(means[:, j])))
+    order = np.lexsort([np.arange(n_levels), *(means[:, j] for j in reversed(by_values))])
+    spread = order[((np.arange(rest) + 0.5) * n_levels / max(rest, 1)).astype(int)]
+    return np.concatenate([np.tile(np.arange(n_levels), whole), np.sort(spread)])
+
+
+def _on_rows(fit: AnyFit, rows: Rows) -> AnyFit:
+    """Return the model on other rows; its estimates are those of the old ones."""
+    changes: dict[str, Any] = {"frame": rows.frame, "design": rows.design, "terms": rows.terms}
+    if isinstance(fit, GLMMFit):
+        response = outcome(rows.frame, fit.family)
+        changes["outcome"] = replace(response, modelled=fit.outcome.modelled)
+    return replace(fit, **changes)
+
+
+def _sampler(shell: AnyFit, values: Values) -> Sampler:
+    fixed = shell.X @ values.beta
+    if shell.frame.offset is not None:
+        fixed = fixed + shell.frame.offset
+    effects = tuple(
+        LevelEffects(
+            term.z,
+            term.grouping.codes,
+            np.zeros((term.n_levels, len(root))),
+            np.broadcast_to(root, (term.n_levels, *root.shape)),
+        )
+        for term, root in zip(shell.terms, values.roots, strict=True)
+    )
+    family = shell.family if isinstance(shell, GLMMFit) else None
+    return Sampler(fixed, effects, prior_weights(shell), family, values.extra)

@@ -1,0 +1,125 @@
+"""Responses simulated from a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import DataError
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import AnyFit, linear_predictor, prior_weights
+from mixef.inference.prediction.prediction_rows import included_columns
+from mixef.inference.replicates import check_count, generator
+from mixef.inference.simulation.new_parameters import (
+    Values,
+    fitted_values_of,
+    parameters_of,
+    read_values,
+)
+from mixef.inference.simulation.sampler import Sampler, draw_responses
+from mixef.inference.simulation.simulation_frame import simulation_frame
+from mixef.inference.simulation.simulation_rows import (
+    NEW_LEVELS,
+    SimulationRows,
+    fitted_rows,
+    level_effects,
+    new_rows,
+)
+
+NONE = ("~0", False)
+
+
+def simulated_responses(
+    fit: AnyFit, n: int, rng: np.random.Generator, *, use_u: bool = False
+) -> np.ndarray:
+    """Draw n responses (n_rows, n) of the fit's rows.
+
+    Parameters
+    ----------
+    use_u : bool
+        Hold the random effects at their conditional modes instead of drawing new ones.
+
+    Returns
+    -------
+    ndarray (n_rows, n)
+        Floats on the scale of the fit's response as numbers: shares for binomial counts.
+    """
+    values = fitted_values_of(fit)
+    if use_u:
+        family = fit.family if isinstance(fit, GLMMFit) else None
+        held = Sampler(linear_predictor(fit), (), prior_weights(fit), family, values.extra)
+        return draw_responses(held, n, rng)
+    return draw_responses(make_sampler(fit, fitted_rows(fit), values), n, rng)
+
+
+def simulations(
+    fit: AnyFit,
+    n: int = 1,
+    seed: int | np.random.Generator | None = None,
+    newdata: Any = None,
+    re_form: str | bool | None = "~0",
+    use_u: bool = False,
+    newparams: Any = None,
+    new_levels: str = "draw",
+    weights: Any = None,
+    env: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Return simulated responses, one column a replicate; see ``MixedModel.simulate``."""
+    n, rng = check_count(n), generator(seed)
+    if new_levels not in NEW_LEVELS:
+        raise ValueError(f"new_levels is {new_levels!r}; expected one of {NEW_LEVELS}")
+    if not isinstance(use_u, bool | np.bool_):
+        raise TypeError(f"use_u is {use_u!r}; expected True or False")
+    if use_u:
+        if re_form not in (*NONE, None):
+            raise ValueError(
+                f"use_u=True holds all random effects at their modes, but re_form is {re_form!r}; "
+                "give one of the two"
+            )
+        re_form = None
+    if weights is not None and newdata is None:
+        raise ValueError("weights= is for newdata; the fit's own rows have the fit's weights")
+    values = fitted_values_of(fit)
+    if newparams is not None:
+        values = read_values(newparams, parameters_of(fit), values)
+    rows = fitted_rows(fit) if newdata is None else new_rows(fit, newdata, weights, env)
+    sampler = make_sampler(fit, rows, values, included_columns(fit, re_form), new_levels)
+    y = draw_responses(sampler, n, rng)
+    like, index, trials = fit.frame.response, rows.index, rows.trials
+    if newdata is None:
+        y, index = fit.frame.pad(y), fit.frame.padded_index
+        trials = None if trials is None else fit.frame.pad(trials)
+    return simulation_frame(y, index, like, trials)
+
+
+def make_sampler(
+    fit: AnyFit,
+    rows: SimulationRows,
+    values: Values,
+    included: Mapping[int, np.ndarray] | None = None,
+    new_levels: str = "draw",
+) -> Sampler:
+    """Return what responses of some rows are drawn from.
+
+    Parameters
+    ----------
+    included : mapping, optional
+        For each term whose random effects stay at their conditional modes, its columns (s,) that
+        do, as 1.
+    """
+    effects = []
+    for t, (term, group) in enumerate(zip(fit.terms, rows.groups, strict=True)):
+        held = None if included is None or t not in included else included[t] > 0
+        if held is not None and new_levels == "error" and group.new:
+            raise DataError(
+                f"new levels detected in newdata: {', '.join(group.new[:5])} of {term.group}; set "
+                "new_levels='draw' for new random effects, 'population' for zero, or 'missing' "
+                "for NaN"
+            )
+        modes = fit.estimates.effects[t]
+        effects.append(level_effects(group, values.roots[t], modes, held, new_levels))
+    family = fit.family if isinstance(fit, GLMMFit) else None
+    return Sampler(rows.fixed(values.beta), tuple(effects), rows.weights, family, values.extra)

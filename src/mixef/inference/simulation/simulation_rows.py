@@ -1,0 +1,245 @@
+"""The rows that responses are simulated for: those of a fit, or new data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import DataError
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.families.family import refuse
+from mixef.inference.observations import AnyFit, is_counted, prior_weights
+from mixef.inference.simulation.sampler import LevelEffects
+from mixef.terms.columns import Columns
+from mixef.terms.covariance import psd_cholesky
+from mixef.terms.expressions import Scope, State
+from mixef.terms.functions import Matrix
+from mixef.terms.nodes import Node, variable_names
+from mixef.terms.offsets import new_offset
+from mixef.terms.per_row import per_row
+
+NEW_LEVELS = ("draw", "error", "population", "missing")
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRows:
+    """The rows of one random-effects term.
+
+    Attributes
+    ----------
+    z : ndarray (m, s)
+    codes : ndarray of int (m,)
+        Positions among the levels of the rows; -1 where missing.
+    known : ndarray of int (l,)
+        For each level of the rows its position among those of the fit; -1 for a new one.
+    new : tuple of str
+        Labels of the new levels.
+    """
+
+    z: np.ndarray
+    codes: np.ndarray
+    known: np.ndarray
+    new: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SimulationRows:
+    """Rows to simulate responses for.
+
+    Attributes
+    ----------
+    X : ndarray (m, p)
+    offset, weights : ndarray (m,), or None
+    trials : ndarray (m,), or None
+        Of responses that are counted as successes and failures.
+    groups : tuple of GroupRows
+        One a term.
+    index : Index
+        Labels of the rows.
+    """
+
+    X: np.ndarray
+    offset: np.ndarray | None
+    weights: np.ndarray | None
+    trials: np.ndarray | None
+    groups: tuple[GroupRows, ...]
+    index: pd.Index
+
+    def fixed(self, beta: np.ndarray) -> np.ndarray:
+        """Return ``X beta + offset`` (m,)."""
+        fixed = self.X @ beta
+        return fixed if self.offset is None else fixed + self.offset
+
+
+def fitted_rows(fit: AnyFit) -> SimulationRows:
+    """Return the rows that a fit used."""
+    groups = tuple(
+        GroupRows(term.z, term.grouping.codes, np.arange(term.n_levels)) for term in fit.terms
+    )
+    trials = None
+    if is_counted(fit):
+        assert fit.frame.y is not None
+        trials = fit.frame.y.sum(axis=1)
+    return SimulationRows(
+        fit.X, fit.frame.offset, prior_weights(fit), trials, groups, fit.frame.index
+    )
+
+
+def new_rows(
+    fit: AnyFit, newdata: Any, weights: Any, env: Mapping[str, Any] | None
+) -> SimulationRows:
+    """Return rows of new data.
+
+    Parameters
+    ----------
+    weights : str or array (m,), optional
+        Prior weights, or numbers of trials; by default what the fit's weights and response say of
+        the new data.
+    """
+    columns = Columns(newdata)
+    scope = Scope(columns, fit.frame.state, env)
+    X = fit.design.spec.apply(columns, env)[:, fit.kept]
+    offset = new_offset(fit.frame, fit.call.offset, columns, env)
+    trials = None
+    w: np.ndarray | None
+    if weights is not None:
+        w = per_row(weights, "weights", scope)
+        trials = w if is_counted(fit) else None
+    else:
+        w = _weights_again(fit.call.weights, scope)
+        if is_counted(fit):
+            assert fit.formula.response is not None
+            trials = trials_in(fit.formula.response, columns, fit.frame.state, env)
+            if trials is None:
+                raise DataError(
+                    f"newdata do not have the columns of {fit.formula.response.text}, so that the "
+                    "numbers of trials are not known; give them as weights="
+                )
+            w = trials if w is None else w * trials
+    check_weights(w, binomial=isinstance(fit, GLMMFit) and fit.family.name == "binomial")
+    if w is not None and np.isnan(w).any():  # such rows have no response
+        absent = np.where(np.isnan(w), np.nan, 0.0)
+        offset = absent if offset is None else offset + absent
+        w = np.where(np.isnan(w), 1.0, w)
+    groups = tuple(_new_groups(term, columns, env) for term in fit.terms)
+    index = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(columns.n)
+    return SimulationRows(X, offset, w, trials, groups, index)
+
+
+def trials_in(
+    response: Node, columns: Columns, state: State, env: Mapping[str, Any] | None
+) -> np.ndarray | None:
+    """Return the trials (m,) of a response in new data; None if its columns are not there."""
+    if not all(name in columns for name in variable_names(response)):
+        return None
+    counts = Scope(columns, state, env).variable(response)
+    return counts.array.sum(axis=1) if isinstance(counts, Matrix) else None
+
+
+def check_weights(weights: np.ndarray | None, binomial: bool) -> None:
+    """Refuse weights that no response can be drawn with; missing ones make missing responses."""
+    if weights is None:
+        return
+    bad = np.isinf(weights) | (weights < 0) | ((weights == 0) & (not binomial))
+    expected = "numbers of trials, 0 or more" if binomial else "positive numbers"
+    refuse(bad, weights, "weights", expected, "correct them, or leave such rows out")
+
+
+def _weights_again(argument: Any, scope: Scope) -> np.ndarray | None:
+    if argument is None:
+        return None
+    if not isinstance(argument, str):
+        raise DataError(
+            "the model's weights= was an array, which has no values for newdata; give weights= "
+            "for them"
+        )
+    return per_row(argument, "weights", scope)
+
+
+def _new_groups(term, columns, env) -> GroupRows:
+    found = term.grouping.spec.codes(columns, env)
+    z = term.design.spec.apply(columns, env)
+    codes = np.where(found.codes >= 0, found.codes, term.n_levels + found.new_codes)
+    codes = np.where((found.codes < 0) & (found.new_codes < 0), -1, codes)
+    levels, places = np.unique(codes, return_inverse=True)
+    if len(levels) and levels[0] < 0:
+        levels, places = levels[1:], places - 1
+    known = np.where(levels < term.n_levels, levels, -1)
+    return GroupRows(z, places, known, tuple(map(str, found.new_levels)))
+
+
+def level_effects(
+    group: GroupRows,
+    root: np.ndarray,
+    modes: np.ndarray | None = None,
+    held: np.ndarray | None = None,
+    new_levels: str = "draw",
+) -> LevelEffects:
+    """Return the distribution of a term's random effects.
+
+    Parameters
+    ----------
+    root : ndarray (s, s)
+        Root of the covariance of one level's effects.
+    modes : ndarray (l_fit, s), optional
+    held : ndarray of bool (s,), optional
+        Columns that stay at their modes; none by default. The others are drawn given these.
+    new_levels : {"draw", "error", "population", "missing"}
+        What a level without modes gets where columns are held: a draw, an error (raised by the
+        caller, who knows its name), zero, or NaN.
+    """
+    size = len(root)
+    shape = (len(group.known), size)
+    if held is None or not held.any():
+        return LevelEffects(
+            group.z, group.codes, np.zeros(shape), np.broadcast_to(root, (*shape, size))
+        )
+    assert modes is not None
+    slope, rest = conditional(root, held)
+    mean, roots = np.zeros(shape), np.empty((*shape, size))
+    known = group.known >= 0
+    roots[:] = np.where(known[:, None, None], rest, root if new_levels == "draw" else 0.0)
+    mean[known] = modes[group.known[known]] @ slope.T
+    codes = group.codes
+    if new_levels == "missing" and not known.all():
+        codes = np.where((codes >= 0) & ~known[codes], -1, codes)
+    return LevelEffects(group.z, codes, mean, roots)
+
+
+def conditional(root: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and root of normal effects of which some are known.
+
+    Parameters
+    ----------
+    root : ndarray (s, s)
+        Root of the covariance of all.
+    held : ndarray of bool (s,)
+        Those that are known.
+
+    Returns
+    -------
+    slope : ndarray (s, s)
+        From known effects b to the mean ``slope b``: themselves, and the regression of the others
+        on them.
+    root : ndarray (s, s)
+        Root of the conditional covariance; zero for known effects.
+    """
+    cov = root @ root.T
+    sds = np.sqrt(cov.diagonal())
+    sds[sds == 0.0] = 1.0
+    R = cov / np.outer(sds, sds)
+    slope, rest = np.diag(held.astype(float)), np.zeros_like(cov)
+    if not held.all():
+        free = ~held
+        within = np.linalg.pinv(R[np.ix_(held, held)], rcond=1e-10, hermitian=True)
+        B = R[np.ix_(free, held)] @ within
+        left = R[np.ix_(free, free)] - B @ R[np.ix_(held, free)]
+        value, vector = np.linalg.eigh(0.5 * (left + left.T))
+        half = psd_cholesky(vector * np.sqrt(np.maximum(value, 0.0)))
+        slope[np.ix_(free, held)] = B * np.outer(sds[free], 1.0 / sds[held])
+        rest[np.ix_(free, free)] = sds[free, None] * half
+    return slope, rest
