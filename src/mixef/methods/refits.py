@@ -35,8 +35,8 @@ class Refits(Printed):
     >>> from mixef import lmer, load_dataset
     >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
     >>> refits = fit.refit(fit.simulate(4, seed=1))
-    >>> len(refits), refits.converged.all(), refits[0].nobs
-    (4, np.True_, 30)
+    >>> len(refits), int(refits.converged.sum()), refits[0].nobs
+    (4, 4, 30)
     """
 
     def __init__(self, many: ManyFits, make: Callable[[Any], Any], names: pd.Index):

@@ -288,11 +288,16 @@ def _root(V: np.ndarray) -> np.ndarray:
         return np.full(V.shape, np.nan)
 
 
+# From here on F is chi-square over its degrees of freedom to eight digits, and SciPy's tails of F
+# lose more than that (before 1.13).
+MANY = 1e8
+
+
 def f_tail(F: Any, num_df: Any, den_df: Any) -> np.ndarray:
     """Return the probability of a larger F; of chi-square over ``num_df`` for infinite den_df."""
     F, num_df, den_df = np.broadcast_arrays(*(np.asarray(x, float) for x in (F, num_df, den_df)))
     chi = scipy.special.chdtrc(num_df, num_df * F)
-    finite = np.isfinite(den_df)
+    finite = den_df < MANY
     return np.where(finite, scipy.special.fdtrc(num_df, np.where(finite, den_df, 1.0), F), chi)
 
 
