@@ -173,7 +173,8 @@ class Result:
 
     def __init__(self, y, X, weights=None):
         root = np.ones(len(y)) if weights is None else np.sqrt(weights)
-        left = root * y - (root[:, None] * X) @ np.linalg.lstsq(root[:, None] * X, root * y, rcond=None)[0]
+        rows = root[:, None] * X
+        left = root * y - rows @ np.linalg.lstsq(rows, root * y, rcond=None)[0]
         n, p = X.shape
         self.llf = -0.5 * n * (1 + np.log(2 * np.pi * (left @ left) / n)) + np.log(root).sum()
         self.nobs, self.df_model, self.params = n, p - 1, np.zeros(p)
