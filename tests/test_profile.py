@@ -613,3 +613,26 @@ def test_the_fit_is_as_it_was(fits):
     assert (before["Subject"] == after["Subject"]).all(axis=None)
     assert (before.condVar["Subject"] == after.condVar["Subject"]).all()
     assert fit.getME("devfun")(fit.par) == pytest.approx(fit.objective, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", [2, 3, 6, 19, 23])
+def test_a_correlation_is_no_farther_off_than_a_model_without_one_of_its_effects(seed):
+    # With an effect of no variance every correlation is as good: zeta never exceeds that model's.
+    rng = np.random.default_rng(seed)
+    g, x = np.repeat(np.arange(15), 6), np.tile(np.arange(6.0), 15)
+    b = rng.normal(size=(15, 2)) * [1.0, 0.12]
+    y = 1 + 0.5 * x + b[g, 0] + b[g, 1] * x + rng.normal(size=90)
+    fit = lmer("y ~ x + (x | g)", {"y": y, "x": x, "g": g.astype(str)})
+    profile = fit.profile("theta_")
+    ceiling = abs(profile.zeta("sd_x|g", 0.0))
+    assert ceiling < 2.5758  # the slope's variance may be zero at the level of the profile
+    frame = profile.to_frame().query("param == 'cor_x.(Intercept)|g'")
+    assert frame["zeta"].abs().max() <= ceiling + 1e-7
+    for level in (0.8, 0.95):
+        z = scipy.special.ndtri(0.5 + level / 2)
+        limits = fit.confint("cor*", level).to_numpy()[0]
+        if z > ceiling:
+            assert limits.tolist() == [-1.0, 1.0]
+        else:
+            found = profile.confint(level).loc["cor_x.(Intercept)|g"].to_numpy()
+            assert limits == pytest.approx(found, abs=0.01)  # interpolated near a kink

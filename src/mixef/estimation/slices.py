@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mixef.errors import FitError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.hessian import inverse_hessian
@@ -324,6 +325,22 @@ class Slice:
         x = self._constraint.expand(self._held, self._whole(par))
         units = self._joint.units(x)[self._constraint.free]
         return units if self._pinned is None else np.delete(units, self._pinned)
+
+
+def without_either(fit: LMMFit | GLMMFit, focus: Focus) -> Point | None:
+    """Return the minimum where one of a correlation's two effects has no variance.
+
+    Every correlation is as near to such a model as one likes, so that the profile of the
+    correlation never rises above it. None where it cannot be computed.
+    """
+    points = []
+    for column in (focus.row, focus.col):
+        piece = Slice(fit, Focus("sd", focus.index, column, column))
+        try:
+            points.append(piece.solve(0.0, piece.origin.free))
+        except FitError:
+            continue
+    return min(points, key=lambda p: p.deviance, default=None)
 
 
 class _Whole:

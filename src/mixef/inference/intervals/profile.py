@@ -22,7 +22,7 @@ from mixef.errors import ConvergenceWarning, FitError, warn
 from mixef.estimation.fit import LMMFit, fit_lmm
 from mixef.estimation.generalized_fit import fit_glmm
 from mixef.estimation.joint import State
-from mixef.estimation.slices import Slice
+from mixef.estimation.slices import Slice, without_either
 from mixef.inference.intervals.curves import Curve, Scale, coordinate, parameter, rescaled
 from mixef.inference.intervals.named import Named, chosen, estimates, named_parameters, values_at
 from mixef.inference.intervals.trace import LOWER, Better, trace
@@ -254,7 +254,8 @@ def _followed(
 
     with one_blas_thread():
         piece = Slice(fit, named.focus)
-        found = trace(piece, named.name, named.kind, describe, cutoff, step, targets)
+        ceiling = without_either(fit, named.focus) if named.kind == "cor" else None
+        found = trace(piece, named.name, named.kind, describe, cutoff, step, targets, ceiling)
     if isinstance(found, Curve):
         found.others[:, place] = parameter(found.kind, found.at)  # free of rounding
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,7 @@ def trace(
     cutoff: float,
     step: float,
     targets: Sequence[float],
+    ceiling: Point | None = None,
 ) -> Curve | Better:
     """Follow the profile from the estimate to both sides.
 
@@ -64,12 +65,14 @@ def trace(
         The change of zeta from point to point.
     targets : sequence of float
         Values of zeta where points are put exactly.
+    ceiling : Point, optional
+        A model that every value of the parameter is next to: the profile never rises above it.
     """
     origin = piece.origin
     if np.isnan(origin.at):
         none = np.empty(0)
         return Curve(name, kind, none, none, none, describe([])[:0], ("bound", "bound"))
-    path = _Path(piece)
+    path = _Path(piece, ceiling)
     ends = path.follow(-1.0, cutoff, step), path.follow(1.0, cutoff, step)
     for target in targets:
         path.correct(target)
@@ -84,8 +87,8 @@ def trace(
 class _Path:
     """Points of a profile, in the order of the parameter."""
 
-    def __init__(self, piece: Slice):
-        self._piece, self._origin = piece, piece.origin
+    def __init__(self, piece: Slice, ceiling: Point | None = None):
+        self._piece, self._origin, self._ceiling = piece, piece.origin, ceiling
         self.points: list[Point] = [piece.origin]
         self._guides = [piece.origin]
 
@@ -140,6 +143,10 @@ class _Path:
                 return "failed"
             if zeta >= cutoff:
                 return "reached"
+            if self._ceiling is not None and point.deviance >= self._ceiling.deviance:
+                if new != bound:
+                    self._add(replace(point, at=bound), guide=False)
+                return "bound"
             rate = abs(point.slope) / (2.0 * zeta) if zeta > 0 else 0.0
             wanted = step / rate if rate > 0 else np.inf
             levelling = levelling + 1 if wanted > GROWTH * move else 0
@@ -151,10 +158,14 @@ class _Path:
     def _solved(self, at: float) -> Point:
         """Return the constrained minimum, searched from the foreseen point or from the nearest."""
         try:
-            return self._piece.solve(at, self._foreseen(at))
+            point = self._piece.solve(at, self._foreseen(at))
         except FitError:
             nearest = min(self._guides, key=lambda p: abs(p.at - at))
-            return self._piece.solve(at, nearest.free)
+            point = self._piece.solve(at, nearest.free)
+        top = self._ceiling
+        if top is None or point.deviance < top.deviance:
+            return point
+        return replace(point, deviance=top.deviance, slope=0.0, state=top.state)
 
     def correct(self, target: float) -> None:
         """Put a point where zeta is the target, if the profile comes there."""
