@@ -432,6 +432,8 @@ def test_more_arguments_that_cannot_be(sleep, cbpp):
         sleep.bootstrap(5, seed="x")
     with pytest.raises(TypeError, match="function returned 'text'; expected a number"):
         sleep.bootstrap(5, fn=lambda model: "text")
+    with pytest.raises(TypeError, match="function returned None; expected a number"):
+        sleep.bootstrap(5, fn=lambda model: None)
     draws = sleep.bootstrap(5, seed=1)
     with pytest.raises(ValueError, match="type is 'bca'; expected one of"):
         draws.confint(type="bca")

@@ -262,3 +262,13 @@ def test_the_result_is_a_copy(cake):
     copy = test.to_frame()
     copy["F value"] = 0.0
     assert test["F value"].item() > 1
+
+
+def test_names_that_are_quoted_in_the_formula():
+    data = frame("sleepstudy").rename(columns={"Days": "my days"})
+    fit = lmer("Reaction ~ `my days` + (1 | Subject)", data)
+    plain = lmer("Reaction ~ Days + (1 | Subject)", frame("sleepstudy"))
+    assert list(fit.fixef().index) == ["(Intercept)", "`my days`"]
+    expected = plain.contest("2 * Days = 10").frame
+    for text in ("2 * `my days` = 10", "10 = `my days` * 2"):
+        np.testing.assert_allclose(fit.contest(text).frame, expected)

@@ -114,3 +114,11 @@ def test_the_fit_is_as_it_was():
         for group, condVar in before[0].condVar.items():
             np.testing.assert_allclose(after[0].condVar[group], condVar, rtol=1e-9)
         np.testing.assert_allclose(fit.predict(interval="confidence"), first, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_rows_at_all_are_predicted_in_silence():
+    data = frame("sleepstudy")
+    fit = lmer("Reaction ~ poly(Days, 2) + (1 | Subject)", data)
+    assert fit.predict(data.iloc[:0]).shape == (0,)
+    assert fit.simulate(2, seed=1, newdata=data.iloc[:0]).shape == (0, 2)

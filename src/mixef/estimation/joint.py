@@ -273,7 +273,8 @@ class LinearJoint:
         g, H = np.zeros(self.size), np.zeros((self.size, self.size))
         g[:k] = d.gradient
         g[k] = 2.0 * (self._n - pwrss / variance)
-        put_back = np.outer(d.pwrss_slope, d.pwrss_slope) / (solution.m * variance**2)
+        relative = d.pwrss_slope / variance
+        put_back = np.outer(relative, relative) / solution.m
         H[:k, :k] = d.information + put_back
         H[k, :k] = H[:k, k] = -2.0 / variance * d.pwrss_slope
         H[k, k] = 4.0 * pwrss / variance

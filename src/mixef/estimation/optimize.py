@@ -174,7 +174,7 @@ def _secant(
     """
     rest = change - (H + correction) @ step
     along = float(rest @ step)
-    if abs(along) < 1e-6 * np.linalg.norm(rest) * np.linalg.norm(step):
+    if abs(along) <= 1e-6 * np.linalg.norm(rest) * np.linalg.norm(step):
         return correction
     return correction + np.outer(rest, rest) / along
 

@@ -121,7 +121,8 @@ class SimulationMethods(Methods):
         type : {"parametric", "semiparametric", "residual", "cases"}
             "parametric": responses from the model's distributions, with weights respected.
             "semiparametric" (linear models): the model's residuals, drawn with replacement, around
-            means with normal random effects; around the fitted values for ``use_u=True``.
+            means with normal random effects; around the fitted values for ``use_u=True``. These
+            residuals are smaller than the model's sigma, and standard errors with them.
             "residual" (linear models): residuals and conditional modes, both drawn with
             replacement, after they were centred and given the estimated covariances, since they
             are shrunken [1]_. "cases": levels of a grouping factor drawn with replacement, with

@@ -37,7 +37,8 @@ def poly_basis(x: np.ndarray, degree: int, raw: bool, state: dict[str, Any]) -> 
                 f"poly(): the degree must be from 1 to one less than the number of distinct "
                 f"values, but it is {degree} and there are {distinct}"
             )
-    state.setdefault("mean", 0.0 if raw else float(np.nanmean(x)))
+    if "mean" not in state:
+        state["mean"] = 0.0 if raw else float(np.nanmean(x))
     # Centred first: the recurrence loses digits when the mean is large against the spread.
     return np.asarray(orthogonal_poly(x - state["mean"], degree, raw=raw, _state=state))
 

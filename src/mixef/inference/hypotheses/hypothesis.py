@@ -229,18 +229,18 @@ class _Reader:
 
     def _name(self, rest: str) -> str | None:
         """Take a coefficient's name, if one comes next."""
-        if rest.startswith("`"):
-            end = rest.find("`", 1)
-            if end < 0:
-                raise self._error("a second ` after the name")
-            self._at += end + 1
-            return rest[1:end]
         for name in self._names:
             after = rest[len(name) : len(name) + 1]
             if rest.startswith(name) and not _WORD.match(after) and after != "`":
                 self._at += len(name)
                 return name
-        return None
+        if not rest.startswith("`"):
+            return None
+        end = rest.find("`", 1)
+        if end < 0:
+            raise self._error("a second ` after the name")
+        self._at += end + 1
+        return rest[1:end]
 
     def _rest(self) -> str:
         """Return the text from the next piece on."""

@@ -24,8 +24,9 @@ LOWER = 1e-5
 # How closely points are put where an interval ends, in units of zeta: so near to a point
 # interpolation is exact to the last digits.
 CLOSE, CORRECTIONS = 1e-5, 5
-# Neighbours that foretell a point.
-NEIGHBOURS = 6
+# Neighbours that foretell a point, and how much farther from a line through two of them than the
+# line itself goes the polynomial through all of them may be.
+NEIGHBOURS, KINK = 6, 1.0
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,15 @@ class _Path:
             self._guides.append(point)
 
     def _foreseen(self, at: float) -> np.ndarray:
-        """Return the free parameters by the polynomial through the nearest points."""
+        """Return the free parameters by the polynomial through the nearest points.
+
+        Where a line through two of them says something else altogether, the path has a kink, and
+        the nearest point is the better start.
+        """
         near = sorted(self._guides, key=lambda p: abs(p.at - at))[:NEIGHBOURS]
-        if len(near) == 1:
-            return near[0].free
-        x = np.array([p.at for p in near])
-        gaps = x[:, None] - x + np.eye(len(x))
-        reach = at - x + np.zeros_like(gaps)
-        np.fill_diagonal(reach, 1.0)
-        return (reach / gaps).prod(axis=1) @ np.array([p.free for p in near])
+        nearest, line, curve = (_interpolated(near[:k], at) for k in (1, 2, NEIGHBOURS))
+        bend, move = np.abs(curve - line), np.abs(line - nearest)
+        return nearest if bend.max(initial=0.0) > KINK * move.max(initial=0.0) else curve
 
     def follow(self, sign: float, cutoff: float, step: float) -> End:
         """Go to one side until zeta reaches the cutoff; return why it ended."""
@@ -194,3 +195,12 @@ class _Path:
         slope[~np.isfinite(slope)] = 0.0
         slope[origin] = origin_slope(at, sign * size, slope, origin)
         return at, sign * size, slope
+
+
+def _interpolated(points: Sequence[Point], at: float) -> np.ndarray:
+    """Return the free parameters at a value, by the polynomial through points."""
+    x = np.array([p.at for p in points])
+    gaps = x[:, None] - x + np.eye(len(x))
+    reach = at - x + np.zeros_like(gaps)
+    np.fill_diagonal(reach, 1.0)
+    return (reach / gaps).prod(axis=1) @ np.array([p.free for p in points])

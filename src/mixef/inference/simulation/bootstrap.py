@@ -199,6 +199,8 @@ def labelled(value: Any) -> pd.Series:
     else:
         values, names = np.atleast_1d(np.asarray(value)).ravel(), None
     try:
+        if value is None:
+            raise TypeError
         values = np.array(values, dtype=float)
     except (TypeError, ValueError):
         raise TypeError(
