@@ -16,6 +16,7 @@ from mixef import (
     simulate_from,
 )
 
+pd.set_option("display.width", 100)
 sleepstudy = load_dataset("sleepstudy")
 fit = lmer("Reaction ~ Days + (Days | Subject)", sleepstudy)
 
