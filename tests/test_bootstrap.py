@@ -9,15 +9,15 @@ from reference_data import frame, read_reference
 
 from mixef import LmerControl, glmer, lmer, load_dataset
 from mixef.errors import FitError
-from mixef.inference.intervals.boot_confint import bootstrap_limits, quantile
 from mixef.inference.observations import linear_predictor
-from mixef.inference.simulation.bootstrap import boot_intervals, bootstrap
-from mixef.inference.simulation.resample import (
+from mixef.inference.resampling.boot_confint import bootstrap_limits, quantile
+from mixef.inference.resampling.bootstrap import boot_intervals, bootstrap
+from mixef.inference.resampling.resample import (
     reflated_effects,
     residual_responses,
     semiparametric_responses,
 )
-from mixef.inference.simulation.rows import fitted_to, outermost, rows_of, with_levels
+from mixef.inference.resampling.rows import fitted_to, outermost, rows_of, with_levels
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")
 SLEEP = "Reaction ~ Days + (Days | Subject)"

@@ -121,6 +121,20 @@ def test_the_order_inside_a_layer(layer):
         assert not late, f"{module} imports {sorted(late)}, which come after it"
 
 
+#: The folders of the inference layer, from the bottom up.
+FOLDERS = ("refits", "hypotheses", "prediction", "simulation", "resampling", "intervals")
+
+
+def test_the_order_of_the_folders_of_inference():
+    for place, folder in enumerate(FOLDERS):
+        late = tuple(f"inference.{name}." for name in FOLDERS[place + 1 :])
+        members = [m for m in MODULES if m.startswith(f"inference.{folder}.")]
+        assert members
+        for module in members:
+            found = [other for other in imported(MODULES[module]) if other.startswith(late)]
+            assert not found, f"{module} imports {found}, which come after it"
+
+
 def test_nothing_is_circular():
     graph = {module: imported(path) for module, path in MODULES.items()}
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)

@@ -10,8 +10,8 @@ from reference_data import case, cases, frame
 
 from mixef import GlmerControl, LmerControl, glmer, lmer, load_dataset, pb_test
 from mixef.errors import DataError, FitError, FormulaError
-from mixef.inference.hypotheses.pb_test import reference_tests
-from mixef.inference.hypotheses.regression import regression_of_formula, regression_of_result
+from mixef.inference.resampling.parametric_bootstrap import reference_tests
+from mixef.inference.resampling.regression import regression_of_formula, regression_of_result
 from mixef.terms.formula import parse_formula
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")
@@ -356,7 +356,7 @@ def test_all_failing_is_an_error(sleep, monkeypatch):
     def nothing(*arguments):
         return np.full(7, np.nan), {"no luck": 7}, 0
 
-    monkeypatch.setattr("mixef.inference.hypotheses.pb_test._statistics", nothing)
+    monkeypatch.setattr("mixef.inference.resampling.parametric_bootstrap._statistics", nothing)
     with pytest.raises(FitError, match="all 7 replicates failed, most of them by: no luck"):
         pb_test(sleep, ". ~ . - Days", 7)
 

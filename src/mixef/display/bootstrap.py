@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef.display.numbers import format_common, round_all
 from mixef.display.tables import Printed, Table
-from mixef.inference.simulation.bootstrap import BootstrapReplicates
+from mixef.inference.resampling.bootstrap import BootstrapReplicates
 
 # Messages of failures that are shown; the others are counted.
 SHOWN = 3

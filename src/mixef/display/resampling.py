@@ -9,8 +9,8 @@ import numpy as np
 from mixef.display.bootstrap import counts_note
 from mixef.display.numbers import format_common, format_fixed, format_pvalue, significance_stars
 from mixef.display.tables import Printed, Table
-from mixef.inference.hypotheses.pb_test import PBTestResult
-from mixef.inference.simulation.power import PowerResult
+from mixef.inference.resampling.parametric_bootstrap import PBTestResult
+from mixef.inference.resampling.power import PowerResult
 
 METHOD_NAMES = {
     "t": "t or F test with Satterthwaite's method",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mixef.display.resampling import PBTest, Power
-from mixef.inference.hypotheses import pb_test as testing
 from mixef.inference.observations import AnyFit
-from mixef.inference.simulation import power as powers
+from mixef.inference.resampling import parametric_bootstrap as testing
+from mixef.inference.resampling import power as powers
 from mixef.mixedmodel import MixedModel
 
 

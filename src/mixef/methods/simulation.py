@@ -14,7 +14,8 @@ import pandas as pd
 from mixef.arguments import names_in
 from mixef.display.bootstrap import Bootstrap
 from mixef.inference.observations import AnyFit
-from mixef.inference.simulation import bootstrap, simulate
+from mixef.inference.resampling import bootstrap
+from mixef.inference.simulation import simulate
 from mixef.methods.base import Methods
 
 

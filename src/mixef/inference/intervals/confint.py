@@ -11,7 +11,7 @@ from mixef.inference.intervals.named import chosen, named_parameters
 from mixef.inference.intervals.profile import interval_curves, limits, normal_quantile
 from mixef.inference.intervals.wald import wald_limits
 from mixef.inference.observations import AnyFit
-from mixef.inference.simulation.bootstrap import boot_intervals
+from mixef.inference.resampling.bootstrap import boot_intervals
 
 METHODS = ("profile", "wald", "boot")
 

@@ -14,7 +14,6 @@ import pandas as pd
 from mixef.control import OPTIMIZERS
 from mixef.errors import MixefError
 from mixef.estimation.model import theta_labels
-from mixef.inference.coef import covariance_of_fixed
 from mixef.inference.natural import natural_values
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.refit import quiet, warm_start, with_frame
@@ -170,7 +169,7 @@ def compare(tried: Sequence[Attempt]) -> Comparison:
     if best:
         fit = next(attempt.fit for attempt in tried if attempt.optimizer == best)
         assert fit is not None
-        errors = np.sqrt(np.diag(covariance_of_fixed(fit).to_numpy()))
+        errors = np.sqrt(fit.vcov.diagonal())
         apart = (fixef - fixef.loc[best]).abs() / errors
         distance = apart.max(axis=1).fillna(0.0).where(ended).rename("distance")
     return Comparison(

@@ -1,1 +1,1 @@
-"""Simulation from fits or from parameters, bootstrap, power."""
+"""Responses drawn from fits or from parameters."""

@@ -12,20 +12,20 @@ import numpy as np
 from mixef.errors import DataError, FitError, MixefError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import AnyFit, prior_weights
-from mixef.inference.simulation.bootstrap import refitted
-from mixef.inference.simulation.new_parameters import (
-    Values,
-    fitted_values_of,
-    parameters_of,
-    read_values,
-)
-from mixef.inference.simulation.rows import (
+from mixef.inference.resampling.bootstrap import refitted
+from mixef.inference.resampling.rows import (
     Rows,
     check_levels,
     checked_group,
     grouping_factors,
     rows_of,
     with_levels,
+)
+from mixef.inference.simulation.new_parameters import (
+    Values,
+    fitted_values_of,
+    parameters_of,
+    read_values,
 )
 from mixef.inference.simulation.sampler import LevelEffects, Sampler, draw_responses
 from mixef.terms.outcome import outcome

@@ -13,14 +13,14 @@ import pandas as pd
 
 from mixef.errors import FitError, MixefError
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.intervals.boot_confint import bootstrap_limits, check_limits
 from mixef.inference.natural import natural_values
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import frame_with, refit_many
 from mixef.inference.refits.refit import quiet, warm_start, with_frame
 from mixef.inference.replicates import check_count, generator, in_parallel
-from mixef.inference.simulation.resample import residual_responses, semiparametric_responses
-from mixef.inference.simulation.rows import (
+from mixef.inference.resampling.boot_confint import bootstrap_limits, check_limits
+from mixef.inference.resampling.resample import residual_responses, semiparametric_responses
+from mixef.inference.resampling.rows import (
     checked_group,
     fitted_to,
     outermost,

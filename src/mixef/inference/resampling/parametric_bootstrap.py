@@ -18,15 +18,15 @@ from mixef.errors import DataError, FitError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
-from mixef.inference.hypotheses.regression import (
-    Regression,
-    regression_of_formula,
-    regression_of_result,
-)
 from mixef.inference.observations import AnyFit, prior_weights, response_values
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refit import by_ml, quiet, with_formula
 from mixef.inference.replicates import check_count, generator
+from mixef.inference.resampling.regression import (
+    Regression,
+    regression_of_formula,
+    regression_of_result,
+)
 from mixef.inference.simulation.simulate import simulated_responses
 from mixef.terms.formula import parse_formula, update_formula
 

@@ -23,8 +23,8 @@ from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refit import by_ml, quiet, response_frame, with_frame
 from mixef.inference.replicates import check_count, generator
-from mixef.inference.simulation.bootstrap import each, refitted
-from mixef.inference.simulation.power_design import (
+from mixef.inference.resampling.bootstrap import each, refitted
+from mixef.inference.resampling.power_design import (
     Scenario,
     Size,
     generating_values,

@@ -1,0 +1,1 @@
+"""What is refitted to draws: bootstrap, tests by simulation, power."""
