@@ -20,7 +20,6 @@ from mixef.inference.prediction.normal_mixture import averaged_mean, domain
 from mixef.inference.prediction.prediction_df import prediction_df
 from mixef.inference.prediction.prediction_rows import (
     PredictionRows,
-    included_columns,
     prediction_rows,
     predictor,
 )
@@ -33,8 +32,6 @@ from mixef.inference.prediction.prediction_variance import (
     random_variance_slopes,
 )
 from mixef.linalg.threads import one_blas_thread
-
-__all__ = ["fitted_values", "included_columns", "predictions"]
 
 NEW_LEVELS = ("error", "population", "missing")
 SCALES = ("response", "link")

@@ -22,6 +22,7 @@ from mixef.inference.observations import AnyFit, prior_weights, response_values
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refit import by_ml, quiet, with_formula
 from mixef.inference.replicates import check_count, generator
+from mixef.inference.resampling.bootstrap import PIECE
 from mixef.inference.resampling.regression import (
     Regression,
     regression_of_formula,
@@ -29,8 +30,6 @@ from mixef.inference.resampling.regression import (
 )
 from mixef.inference.simulation.simulate import simulated_responses
 from mixef.terms.formula import parse_formula, update_formula
-
-PIECE = 8_000_000
 
 Null = AnyFit | Regression
 
