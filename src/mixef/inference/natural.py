@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, residual_sigma
+from mixef.inference.observations import AnyFit, extra_value
 from mixef.terms.random import RandomTerm
 
 
@@ -81,16 +81,20 @@ def component_values(
     return out
 
 
-def scale_parameter(fit: AnyFit) -> dict[str, float]:
-    """Return what there is besides covariances and coefficients: ``sigma``, ``shape`` or nothing.
+def scale_kind(fit: AnyFit) -> Literal["sigma", "shape"] | None:
+    """Return what the model has besides covariances and coefficients: sigma, a shape or nothing."""
+    if not isinstance(fit, GLMMFit) or fit.family.extra == "dispersion":
+        return "sigma"
+    return fit.family.extra
 
-    A dispersion is shown by its root.
-    """
-    sigma = residual_sigma(fit)
-    if sigma is not None:
-        return {"sigma": sigma}
-    shape = fit.estimates.extra if isinstance(fit, GLMMFit) else None
-    return {} if shape is None else {"shape": shape}
+
+def scale_parameter(fit: AnyFit) -> dict[str, float]:
+    """Return sigma or the shape by name; a dispersion is shown by its root."""
+    kind = scale_kind(fit)
+    if kind == "shape":
+        assert isinstance(fit, GLMMFit)
+        return {"shape": extra_value(fit)}
+    return {} if kind is None else {"sigma": fit.estimates.sigma}
 
 
 def natural_values(fit: AnyFit) -> pd.Series:

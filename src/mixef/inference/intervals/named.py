@@ -13,7 +13,7 @@ from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.joint import Focus, State
 from mixef.inference.intervals.curves import Kind
-from mixef.inference.natural import Component, component_values, components
+from mixef.inference.natural import Component, component_values, components, scale_kind
 from mixef.inference.observations import AnyFit
 
 #: What stands for all covariance parameters (and sigma or a shape), and for all coefficients.
@@ -38,13 +38,6 @@ class Named:
     sign: str
     kind: Kind
     focus: Focus
-
-
-def scale_kind(fit: AnyFit) -> Kind | None:
-    """Return what the model has besides covariances and coefficients: sigma, a shape or none."""
-    if isinstance(fit, LMMFit):
-        return "sigma"
-    return {"dispersion": "sigma", "shape": "shape"}.get(fit.family.extra or "")  # type: ignore[return-value]
 
 
 def named_parameters(fit: AnyFit) -> list[Named]:

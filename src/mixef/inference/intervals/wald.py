@@ -15,8 +15,8 @@ import numpy as np
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.hessian import inverse_hessian
-from mixef.inference.intervals.named import estimates, named_parameters, scale_kind
-from mixef.inference.natural import Component, component_jacobian, components
+from mixef.inference.intervals.named import estimates, named_parameters
+from mixef.inference.natural import Component, component_jacobian, components, scale_kind
 from mixef.inference.observations import AnyFit
 
 # A standard deviation of this share of its column's natural unit, or less, is zero.
