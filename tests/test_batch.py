@@ -52,7 +52,7 @@ def test_value_gradient_and_hessian(name, REML, state, monkeypatch):
     expected = one.value(par)
     g, H = one.derivatives()
     # 1e-10: rounding of condition numbers up to 1e5, at values of 500.
-    assert at.objective[0] + one._shift == pytest.approx(expected, rel=1e-10)
+    assert at.objective[0] + one.shift == pytest.approx(expected, rel=1e-10)
     np.testing.assert_allclose(gradient[0], g, rtol=0, atol=1e-9 * max(np.abs(g).max(), 1))
     np.testing.assert_allclose(hessian[0], H, rtol=0, atol=1e-8 * np.abs(H).max())
     if state == "random":  # at theta = 0 scaled responses have one value
@@ -109,7 +109,7 @@ def test_columns_that_repeat_are_a_null_direction():
     assert fitter.model.maps.shape[-1] == 2  # of three columns
     par = np.array([0.5, 0.7, 0.3])
     expected = fit.criterion().value(par)
-    got = many.value(par[None]).objective[0] + fit.criterion()._shift
+    got = many.value(par[None]).objective[0] + fit.criterion().shift
     assert got == pytest.approx(expected, rel=1e-11)
 
 
@@ -197,7 +197,7 @@ def test_saddles_are_left():
     at_zero = search_all(many, np.zeros((9, 3)), 200)
     inside = search_all(many, np.tile(fitter.start, (9, 1)), 200)
     np.testing.assert_allclose(at_zero.objective, inside.objective, rtol=1e-10)
-    assert at_zero.objective[0] + fit.criterion()._shift == pytest.approx(fit.estimates.objective)
+    assert at_zero.objective[0] + fit.criterion().shift == pytest.approx(fit.estimates.objective)
 
 
 def test_max_evaluations_ends_the_searches():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from mixef.control import LmerControl
 from mixef.errors import DataError, FitError
 from mixef.estimation.convergence import Convergence, judge
-from mixef.estimation.linear import Estimates, LinearCriterion
+from mixef.estimation.linear import Curvature, Estimates, LinearCriterion
 from mixef.estimation.model import (
     Fit,
     ModelCall,
@@ -73,6 +74,11 @@ class LMMFit(Fit):
     def point(self) -> np.ndarray:
         """Where the search ended."""
         return self.scaled_par
+
+    @cached_property
+    def curvature(self) -> Curvature:
+        """The Hessian over all covariance parameters and log sigma, and slopes of `vcov`."""
+        return self.criterion().curvature(self.scaled_par)
 
     def criterion(self) -> LinearCriterion:
         """Return the criterion of this model on its data; built once, not pickled."""

@@ -187,9 +187,9 @@ class LinearJoint:
         self.axes = focused(criterion.terms, focus)
         self._bases = criterion.terms.bases
         self._k = criterion.parametrization.n_par
-        self._X, self._y = criterion._X, criterion._y
-        self._shift = criterion._shift + criterion.n * np.log(2.0 * np.pi)
-        self._whole, self._rows = criterion.products, criterion._rows
+        self._X, self._y = criterion.x_basis, criterion.y_scale
+        self._shift = criterion.shift + criterion.n * np.log(2.0 * np.pi)
+        self._whole, self._rows = criterion.products, criterion.rows
         self._n = criterion.n
         self._factor = make_factor(criterion.products)
         self.log_unit = float(np.log(self._y.scale))

@@ -119,6 +119,17 @@ class LinearCriterion:
     REML : bool
     response : str
         The response's name, for messages.
+
+    Attributes
+    ----------
+    products : CrossProducts
+        Of the scaled problem.
+    rows : Rows or None
+        The scaled rows, where cross-products alone would lose digits.
+    x_basis : Basis
+        From the scaled columns back to X.
+    y_scale : ResponseScale
+        What was taken off the response, and its unit.
     """
 
     def __init__(
@@ -134,16 +145,16 @@ class LinearCriterion:
         self.n, self.p = X.shape
         scaled, groups = scale_terms(terms, weights)
         self.parametrization = scaled.parametrization
-        Q, self._X = orthonormal_columns(root_weighted(X, weights))
-        rest, self._y = scale_response(root_weighted(y, weights), Q, response)
+        Q, self.x_basis = orthonormal_columns(root_weighted(X, weights))
+        rest, self.y_scale = scale_response(root_weighted(y, weights), Q, response)
         products = crossproducts(Rows(groups, Q, rest))
         moments = moment_estimates(products)
         axes = principal_axes(moments, self.parametrization)
         self.products, self._moments = rotate(products, axes), moments.turned(axes)
         self.terms = scaled.turned(axes)
-        self._rows: Rows | None = None
+        self.rows: Rows | None = None
         if moments.within < CANCELLATION:  # the scaled response has unit mean square
-            self._rows = Rows(turn(groups, axes), Q, rest)
+            self.rows = Rows(turn(groups, axes), Q, rest)
         self._factor: Factor | None = None
         self._sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
         self._par: np.ndarray | None = None
@@ -168,18 +179,18 @@ class LinearCriterion:
     @property
     def _ldRX2_shift(self) -> float:
         """What the scaling of X takes from ``log|RX|^2``."""
-        return 2.0 * float(np.log(self._X.R.diagonal()).sum())
+        return 2.0 * float(np.log(self.x_basis.R.diagonal()).sum())
 
     @property
-    def _shift(self) -> float:
+    def shift(self) -> float:
         """What the scaling takes from the criterion."""
-        shift = 2.0 * self._m * np.log(self._y.scale) - self._sum_log_w
+        shift = 2.0 * self._m * np.log(self.y_scale.scale) - self._sum_log_w
         return shift + (self._ldRX2_shift if self.REML else 0.0)
 
     @property
     def response_scale(self) -> float:
         """Root mean square of the response with its fixed effects taken out."""
-        return self._y.scale
+        return self.y_scale.scale
 
     def start(self) -> np.ndarray:
         """Return moment estimates of the parameters."""
@@ -191,11 +202,11 @@ class LinearCriterion:
         self._derivatives: Derivatives | None = None
         try:
             lams = self.parametrization.lams(self._par)
-            self._solution = solve_pls(self.factor, lams, self.REML, self._rows)
+            self._solution = solve_pls(self.factor, lams, self.REML, self.rows)
         except FitError as error:
             self._solution, self._failure = None, error
             return np.inf
-        return float(self._solution.objective + self._shift)
+        return float(self._solution.objective + self.shift)
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient (k,) and information (k, k) at the last value."""
@@ -246,18 +257,18 @@ class LinearCriterion:
         solution, layout = self._solution, self.products.layout
         b = layout.multiply(self.parametrization.lams(par), u)
         lams = self.user_lams(par)
-        R = self._X.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
+        R = self.x_basis.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
         ldRX2 = solution.ldRX2 + self._ldRX2_shift
         return Estimates(
             par=self.parametrization.par(lams),
             theta=self.parametrization.theta(lams),
             lams=lams,
-            beta=self._X.back(self._y.beta0 + self._y.scale * solution.beta),
-            sigma=float(np.sqrt(solution.s2)) * self._y.scale,
-            objective=float(solution.objective + self._shift),
+            beta=self.x_basis.back(self.y_scale.beta0 + self.y_scale.scale * solution.beta),
+            sigma=float(np.sqrt(solution.s2)) * self.y_scale.scale,
+            objective=float(solution.objective + self.shift),
             unscaled_vcov=R @ R.T,
-            effects=tuple(e * self._y.scale for e in self.terms.user_effects(layout, b)),
-            pwrss=solution.pwrss * self._y.scale**2,
+            effects=tuple(e * self.y_scale.scale for e in self.terms.user_effects(layout, b)),
+            pwrss=solution.pwrss * self.y_scale.scale**2,
             ldL2=solution.ldL2,
             ldRX2=ldRX2,
         )
@@ -291,7 +302,7 @@ class LinearCriterion:
         H[k, :k] = H[:k, k] = row
         H[k, k] = 4.0 * m
         dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
-        B = self._X.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
+        B = self.x_basis.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
         half = np.ascontiguousarray((B @ solve_upper(solution.RX, d.ZtVX.T, transpose=True)).T)
         slopes = np.zeros((k + 1, self.p, self.p))
         for i, D in enumerate(dsigmas):
@@ -299,7 +310,7 @@ class LinearCriterion:
             gram = np.einsum("lap,lbq->abpq", level, level, optimize=True)
             slopes[:k] += np.tensordot(D, gram, axes=([1, 2], [0, 1]))
         slopes[k] = 2.0 * B @ B.T
-        return Curvature(H, solution.s2 * self._y.scale**2 * slopes)
+        return Curvature(H, solution.s2 * self.y_scale.scale**2 * slopes)
 
     def effects_slopes(self, par: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the derivatives of beta and of the conditional modes for ``par``.
@@ -316,10 +327,10 @@ class LinearCriterion:
         assert solution is not None
         dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
         d_beta, d_b = effects_slopes(self.factor, solution, d, dsigmas)
-        scale, layout = self._y.scale, self.products.layout
+        scale, layout = self.y_scale.scale, self.products.layout
         by_par = [self.terms.user_effects(layout, column) for column in scale * d_b.T]
         effects = [np.array(of_term) for of_term in zip(*by_par, strict=True)]
-        return self._X.back(scale * d_beta), effects
+        return self.x_basis.back(scale * d_beta), effects
 
     def conditional_covariances(self, par: np.ndarray) -> list[np.ndarray]:
         """Return ``Lambda C Lambda'`` by level (l_i, s_i, s_i), one array a block.

@@ -20,6 +20,8 @@ from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame
 from mixef.terms.random import RandomTerm
 
+# What a fit computes at first need, and does not pickle.
+REBUILT = ("_criterion", "curvature")
 NO_HESSIAN = (
     "the Hessian at the optimum could not be computed, or is not that of a minimum: standard "
     "errors take the covariance parameters as known and may be too small; simplify the random "
@@ -112,7 +114,7 @@ class Fit:
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_criterion"}
+        return {k: v for k, v in self.__dict__.items() if k not in REBUILT}
 
 
 def par_labels(terms: tuple[RandomTerm, ...]) -> list[str]:

@@ -43,9 +43,9 @@ class SharedCriterion(LinearCriterion):
         if "ZtZ" in old.__dict__:
             self.products.__dict__["ZtZ"] = old.ZtZ
         self.factor.products = self.products
-        if self._rows is not None:
-            self._rows = replace(self._rows, y=y)
-        self._y, self._par, self._solution = scale, None, None
+        if self.rows is not None:
+            self.rows = replace(self.rows, y=y)
+        self.y_scale, self._par, self._solution = scale, None, None
 
 
 @dataclass(frozen=True)

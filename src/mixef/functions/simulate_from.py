@@ -12,6 +12,7 @@ import pandas as pd
 from mixef.arguments import names_in
 from mixef.errors import DataError, FormulaError
 from mixef.families.convert import make_family
+from mixef.inference.prediction.prediction_rows import trials_in
 from mixef.inference.replicates import check_count, generator
 from mixef.inference.simulation.new_parameters import Parameters, read_values
 from mixef.inference.simulation.sampler import Sampler, draw_responses
@@ -20,10 +21,9 @@ from mixef.inference.simulation.simulation_rows import (
     GroupRows,
     check_weights,
     level_effects,
-    trials_in,
 )
 from mixef.terms.columns import Columns
-from mixef.terms.expressions import State
+from mixef.terms.expressions import Scope, State
 from mixef.terms.fixed import design
 from mixef.terms.formula import Formula, parse_formula
 from mixef.terms.frame import model_frame
@@ -105,7 +105,7 @@ def simulate_from(
     counted = family.name == "binomial" and _is_cbind(parsed)
     if weights is None and counted:
         assert parsed.response is not None
-        weights = trials_in(parsed.response, columns, State(), env)
+        weights = trials_in(parsed.response, columns, Scope(columns, State(), env))
         if weights is None:
             raise DataError(
                 f"the data do not have the columns of {parsed.response.text}, so that the numbers "

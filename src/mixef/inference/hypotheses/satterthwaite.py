@@ -76,6 +76,5 @@ class Satterthwaite:
 
 def satterthwaite(fit: LMMFit) -> Satterthwaite:
     """Return what Satterthwaite's approximation needs of a fit, by ML or REML."""
-    curvature = fit.criterion().curvature(fit.scaled_par)
-    covariance, _ = inverse_hessian(curvature.hessian)
-    return Satterthwaite(fit.estimates.beta, fit.vcov, curvature.vcov_slopes, covariance)
+    covariance, _ = inverse_hessian(fit.curvature.hessian)
+    return Satterthwaite(fit.estimates.beta, fit.vcov, fit.curvature.vcov_slopes, covariance)

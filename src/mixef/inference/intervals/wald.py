@@ -62,7 +62,7 @@ def _fisher(r: float, half: float) -> tuple[float, float]:
 def _covariance(fit: AnyFit) -> tuple[np.ndarray, np.ndarray]:
     """Return the covariance of the search's parameters, and which of them are open; NaN without."""
     if isinstance(fit, LMMFit):
-        return inverse_hessian(fit.criterion().curvature(fit.scaled_par).hessian)
+        return inverse_hessian(fit.curvature.hessian)
     if fit.hessian is None:
         size = len(fit.point)
         return np.full((size, size), np.nan), np.zeros(size, dtype=bool)

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError, FormulaError
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, prior_weights
+from mixef.inference.observations import AnyFit, is_counted, prior_weights
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
 from mixef.terms.functions import Matrix
-from mixef.terms.nodes import Name, variable_names
+from mixef.terms.nodes import Name, Node, variable_names
 from mixef.terms.offsets import new_offset
 from mixef.terms.parser import parse_expression
 from mixef.terms.per_row import per_row
@@ -84,14 +83,11 @@ class PredictionRows:
         if self.columns is None:
             return prior_weights(fit)
         scope, out = Scope(self.columns, fit.frame.state, self.env), None
-        text, node = fit.call.weights, fit.formula.response
+        text = fit.call.weights
         if isinstance(text, str) and _has(self.columns, text):
             out = per_row(text, "weights", scope)
-        is_counts = isinstance(fit, GLMMFit) and isinstance(fit.frame.response, Matrix)
-        if is_counts and node is not None and _has(self.columns, node.text):
-            counts = scope.variable(node)
-            assert isinstance(counts, Matrix)
-            trials = counts.array.sum(axis=1)
+        trials = trials_in(fit.formula.response, self.columns, scope) if is_counted(fit) else None
+        if trials is not None:
             out = trials if out is None else out * trials
         if out is not None and (out < 0).any():
             row = int(np.argmax(out < 0))
@@ -199,6 +195,14 @@ def _new_rows(fit, t, use, columns, new_levels, env) -> TermRows:
     # A column that is left out may be missing.
     z = np.where(use > 0, term.design.spec.apply(columns, env), 0.0)
     return TermRows(z, groups.codes, missing)
+
+
+def trials_in(response: Node | None, columns: Columns, scope: Scope) -> np.ndarray | None:
+    """Return the trials (m,) of a ``cbind`` response in new data, None without its columns."""
+    if response is None or not _has(columns, response.text):
+        return None
+    counts = scope.variable(response)
+    return counts.array.sum(axis=1) if isinstance(counts, Matrix) else None
 
 
 def _has(columns: Columns, text: str) -> bool:

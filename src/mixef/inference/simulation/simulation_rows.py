@@ -13,12 +13,11 @@ from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.family import refuse
 from mixef.inference.observations import AnyFit, is_counted, prior_weights
+from mixef.inference.prediction.prediction_rows import trials_in
 from mixef.inference.simulation.sampler import LevelEffects
 from mixef.terms.columns import Columns
 from mixef.terms.covariance import psd_cholesky
-from mixef.terms.expressions import Scope, State
-from mixef.terms.functions import Matrix
-from mixef.terms.nodes import Node, variable_names
+from mixef.terms.expressions import Scope
 from mixef.terms.offsets import new_offset
 from mixef.terms.per_row import per_row
 
@@ -112,9 +111,9 @@ def new_rows(
     else:
         w = _weights_again(fit.call.weights, scope)
         if is_counted(fit):
-            assert fit.formula.response is not None
-            trials = trials_in(fit.formula.response, columns, fit.frame.state, env)
+            trials = trials_in(fit.formula.response, columns, scope)
             if trials is None:
+                assert fit.formula.response is not None
                 raise DataError(
                     f"newdata do not have the columns of {fit.formula.response.text}, so that the "
                     "numbers of trials are not known; give them as weights="
@@ -128,16 +127,6 @@ def new_rows(
     groups = tuple(_new_groups(term, columns, env) for term in fit.terms)
     index = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(columns.n)
     return SimulationRows(X, offset, w, trials, groups, index)
-
-
-def trials_in(
-    response: Node, columns: Columns, state: State, env: Mapping[str, Any] | None
-) -> np.ndarray | None:
-    """Return the trials (m,) of a response in new data; None if its columns are not there."""
-    if not all(name in columns for name in variable_names(response)):
-        return None
-    counts = Scope(columns, state, env).variable(response)
-    return counts.array.sum(axis=1) if isinstance(counts, Matrix) else None
 
 
 def check_weights(weights: np.ndarray | None, binomial: bool) -> None:
