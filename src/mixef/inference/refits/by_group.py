@@ -210,77 +210,111 @@ def reweighted_least_squares(
     Fisher scoring, each group with steps of its own that are halved until its deviance does not
     grow (McCullagh and Nelder 1989, section 2.5).
     """
-    prior = np.ones(len(y)) if weights is None else weights
-    first = triangle(groups, root_weighted(X, weights))
-    link, codes = family.link, groups.codes
-    mu = family.initial_mean(y, weights)
-    eta = link.link(mu)
-    beta = np.zeros((len(groups.starts), X.shape[1]))
-    deviance = np.full(len(groups.starts), np.inf)
-    open_groups = np.ones(len(groups.starts), dtype=bool)
-    stuck = ~open_groups
+    with np.errstate(all="ignore"):
+        scoring = _Scoring(groups, family, X, y, weights, offset)
+        scoring.begin()
+        steps = 0
+        while scoring.is_open.any() and steps < MAX_STEPS:
+            scoring.advance()
+            steps += 1
+        return scoring.result()
 
-    def predictor(coefficients: np.ndarray) -> np.ndarray:
-        return np.einsum("np,np->n", X, coefficients[codes]) + offset
 
-    def score_step() -> np.ndarray:
-        slope = link.d_inverse(eta)
-        root = np.abs(slope) * np.sqrt(prior / family.variance(mu))
-        safe = np.where(slope == 0.0, 1.0, slope)
-        working = root * (eta - offset + np.where(slope == 0.0, 0.0, (y - mu) / safe))
-        T = triangle(groups, X * root[:, None], first.kept)
-        return T.coefficients(groups, working)[0]
+class _Scoring:
+    """Fisher scoring of all groups: the coefficients, and which groups are still open."""
 
-    def deviance_at(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean = link.inverse(value)
+    def __init__(
+        self,
+        groups: Groups,
+        family: Family,
+        X: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        offset: np.ndarray,
+    ):
+        self._groups, self._family, self._X, self._y, self._offset = groups, family, X, y, offset
+        self._prior = np.ones(len(y)) if weights is None else weights
+        self._first = triangle(groups, root_weighted(X, weights))
+        count = len(groups.starts)
+        self._mu = family.initial_mean(y, weights)
+        self._eta = family.link.link(self._mu)
+        self._beta = np.zeros((count, X.shape[1]))
+        self._deviance = np.full(count, np.inf)
+        self.is_open = np.ones(count, dtype=bool)
+        self._stuck = np.zeros(count, dtype=bool)
+
+    def begin(self) -> None:
+        """Start at a constant mean where that is possible, else at means near the response."""
+        groups, prior = self._groups, self._prior
+        mean = groups.sums(prior * self._y) / groups.sums(prior)
+        constant = self._family.link.link(mean)[groups.codes] - self._offset
+        level = self._first.coefficients(groups, np.sqrt(prior) * np.nan_to_num(constant))[0]
+        eta = self._predictor(level)
+        mu, deviance = self._deviance_at(eta)
+        self._move(np.isfinite(deviance), level, eta, mu, deviance)
+
+    def advance(self) -> None:
+        """Take one step in every open group."""
+        target = np.where(self.is_open[:, None], self._target(), self._beta)
+        share = np.ones(len(target))
+        for _ in range(HALVINGS):
+            beta = self._beta + share[:, None] * (target - self._beta)
+            eta = self._predictor(beta)
+            mu, deviance = self._deviance_at(eta)
+            # The first step starts at means that no coefficients belong to.
+            bound = self._deviance + ENOUGH * (np.abs(self._deviance) + 0.1)
+            worse = self.is_open & ~(deviance <= bound)
+            if not worse.any():
+                break
+            share[worse] *= 0.5
+        gain = np.abs(self._deviance - deviance)
+        self._move(self.is_open & ~worse, beta, eta, mu, deviance)
+        self._stuck |= worse
+        self.is_open &= ~(worse | (gain <= ENOUGH * (np.abs(deviance) + 0.1)))
+
+    def result(self) -> GroupwiseFit:
+        """Return the estimates where the search stands."""
+        groups, family, mu = self._groups, self._family, self._mu
+        slope, variance = family.link.d_inverse(self._eta), family.variance(mu)
+        information = slope**2 / variance
+        root = np.sqrt(self._prior * information)
+        T = triangle(groups, self._X * root[:, None], self._first.kept)
+        failed = self._stuck | ~np.isfinite(self._deviance)
+        edge = groups.sums((~(information > EDGE)).astype(int)) > 0
+        edge &= family.extra is None
+        return GroupwiseFit(
+            self._beta, self._first.kept, self._first.null, T.unscaled_covariance(), self._eta, mu,
+            groups.sums(self._prior * (self._y - mu) ** 2 / variance), failed | self.is_open,
+            edge & ~failed,
+        )  # fmt: skip
+
+    def _predictor(self, coefficients: np.ndarray) -> np.ndarray:
+        return np.einsum("np,np->n", self._X, coefficients[self._groups.codes]) + self._offset
+
+    def _target(self) -> np.ndarray:
+        """Return the coefficients (G, p) that a full step goes to."""
+        slope = self._family.link.d_inverse(self._eta)
+        root = np.abs(slope) * np.sqrt(self._prior / self._family.variance(self._mu))
+        still = slope == 0.0
+        change = np.where(still, 0.0, (self._y - self._mu) / np.where(still, 1.0, slope))
+        T = triangle(self._groups, self._X * root[:, None], self._first.kept)
+        return T.coefficients(self._groups, root * (self._eta - self._offset + change))[0]
+
+    def _deviance_at(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return means (n,) and deviances (G,), infinite where a mean is impossible."""
+        family = self._family
+        mean = family.link.inverse(eta)
         lower, upper = family.mean_range
-        reach = link.mean_range
+        reach = family.link.mean_range
         inside = np.isfinite(mean) & (mean >= lower) & (mean <= upper)
         inside &= (mean > lower) | (family.closed and reach[0] == lower)
         inside &= (mean < upper) | (family.closed and reach[1] == upper)
-        rows = np.where(inside, prior * family.unit_deviance(y, mean), np.inf)
-        return mean, groups.sums(np.where(np.isnan(rows), np.inf, rows))
+        rows = np.where(inside, self._prior * family.unit_deviance(self._y, mean), np.inf)
+        return mean, self._groups.sums(np.where(np.isnan(rows), np.inf, rows))
 
-    with np.errstate(all="ignore"):
-        # From a constant mean where that is possible, else from means near the response.
-        constant = link.link(groups.sums(prior * y) / groups.sums(prior))[codes] - offset
-        level = first.coefficients(groups, np.sqrt(prior) * np.nan_to_num(constant))[0]
-        level_mu, at_level = deviance_at(predictor(level))
-        start = np.isfinite(at_level)
-        beta, deviance = np.where(start[:, None], level, beta), np.where(start, at_level, deviance)
-        eta = np.where(start[codes], predictor(level), eta)
-        mu = np.where(start[codes], level_mu, mu)
-        for _ in range(MAX_STEPS):
-            target = np.where(open_groups[:, None], score_step(), beta)
-            share = np.ones(len(beta))
-            for _ in range(HALVINGS):
-                candidate = beta + share[:, None] * (target - beta)
-                new_eta = predictor(candidate)
-                new_mu, new = deviance_at(new_eta)
-                # The first step starts at means that no coefficients belong to.
-                worse = open_groups & ~(new <= deviance + ENOUGH * (np.abs(deviance) + 0.1))
-                if not worse.any():
-                    break
-                share[worse] *= 0.5
-            moved = open_groups & ~worse
-            gain = np.abs(deviance - new)
-            beta = np.where(moved[:, None], candidate, beta)
-            eta = np.where(moved[codes], new_eta, eta)
-            mu = np.where(moved[codes], new_mu, mu)
-            stuck |= worse
-            done = worse | (gain <= ENOUGH * (np.abs(new) + 0.1))
-            deviance = np.where(moved, new, deviance)
-            open_groups = open_groups & ~done
-            if not open_groups.any():
-                break
-        failed = stuck | ~np.isfinite(deviance)
-        slope, variance = link.d_inverse(eta), family.variance(mu)
-        information = slope**2 / variance
-        T = triangle(groups, X * np.sqrt(prior * information)[:, None], first.kept)
-        squares = groups.sums(prior * (y - mu) ** 2 / variance)
-    edge = groups.sums((~(information > EDGE)).astype(int)) > 0
-    edge &= family.extra is None
-    return GroupwiseFit(
-        beta, first.kept, first.null, T.unscaled_covariance(), eta, mu, squares,
-        failed | open_groups, edge & ~failed,
-    )  # fmt: skip
+    def _move(self, which: np.ndarray, beta, eta, mu, deviance) -> None:
+        """Go to new values in some of the groups."""
+        rows = which[self._groups.codes]
+        self._beta = np.where(which[:, None], beta, self._beta)
+        self._deviance = np.where(which, deviance, self._deviance)
+        self._eta, self._mu = np.where(rows, eta, self._eta), np.where(rows, mu, self._mu)
