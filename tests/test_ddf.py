@@ -310,6 +310,20 @@ def test_the_scale_of_rows_changes_no_rank_and_no_statistic(sleep):
     assert (wide.num_df, wide.statistic) == pytest.approx((2, plain.statistic), rel=1e-8)
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_axes_of_rows_in_very_different_units(order):
+    # Then the first axis is the larger row, the second what the smaller one has besides.
+    fit = lmer(LINEAR, frame("sleepstudy").drop(index=range(0, 90, 2))).fit
+    large, small = np.eye(2)[order]
+    V = fit.vcov
+    axes = np.array([large, small - large * (small @ V @ large) / (large @ V @ large)])
+    nu = t_tests(fit, axes).df
+    assert np.ptp(nu) > 0.1
+    E = (nu / (nu - 2)).sum()  # Fai and Cornelius: F with the expectation E / q
+    found = f_test(fit, np.array([1e9 * large, 1e-9 * small]))
+    assert found.den_df == pytest.approx(2 * E / (E - 2), rel=1e-9)
+
+
 def test_values_that_contradict_each_other_are_refused(sleep):
     with pytest.raises(ValueError, match="contradict each other"):
         f_test(sleep.fit, [[0, 1], [0, 2]], [1, 1])

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import scipy
+from scipy.linalg.lapack import dgejsv
 
 from mixef.estimation.fit import LMMFit
 from mixef.inference.hypotheses.kenward_roger import kenward_roger
@@ -259,7 +260,9 @@ def _directions(fit: AnyFit, L: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray
     if not np.isfinite(half).all():
         return np.full((1, L.shape[1]), np.nan), np.full(1, np.nan)
     rank = _rank(L * np.sqrt(fit.vcov.diagonal()))
-    U, S, _ = np.linalg.svd(half, full_matrices=False)
+    if not rank:
+        return np.empty((0, L.shape[1])), np.empty(0)
+    U, S = _left_axes(half)
     U, S = U[:, :rank], S[:rank]
     along = U.T @ gap
     lost = np.abs(gap - U @ along).max(initial=0.0)
@@ -269,6 +272,21 @@ def _directions(fit: AnyFit, L: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray
             "other; give equal hypotheses equal values, or leave one out"
         )
     return (U / S).T @ L, along / S
+
+
+def _left_axes(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return left singular vectors (m, k) and singular values (k,) of A (m, p), descending.
+
+    By Jacobi's method (Z. Drmac and K. Veselic, 2008, SIAM Journal on Matrix Analysis and
+    Applications 29, 1322-1342), which keeps the small values of rows in very different units.
+    """
+    tall = A.shape[0] > A.shape[1]
+    # joba=2: rows and columns may be scaled apart.
+    values, left, right, work, _, info = dgejsv(A if tall else A.T, joba=2, jobu=0, jobv=0)
+    if info != 0:
+        left, values, _ = np.linalg.svd(A, full_matrices=False)
+        return left, values
+    return left if tall else right, values * (work[0] / work[1])
 
 
 def _rank(L: np.ndarray) -> int:
