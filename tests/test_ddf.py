@@ -17,7 +17,14 @@ from mixef import glmer, lmer, load_dataset
 from mixef.control import LmerControl
 from mixef.errors import DataWarning, SingularFitWarning
 from mixef.inference.hypotheses import ddf as module
-from mixef.inference.hypotheses.ddf import approximation, check_ddf, f_tail, f_test, t_tests
+from mixef.inference.hypotheses.ddf import (
+    _left_axes,
+    approximation,
+    check_ddf,
+    f_tail,
+    f_test,
+    t_tests,
+)
 
 CASES, KINDS = cases("lmertest.json"), ("satterthwaite", "kenward_roger")
 LINEAR = "Reaction ~ Days + (Days | Subject)"
@@ -322,6 +329,13 @@ def test_axes_of_rows_in_very_different_units(order):
     E = (nu / (nu - 2)).sum()  # Fai and Cornelius: F with the expectation E / q
     found = f_test(fit, np.array([1e9 * large, 1e-9 * small]))
     assert found.den_df == pytest.approx(2 * E / (E - 2), rel=1e-9)
+
+
+def test_small_axes_beside_large_ones_keep_their_digits(sleep):
+    half = np.diag([1e-9, 1e9]) @ np.linalg.cholesky(sleep.fit.vcov)
+    axes, sizes = _left_axes(half)
+    assert sizes.prod() == pytest.approx(np.sqrt(np.linalg.det(sleep.fit.vcov)), rel=1e-12)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(2), atol=1e-15)
 
 
 def test_values_that_contradict_each_other_are_refused(sleep):
