@@ -1,11 +1,15 @@
 """What an import brings along, and what it says when a library is missing."""
 
+import ast
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+import mixef
 
 FIT = """
     import warnings
@@ -70,7 +74,7 @@ def test_a_large_sparse_model_needs_numba():
 
 
 def test_without_scikit_sparse_one_sentence_says_how_to_install_it():
-    done = run("import sys; sys.modules['sksparse'] = None; import mixef")
+    done = run("import sys; sys.modules['sksparse'] = None; from mixef import lmer")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("mixef.errors.MissingLibraryError: mixef needs SuiteSparse")
@@ -90,7 +94,7 @@ def test_a_missing_library_is_an_import_error():
         import sys
         sys.modules["sksparse.cholmod"] = None
         try:
-            import mixef
+            from mixef import lmer
         except ImportError as error:
             from mixef.errors import MissingLibraryError, MixefError
             assert type(error) is MissingLibraryError and isinstance(error, MixefError)
@@ -101,14 +105,67 @@ def test_a_missing_library_is_an_import_error():
     assert done.returncode == 0, done.stderr
 
 
+THEIRS = "import numpy, scipy.sparse, pandas"
+
+
+def test_importing_loads_the_libraries_under_it_and_little_else():
+    """All else waits until it is asked for; the time is 1.15 times theirs at most."""
+    more = loaded_by("import mixef") - loaded_by(THEIRS)
+    own = {name for name in more if name.split(".")[0] == "mixef"}
+    assert own == {
+        "mixef",
+        "mixef.datasets",
+        "mixef.datasets.catalogue",
+        "mixef.datasets.load",
+        "mixef.errors",
+    }
+    assert not {name.split(".")[0] for name in more - own} - set(sys.stdlib_module_names)
+
+
+def cpu_of(code):
+    """The least CPU time (s) of three fresh interpreters, from their start."""
+    ends = [run(code + "; import time; print(time.process_time())") for _ in range(3)]
+    return min(float(end.stdout) for end in ends)
+
+
+def test_importing_takes_little_longer_than_the_libraries_under_it():
+    assert cpu_of("import mixef") <= 1.15 * cpu_of(THEIRS)
+
+
 def test_importing_is_silent_even_with_warnings_as_errors():
     done = run("import mixef", "-W", "error::mixef.errors.MixefWarning", "-W", "error::UserWarning")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_all_public_names_are_there_and_documented():
-    import mixef
-
     for name in mixef.__all__:
         assert getattr(mixef, name).__doc__, name
+        assert name in dir(mixef)
     assert mixef.__version__
+
+
+def test_what_loads_a_name_is_what_editors_are_told():
+    """The table of homes, the imports for type checkers and ``__all__`` say the same."""
+    tree = ast.parse(Path(mixef.__file__).read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {alias.name: node.module for node in block.body for alias in node.names}
+    assert told == {name: f"mixef.{home}" for name, home in mixef._HOME.items()}
+    assert set(mixef.__all__) == set(told) | {"datasets", "load_dataset"}
+
+
+def test_modules_are_reached_from_the_package_and_other_names_are_not():
+    code = """
+        import mixef
+        assert mixef.glmm.glmer is mixef.glmer
+        assert mixef.errors.MixefError
+        assert mixef.datasets().shape[0] == 12
+        assert not hasattr(mixef, "nosuch")
+        try:
+            mixef.lmm_
+        except AttributeError as error:
+            assert str(error) == "module 'mixef' has no attribute 'lmm_'"
+        else:
+            raise SystemExit("found")
+    """
+    done = run(code)
+    assert done.returncode == 0, done.stderr

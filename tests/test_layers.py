@@ -146,7 +146,11 @@ def test_linear_algebra_knows_no_terms():
             assert not any(other.startswith("terms") for other in imported(path)), module
 
 
-@pytest.mark.parametrize("module", MODULES)
+#: The module that loads public names where they are first asked for.
+DOOR = "__init__"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != DOOR])
 def test_no_import_hides_in_a_function(module):
     tree = ast.parse(MODULES[module].read_text())
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.Lambda)]

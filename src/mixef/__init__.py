@@ -1,27 +1,62 @@
-"""Linear and generalized linear mixed models from an lme4 formula."""
+"""Linear and generalized linear mixed models from an lme4 formula.
 
-from mixef.control import GlmerControl, LmerControl
+Importing mixef loads little more than NumPy and pandas: each name below is loaded where it is
+first asked for (`PEP 562 <https://peps.python.org/pep-0562>`_).
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from mixef.datasets import datasets, load_dataset
-from mixef.estimation.quadrature import GHrule
-from mixef.families.family import Family
-from mixef.families.link import Link, UserLink
-from mixef.families.standard import (
-    Binomial,
-    Gamma,
-    Gaussian,
-    InverseGaussian,
-    NegativeBinomial,
-    Poisson,
-    UserFamily,
-)
-from mixef.functions.all_fit import all_fit
-from mixef.functions.anova import anova
-from mixef.functions.exact_rlrt import exact_rlrt
-from mixef.functions.lm_list import lm_list
-from mixef.functions.resampling import pb_test, power
-from mixef.functions.simulate_from import simulate_from
-from mixef.glmm import GeneralizedLinearMixedModel, glmer, glmer_nb
-from mixef.lmm import LinearMixedModel, lmer
+
+if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
+    from mixef.control import GlmerControl, LmerControl
+    from mixef.estimation.quadrature import GHrule
+    from mixef.families.family import Family
+    from mixef.families.link import Link, UserLink
+    from mixef.families.standard import (
+        Binomial,
+        Gamma,
+        Gaussian,
+        InverseGaussian,
+        NegativeBinomial,
+        Poisson,
+        UserFamily,
+    )
+    from mixef.functions.all_fit import all_fit
+    from mixef.functions.anova import anova
+    from mixef.functions.exact_rlrt import exact_rlrt
+    from mixef.functions.lm_list import lm_list
+    from mixef.functions.resampling import pb_test, power
+    from mixef.functions.simulate_from import simulate_from
+    from mixef.glmm import GeneralizedLinearMixedModel, glmer, glmer_nb
+    from mixef.lmm import LinearMixedModel, lmer
+
+_HOMES = {
+    "control": ("GlmerControl", "LmerControl"),
+    "estimation.quadrature": ("GHrule",),
+    "families.family": ("Family",),
+    "families.link": ("Link", "UserLink"),
+    "families.standard": (
+        "Binomial",
+        "Gamma",
+        "Gaussian",
+        "InverseGaussian",
+        "NegativeBinomial",
+        "Poisson",
+        "UserFamily",
+    ),
+    "functions.all_fit": ("all_fit",),
+    "functions.anova": ("anova",),
+    "functions.exact_rlrt": ("exact_rlrt",),
+    "functions.lm_list": ("lm_list",),
+    "functions.resampling": ("pb_test", "power"),
+    "functions.simulate_from": ("simulate_from",),
+    "glmm": ("GeneralizedLinearMixedModel", "glmer", "glmer_nb"),
+    "lmm": ("LinearMixedModel", "lmer"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Binomial",
@@ -53,3 +88,19 @@ __all__ = [
     "simulate_from",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name, or a module of mixef, where it is first asked for."""
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif find_spec(f"{__name__}.{name}") is not None:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
