@@ -12,7 +12,7 @@ class AnovaMethods(Methods):
     """Tables of tests of a fitted model's terms."""
 
     def anova(self, type: str | int = "III", ddf: str | None = "auto") -> AnovaTable:
-        """Test every term of the fixed effects; the same table whatever the contrasts.
+        """Test every term of the fixed effects; F is the same whatever the contrasts.
 
         Parameters
         ----------
@@ -43,7 +43,8 @@ class AnovaMethods(Methods):
         Notes
         -----
         The intercept is tested only where there is nothing else. A term that is confounded with
-        others has zero degrees of freedom.
+        others has zero degrees of freedom. Satterthwaite's denominator of a test of several
+        contrasts depends on the rows that its hypothesis is written in; they are lmerTest's.
 
         References
         ----------

@@ -9,9 +9,16 @@ the columns that are estimated (Q'Q = I) these columns are Q T, so
 Type I and II project a term's columns off those of other terms; type III is the rule of SAS: the
 estimable functions of a term and of those that contain it, orthogonal to the ones of the latter.
 
+Which rows stand for a hypothesis changes no F, but Satterthwaite's denominator depends on it where
+it has several (Fai and Cornelius 1996). The rows are lmerTest's, as its ``show_tests`` prints them:
+by type III one for each treatment contrast of the term, with a one there and zeros at the others;
+by type II the same for the term's own columns; by type I, and by type II for a term that others
+contain, each column after the ones before it, with a one at its own (Doolittle's rows).
+
 Sources: SAS/STAT User's Guide, The Four Types of Estimable Functions; S. R. Searle (1971), Linear
 Models; J. Fox (2016), Applied Regression Analysis and Generalized Linear Models, section 8.2 (type
-II and marginality).
+II and marginality); A. Kuznetsova, P. B. Brockhoff and R. H. B. Christensen (2017), Journal of
+Statistical Software 82(13).
 """
 
 from __future__ import annotations
@@ -26,9 +33,9 @@ from scipy.linalg import solve_triangular
 
 from mixef.errors import FitError
 from mixef.inference.observations import AnyFit
-from mixef.linalg.standardize import orthonormal_columns
+from mixef.linalg.standardize import independent_columns, orthonormal_columns
 from mixef.terms.contrasts import indicator_matrix
-from mixef.terms.fixed import Coding
+from mixef.terms.fixed import Coding, DesignSpec
 
 INTERCEPT = "(Intercept)"
 TYPES = ("I", "II", "III")
@@ -69,6 +76,8 @@ class TermColumns:
         Numeric variables and factors of each term.
     assign : ndarray of int (Q,)
         Term of each column: 0 for the intercept, then the position in `labels` plus 1.
+    treatment : ndarray of bool (Q,)
+        Which columns treatment contrasts would have: no first level of a factor in contrasts.
     T : ndarray (p, Q)
         The columns in an orthonormal basis of the estimated ones.
     R : ndarray (p, p)
@@ -79,6 +88,7 @@ class TermColumns:
     numeric: tuple[frozenset[str], ...]
     factors: tuple[frozenset[str], ...]
     assign: np.ndarray
+    treatment: np.ndarray
     T: np.ndarray
     R: np.ndarray
 
@@ -163,8 +173,26 @@ def _spelled_out(fit, Q, R, codings, as_they_are=False) -> TermColumns | None:
     }
     by_term = np.array([1.0, *(scale.get(x, 1.0) for x in numeric)])
     return TermColumns(
-        spec.term_labels, tuple(numeric), tuple(factors), assign, T / by_term[assign], R
+        spec.term_labels,
+        tuple(numeric),
+        tuple(factors),
+        assign,
+        np.ones(len(assign), bool) if as_they_are else _treatment(fit.design.spec, spec),
+        T / by_term[assign],
+        R,
     )
+
+
+def _treatment(own: DesignSpec, by_level: DesignSpec) -> np.ndarray:
+    """Return which columns of terms by level (Q,) treatment contrasts would have, too."""
+    parts = [np.ones(int(own.intercept), bool)]
+    for coded, levels in zip(own.terms, by_level.terms, strict=True):
+        part = np.ones(1, bool)
+        for a, b in zip(coded, levels, strict=True):
+            keep = np.arange(len(b.suffixes)) >= len(b.suffixes) - len(a.suffixes)
+            part = np.outer(keep, part).ravel()
+        parts.append(part)
+    return np.concatenate(parts)
 
 
 def _has_levels(coding: Coding) -> bool:
@@ -216,17 +244,22 @@ def term_hypotheses(
     columns = term_columns(fit)
     if not columns.labels:
         return {INTERCEPT: np.eye(1)} if len(fit.kept) else {}
+    if len(columns.labels) == 1:
+        name = "I"  # all types are one, and lmerTest takes these rows
     terms = range(len(columns.labels))
     if name == "III":
         return {columns.labels[t]: _type_three(columns, t) for t in terms}
     root = _precision_root(fit) if by_precision else columns.R
     G = columns.T if root is columns.R else root @ solve_triangular(columns.R, columns.T)
+    kept = fit.design.assign[fit.kept]
     out = {}
     for t in terms:
         above = set(columns.above(t)) if name == "II" else set(terms[t:])
         others = [s for s in terms if s != t and s not in above]
         rest = columns.of(others) | (columns.assign == 0)
-        out[columns.labels[t]] = _added(G[:, rest], G[:, columns.of([t])]) @ root
+        L = _added(G[:, rest], G[:, columns.of([t])]) @ root
+        one_by_one = name == "I" or bool(above)
+        out[columns.labels[t]] = _in_rows_of(L, L[:, kept == t + 1], one_by_one)
     return out
 
 
@@ -235,13 +268,36 @@ def term_after_others(fit: AnyFit, labels: Sequence[str]) -> dict[str, np.ndarra
 
     For terms that no other contains these are what dropping the term tests.
     """
-    columns = term_columns(fit)
+    columns, kept = term_columns(fit), fit.design.assign[fit.kept]
     out = {}
     for label in labels:
         t = columns.labels.index(label)
         own = columns.of([t])
-        out[label] = _added(columns.T[:, ~own], columns.T[:, own]) @ columns.R
+        L = _added(columns.T[:, ~own], columns.T[:, own]) @ columns.R
+        out[label] = _in_rows_of(L, L[:, kept == t + 1], len(columns.labels) == 1)
     return out
+
+
+def _in_rows_of(L: np.ndarray, own: np.ndarray, one_by_one: bool = False) -> np.ndarray:
+    """Return the rows of a hypothesis (m, p) that lmerTest would write it in.
+
+    Parameters
+    ----------
+    L : ndarray (m, p)
+        Independent rows; for `one_by_one`, orthonormal by the inverse of ``X'X``.
+    own : ndarray (m, k)
+        What L says of the term's own columns; the first m independent ones name the rows.
+    one_by_one : bool
+        A row for each column after the ones before it, or one for each with the others zero.
+    """
+    m = len(L)
+    own = own[:, independent_columns(own)[:m]] if m else own
+    if own.shape[1] < m or not m:
+        return L  # the term has too few columns of its own to name the rows
+    if not one_by_one:
+        return np.linalg.solve(own, L)
+    Q, U = np.linalg.qr(own)
+    return (Q.T @ L) / U.diagonal()[:, None]
 
 
 def droppable(fit: AnyFit) -> list[str]:
@@ -299,7 +355,8 @@ def _type_three(columns: TermColumns, term: int) -> np.ndarray:
     if theirs.shape[1]:
         products = (columns.T.T @ theirs).T @ coefficients
         mine = mine @ _orthogonal(_unit(products.T))
-    return mine.T @ columns.R
+    named = columns.of([term]) & columns.treatment
+    return _in_rows_of(mine.T @ columns.R, mine.T @ columns.T[:, named])
 
 
 def _orthogonal(columns: np.ndarray) -> np.ndarray:
