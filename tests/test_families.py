@@ -48,7 +48,7 @@ def slope(function, x, step=1e-3):
 @pytest.mark.parametrize("name", LINKS)
 def test_derivatives_of_a_link(name):
     link, eta = make_link(name), ETA[name]
-    orders = [link.inverse, link.d_inverse, link.d2_inverse, link.d3_inverse]
+    orders = [link.inverse, link.d_inverse, link.d2_inverse, link.d3_inverse, link.d4_inverse]
     # At 0.3, the fifth derivative of eta^(-5/2) and the like is 1e6 times the first.
     step = 1e-4 if name in POSITIVE else 1e-3
     for lower, upper in pairwise(orders):
@@ -76,7 +76,14 @@ def test_a_link_is_quiet_far_out(name):
     eta = np.abs(eta) if name in ("sqrt", "1/mu^2") else eta
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for function in ("inverse", "complement", "d_inverse", "d2_inverse", "d3_inverse"):
+        for function in (
+            "inverse",
+            "complement",
+            "d_inverse",
+            "d2_inverse",
+            "d3_inverse",
+            "d4_inverse",
+        ):
             values = getattr(link, function)(eta)
             assert not np.isnan(values).any(), function
             assert np.isfinite(values[1:-1]).all(), function
@@ -164,7 +171,8 @@ def user_logit(n):
 def test_differences_stand_in_for_derivatives(link):
     exact, eta = Logit(), np.linspace(-8, 8, 33)
     # Absolute, of slopes up to 1/4: rounding over the step 1/16 to the power of the order.
-    for name, atol in [("d_inverse", 1e-13), ("d2_inverse", 1e-12), ("d3_inverse", 1e-10)]:
+    orders = ["d_inverse", "d2_inverse", "d3_inverse", "d4_inverse"]
+    for name, atol in zip(orders, [1e-13, 1e-12, 1e-10, 1e-8], strict=True):
         assert np.abs(getattr(link, name)(eta) - getattr(exact, name)(eta)).max() < atol
 
 
@@ -173,7 +181,8 @@ def test_differences_find_their_step_near_a_pole(name):
     exact = make_link(name)
     link = UserLink("user", exact.link, exact.inverse)
     eta = np.array([0.004, 0.02, 0.1, 0.5, 2.0, 30.0])
-    for order, rtol in [("d_inverse", 1e-10), ("d2_inverse", 1e-8), ("d3_inverse", 1e-5)]:
+    rtols = {"d_inverse": 1e-10, "d2_inverse": 1e-8, "d3_inverse": 1e-5, "d4_inverse": 1e-3}
+    for order, rtol in rtols.items():
         expected, mu = getattr(exact, order)(eta), exact.inverse(eta)
         # Rounding of the values at the nodes, of which the furthest is 6/16 away.
         atol = 1e-10 * np.maximum(np.abs(mu), np.abs(exact.inverse(eta + 0.375)))
@@ -182,10 +191,24 @@ def test_differences_find_their_step_near_a_pole(name):
         ).all()
 
 
+@pytest.mark.parametrize("name", [*POSITIVE, "log"])
+@pytest.mark.parametrize("unit", [1e-8, 1e-4, 1e4, 1e8])
+def test_differences_in_any_unit(name, unit):
+    """A link that says nothing of its scale, where the response has another unit."""
+    exact = make_link(name)
+    link = UserLink("user", lambda mu: unit * exact.link(mu), lambda eta: exact.inverse(eta / unit))
+    eta = np.array([0.3, 0.7, 2.0, 5.0])
+    for order, rtol in enumerate((1e-10, 1e-9, 1e-7, 1e-5), 1):
+        method = f"d{order if order > 1 else ''}_inverse"
+        ours = getattr(link, method)(unit * eta) * unit**order
+        size = np.abs(exact.inverse(eta)).max()  # a parabola has no third derivative
+        assert ours == pytest.approx(getattr(exact, method)(eta), rel=rtol, abs=rtol * size)
+
+
 def test_stencils_are_exact_for_polynomials():
-    for half in (5, 6):
+    for half in (4, 5, 6):
         nodes = np.arange(-half, half + 1.0)
-        for order in (1, 2, 3):
+        for order in (1, 2, 3, 4):
             weights = differences.stencil(half, order)
             for power in range(2 * half + 1):
                 expected = float(np.prod(np.arange(1, order + 1))) if power == order else 0.0
@@ -261,7 +284,7 @@ class NoLink:
         (None, "link is None; expected one of"),
         ({"link": np.log}, "expected one of"),
         ((np.log, 2), "inverse of the link 'user' is 2; expected a function"),
-        ((np.log, np.exp, np.exp, np.exp, np.exp, np.exp), "4 derivatives; expected at most 3"),
+        ((np.log, *[np.exp] * 6), "5 derivatives; expected at most 4"),
         ({"link": np.log, "inverse": np.exp, "mu": 1}, "no part 'mu'; its parts are name, link"),
         ({"link": np.log, "inverse": np.exp, "d2_inverse": np.exp}, "but d_inverse is missing"),
     ],
@@ -508,14 +531,18 @@ def test_variance_and_its_derivatives(key):
     mu = np.array([1e-3, 0.1, 0.5, 0.95])
     mu = mu if key == "bernoulli" else np.append(mu, [3.0, 400.0])
     step = 1e-3 * mu
-    v, d1, d2 = (getattr(family, f)(mu, extra) for f in ("variance", "d_variance", "d2_variance"))
+    names = ("variance", "d_variance", "d2_variance", "d3_variance")
+    v, d1, d2, d3 = (getattr(family, f)(mu, extra) for f in names)
     assert d1 == pytest.approx(
         slope(lambda m: family.variance(m, extra), mu, step), rel=1e-9, abs=1e-9
     )
     assert d2 == pytest.approx(
         slope(lambda m: family.d_variance(m, extra), mu, step), rel=1e-7, abs=1e-7
     )
-    assert v.shape == d1.shape == d2.shape == mu.shape
+    assert d3 == pytest.approx(
+        slope(lambda m: family.d2_variance(m, extra), mu, step), rel=1e-5, abs=1e-5
+    )
+    assert v.shape == d1.shape == d2.shape == d3.shape == mu.shape
     eta = family.link.link(mu)
     assert family.variance_at(eta, mu, extra) == pytest.approx(v, rel=1e-12)
     by, d_by = family.variance_by_extra(mu, extra), family.d_variance_by_extra(mu, extra)

@@ -12,35 +12,11 @@ the adjoint x of the gradient alone. Templates are linear in their parameters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from mixef.estimation.levels import Levels, Movement
 from mixef.estimation.pirls import Mode, WorkingModel
-from mixef.estimation.response import Response, RowSlopes, RowState
-
-# Step of the differences by which a row's weights are differentiated once more.
-STEP = 1e-4
-
-
-@dataclass(frozen=True)
-class SecondSlopes:
-    """Second derivatives of the weights in M and of the score, a row.
-
-    Attributes
-    ----------
-    weights : tuple of ndarray (n,)
-        For (eta, eta), (eta, extra), (extra, extra).
-    score : tuple of ndarray (n,)
-        Likewise.
-    log_density : float
-        Of the log density for the extra parameter, summed.
-    """
-
-    weights: tuple
-    score: tuple
-    log_density: float = 0.0
+from mixef.estimation.response import RowSlopes
 
 
 def laplace_hessian(
@@ -69,7 +45,7 @@ def laplace_hessian(
     """
     z, dlam = model.designs[0].z, moved.dlam
     k, s = len(dlam), z.shape[1]
-    second = second_slopes(model.response, mode.state, extra)
+    second = model.response.second_slopes(mode.state, extra)
     w, t = levels.sums(z.T * mode.state.score), levels.sums(z.T * v)
     w_b = np.stack([levels.sums(z[:, a] * moved.score) for a in range(s)], axis=1)
 
@@ -118,45 +94,3 @@ def _pairing(dlam: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarra
     n_par, s, n_levels = right.shape
     across = (left @ right.reshape(-1, n_levels).T).reshape(s, n_par, s).transpose(0, 2, 1)
     return dlam.reshape(len(dlam), -1) @ across.reshape(-1, n_par)
-
-
-def second_slopes(response: Response, state: RowState, extra: float) -> SecondSlopes:
-    """Return second derivatives of the rows: exact for a canonical link, else by differences.
-
-    Differences are of exact first derivatives of single rows.
-    """
-    observed = response.uses_observed
-    first = response.slopes(state, extra, observed=True)
-    if response.is_canonical and response.family.extra is None:
-        return SecondSlopes((response.second_slope(state, extra),), (-first.by_eta,))
-    ends = []
-    for sign in (1.0, -1.0):
-        near = response.at(state.eta + sign * STEP, extra)
-        if near is None:
-            near = state
-        ends.append(response.slopes(near, extra, observed))
-    by_eta = (ends[0].by_eta - ends[1].by_eta) / (2.0 * STEP)
-    if response.family.extra is None:
-        return SecondSlopes((by_eta,), (-first.by_eta,))
-    assert first.by_extra is not None
-    changes = []
-    for sign in (1.0, -1.0):
-        value = extra * float(np.exp(sign * STEP))
-        slopes = response.slopes(response.at(state.eta, value) or state, value, observed)
-        assert slopes.by_extra is not None
-        changes.append((slopes.by_eta, slopes.by_extra))
-    (up_eta, up), (down_eta, down) = changes
-    width = 2.0 * STEP
-    return SecondSlopes(
-        (
-            by_eta,
-            (up_eta - down_eta) / width,
-            (up.weights - down.weights) / width,
-        ),
-        (
-            -first.by_eta,
-            -first.by_extra.weights,
-            (up.score - down.score) / width,
-        ),
-        (up.log_density - down.log_density) / width,
-    )

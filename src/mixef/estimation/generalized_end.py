@@ -16,7 +16,8 @@ from mixef.terms.outcome import Outcome
 
 # A linear predictor that has gone this far from zero may be on its way to infinity.
 FAR = 8.0
-# A mean this close to the end of its range, for a search that did not converge, is at it.
+# A mean this close to the end of its range beside the others, for a search that did not converge,
+# is at it.
 EDGE = 1e-8
 
 
@@ -47,7 +48,7 @@ def edge_message(family: Family, mu: np.ndarray) -> str | None:
         if (
             np.isfinite(end)
             and end != reach
-            and np.abs(mu - end).min() < EDGE * max(1.0, np.abs(mu).mean())
+            and np.abs(mu - end).min() < EDGE * np.abs(mu - end).mean()
         ):
             return (
                 f"Model failed to converge: fitted means run into {end:g}, the end of what the "

@@ -33,6 +33,7 @@ from mixef.estimation.quadrature import MAX_COLUMNS, MAX_NODES
 from mixef.estimation.response import Response
 from mixef.estimation.search import search
 from mixef.estimation.singular import vanished_directions
+from mixef.estimation.user_density import check_variance
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
 from mixef.linalg.threads import one_blas_thread
@@ -139,7 +140,7 @@ def make_criterion(
     """Return the criterion of a model whose fixed-effects columns are independent."""
     response = Response(family, outcome.y, outcome.weights, information, outcome.copies)
     if type(family) not in FAMILIES.values():
-        response.check_variance()
+        check_variance(response)
     return GeneralizedCriterion(X, response, frame.offset, terms, nAGQ)
 
 

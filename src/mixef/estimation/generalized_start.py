@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.estimation.glm import GLMFit, bend, fit_glm
+from mixef.estimation.glm import GLMFit, fit_glm
 from mixef.estimation.response import Response
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
@@ -132,6 +132,6 @@ def _natural_units(response: Response, glm: GLMFit, W: np.ndarray, p: int) -> np
     """
     level, eta = np.sqrt(W.mean()), glm.state.eta
     largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
-    unit = min(bend(response.family.link, eta), largest)
+    unit = min(response.family.link.bend(eta), largest)
     n_extra = int(response.family.extra is not None)
     return np.concatenate([np.full(p, unit * level), np.ones(n_extra)])

@@ -9,12 +9,13 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.response import Response, RowState
-from mixef.families.link import Link
 
 MAX_STEPS = 50
-# The search goes on from here: a start that is good to this share of the deviance is enough.
+# The search goes on from here: a start that is good to this much of the log density, a row, is
+# enough.
 ENOUGH = 1e-6
-# Linear predictors that have gone so far do not come back: the data are separated.
+# Linear predictors that have gone so far, in changes over which the mean curves at the start, do
+# not come back: the data are separated.
 FAR = 30.0
 # Scaled columns with less of the largest's weight may have none left.
 WEIGHTLESS = 1e-6
@@ -56,17 +57,19 @@ def fit_glm(
         Independent columns, well scaled.
     offset : ndarray (n,)
     tolerance : float
-        Change of the log density, beside its size, at which to stop.
+        Change of the log density, a row, at which to stop.
     """
+    inside, state = _start(response, X, offset, 1.0)
     extra = 1.0
-    inside, state = _start(response, X, offset, extra)
-    beta = inside
+    if response.family.extra == "dispersion":  # in which the response has its unit
+        extra, state = _with_moment(response, state)
+    beta, first, curved = inside, state.eta, response.family.link.bend(state.eta)
     converged = not X.shape[1]
     for _ in range(MAX_STEPS if X.shape[1] else 0):
         step = _scoring_step(X, state)
         far = float(np.abs(X @ step).max())
-        if far > 1.0 or far > 0.5 * float(np.abs(state.eta).max()):
-            step = step * min(1.0, LONGEST * bend(response.family.link, state.eta) / (far or 1.0))
+        if far > curved:
+            step = step * min(1.0, LONGEST * response.family.link.bend(state.eta) / far)
         new = None
         for halving in range(30):
             candidate = beta + 0.5**halving * step
@@ -77,32 +80,23 @@ def fit_glm(
             break
         gain = new.log_density - state.log_density
         beta, state = candidate, new
-        if gain <= tolerance * (abs(state.log_density) + 1.0):
+        if gain <= tolerance * len(response.y):
             converged = True
             break
-        if np.abs(state.eta).max() > FAR and response.family.information == "expected":
+        gone = float(np.abs(state.eta - first).max())
+        if gone > FAR * curved and response.family.information == "expected":
             break
     if response.family.extra is not None:
-        with np.errstate(all="ignore"):
-            moment = response.family.initial_extra(response.y, state.mu, response.weights)
-        extra = moment if 0.0 < moment < np.inf else 1.0
-        state = response.at(state.eta, extra) or state
-    return GLMFit(beta, inside, float(extra), state, converged)
+        extra, state = _with_moment(response, state)
+    return GLMFit(beta, inside, extra, state, converged)
 
 
-def bend(link: Link, eta: np.ndarray) -> float:
-    """Return the change of a linear predictor over which the mean curves; infinite for a line.
-
-    The median over the rows of the shorter of ``|f' / f''|`` and the root of the first over the
-    third derivative, for the inverse link f.
-    """
+def _with_moment(response: Response, state: RowState) -> tuple[float, RowState]:
+    """Return the moment estimate of the extra parameter, and the state with it."""
     with np.errstate(all="ignore"):
-        first = np.abs(link.d_inverse(eta))
-        bends = np.minimum(
-            first / np.abs(link.d2_inverse(eta)), np.sqrt(first / np.abs(link.d3_inverse(eta)))
-        )
-    finite = bends[np.isfinite(bends)]
-    return float(np.median(finite)) if finite.size else np.inf
+        moment = response.family.initial_extra(response.y, state.mu, response.weights)
+    extra = float(moment) if 0.0 < moment < np.inf else 1.0
+    return extra, response.at(state.eta, extra) or state
 
 
 def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:

@@ -235,7 +235,7 @@ def _cause(model: WorkingModel, state: RowState, decrement: float) -> str:
     extreme = float(np.abs(state.eta).max())
     hint = (
         f"the linear predictor reaches {extreme:.3g}: rescale predictors or offset"
-        if extreme > 50
+        if extreme > 50.0 * family.link.bend(state.eta)
         else "start elsewhere (start=), or use the canonical link"
     )
     return (

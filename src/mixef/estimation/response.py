@@ -17,12 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.errors import DataError
+from mixef.estimation.row_derivatives import RowDerivatives, row_derivatives
 from mixef.families.family import Family, by_row
 from mixef.terms.outcome import trials_of_one
 
 # The mean size of a row's log normalizer from which on sums lose digits that matter.
 LARGE = 300.0
+# Step of the differences for the log of a dispersion or shape, which is free of units.
+LOG_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,25 @@ class RowSlopes:
 
     by_eta: np.ndarray
     by_extra: ExtraSlopes | None = None
+
+
+@dataclass(frozen=True)
+class SecondSlopes:
+    """Second derivatives of the weights in M and of the score, a row.
+
+    Attributes
+    ----------
+    weights : tuple of ndarray (n,)
+        For (eta, eta) and, with an extra parameter, for (eta, extra), (extra, extra).
+    score : tuple of ndarray (n,)
+        Likewise.
+    log_density : float
+        Of the log density for the extra parameter, summed.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    score: tuple[np.ndarray, ...]
+    log_density: float = 0.0
 
 
 class Response:
@@ -175,15 +196,13 @@ class Response:
                 score = (share * self._ratio) * rest
                 weights = (share * self._ratio**2) * family.variance(mu, extra)
                 return RowState(eta, mu, value, score, weights, weights)
-            mu1 = link.d_inverse(eta)
-            V = self._variance(eta, mu, extra)
-            if (rest[(V == 1.0) & (mu1 == 0.0)] != 0.0).any():
+            V = family.variance_at(eta, mu, extra)
+            at_end = V == 0.0
+            d = row_derivatives(family, eta, mu, np.where(at_end, 1.0, V), extra, 1)
+            if (rest[at_end & (d.mu[1] == 0.0)] != 0.0).any():
                 return None
-            r = mu1 / V
-            r1 = (link.d2_inverse(eta) - r * mu1 * family.d_variance(mu, extra)) / V
-            score = share * rest * r
-            expected = share * mu1 * r
-            observed = expected - share * rest * r1
+            score = share * d.score(self.y, 0)
+            expected, observed = share * d.expected(0), -share * d.score(self.y, 1)
         if not (np.isfinite(score).all() and np.isfinite(observed).all()):
             return None
         return RowState(eta, mu, value, score, expected, observed)
@@ -198,37 +217,6 @@ class Response:
                 return share * rest * self._ratio
             return share * rest * link.d_inverse(eta) / self._variance(eta, mu, extra)
 
-    def check_variance(self) -> None:
-        """Refuse a family whose density does not go with its variance function.
-
-        For a user's own family: the slope of its log density has to be ``(y - mu) / (phi V)``.
-
-        Raises
-        ------
-        DataError
-            Naming the family, a row, and both slopes there.
-        """
-        family, extra = self.family, 1.0
-        with np.errstate(all="ignore"):
-            mean = family.initial_mean(self.y, self.weights)
-            eta = family.link.link(mean)
-            step = 1e-4 * np.maximum(np.abs(eta), 1.0)
-            rows = [
-                self.kernel(eta + h, family.link.inverse(eta + h), extra) for h in (step, -step)
-            ]
-            slope = (rows[0] - rows[1]) / (2.0 * step)
-            score = self.score(eta, extra, mean)
-            wrong = np.abs(slope - score) > 1e-4 * (1.0 + np.abs(score))
-        if (bad := wrong & np.isfinite(slope) & np.isfinite(score)).any():
-            row = int(np.argmax(bad))
-            raise DataError(
-                f"the density of the family {family.name} does not go with its variance function: "
-                f"at the mean {mean[row]:.4g} of row {row} (rows counted from 0) its log changes "
-                f"by {slope[row]:.4g} for the linear predictor, where (y - mu) / (phi V) gives "
-                f"{score[row]:.4g}; give the variance function of the density, which has to be "
-                "that of an exponential dispersion family"
-            )
-
     def slopes(self, state: RowState, extra: float, observed: bool) -> RowSlopes:
         """Return the derivatives of scores and weights.
 
@@ -237,45 +225,83 @@ class Response:
         observed : bool
             Whether the weights in ``log|M|`` are those by observed information.
         """
-        family, link = self.family, self.family.link
-        share, eta, mu = self._share(extra), state.eta, state.mu
+        family, share = self.family, self._share(extra)
         with np.errstate(all="ignore"):
             if self.is_canonical:
-                by_eta = self._ratio * family.d_variance(mu, extra) * state.expected
-                if family.extra is None:
-                    return RowSlopes(by_eta)
+                by_eta = self._ratio * family.d_variance(state.mu, extra) * state.expected
                 return self._with_extra(state, extra, observed, by_eta, None)
-            mu1, mu2 = link.d_inverse(eta), link.d2_inverse(eta)
-            V, V1 = self._variance(eta, mu, extra), family.d_variance(mu, extra)
-            r = mu1 / V
-            r1 = (mu2 - r * mu1 * V1) / V
-            if observed:
-                mu3, V2 = link.d3_inverse(eta), family.d2_variance(mu, extra)
-                inner = r1 * mu1 * V1 + r * mu2 * V1 + r * mu1**2 * V2
-                r2 = (mu3 - inner - r1 * V1 * mu1) / V
-                by_eta = share * (mu2 * r + 2.0 * mu1 * r1 - (self.y - mu) * r2)
-            else:
-                by_eta = share * (mu2 * r + mu1 * r1)
-            if family.extra is None:
-                return RowSlopes(by_eta)
-            return self._with_extra(state, extra, observed, by_eta, (mu1, V, V1, r, r1))
+            d = self._derivatives(state, extra, 2 if observed else 1)
+            by_eta = share * (-d.score(self.y, 2) if observed else d.expected(1))
+            return self._with_extra(state, extra, observed, by_eta, d)
 
-    def second_slope(self, state: RowState, extra: float) -> np.ndarray:
+    def second_slopes(self, state: RowState, extra: float) -> SecondSlopes:
+        """Return the second derivatives of the weights in ``log|M|`` and of the scores.
+
+        By formula, save those for a shape: they are differences of exact first derivatives, over
+        a small share of the shape.
+        """
+        observed, share = self.uses_observed, self._share(extra)
+        with np.errstate(all="ignore"):
+            if self.is_canonical:
+                by_score = -self.slopes(state, extra, observed=True).by_eta
+                by_eta = self._second_slope(state, extra)
+            else:
+                d = self._derivatives(state, extra, 3 if observed else 2)
+                by_score = share * d.score(self.y, 2)
+                by_eta = share * (-d.score(self.y, 3) if observed else d.expected(2))
+            if self.family.extra is None:
+                return SecondSlopes((by_eta,), (by_score,))
+            if self.family.extra == "shape":
+                return self._with_shape(state, extra, by_eta, by_score)
+            # scores and weights are in proportion to exp(-log phi)
+            first = self.slopes(state, extra, observed).by_eta
+            return SecondSlopes(
+                (by_eta, -first, self.weights_of(state)),
+                (by_score, state.observed, state.score),
+                -0.5 * self.curvature_of_extra(state, extra),
+            )
+
+    def _with_shape(self, state, shape, by_eta, by_score) -> SecondSlopes:
+        first = self.slopes(state, shape, observed=True).by_extra
+        assert first is not None
+        ends = []
+        for sign in (1.0, -1.0):
+            value = shape * float(np.exp(sign * LOG_STEP))
+            slopes = self.slopes(self.at(state.eta, value) or state, value, self.uses_observed)
+            assert slopes.by_extra is not None
+            ends.append((slopes.by_eta, slopes.by_extra))
+        (up_eta, up), (down_eta, down) = ends
+        width = 2.0 * LOG_STEP
+        return SecondSlopes(
+            (by_eta, (up_eta - down_eta) / width, (up.weights - down.weights) / width),
+            (by_score, -first.weights, (up.score - down.score) / width),
+            (up.log_density - down.log_density) / width,
+        )
+
+    def _derivatives(self, state: RowState, extra: float, order: int) -> RowDerivatives:
+        V = self._variance(state.eta, state.mu, extra)
+        return row_derivatives(self.family, state.eta, state.mu, V, extra, order)
+
+    def _second_slope(self, state: RowState, extra: float) -> np.ndarray:
         """Return the second derivative of the weights for eta, for a canonical link."""
         family, mu = self.family, state.mu
         V, V1 = family.variance(mu, extra), family.d_variance(mu, extra)
         return self._ratio**2 * state.expected * (V1**2 + V * family.d2_variance(mu, extra))
 
-    def _with_extra(self, state, extra, observed, by_eta, parts) -> RowSlopes:
+    def _with_extra(self, state, extra, observed, by_eta, d: RowDerivatives | None) -> RowSlopes:
         family = self.family
+        if family.extra is None:
+            return RowSlopes(by_eta)
         weights = state.observed if observed else state.expected
         slope = extra * float(
             np.sum(family.log_density_by_extra(self.y, state.mu, self.weights, extra))
         )
         if family.extra == "dispersion":
             return RowSlopes(by_eta, ExtraSlopes(-state.score, -weights, slope))
-        mu1, V, V1, r, r1 = parts
+        assert d is not None  # no canonical link depends on a shape
+        mu1, (r, r1) = d.mu[1], d.r[:2]
         share, rest = self._share(extra), self.y - state.mu
+        V, V1 = self._variance(state.eta, state.mu, extra), family.d_variance(state.mu, extra)
         V_t = family.variance_by_extra(state.mu, extra)
         r_t = -r * V_t / V
         score_t = share * rest * r_t
@@ -297,13 +323,12 @@ class Response:
 
     def curvature_of_extra(self, state: RowState, extra: float) -> float:
         """Return the second derivative of -2 log f for the log of the extra parameter."""
-        step = 1e-4
         with np.errstate(all="ignore"):
             slopes = [
                 e * np.sum(self.family.log_density_by_extra(self.y, state.mu, self.weights, e))
-                for e in (extra * np.exp(step), extra * np.exp(-step))
+                for e in (extra * np.exp(LOG_STEP), extra * np.exp(-LOG_STEP))
             ]
-        return float(-2.0 * (slopes[0] - slopes[1]) / (2.0 * step))
+        return float(-(slopes[0] - slopes[1]) / LOG_STEP)
 
     def _variance(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:
         """Return the variance function; 1 where a mean is at the end of its range, up to rounding.

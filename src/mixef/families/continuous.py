@@ -88,7 +88,7 @@ class Gaussian(_Dispersed):
         """Return 0."""
         return np.zeros(np.shape(mu))
 
-    d2_variance = d_variance
+    d2_variance = d3_variance = d_variance
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
@@ -157,6 +157,10 @@ class Gamma(_Positive):
     def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return 2."""
         return np.full(np.shape(mu), 2.0)
+
+    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return 0."""
+        return np.zeros(np.shape(mu))
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
@@ -228,6 +232,10 @@ class InverseGaussian(_Positive):
     def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return ``6 mu``."""
         return np.multiply(mu, 6.0)
+
+    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return 6."""
+        return np.full(np.shape(mu), 6.0)
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, extra: float | None = None

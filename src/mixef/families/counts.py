@@ -68,6 +68,10 @@ class Binomial(Family):
         """Return -2."""
         return np.full(np.shape(mu), -2.0)
 
+    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return 0."""
+        return np.zeros(np.shape(mu))
+
     def variance_at(
         self, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
     ) -> np.ndarray:
@@ -188,6 +192,8 @@ class Poisson(Family):
         """Return 0."""
         return np.zeros(np.shape(mu))
 
+    d3_variance = d2_variance
+
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
     ) -> np.ndarray:
@@ -299,6 +305,10 @@ class NegativeBinomial(Family):
     def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return ``2 / shape``."""
         return np.full(np.shape(mu), 2.0 / self._shape(extra))
+
+    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return 0."""
+        return np.zeros(np.shape(mu))
 
     def variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return ``-mu^2 / shape^2``, or zero for a known shape."""

@@ -137,11 +137,15 @@ class Family(ABC):
 
     def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return the first derivative of the variance function for the mean."""
-        return derivative(lambda m: self.variance(m, extra), mu, 1, _scale(mu))
+        return derivative(lambda m: self.variance(m, extra), mu, 1)
 
     def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return the second derivative of the variance function for the mean."""
-        return derivative(lambda m: self.variance(m, extra), mu, 2, _scale(mu))
+        return derivative(lambda m: self.variance(m, extra), mu, 2)
+
+    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+        """Return the third derivative of the variance function for the mean."""
+        return derivative(lambda m: self.variance(m, extra), mu, 3)
 
     def variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return the derivative of the variance function for ``extra``, zero for a dispersion."""
@@ -368,7 +372,3 @@ def refuse(bad: np.ndarray, values: np.ndarray, what: str, expected: str, remedy
             f"{what} has the value {np.asarray(values)[row]:.10g} in row {row} (rows counted from "
             f"0); expected {expected}: {remedy}"
         )
-
-
-def _scale(mu: np.ndarray) -> np.ndarray:
-    return np.where(np.equal(mu, 0.0), 1.0, np.abs(mu))

@@ -11,7 +11,7 @@ import numpy as np
 from mixef.families.differences import derivative as differences
 
 Function = Callable[[np.ndarray], Any]
-DERIVATIVES = ("d_inverse", "d2_inverse", "d3_inverse")
+DERIVATIVES = ("d_inverse", "d2_inverse", "d3_inverse", "d4_inverse")
 PARTS = ("name", "link", "inverse", *DERIVATIVES, "complement", "mean_range")
 
 
@@ -81,6 +81,23 @@ class Link(ABC):
         """Return the third derivative of the mean for the linear predictor."""
         return self._derivative(eta, 3)
 
+    def d4_inverse(self, eta: np.ndarray) -> np.ndarray:
+        """Return the fourth derivative of the mean for the linear predictor."""
+        return self._derivative(eta, 4)
+
+    def bend(self, eta: np.ndarray) -> float:
+        """Return the change of a linear predictor over which the mean curves; inf for a line.
+
+        The median over the rows of the shorter of ``|f' / f''|`` and the root of the first over
+        the third derivative, for the inverse link f.
+        """
+        with np.errstate(all="ignore"):
+            first = np.abs(self.d_inverse(eta))
+            second, third = np.abs(self.d2_inverse(eta)), np.abs(self.d3_inverse(eta))
+            bends = np.minimum(first / second, np.sqrt(first / third))
+        finite = bends[np.isfinite(bends)]
+        return float(np.median(finite)) if finite.size else np.inf
+
     def valid(self, eta: np.ndarray) -> bool:
         """Return whether all linear predictors are in the link's domain."""
         return bool(np.isfinite(eta).all())
@@ -122,7 +139,7 @@ class UserLink(Link):
     link, inverse : callable
         The linear predictor of a mean, and back; both take and return arrays.
     derivative : callable or sequence of callable, optional
-        The first derivative of ``inverse``, or its first to third; the rest is differenced.
+        The first derivative of ``inverse``, or its first to fourth; the rest is differenced.
     complement : callable, optional
         ``1 - inverse(eta)`` with all digits, for a link of probabilities.
     mean_range : tuple of float

@@ -61,6 +61,10 @@ class Logit(Link):
         pq = self.d_inverse(eta)
         return pq * (1.0 - 6.0 * pq)
 
+    def d4_inverse(self, eta: np.ndarray) -> np.ndarray:
+        """Return ``p q (q - p) (1 - 12 p q)``."""
+        return self.d2_inverse(eta) * (1.0 - 12.0 * self.d_inverse(eta))
+
 
 class Probit(Link):
     """The normal quantile; its density underflows to zero beyond ``|eta|`` of 38."""
@@ -99,6 +103,10 @@ class Probit(Link):
     def d3_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return ``eta^2 - 1`` times the normal density."""
         return (np.square(eta) - 1.0) * self.d_inverse(eta)
+
+    def d4_inverse(self, eta: np.ndarray) -> np.ndarray:
+        """Return ``3 eta - eta^3`` times the normal density."""
+        return eta * (3.0 - np.square(eta)) * self.d_inverse(eta)
 
 
 class CLogLog(Link):
@@ -143,6 +151,11 @@ class CLogLog(Link):
         t = _hazard(eta)
         return self.d_inverse(eta) * (1.0 + t * (t - 3.0))
 
+    def d4_inverse(self, eta: np.ndarray) -> np.ndarray:
+        """Return ``(1 - 7 t + 6 t^2 - t^3) exp(eta - t)``."""
+        t = _hazard(eta)
+        return self.d_inverse(eta) * (1.0 - t * (7.0 - t * (6.0 - t)))
+
 
 def _hazard(eta: np.ndarray) -> np.ndarray:
     """Return ``exp(eta)``, held where all that is made of it is zero or one."""
@@ -183,6 +196,11 @@ class Cauchit(Link):
         square = np.square(eta)
         return (6.0 * square - 2.0) / (np.pi * (1.0 + square) ** 3)
 
+    def d4_inverse(self, eta: np.ndarray) -> np.ndarray:
+        """Return the third derivative of the Cauchy density."""
+        square = np.square(eta)
+        return 24.0 * eta * (1.0 - square) / (np.pi * (1.0 + square) ** 4)
+
 
 class Log(Link):
     """``log(mu)``; a mean beyond 1e308 is infinite, without a warning."""
@@ -213,7 +231,7 @@ class Log(Link):
         """Return ``log(1 - exp(eta))``, NaN where that is no probability."""
         return log1mexp(eta)
 
-    d_inverse = d2_inverse = d3_inverse = inverse
+    d_inverse = d2_inverse = d3_inverse = d4_inverse = inverse
 
 
 class Identity(Link):
@@ -237,7 +255,7 @@ class Identity(Link):
         """Return zeros."""
         return np.zeros(np.shape(eta))
 
-    d3_inverse = d2_inverse
+    d3_inverse = d4_inverse = d2_inverse
 
 
 class _Power(Link):
@@ -266,6 +284,10 @@ class _Power(Link):
     def d3_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the third derivative of the root."""
         return self._term(eta, 3)
+
+    def d4_inverse(self, eta: np.ndarray) -> np.ndarray:
+        """Return the fourth derivative of the root."""
+        return self._term(eta, 4)
 
     def _term(self, eta: np.ndarray, order: int) -> np.ndarray:
         exponent = 1.0 / self.power
@@ -324,7 +346,7 @@ def make_link(spec: Any) -> Link:
         A link or its class; R's name of one; a link of statsmodels or its class; functions
         ``(link, inverse, d_inverse, ...)`` or a dict with these names (and ``name``); or any
         object with methods ``link`` and ``inverse`` (and ``d_inverse``, ``d2_inverse``,
-        ``d3_inverse``, ``complement``, ``mean_range``, ``name``).
+        ``d3_inverse``, ``d4_inverse``, ``complement``, ``mean_range``, ``name``).
 
     Returns
     -------
