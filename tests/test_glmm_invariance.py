@@ -19,6 +19,7 @@ from simulated_glmm import (
     value,
 )
 
+from mixef import load_dataset
 from mixef.errors import DataWarning
 from mixef.families.convert import make_family
 from mixef.glmm import glmer
@@ -187,17 +188,42 @@ def test_a_weight_of_k_is_k_copies(cell, nAGQ):
 
 @every_cell
 def test_weights_of_one_are_no_weights_and_of_zero_no_rows(cell):
-    if cell.startswith("binomial"):
-        pytest.skip("the weights are trials")
     data = simulated(cell)
     formula = "y ~ x + (1 | g)"
-    expected = fit_of(cell, data, formula)
+    if cell.startswith("binomial"):  # the weights are trials; shares of one trial warn
+        data["y"] = np.rint(data["y"])
+    expected = fit_of(cell, data, formula, weights=None)
     assert_same(fit_of(cell, data, formula, weights=np.ones(90)), expected)
     more = pd.concat([data, data.iloc[:7]])
     weights = np.r_[np.ones(90), np.zeros(7)]
     with pytest.warns(DataWarning, match="7 of 97 rows have weight zero and are dropped"):
         fit = fit_of(cell, more, formula, weights=weights)
     assert_same(fit, expected)
+
+
+@pytest.mark.filterwarnings("ignore:non-integer #successes")
+@pytest.mark.parametrize("nAGQ", [0, 1, 5])
+@pytest.mark.parametrize("link", ["logit", "cloglog"])
+def test_shares_of_one_trial(link, nAGQ):
+    """A share that is no count has one density, with weights of one and without them."""
+    cell, formula = f"binomial({link})", "y ~ x + (1 | g)"
+    data = simulated(cell)
+    expected = fit_of(cell, data, formula, nAGQ, weights=None)
+    for weights in (np.ones(90), np.ones(90, dtype=int), "one"):
+        fit = fit_of(cell, data, formula, nAGQ, weights=weights)
+        assert_same(fit, expected)
+        assert fit.relative_loglik == pytest.approx(expected.relative_loglik, rel=0, abs=1e-9)
+        np.testing.assert_allclose(fit.residuals("deviance"), expected.residuals("deviance"))
+
+
+@pytest.mark.filterwarnings("ignore:non-integer #successes")
+@pytest.mark.filterwarnings("ignore:boundary")
+@pytest.mark.parametrize("weights", [None, np.ones(56)])
+def test_shares_of_one_trial_have_glmmtmbs_log_likelihood(weights):
+    """glmmTMB 1.1.5, with weights = 1 and without; lme4 rounds shares to 0 and 1."""
+    formula = "incidence / size ~ period + (1 | herd)"
+    fit = glmer(formula, load_dataset("cbpp"), "binomial", weights=weights)
+    assert fit.loglik == pytest.approx(-18.0431937, rel=0, abs=1e-6)
 
 
 def expanded(data):

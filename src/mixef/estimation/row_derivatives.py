@@ -41,13 +41,14 @@ class RowDerivatives:
     def expected(self, order: int) -> np.ndarray:
         """Return a derivative of the expected weight ``mu' r``."""
         mu, r = self.mu, self.r
-        return sum_of(comb(order, j) * mu[j + 1] * r[order - j] for j in range(order + 1))
+        parts = (comb(order, j) * mu[j + 1] * r[order - j] for j in range(order + 1))
+        return sum(parts, start=np.zeros(1))
 
     def score(self, y: np.ndarray, order: int) -> np.ndarray:
-        """Return a derivative of the score ``(y - mu) r``; minus the first is the observed weight."""
+        """Return a derivative of the score ``(y - mu) r``; minus the first is the weight."""
         mu, r = self.mu, self.r
-        own = (y - mu[0]) * r[order]
-        return own - sum_of(comb(order, j) * mu[j] * r[order - j] for j in range(1, order + 1))
+        parts = (-comb(order, j) * mu[j] * r[order - j] for j in range(1, order + 1))
+        return sum(parts, start=(y - mu[0]) * r[order])
 
 
 def row_derivatives(
@@ -69,8 +70,8 @@ def row_derivatives(
     V = [variance, *_by_eta(means, [getattr(family, f)(mu, extra) for f in VARIANCES[:order]])]
     r: list[np.ndarray] = []
     for k in range(order + 1):
-        known = sum_of(comb(k, j) * r[j] * V[k - j] for j in range(k))
-        r.append((means[k + 1] - known) / variance)
+        parts = (-comb(k, j) * r[j] * V[k - j] for j in range(k))
+        r.append(sum(parts, start=means[k + 1]) / variance)
     return RowDerivatives(means, r)
 
 
@@ -85,11 +86,3 @@ def _by_eta(mu: list[np.ndarray], by_mean: list[np.ndarray]) -> list[np.ndarray]
         mixed = 3.0 * by_mean[1] * mu[1] * mu[2]
         out.append(by_mean[2] * mu[1] ** 3 + mixed + by_mean[0] * mu[3])
     return out
-
-
-def sum_of(parts) -> np.ndarray | float:
-    """Return the sum of arrays, 0.0 of none."""
-    total = 0.0
-    for part in parts:
-        total = total + part
-    return total

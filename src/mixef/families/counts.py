@@ -102,15 +102,20 @@ class Binomial(Family):
     def log_normalizer(
         self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
     ) -> np.ndarray:
-        """Return the log binomial coefficients."""
+        """Return the log binomial coefficients, which one trial has none of.
+
+        So a share of a single trial, which is no count, has the density up to a constant of
+        Papke and Wooldridge (1996, Journal of Applied Econometrics 11), weighted with ones or not.
+        """
         if weights is None:
             return np.zeros(np.shape(y))
         n, k = np.asarray(weights, dtype=float), np.multiply(weights, y)
-        return (
+        coefficients = (
             scipy.special.gammaln(n + 1)
             - scipy.special.gammaln(k + 1)
             - scipy.special.gammaln(n - k + 1)
         )
+        return np.where(n > 1.0, coefficients, 0.0)
 
     def saturated(
         self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None

@@ -25,9 +25,10 @@ def derivative(
 ) -> np.ndarray:
     """Return a derivative of a smooth function by central differences.
 
-    Stencils of 13, 11 and 9 points on the same nodes are compared for each element. Steps
-    become finer until these agree to rounding, and the one with the least disagreement is taken. For a function that changes over one ``scale`` the relative error is about 1e-13
-    for the first derivative, 1e-12 for the second, 1e-10 for the third and 1e-8 for the fourth.
+    Stencils of 13, 11 and 9 points on the same nodes are compared for each element. Steps become
+    finer until these agree to rounding, and the one with the least disagreement is taken. For a
+    function that changes over one ``scale`` the relative error is about 1e-13 for the first
+    derivative, 1e-12 for the second, 1e-10 for the third and 1e-8 for the fourth.
 
     Parameters
     ----------
@@ -88,15 +89,13 @@ def derivative(
 def _steps(x: np.ndarray, scale: np.ndarray | float | None) -> Iterator[np.ndarray]:
     """Yield steps, the coarsest first."""
     size = np.abs(x[np.isfinite(x)])
+    largest = smallest = np.asarray(1.0 if scale is None else scale, dtype=float)
     if scale is None:
-        first = max(1.0, float(size.max(initial=0.0)))
-        last = FINEST * float(size[size > 0].min(initial=1.0))
-    else:
-        first, last = np.asarray(scale, dtype=float), FINEST * np.asarray(scale, dtype=float)
-    step = COARSEST * first
-    while np.any(step >= last):
+        largest, smallest = size.max(initial=1.0), size[size > 0].min(initial=1.0)
+    step = np.asarray(COARSEST * largest)
+    while (step >= FINEST * smallest).any():
         yield step
-        step = step * FINER
+        step = FINER * step
 
 
 def stencil(half: int, order: int) -> np.ndarray:
