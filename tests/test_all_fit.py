@@ -162,7 +162,7 @@ def test_families_with_a_scale_or_a_shape():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"optimizers": ["newton", "bobyqa"]}, ValueError, "expected some of"),
+        ({"optimizers": ["newton", "bobyqa"]}, ValueError, "expected one of"),
         ({"optimizers": []}, ValueError, "expected some of"),
         ({"start_from_mle": "yes"}, TypeError, "start_from_mle is 'yes'"),
         ({"start_from_mle": True, "start": AWAY}, ValueError, "both given"),
@@ -176,7 +176,7 @@ def test_wrong_arguments_are_refused(arguments, error, message):
 
 
 def test_what_is_no_model_is_refused():
-    with pytest.raises(TypeError, match="fit is of type int; expected a model"):
+    with pytest.raises(TypeError, match="fit is 3; expected a model"):
         all_fit(3)
 
 

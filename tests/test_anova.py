@@ -208,7 +208,7 @@ def test_singular_fits_have_tables(singular):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"type": "IV"}, "type is 'IV'; expected 'I', 'II' or 'III'"),
+        ({"type": "IV"}, "type is 'IV'; expected one of 'I', 'II' or 'III'"),
         ({"ddf": "wald"}, "ddf is 'wald'; expected"),
     ],
 )

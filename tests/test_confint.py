@@ -177,11 +177,11 @@ def test_bootstrap_limits_of_a_dispersion_are_of_its_root():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "Wald"}, "method is 'Wald'; expected one of"),
+        ({"method": "exact"}, "method is 'exact'; expected one of"),
         ({"level": 95}, "level is 95; expected a number between 0 and 1"),
         ({"level": True}, "level is True"),
         ({"parm": "days"}, "no parameter 'days'"),
-        ({"method": "boot", "boot_type": "bca", "n": 2}, "type is 'bca'"),
+        ({"method": "boot", "boot_type": "bca", "n": 2}, "boot_type is 'bca'"),
     ],
 )
 def test_arguments_that_mean_nothing(sleep, arguments, message):

@@ -151,7 +151,6 @@ def test_labels_of_rows(cake):
     ]
     assert labels(pd.DataFrame({"temp": [1, 2]}, index=["one", "two"])) == ["one", "two"]
     assert labels(["temp = 1", "2*temp"]) == ["temp", "2*temp"]
-    assert labels([[0, 0, 0, 0]]) == ["row 1"]
 
 
 def test_the_right_hand_side(cake):
@@ -170,13 +169,16 @@ def test_the_right_hand_side(cake):
 @pytest.mark.parametrize(
     ("L", "message"),
     [
-        ({"temp": "a"}, "coefficients that are no numbers"),
+        ({"temp": "a"}, "L, at 'temp', is 'a'; expected numbers, one for each hypothesis"),
         ({"temp": [1, 2], "recipeB": [1, 2, 3]}, "not equally many"),
-        ({"temp": [[1]]}, "arrays under its names"),
+        ({"temp": [[1]]}, "not equally many"),
         ([], "expected 4 columns"),
         (np.ones((1, 3)), "expected 4 columns"),
-        (None, "expected 4 columns"),
-        ([{"temp": 1}], "expected numbers"),
+        (None, "L is None; expected finite numbers, names or equations"),
+        ([[0, 1, 0, 0], [0, 0, 0, 0]], "row 2 of L is zero"),
+        (np.zeros((0, 4)), "L has no rows"),
+        ("(" * 2000 + "temp" + ")" * 2000, "brackets"),
+        ([{"temp": 1}], "expected finite numbers"),
     ],
 )
 def test_other_hypotheses_are_refused(cake, L, message):

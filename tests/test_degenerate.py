@@ -50,7 +50,7 @@ def refused(error, parts, formula=FORMULA, data=None, warn=(), **arguments):
             warnings.simplefilter("ignore", category)
         with pytest.raises(error) as caught:
             lmer(formula, data, **arguments)
-    assert type(caught.value) is error
+    assert isinstance(caught.value, error)
     for part in parts:
         assert part in str(caught.value)
 
@@ -493,7 +493,7 @@ CALLS = {
     "new_levels": (lambda: FIT.predict(ROW, new_levels="zero"), ValueError, ["'zero'", "error"]),
     "re_form group": (lambda: FIT.predict(ROW, "~(1|f)"), FormulaError, ["f", "it has Subject"]),
     "re_form column": (lambda: FIT.predict(ROW, "~(f|Subject)"), FormulaError, ["effect fb"]),
-    "re_form type": (lambda: FIT.predict(ROW, 3), FormulaError, ["3", "expected None, False"]),
+    "re_form type": (lambda: FIT.predict(ROW, 3), TypeError, ["3", "expected None, False"]),
     "re_form fixed": (lambda: FIT.predict(ROW, "~Days"), FormulaError, ["use '~0' for none"]),
     "refit short": (lambda: FIT.refit(np.ones(3)), DataError, ["(3,)", "expected (180,)"]),
     "refit missing": (lambda: FIT.refit(np.full(N, np.nan)), DataError, ["every row"]),
@@ -514,7 +514,7 @@ CALLS = {
 def test_methods_refuse_what_they_cannot_use(call, error, parts):
     with pytest.raises(error) as caught:
         call()
-    assert type(caught.value) is error
+    assert isinstance(caught.value, error)
     for part in parts:
         assert part in str(caught.value)
 

@@ -180,7 +180,7 @@ def test_searches_that_did_not_end_are_noted():
         ({"scope": "A"}, ValueError, "A cannot be dropped while A:B stay"),
         ({"scope": "~ (1 | g)"}, FormulaError, "compare fits with and without it by anova"),
         ({"scope": 3}, ValueError, "scope is 3; expected labels of terms"),
-        ({"test": "LRT"}, ValueError, "test is 'LRT'; expected 'Chisq', 'F' or None"),
+        ({"test": "LRT"}, ValueError, "test is 'LRT'; expected one of 'Chisq', 'F' or None"),
         ({"k": "two"}, ValueError, "k is 'two'; expected a number"),
         ({"test": "F", "ddf": "wald"}, ValueError, "ddf is 'wald'"),
         ({"n_jobs": 0}, ValueError, "n_jobs is 0"),

@@ -289,8 +289,8 @@ def test_what_is_printed(sleep):
         ({"sizes": [10]}, TypeError, r"sizes is \[10\]; expected a dict.*'Subject': \[20, 40\]"),
         ({"sizes": {"herd": 10}}, ValueError, "'herd', which is no grouping factor"),
         ({"sizes": {"Subject": []}}, ValueError, "sizes has no size for Subject"),
-        ({"sizes": {"Subject": 0}}, ValueError, "the size 0 of Subject"),
-        ({"within": {"Subject": 2.5}}, ValueError, "the size 2.5 of Subject"),
+        ({"sizes": {"Subject": 0}}, ValueError, "the size of Subject is 0"),
+        ({"within": {"Subject": 2.5}}, ValueError, "the size of Subject is 2.5"),
         ({"sizes": {"Subject": 1}}, DataError, "rows of the size Subject = 1: grouping factors"),
         ({"within": {"Subject": 1}}, DataError, "rows per Subject = 1: number of levels of each"),
         ({"params": 3}, TypeError, "params is 3; expected a dict"),
@@ -317,7 +317,7 @@ def test_more_arguments_that_cannot_be(cbpp):
         power(cbpp, "period", method="t", n=3)
     with pytest.raises(ValueError, match="is of coefficients that are zero"):
         power(cbpp, "period2 = 1", method="lrt", n=3)
-    with pytest.raises(TypeError, match="model is 'GLMMFit'; expected a fitted model"):
+    with pytest.raises(TypeError, match="model is .*GLMMFit.*; expected a model fitted"):
         power(cbpp.fit, "period", n=3)
 
 

@@ -13,7 +13,7 @@ from fit_at_theta import at_theta
 from reference_data import case, cases, frame
 
 from mixef import lmer
-from mixef.errors import DataError, FormulaError, MixefError
+from mixef.errors import DataError, MixefError
 
 ROUNDING = 1e-11
 RE_FORMS = {"NULL": None, "NA": False}
@@ -142,10 +142,11 @@ def test_new_data_need_no_column_of_what_is_left_out():
         ("~ (1 + weird | Subject)", "weird"),
         ("~ Days", "no random-effects term"),
         (3, "re_form is 3"),
+        ("y ~ (1 | Subject)", "has the response y"),
     ],
 )
 def test_a_wrong_re_form_is_refused(re_form, message):
-    with pytest.raises(FormulaError, match=message):
+    with pytest.raises(ValueError, match=message):
         fit_of("sleep").predict(newdata_of("sleep"), re_form=re_form)
 
 

@@ -93,7 +93,10 @@ def test_dropped_columns():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"interval": "both"}, "interval is 'both'; expected None, 'confidence' or 'prediction'"),
+        (
+            {"interval": "both"},
+            "interval is 'both'; expected one of None, 'confidence' or 'prediction'",
+        ),
         ({"se_fit": True, "level": 95}, "level is 95; expected a number between 0 and 1"),
         ({"se_fit": True, "level": "0.9"}, "level is '0.9'; expected a number"),
         ({"type": "mean"}, "type is 'mean'; expected 'response' or 'link'"),

@@ -569,8 +569,8 @@ def test_names_of_lme4(fits):
     ("arguments", "error", "message"),
     [
         ({"which": "Day"}, ValueError, "no parameter 'Day'; expected some of sd_"),
-        ({"which": 3}, TypeError, "named by text"),
-        ({"which": [1]}, TypeError, "named by text"),
+        ({"which": 3}, TypeError, "is 3; expected names"),
+        ({"which": [1]}, TypeError, "expected names, patterns, or a list"),
         ({"alphamax": 0}, ValueError, "alphamax is 0; expected a number between 0 and 1"),
         ({"delta_cutoff": 2.0}, ValueError, "delta_cutoff is 2.0"),
         ({"n_jobs": 0}, ValueError, "n_jobs is 0"),

@@ -55,7 +55,7 @@ def test_degree_2k_is_not_exact():
 
 @pytest.mark.parametrize("k", [0, -1, 101, 2.0, "5", True, None])
 def test_orders_that_are_refused(k):
-    with pytest.raises(ValueError, match=r"k is .*expected a whole number of nodes from 1 to 100"):
+    with pytest.raises(ValueError, match=r"k is .*expected a whole number, from 1 to 100"):
         GHrule(k)
 
 

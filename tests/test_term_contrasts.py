@@ -221,5 +221,5 @@ def test_spellings_of_types(type):
 
 @pytest.mark.parametrize("type", [0, 4, "IV", None, True, ["I"], 1.5])
 def test_other_types_are_refused(type):
-    with pytest.raises(ValueError, match="expected 'I', 'II' or 'III'"):
+    with pytest.raises(ValueError, match="expected one of 'I', 'II' or 'III'"):
         check_type(type)

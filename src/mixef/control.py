@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
+from mixef import checks
 from mixef.errors import MixefError, MixefWarning, warn
 
 Action = Literal["ignore", "warn", "raise"]
@@ -62,16 +62,14 @@ class Control:
     check_conv_singular: Action = "warn"
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer is {self.optimizer!r}; expected one of {OPTIMIZERS}")
-        if not isinstance(self.max_evaluations, Integral) or self.max_evaluations < 1:
-            raise ValueError(
-                f"max_evaluations is {self.max_evaluations!r}; expected a whole number, 1 or more"
-            )
+        self._check("optimizer", checks.option, OPTIMIZERS)
+        self._check("max_evaluations", checks.whole)
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.startswith("check_") and value not in ACTIONS:
-                raise ValueError(f"{field.name} is {value!r}; expected one of {ACTIONS}")
+            if field.name.startswith("check_"):
+                self._check(field.name, checks.option, ACTIONS)
+
+    def _check(self, name: str, check: Any, *known: Any) -> None:
+        object.__setattr__(self, name, check(getattr(self, name), name, *known))
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,7 @@ class GlmerControl(Control):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.information not in (None, *INFORMATION):
-            raise ValueError(
-                f"information is {self.information!r}; expected None or one of {INFORMATION}"
-            )
+        self._check("information", checks.option, (*INFORMATION, None))
 
 
 def act(action: Action, message: str, error: type[MixefError], warning: type[MixefWarning]) -> None:

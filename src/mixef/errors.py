@@ -13,6 +13,10 @@ class MixefError(Exception):
     """Root of all errors that mixef raises on purpose."""
 
 
+class ArgumentError(MixefError, TypeError, ValueError):
+    """An argument that is not of its kind, or none of the values that it may have."""
+
+
 class FormulaError(MixefError, ValueError):
     """A formula that cannot be read, or that names something which is not there."""
 

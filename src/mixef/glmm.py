@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.arguments import (
     check_control,
     frame_of,
@@ -290,9 +291,7 @@ class GeneralizedLinearMixedModel(MixedModel):
         >>> fit.weights().head(3).tolist()
         [14.0, 12.0, 9.0]
         """
-        if type not in ("prior", "working"):
-            raise ValueError(f"type is {type!r}; expected 'prior' or 'working'")
-        if type == "working":
+        if checks.option(type, "type", ("prior", "working")) == "working":
             return on_rows(self._fit, working_weights(self._fit), "weights")
         weights = prior_weights(self._fit)
         return on_rows(self._fit, np.ones(self.nobs) if weights is None else weights, "weights")
@@ -319,7 +318,8 @@ class GeneralizedLinearMixedModel(MixedModel):
         >>> fit.vcov().shape, fit.vcov(full=True).index[-1]
         ((4, 4), 'herd.(Intercept)')
         """
-        if full:
+        use_hessian = checks.flag(use_hessian, "use_hessian")
+        if checks.flag(full, "full"):
             return parameters.covariance_of_parameters(self._fit, use_hessian)
         return parameters.covariance_of_fixed_by(self._fit, use_hessian)
 

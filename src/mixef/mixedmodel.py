@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.display.fit_summary import summarize
 from mixef.display.summary import short_text
 from mixef.display.varcorr import VarCorr
@@ -145,7 +146,7 @@ class MixedModel(
         >>> fit.fixef().round(3).to_dict()
         {'(Intercept)': 251.405, 'Days': 10.467}
         """
-        return coef.fixed_effects(self._fit, add_dropped)
+        return coef.fixed_effects(self._fit, checks.flag(add_dropped, "add_dropped"))
 
     def ranef(self, condVar: bool = False) -> ranef.RandomEffects:
         """Return the conditional modes, one frame (levels, coefficients) a grouping factor.
@@ -167,7 +168,7 @@ class MixedModel(
         >>> modes.condVar["Subject"].shape
         (18, 2, 2)
         """
-        return ranef.random_effects(self._fit, condVar)
+        return ranef.random_effects(self._fit, checks.flag(condVar, "condVar"))
 
     def coef(self) -> dict[str, pd.DataFrame]:
         """Return fixed effects plus conditional modes, one frame a grouping factor.
@@ -266,8 +267,7 @@ class MixedModel(
         >>> fit.is_singular()
         False
         """
-        if not isinstance(tol, (int, float)) or not tol >= 0:
-            raise ValueError(f"tol is {tol!r}; expected a number that is not negative")
+        tol = checks.number(tol, "tol", 0.0, "a number that is not negative")
         fit = self._fit
         return bool(vanished_directions(fit.criterion().terms, fit.scaled_par, fit.terms, tol))
 
@@ -352,3 +352,10 @@ class MixedModel(
 
     def _repr_html_(self) -> str:
         return summarize(self._fit)._repr_html_()
+
+
+def fit_of(model: Any, name: str) -> AnyFit:
+    """Return the state of a fitted model; anything else is refused."""
+    if not isinstance(model, MixedModel):
+        raise checks.refusal(name, model, "a model fitted by lmer or glmer")
+    return model.fit

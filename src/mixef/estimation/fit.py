@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from mixef.estimation.model import (
     Fit,
     ModelCall,
     checked_parameters,
+    checked_start,
     independent,
     par_labels,
     refuse_extreme_columns,
@@ -182,12 +183,9 @@ def _starting_point(
     start: Any, criterion: LinearCriterion, terms: tuple[RandomTerm, ...]
 ) -> np.ndarray:
     """Return the scaled parameters (k,) of the user's ``start``."""
-    if not isinstance(start, Mapping):
-        return criterion.scaled_par(checked_parameters(start, par_labels(terms)))
+    start = checked_start(start)
     if "par" in start:
         return criterion.scaled_par(checked_parameters(start["par"], par_labels(terms)))
-    if "theta" not in start:
-        raise DataError(f"start has the keys {list(start)}; expected 'par' or 'theta'")
     theta = checked_parameters(start["theta"], theta_labels(terms))
     return criterion.scaled_par(criterion.parametrization.par_of_theta(theta))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from mixef import checks
 from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.convergence import judge
@@ -21,6 +22,7 @@ from mixef.estimation.model import (
     Fit,
     ModelCall,
     checked_parameters,
+    checked_start,
     independent,
     par_labels,
     refuse_extreme_columns,
@@ -294,14 +296,7 @@ def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
 
 def check_quadrature(nAGQ: Any, terms: tuple[RandomTerm, ...]) -> None:
     """Refuse a number of nodes that cannot be used with these terms."""
-    if not isinstance(nAGQ, int | np.integer) or isinstance(nAGQ, bool) or nAGQ < 0:
-        raise ValueError(
-            f"nAGQ is {nAGQ!r}; expected 0 (coefficients in the mode), 1 (Laplace), or the number "
-            "of quadrature nodes"
-        )
-    if nAGQ > MAX_NODES:
-        raise ValueError(f"nAGQ is {nAGQ}; expected at most {MAX_NODES} nodes")
-    if nAGQ <= 1:
+    if checks.whole(nAGQ, "nAGQ", 0, MAX_NODES) <= 1:
         return
     groups = dict.fromkeys(term.group for term in terms)
     if len(groups) > 1:
@@ -320,15 +315,9 @@ def check_quadrature(nAGQ: Any, terms: tuple[RandomTerm, ...]) -> None:
 
 def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -> np.ndarray:
     """Return the point of the search that the user's ``start`` means."""
-    if not isinstance(start, Mapping):
-        start = {"par": start}
     extra_name = criterion.family.extra
-    known = {"par", "theta", "beta", "fixef"} | ({extra_name} if extra_name else set())
-    unknown = set(start) - known
-    if unknown or not start:
-        raise DataError(
-            f"start has the keys {sorted(map(str, start))}; expected some of {sorted(known)}"
-        )
+    more = [] if extra_name is None else [str(extra_name)]
+    start = checked_start(start, ["beta", "fixef", *more])
     point = criterion.start()
     par, beta, extra = criterion.split(point)
     if "par" in start:
@@ -341,8 +330,10 @@ def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -
             values = checked_parameters(start[key], names, "coefficients")
             beta = criterion.scaled_beta(values)
     if extra_name in start:
-        extra = float(start[extra_name])
-        if not 0.0 < extra < np.inf:
+        extra = float(
+            checked_parameters(start[extra_name], [extra_name], f"start of {extra_name}")[0]
+        )
+        if not extra > 0.0:
             raise DataError(f"start has {extra_name} = {extra:g}; expected a positive number")
     return criterion.join(par, beta, extra)
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mixef import checks
 from mixef.control import Control, act
-from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError, SingularFitWarning
+from mixef.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    DataError,
+    DataWarning,
+    FitError,
+    SingularFitWarning,
+)
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.magnitudes import LARGEST, refuse_extremes
 from mixef.estimation.singular import VanishedDirection
@@ -131,15 +139,29 @@ def theta_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
     ]
 
 
+def checked_start(start: Any, more: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Return the parts of a user's start: "par" or "theta", and more for some models."""
+    if not isinstance(start, Mapping):
+        return {"par": start}
+    given = [str(key) for key in start]
+    known = ["par", "theta", *more]
+    if not given or set(given) - set(known):
+        raise DataError(f"start has the keys {given}; expected {checks.either(known)}")
+    for one, other in (("par", "theta"), ("beta", "fixef")):
+        if one in start and other in start:
+            raise DataError(f"start has both {one!r} and {other!r}; give one of them")
+    return start
+
+
 def checked_parameters(
     values: Any, labels: Sequence[str], what: str = "covariance parameters"
 ) -> np.ndarray:
     """Return parameters (k,) of the user's as floats, one a label."""
     expected = f"expected {len(labels)} finite numbers: {', '.join(labels)}"
     try:
-        par = np.asarray(values, dtype=float).ravel()
-    except (TypeError, ValueError):
-        raise DataError(f"the {what} are {values!r}; {expected}") from None
+        par = checks.numbers(values, what).ravel()
+    except ArgumentError:
+        raise DataError(f"the {what} are {checks.shown(values)}; {expected}") from None
     if len(par) != len(labels):
         raise DataError(f"the {what} are {len(par)} values; {expected}")
     if not (np.abs(par) < LARGEST).all():

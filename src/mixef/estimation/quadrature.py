@@ -20,6 +20,7 @@ from functools import cache
 import numpy as np
 import scipy
 
+from mixef import checks
 from mixef.estimation.levels import Levels, Movement
 from mixef.estimation.pirls import Mode, WorkingModel
 
@@ -77,8 +78,7 @@ def GHrule(k: int) -> GaussHermite:
     >>> float((rule.w * rule.z**4).sum().round(12))
     3.0
     """
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= MAX_NODES:
-        raise ValueError(f"k is {k!r}; expected a whole number of nodes from 1 to {MAX_NODES}")
+    k = checks.whole(k, "k", most=MAX_NODES)
     z, w = scipy.special.roots_hermitenorm(k)
     z = 0.5 * (z - z[::-1])  # exactly symmetric
     w = 0.5 * (w + w[::-1])

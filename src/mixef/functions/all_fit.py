@@ -19,7 +19,7 @@ from mixef.inference.refits.all_fit import (
     attempts,
     compare,
 )
-from mixef.mixedmodel import MixedModel
+from mixef.mixedmodel import MixedModel, fit_of
 
 
 def all_fit(
@@ -72,11 +72,9 @@ def all_fit(
     >>> fits.summary().llik.round(4).tolist()
     [-871.8141, -871.8141, -871.8141]
     """
-    if not isinstance(fit, MixedModel):
-        raise TypeError(
-            f"fit is of type {type(fit).__name__}; expected a model fitted by lmer or glmer"
-        )
-    tried = attempts(fit.fit, optimizers, start_from_mle, start, max_evaluations, n_jobs, progress)
+    tried = attempts(
+        fit_of(fit, "fit"), optimizers, start_from_mle, start, max_evaluations, n_jobs, progress
+    )
     return AllFit(fit, tried)
 
 

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mixef import checks
 from mixef.arguments import names_in
 from mixef.display.anova import AnovaTable, anova_of_models
+from mixef.errors import ArgumentError
 from mixef.inference.hypotheses.ordinary import is_ordinary, ordinary_fit
 from mixef.mixedmodel import MixedModel
 
@@ -77,29 +79,30 @@ def anova(
     """
     for model in models:
         if not (isinstance(model, MixedModel) or is_ordinary(model)):
-            raise TypeError(
-                f"anova got {model!r:.80}; expected fitted mixed models, or regressions fitted by "
-                "statsmodels"
+            raise ArgumentError(
+                f"anova got {checks.shown(model)}; expected fitted mixed models, or regressions "
+                "fitted by statsmodels"
             )
+    refit = checks.flag(refit, "refit")
     if not models:
-        raise TypeError("anova got no model; expected one or more fitted models")
+        raise ArgumentError("anova got no model; expected one or more fitted models")
     if len(models) == 1:
         return _of_one(models[0], type, ddf)
-    if type is not None or ddf != "auto":
-        raise TypeError(
+    if type is not None or not (isinstance(ddf, str) and ddf == "auto"):
+        raise ArgumentError(
             f"type and ddf are for tests of one model's terms, but anova got {len(models)} models; "
             "leave them out, or call the method anova of each"
         )
     names = _names(models, model_names, names_in(sys._getframe(1)))
     read = [m.fit if isinstance(m, MixedModel) else ordinary_fit(m) for m in models]
     if not any(isinstance(m, MixedModel) for m in models):
-        raise TypeError("anova got regressions of statsmodels only; expected a mixed model too")
-    return anova_of_models(read, names, bool(refit))
+        raise ArgumentError("anova got regressions of statsmodels only; expected a mixed model too")
+    return anova_of_models(read, names, refit)
 
 
 def _of_one(model: Any, type: str | int | None, ddf: str | None) -> AnovaTable:
     if not isinstance(model, MixedModel):
-        raise TypeError(
+        raise ArgumentError(
             "anova got one regression of statsmodels; expected a mixed model, or two or more models"
         )
     return model.anova(type="III" if type is None else type, ddf=ddf)
@@ -108,13 +111,10 @@ def _of_one(model: Any, type: str | int | None, ddf: str | None) -> AnovaTable:
 def _names(models: Sequence[Any], given: Sequence[str] | None, env: Mapping[str, Any]) -> list[str]:
     """Return distinct names of models: given ones, or the caller's."""
     if given is not None:
-        names = [given] if isinstance(given, str) else [*given]
-        if len(names) != len(models) or not all(isinstance(name, str) for name in names):
-            raise ValueError(
-                f"model_names is {given!r}; expected {len(models)} names, one for each model"
-            )
-        if len(set(names)) < len(names):
-            raise ValueError(f"model_names is {given!r}; expected names that differ")
+        expected = f"{len(models)} names that differ, one for each model"
+        names = checks.names(given, "model_names", expected)
+        if len(names) != len(models) or len(set(names)) < len(names):
+            raise checks.refusal("model_names", given, expected)
         return names
     found = [_name_of(model, env) for model in models]
     distinct = None not in found and len(set(found)) == len(found)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from mixef.display.numbers import format_number, format_pvalue
 from mixef.display.tables import Printed, Table
 from mixef.inference.hypotheses import rlrt
-from mixef.mixedmodel import MixedModel
+from mixef.mixedmodel import MixedModel, fit_of
 
 
 def exact_rlrt(
@@ -70,27 +68,9 @@ def exact_rlrt(
     >>> round(test.statistic, 4), test.p_value < 0.01
     (6.369, True)
     """
-    _check_model(fit, "fit")
-    for name, model in (("fit_alone", fit_alone), ("null", null)):
-        if model is not None:
-            _check_model(model, name)
-    return ExactTest(
-        rlrt.exact_rlrt(
-            fit.fit,
-            term,
-            None if fit_alone is None else fit_alone.fit,
-            None if null is None else null.fit,
-            n,
-            seed,
-        )
-    )
-
-
-def _check_model(model: Any, name: str) -> None:
-    if not isinstance(model, MixedModel):
-        raise TypeError(
-            f"{name} is of type {type(model).__name__}; expected a model that lmer fitted"
-        )
+    others = (("fit_alone", fit_alone), ("null", null))
+    alone, smaller = (None if model is None else fit_of(model, name) for name, model in others)
+    return ExactTest(rlrt.exact_rlrt(fit_of(fit, "fit"), term, alone, smaller, n, seed))
 
 
 class ExactTest(Printed):

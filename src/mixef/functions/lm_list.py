@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.arguments import frame_of, model_call, names_in
 from mixef.display.lm_list import SeparateSummary, fits_table
 from mixef.display.tables import Printed, Table
@@ -82,15 +83,14 @@ def lm_list(
     >>> round(fits.sigma, 4), fits.df_residual
     (25.5918, 144)
     """
-    if not isinstance(pool, bool | np.bool_):
-        raise TypeError(f"pool is {pool!r}; expected True or False")
+    pool = checks.flag(pool, "pool")
     caller = sys._getframe(1)
     call = model_call(data, caller, weights=weights, offset=offset, subset=subset,
                       na_action=na_action, contrasts=contrasts)  # fmt: skip
     parsed = grouped_formula(formula)
     frame = frame_of(parsed, call, names_in(caller))
     chosen = None if family is None else make_family(family)
-    return SeparateRegressions(separate_fits(parsed, frame, chosen, bool(pool), call))
+    return SeparateRegressions(separate_fits(parsed, frame, chosen, pool, call))
 
 
 class SeparateRegressions(Printed):
@@ -353,9 +353,8 @@ class SeparateRegressions(Printed):
         return SeparateSummary(self._fits, self._pooled(pool))
 
     def _pooled(self, pool: bool | None) -> bool:
-        if pool is not None and not isinstance(pool, bool | np.bool_):
-            raise TypeError(f"pool is {pool!r}; expected True, False or None")
-        return self.pool if pool is None else bool(pool)
+        pool = checks.flag_or_none(pool, "pool")
+        return self.pool if pool is None else pool
 
     def to_table(self) -> Table:
         """Return the printed table: the coefficients of each group."""

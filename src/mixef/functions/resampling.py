@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from mixef.display.resampling import PBTest, Power
-from mixef.inference.observations import AnyFit
 from mixef.inference.resampling import parametric_bootstrap as testing
 from mixef.inference.resampling import power as powers
-from mixef.mixedmodel import MixedModel
+from mixef.mixedmodel import MixedModel, fit_of
 
 
 def pb_test(
@@ -84,7 +83,7 @@ def pb_test(
     """
     other = small.fit if isinstance(small, MixedModel) else small
     result = testing.pb_test(
-        _fit_of(large, "large"), other, n, seed=seed, n_jobs=n_jobs, progress=progress
+        fit_of(large, "large"), other, n, seed=seed, n_jobs=n_jobs, progress=progress
     )
     return PBTest.of(result)
 
@@ -171,7 +170,7 @@ def power(
     True
     """
     result = powers.power(
-        _fit_of(model, "model"),
+        fit_of(model, "model"),
         test,
         sizes=sizes,
         within=within,
@@ -184,11 +183,3 @@ def power(
         progress=progress,
     )
     return Power.of(result)
-
-
-def _fit_of(model: Any, name: str) -> AnyFit:
-    if not isinstance(model, MixedModel):
-        raise TypeError(
-            f"{name} is {type(model).__name__!r}; expected a fitted model, as lmer and glmer return"
-        )
-    return model.fit

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.arguments import names_in
 from mixef.errors import DataError, FormulaError
 from mixef.families.convert import make_family
 from mixef.inference.prediction.prediction_rows import trials_in
-from mixef.inference.replicates import check_count, generator
 from mixef.inference.simulation.new_parameters import Parameters, read_values
 from mixef.inference.simulation.sampler import Sampler, draw_responses
 from mixef.inference.simulation.simulation_frame import simulation_frame
@@ -98,9 +98,10 @@ def simulate_from(
     >>> lmer("y ~ x + (1 | g)", data).fixef().round(1)["x"].item()
     1.9
     """
-    n, rng, family = check_count(n), generator(seed), make_family(family)
+    n, rng, family = checks.whole(n, "n"), checks.generator(seed), make_family(family)
     env = names_in(sys._getframe(1))
     columns = Columns(data)
+    checks.count(n, "n", each=columns.n)
     parsed = parse_formula(formula)
     counted = family.name == "binomial" and _is_cbind(parsed)
     if weights is None and counted:

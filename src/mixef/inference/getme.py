@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from mixef import checks
+from mixef.errors import ArgumentError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.model import checked_parameters, theta_labels
 from mixef.families.standard import NegativeBinomial
@@ -34,10 +36,10 @@ def get_me(fit: AnyFit, name: str) -> Any:
     pieces = PIECES
     if isinstance(fit, GLMMFit) and isinstance(fit.family, NegativeBinomial):
         pieces = pieces | {"glmer.nb.theta": _shape}
-    if name == "ALL":
+    if checks.text(name, "name", "one of lme4's names, or 'ALL'") == "ALL":
         return {key: piece(fit) for key, piece in pieces.items()}
-    if not isinstance(name, str) or name not in pieces:
-        raise ValueError(f"getME knows no {name!r}; expected one of {', '.join(sorted(pieces))}")
+    if name not in pieces:
+        raise ArgumentError(f"getME knows no {name!r}; expected one of {', '.join(sorted(pieces))}")
     return pieces[name](fit)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.levels import levels_at
@@ -48,12 +49,9 @@ def integrand(fit: GLMMFit, z: Any) -> pd.DataFrame:
             f"the fit has the random effects {terms}; the likelihood is a product of integrals "
             "in one variable only for a single term with one column, such as (1 | group)"
         )
-    try:
-        points = np.atleast_1d(np.asarray(z, dtype=float))
-    except (TypeError, ValueError):
-        points = np.array([np.nan])
-    if points.ndim != 1 or not np.isfinite(points).all():
-        raise DataError(f"z is {z!r}; expected finite numbers (m,)")
+    points = np.atleast_1d(checks.numbers(z, "z", "finite numbers (m,)"))
+    if points.ndim != 1:
+        raise checks.refusal("z", z, "finite numbers (m,)")
     with one_blas_thread():
         values = _log_ratios(fit, points)
     levels = np.asarray(fit.terms[0].grouping.levels, dtype=object)

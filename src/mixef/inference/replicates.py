@@ -1,39 +1,18 @@
-"""Many like tasks: on several processes, with a progress bar, and with random numbers by seed."""
+"""Many like tasks: on several processes, and with a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
+from mixef import checks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # A progress bar appears only after this many seconds.
 DELAY = 2.0
-
-
-def generator(seed: int | np.random.Generator | None) -> np.random.Generator:
-    """Return a random generator: the given one, one of a seed, or a fresh one.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
-    if isinstance(seed, np.random.Generator):
-        return seed
-    if seed is None or (isinstance(seed, Integral) and not isinstance(seed, bool) and seed >= 0):
-        return np.random.default_rng(None if seed is None else int(seed))
-    raise TypeError(f"seed is {seed!r}; expected a whole number, a numpy.random.Generator, or None")
-
-
-def check_count(n: Any, name: str = "n") -> int:
-    """Return a number of replicates, which is whole and positive."""
-    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
-        raise ValueError(f"{name} is {n!r}; expected a whole number, 1 or more")
-    return int(n)
 
 
 def in_parallel(
@@ -55,13 +34,14 @@ def in_parallel(
     label : str
         What the bar is called.
     """
-    if not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0:
-        raise ValueError(f"n_jobs is {n_jobs!r}; expected a positive number, or -1 for all cores")
+    n_jobs = checks.jobs(n_jobs)
     if n_jobs == 1 or len(items) < 2:
-        return [task(item) for item in with_progress(items, progress=progress, label=label)]
-    from joblib import Parallel, delayed
+        done: Iterable[Result] = map(task, items)
+    else:
+        from joblib import Parallel, delayed
 
-    done = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(task)(item) for item in items)
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+        done = parallel(delayed(task)(item) for item in items)
     return list(with_progress(done, progress=progress, label=label, total=len(items)))
 
 
@@ -73,11 +53,34 @@ def with_progress(
     total: int | None = None,
 ) -> Iterable[Item]:
     """Iterate with a progress bar, as `in_parallel` shows it."""
-    if progress is False:
+    if checks.flag_or_none(progress, "progress") is False:
         return items
-    from tqdm.auto import tqdm
+    total = len(items) if total is None and isinstance(items, Sequence) else total
+    return _late_bar(items, progress, label, total)
 
-    return tqdm(
-        items, desc=label, total=total, delay=0.0 if progress else DELAY,
-        disable=None if progress is None else False, leave=False,
-    )  # fmt: skip
+
+def _late_bar(
+    items: Iterable[Item], progress: bool | None, label: str, total: int | None
+) -> Iterator[Item]:
+    """Iterate; a bar appears after a while, so that short work shows none and loads no tqdm."""
+    begin, bar, done = time.monotonic(), None, 0
+    try:
+        for item in items:
+            yield item
+            done += 1
+            if bar is not None:
+                bar.update()
+            elif time.monotonic() - begin > DELAY:
+                bar = _bar(progress, label, total, done)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _bar(progress: bool | None, label: str, total: int | None, done: int) -> Any:
+    with warnings.catch_warnings():
+        # In a notebook without ipywidgets tqdm asks for them; the bar is one of text then.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    shut = None if progress is None else False
+    return tqdm(desc=label, total=total, initial=done, disable=shut, leave=False)

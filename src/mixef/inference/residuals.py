@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.family import weigh
 from mixef.inference.observations import (
@@ -30,8 +31,7 @@ def residuals(fit: AnyFit, type: str = "response", scaled: bool = False) -> pd.S
     scaled : bool
         Divide by sigma.
     """
-    if type not in RESIDUALS:
-        raise ValueError(f"type is {type!r}; expected one of {RESIDUALS}")
+    type, scaled = checks.option(type, "type", RESIDUALS), checks.flag(scaled, "scaled")
     rest = residual_values(fit, type)
     return on_rows(fit, rest / fit.estimates.sigma if scaled else rest, "residuals")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.inference.observations import AnyFit
 
 
@@ -81,8 +82,7 @@ def component_frame(
     order : {"cov.last", "lower.tri"}
         A term's variances first, then its covariances; or its lower triangle by columns.
     """
-    if order not in ("cov.last", "lower.tri"):
-        raise ValueError(f"order is {order!r}; expected 'cov.last' or 'lower.tri'")
+    order = checks.option(order, "order", ("cov.last", "lower.tri"))
     rows: list[tuple] = []
     for name, group in zip(unique_names(groups), groups, strict=True):
         cov, corr, columns = group.cov, group.correlation, group.columns

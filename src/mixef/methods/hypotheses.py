@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixef import checks
 from mixef.display.contest import Contest
 from mixef.display.fit_summary import method_of_tests, summarize
 from mixef.display.summary import Summary
@@ -139,6 +140,7 @@ class HypothesisMethods(Methods):
         >>> fit.contest("10 * temp = 1", joint=False)["df"].round(2).to_dict()
         {'10 * temp': 224.0}
         """
+        joint, level = checks.flag(joint, "joint"), checks.level(level)
         hypothesis = linear_hypothesis(self._fit, L, rhs)
         if joint:
             frame = joint_test(self._fit, hypothesis, ddf)

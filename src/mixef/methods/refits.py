@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.display.numbers import format_common
 from mixef.display.tables import Printed, Table
 from mixef.inference.observations import AnyFit
@@ -119,6 +120,7 @@ def refits(
     fit: AnyFit, y: Any, make: Callable[[Any], Any], n_jobs: int, progress: bool | None
 ) -> Refits:
     """Fit the model to several responses."""
+    n_jobs, progress = checks.work(n_jobs, progress)
     matrix, names = response_matrix(fit, y)
     many = refit_many(fit, np.asarray(matrix), n_jobs=n_jobs, progress=progress)
     return Refits(many, make, names)

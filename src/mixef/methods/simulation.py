@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.arguments import names_in
 from mixef.display.bootstrap import Bootstrap
 from mixef.inference.observations import AnyFit
@@ -168,6 +169,8 @@ class SimulationMethods(Methods):
         >>> ratio.replicates.shape
         (20, 1)
         """
+        if fn is not None:
+            checks.function(fn, "fn", "a function of a model")
         statistic = None if fn is None else partial(_of_model, fn, builtins.type(self))
         draws = bootstrap.bootstrap(
             self._fit, n, statistic, type=type, use_u=use_u, cluster=cluster, seed=seed,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.inference.hypotheses.ddf import check_ddf, f_test, t_tests
 from mixef.inference.hypotheses.hypothesis import Hypothesis
 from mixef.inference.observations import AnyFit
@@ -30,10 +30,9 @@ def separate_tests(
     fit: AnyFit, hypothesis: Hypothesis, ddf: str | None = "auto", level: float = 0.95
 ) -> pd.DataFrame:
     """Return a t test, or a z test, with confidence limits for every row of the hypothesis."""
-    if not (isinstance(level, int | float | np.number) and 0.0 < level < 1.0):
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+    level = checks.level(level)
     tests = t_tests(fit, hypothesis.L, hypothesis.rhs, ddf)
-    lower, upper = tests.limits(float(level))
+    lower, upper = tests.limits(level)
     letter = "z" if check_ddf(fit, ddf) is None else "t"
     columns = {"Estimate": tests.estimate, "Std. Error": tests.std_error}
     if letter == "t":

@@ -10,6 +10,8 @@ import numpy as np
 import scipy
 from scipy.linalg.lapack import dgejsv
 
+from mixef import checks
+from mixef.errors import ArgumentError
 from mixef.estimation.fit import LMMFit
 from mixef.inference.hypotheses.kenward_roger import kenward_roger
 from mixef.inference.hypotheses.satterthwaite import satterthwaite
@@ -18,13 +20,9 @@ from mixef.inference.refits.refit import quiet, with_REML
 
 SATTERTHWAITE, KENWARD_ROGER = "satterthwaite", "kenward-roger"
 NAMES = {SATTERTHWAITE: "Satterthwaite", KENWARD_ROGER: "Kenward-Roger"}
-_ALIASES = {
-    "satterthwaite": SATTERTHWAITE,
-    "kenward-roger": KENWARD_ROGER,
-    "kr": KENWARD_ROGER,
-    "lme4": None,
-    "asymptotic": None,
-}
+_SPELLINGS = {name: name for name in NAMES} | {
+    "kr": KENWARD_ROGER, "lme4": None, "asymptotic": None,
+}  # fmt: skip
 # A row of a hypothesis of which less is left, beside the others and in standard errors, depends
 # on them.
 DEPENDENT = 1e-8
@@ -124,17 +122,11 @@ def check_ddf(fit: AnyFit, ddf: Any) -> str | None:
         For another name, or degrees of freedom asked of a generalized model.
     """
     linear = isinstance(fit, LMMFit)
-    if ddf is None:
-        return None
-    name = ddf.lower().replace("_", "-") if isinstance(ddf, str) else ddf
-    if isinstance(name, str) and name == "auto":
-        return SATTERTHWAITE if linear else None
-    if not isinstance(name, str) or name not in _ALIASES:
-        known = "'satterthwaite', 'kenward-roger' or None" if linear else "None"
-        raise ValueError(f"ddf is {ddf!r}; expected {known}")
-    rule = _ALIASES[name]
+    known = (*NAMES, None) if linear else (None,)
+    auto = SATTERTHWAITE if linear else None
+    rule = checks.option(ddf, "ddf", ("auto", *known), {"auto": auto, **_SPELLINGS})
     if rule is not None and not linear:
-        raise ValueError(
+        raise ArgumentError(
             f"ddf is {ddf!r}, but a generalized model has z tests and chi-square tests, without "
             "denominator degrees of freedom; expected None"
         )
@@ -230,22 +222,19 @@ def t_tests(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> T
 def checked_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Return L (m, p) and its right-hand side (m,) as finite floats."""
     p = len(fit.kept)
-    try:
-        L = np.atleast_2d(np.asarray(L, dtype=float))
-        right = np.zeros(len(L)) if rhs is None else np.asarray(rhs, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError("L and rhs are not arrays of numbers; expected numbers") from None
+    L = np.atleast_2d(checks.numbers(L, "L", "finite numbers, names or equations"))
+    right = np.zeros(len(L)) if rhs is None else checks.numbers(rhs, "rhs")
     if L.ndim != 2 or L.shape[1] != p:
-        raise ValueError(
+        raise ArgumentError(
             f"L has shape {L.shape}; expected {p} columns, one for each estimated coefficient: "
             + ", ".join(fit.fixed_names)
         )
     if right.ndim == 0:
         right = np.full(len(L), float(right))
     if right.shape != (len(L),):
-        raise ValueError(f"rhs has shape {right.shape}; expected ({len(L)},), one value a row of L")
-    if not (np.isfinite(L).all() and np.isfinite(right).all()):
-        raise ValueError("L or rhs has values that are not finite; expected finite numbers")
+        raise ArgumentError(
+            f"rhs has shape {right.shape}; expected ({len(L)},), one value a row of L"
+        )
     return L, right
 
 
@@ -267,7 +256,7 @@ def _directions(fit: AnyFit, L: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray
     along = U.T @ gap
     lost = np.abs(gap - U @ along).max(initial=0.0)
     if lost > 1e-6 * max(float(np.abs(gap).max(initial=0.0)), float(size.max(initial=0.0))):
-        raise ValueError(
+        raise ArgumentError(
             "rows of L that depend on each other have right-hand sides that contradict each "
             "other; give equal hypotheses equal values, or leave one out"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from mixef.errors import FormulaError
+from mixef import checks
+from mixef.errors import ArgumentError, FormulaError
 from mixef.estimation.fit import LMMFit
 from mixef.inference.hypotheses.anova import f_table
 from mixef.inference.hypotheses.ddf import check_ddf, f_test
@@ -25,6 +25,7 @@ from mixef.terms.nodes import Name
 
 NONE = "<none>"
 TESTS = ("Chisq", "F", None)
+PENALTY = "a number, the penalty a parameter (2 for AIC)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,10 @@ def single_deletions(
     ValueError
         For a term that others contain, or a test, k or ddf that is not known.
     """
-    _check_test(fit, test, k)
+    test, k = checks.option(test, "test", TESTS), checks.number(k, "k", what=PENALTY)
+    n_jobs, progress = checks.work(n_jobs, progress)
+    if test == "F" and not isinstance(fit, LMMFit):
+        raise ArgumentError("test is 'F', but a generalized model has no F tests; expected 'Chisq'")
     labels = _scope(fit, scope)
     if test == "F":
         assert isinstance(fit, LMMFit)
@@ -86,7 +90,7 @@ def single_deletions(
         return Deletions(f_table(fit, labels, tests, rule), ())
     full = by_ml(fit) if isinstance(fit, LMMFit) else fit
     ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")
-    return _table(full, labels, ends, test, float(k))
+    return _table(full, labels, ends, test, k)
 
 
 @dataclass(frozen=True)
@@ -133,24 +137,13 @@ def _table(full, labels, ends, test, k) -> Deletions:
     return Deletions(pd.DataFrame(columns, index=[NONE, *labels]), tuple(notes))
 
 
-def _check_test(fit: AnyFit, test: Any, k: Any) -> None:
-    if test not in TESTS:
-        raise ValueError(f"test is {test!r}; expected 'Chisq', 'F' or None")
-    if test == "F" and not isinstance(fit, LMMFit):
-        raise ValueError("test is 'F', but a generalized model has no F tests; expected 'Chisq'")
-    if isinstance(k, bool) or not isinstance(k, (int, float, np.number)) or not np.isfinite(k):
-        raise ValueError(f"k is {k!r}; expected a number, the penalty a parameter (2 for AIC)")
-
-
 def _scope(fit: AnyFit, scope: Any) -> list[str]:
     """Return the labels of the terms to drop, in the model's order unless they were listed."""
     terms, free = fit.frame.fixed_terms, droppable(fit)
     if scope is None:
         return free
     by_variables = {frozenset(n.text for n in t): label for t, label in _pairs(terms)}
-    asked = [scope] if isinstance(scope, str) else scope
-    if not isinstance(asked, Sequence) or not all(isinstance(part, str) for part in asked):
-        raise ValueError(f"scope is {scope!r}; expected labels of terms, or a formula '~ a + b'")
+    asked = checks.names(scope, "scope", "labels of terms, or a formula '~ a + b'")
     labels: dict[str, None] = {}
     for part in asked:
         for names, written in _terms_of(fit, part):
@@ -163,7 +156,7 @@ def _scope(fit: AnyFit, scope: Any) -> list[str]:
                 )
             if label not in free:
                 above = [text for other, text in by_variables.items() if names < other]
-                raise ValueError(
+                raise ArgumentError(
                     f"{label} cannot be dropped while {', '.join(above)} stay(s) in the model, by "
                     f"marginality; drop one of: {', '.join(free)}"
                 )

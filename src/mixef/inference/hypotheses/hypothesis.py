@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mixef.errors import FormulaError
+from mixef import checks
+from mixef.errors import ArgumentError, FormulaError
 from mixef.inference.hypotheses.ddf import checked_hypothesis
 from mixef.inference.observations import AnyFit
 
@@ -77,22 +78,29 @@ def linear_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> Hypothesis:
     elif isinstance(L, Mapping):
         L = _by_name(fit, L)
     L, right = checked_hypothesis(fit, L, rhs)
+    if not len(L) or not L.any(axis=1).all():
+        seen = (
+            f"row {int(np.argmin(L.any(axis=1))) + 1} of L is zero" if len(L) else "L has no rows"
+        )
+        raise ArgumentError(f"{seen}: it says nothing of beta; expected a coefficient in every row")
     made = labels or [_label(row, fit.fixed_names, i + 1) for i, row in enumerate(L)]
     return Hypothesis(L, right, tuple(made))
 
 
 def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
     """Return rows (m, p) of coefficients given by name."""
-    try:
-        columns = {str(name): np.atleast_1d(np.asarray(v, float)) for name, v in values.items()}
-        block = np.stack(np.broadcast_arrays(*columns.values()), axis=-1)
-    except (TypeError, ValueError):
-        raise ValueError(
-            "L has coefficients that are no numbers, or not equally many for every name; expected "
-            "a number, or one for each hypothesis, under every name"
-        ) from None
-    if block.ndim != 2:
-        raise ValueError("L has arrays under its names; expected numbers or lists of numbers")
+    each = "numbers, one for each hypothesis"
+    columns = {
+        str(name): np.atleast_1d(checks.numbers(value, f"L, at {checks.shown(name)},", each))
+        for name, value in values.items()
+    }
+    lengths = {column.shape for column in columns.values()} - {(1,)}
+    if len(lengths) > 1 or any(column.ndim > 1 for column in columns.values()) or not columns:
+        raise ArgumentError(
+            "L has not equally many coefficients under every name; expected a number, or one for "
+            "each hypothesis"
+        )
+    block = np.stack(np.broadcast_arrays(*columns.values()), axis=-1)
     out = np.zeros((len(block), len(fit.kept)))
     for name, column in zip(columns, block.T, strict=True):
         if name in fit.dropped_names and not column.any():
@@ -106,11 +114,11 @@ def _place(fit: AnyFit, name: str) -> int:
     if name in fit.fixed_names:
         return fit.fixed_names.index(name)
     if name in fit.dropped_names:
-        raise ValueError(
+        raise ArgumentError(
             f"the coefficient {name} was dropped from the rank-deficient model matrix, so the data "
             "say nothing of it apart from the others; test a hypothesis without it"
         )
-    raise ValueError(
+    raise ArgumentError(
         f"{name!r} is no coefficient; the estimated coefficients are: " + ", ".join(fit.fixed_names)
     )
 
@@ -128,11 +136,16 @@ def _label(row: np.ndarray, names: Sequence[str], number: int) -> str:
 
 
 def _from_text(fit: AnyFit, texts: list[str], rhs: Any) -> Hypothesis:
-    read = [_Reader(text, fit).equation() for text in texts]
+    try:
+        read = [_Reader(text, fit).equation() for text in texts]
+    except RecursionError:
+        raise FormulaError("the hypothesis has too many brackets inside each other") from None
     own = np.array([right for _, right, _ in read])
     if rhs is not None:
         if any(has_own for _, _, has_own in read):
-            raise ValueError(f"rhs is {rhs!r} beside text that has an '='; give one of the two")
+            raise ArgumentError(
+                f"rhs is {checks.shown(rhs)} beside text that has an '='; give one of the two"
+            )
         own = own + checked_hypothesis(fit, np.zeros((len(own), len(fit.kept))), rhs)[1]
     L, right = checked_hypothesis(fit, np.array([row for row, _, _ in read]), own)
     return Hypothesis(L, right, tuple(text.split("=")[0].strip() for text in texts))

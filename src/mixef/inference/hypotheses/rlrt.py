@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import scipy
 
+from mixef import checks
 from mixef.errors import DataError, FormulaError
 from mixef.estimation.fit import LMMFit, fit_lmm
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import response_values
 from mixef.inference.refits.refit import quiet, with_REML
-from mixef.inference.replicates import check_count, generator
 from mixef.linalg.standardize import orthonormal_columns, root_weighted
 from mixef.terms.random import RandomTerm
 
@@ -119,7 +119,7 @@ def exact_rlrt(
     DataError, FormulaError
         For a generalized model, a term with several columns, or fits that do not belong together.
     """
-    n, rng = check_count(n), generator(seed)
+    n, rng = checks.count(n, each=2), checks.generator(seed)
     fit = with_REML(_linear(fit, "fit"), True)
     t = _tested(fit, term, fit_alone)
     if len(fit.terms[t].columns) != 1:
@@ -152,7 +152,7 @@ def _linear(fit: Any, name: str) -> LMMFit:
             "use a parametric bootstrap"
         )
     if not isinstance(fit, LMMFit):
-        raise TypeError(f"{name} is {fit!r}; expected a model that lmer fitted")
+        raise checks.refusal(name, fit, "a model that lmer fitted")
     return fit
 
 
@@ -182,11 +182,11 @@ def _find(term: Any, fit: LMMFit, labels: list[str]) -> int:
         text = "".join(text.split())
         return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
-    wanted = squeezed(term) if isinstance(term, str) else ""
+    listed = ", ".join(f"({label})" for label in labels)
+    wanted = squeezed(checks.text(term, "term", f"one of the model's terms: {listed}"))
     found = [i for i, label in enumerate(labels) if squeezed(label) == wanted]
     found = found or [i for i, t in enumerate(fit.terms) if squeezed(t.group) == wanted]
     if len(found) != 1:
-        listed = ", ".join(f"({label})" for label in labels)
         raise FormulaError(f"term is {term!r}; expected one of the model's terms: {listed}")
     return found[0]
 

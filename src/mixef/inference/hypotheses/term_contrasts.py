@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from mixef import checks
 from mixef.errors import FitError
 from mixef.inference.observations import AnyFit
 from mixef.linalg.standardize import independent_columns, orthonormal_columns
@@ -39,7 +40,6 @@ from mixef.terms.fixed import Coding, DesignSpec
 
 INTERCEPT = "(Intercept)"
 TYPES = ("I", "II", "III")
-_SPELLINGS = {1: "I", 2: "II", 3: "III", "1": "I", "2": "II", "3": "III"}
 # What is left of a unit column, or of a singular value beside the largest, that counts as zero.
 ZERO = 1e-7
 # Columns that lie in the span of X up to rounding; a design that does not is far outside.
@@ -54,14 +54,9 @@ def check_type(type: Any) -> str:
     ValueError
         For anything else.
     """
-    name = type.upper() if isinstance(type, str) else type
-    try:
-        name = _SPELLINGS.get(name, name)
-    except TypeError:
-        name = None
-    if name not in TYPES or isinstance(type, bool):
-        raise ValueError(f"type is {type!r}; expected 'I', 'II' or 'III' (or 1, 2, 3)")
-    return name
+    if isinstance(type, int | np.integer) and not isinstance(type, bool):
+        type = str(type)
+    return checks.option(type, "type", TYPES, {"1": "I", "2": "II", "3": "III"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.inference.intervals.named import chosen, named_parameters
 from mixef.inference.intervals.profile import interval_curves, limits, normal_quantile
 from mixef.inference.intervals.wald import wald_limits
@@ -42,8 +43,8 @@ def confidence_intervals(
     signames : bool
         Name covariance parameters ``.sig01``, ..., ``.sigma``.
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; expected one of {METHODS}")
+    method, signames = checks.option(method, "method", METHODS), checks.flag(signames, "signames")
+    n_jobs, progress = checks.work(n_jobs, progress)
     z, places, known = normal_quantile(level), chosen(fit, parm), named_parameters(fit)
     names = [known[a].sign if signames else known[a].name for a in places]
     if method == "profile":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
+from mixef import checks
+from mixef.errors import ArgumentError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.joint import Focus, State
@@ -92,23 +94,17 @@ def chosen(fit: AnyFit, which: Any) -> list[int]:
     known = named_parameters(fit)
     if which is None:
         return list(range(len(known)))
-    wanted = [which] if isinstance(which, str) else list(_checked(which))
+    wanted = checks.names(which, "the choice of parameters", "names, patterns, or a list of them")
     out: list[int] = []
     for text in wanted:
         found = [a for a, parameter in enumerate(known) if _fits(parameter, text)]
         if not found:
-            raise ValueError(
+            raise ArgumentError(
                 f"the fit has no parameter {text!r}; expected some of "
                 f"{', '.join(p.name for p in known)}, a pattern such as 'sd_*', or one of {GROUPS}"
             )
         out += [a for a in found if a not in out]
     return sorted(out)
-
-
-def _checked(which: Any) -> Iterable[str]:
-    if not isinstance(which, Iterable) or not all(isinstance(text, str) for text in which):
-        raise TypeError(f"parameters are named by text, or by a list of text; got {which!r}")
-    return which
 
 
 def _fits(parameter: Named, text: str) -> bool:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy
 
-from mixef.errors import ConvergenceWarning, FitError, warn
+from mixef import checks
+from mixef.errors import ArgumentError, ConvergenceWarning, FitError, warn
 from mixef.estimation.fit import LMMFit, fit_lmm
 from mixef.estimation.generalized_fit import fit_glmm
 from mixef.estimation.joint import State
@@ -38,6 +38,8 @@ USUAL = 0.95
 # So often a better fit is searched from where a profile finds a lower deviance, with so many
 # evaluations at least.
 RESTARTS, EVALUATIONS = 3, 1000
+# Steps of a profile are no smaller a share of the way than this.
+LEAST_STEP = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,13 +110,13 @@ class Curves:
         values : float or array
             On the scale of this profile.
         """
-        curve = self._curve(name)
+        curve, values = self._curve(name), checks.numbers(values, "values")
         return curve.zeta_at(coordinate(curve.kind, values, self.scale))
 
     def value(self, name: str, zeta: Any) -> np.ndarray:
         """Return the values of a parameter at given zeta, the inverse of `zeta`."""
         curve = self._curve(name)
-        return parameter(curve.kind, curve.at_zeta(np.asarray(zeta, dtype=float)), self.scale)
+        return parameter(curve.kind, curve.at_zeta(checks.numbers(zeta, "zeta")), self.scale)
 
     def confint(self, level: float = USUAL) -> pd.DataFrame:
         """Return the intervals ``|zeta| <= z`` (k, 2), one row a parameter.
@@ -129,7 +131,7 @@ class Curves:
         """
         z = normal_quantile(level)
         if z > self.cutoff * (1.0 + 1e-9):
-            raise ValueError(
+            raise ArgumentError(
                 f"level is {level:g}, but the profile goes to the level {self.level:.4g} only; "
                 f"profile with alphamax={1.0 - level:.3g}"
             )
@@ -150,10 +152,10 @@ class Curves:
 
     def _curve(self, name: str) -> Curve:
         for curve in self.curves:
-            if name in (curve.name, self.label(curve.name)):
+            if checks.text(name, "name") in (curve.name, self.label(curve.name)):
                 return curve
         known = ", ".join(self.label(curve.name) for curve in self.curves)
-        raise ValueError(f"the profile has no parameter {name!r}; expected one of {known}")
+        raise ArgumentError(f"the profile has no parameter {name!r}; expected one of {known}")
 
 
 def profile_curves(
@@ -178,8 +180,9 @@ def profile_curves(
     signames : bool
         Name covariance parameters ``.sig01``, ..., ``.sigma``.
     """
-    check_share(alphamax, "alphamax")
-    check_share(delta_cutoff, "delta_cutoff")
+    alphamax, signames = checks.level(alphamax, "alphamax"), checks.flag(signames, "signames")
+    delta_cutoff = checks.proportion(delta_cutoff, "delta_cutoff", LEAST_STEP)
+    n_jobs, progress = checks.work(n_jobs, progress)
     cutoff = normal_quantile(1.0 - alphamax)
     usual = normal_quantile(USUAL)
     targets = (-usual, usual) if usual < cutoff else (-cutoff, cutoff)
@@ -319,14 +322,7 @@ def _report(curves: Sequence[Curve]) -> None:
 
 def normal_quantile(level: float) -> float:
     """Return z, with ``P(|Z| <= z) = level`` for a standard normal Z."""
-    check_share(level, "level")
-    return float(scipy.special.ndtri(0.5 * (1.0 + level)))
-
-
-def check_share(value: Any, name: str) -> None:
-    """Refuse what is not between 0 and 1."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < float(value) < 1.0:
-        raise ValueError(f"{name} is {value!r}; expected a number between 0 and 1")
+    return float(scipy.special.ndtri(0.5 * (1.0 + checks.level(level))))
 
 
 def limits(level: float) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy
 
+from mixef.errors import ArgumentError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.continuous import Gamma, Gaussian, InverseGaussian
 from mixef.families.counts import Binomial, NegativeBinomial, Poisson
@@ -55,7 +56,7 @@ def predictive_quantiles(
     family, m = fit.family, len(eta)
     kind = type(family)
     if kind not in DISTRIBUTIONS:
-        raise ValueError(
+        raise ArgumentError(
             "interval='prediction' needs the family's distribution function, which is not known "
             f"for {family.name}; use interval='confidence', or simulate"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+from mixef.errors import ArgumentError
 from mixef.families.family import Family
 from mixef.families.link import Link
 from mixef.families.links import make_link
@@ -102,7 +103,7 @@ def _refuse_outside(family: Family, eta: np.ndarray, sd: np.ndarray) -> None:
         outside = np.where(sd > 0, scipy.special.ndtr(-gap / sd), 0.0)
     if (bad := outside > OUTSIDE).any():
         row = int(np.argmax(bad))
-        raise ValueError(
+        raise ArgumentError(
             f"there is no population average with the {family.link.name} link: at the linear "
             f"predictor {eta[row]:.4g} of row {row} (rows counted from 0), random effects with "
             f"standard deviation {sd[row]:.3g} leave the link's domain with probability "

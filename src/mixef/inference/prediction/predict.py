@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixef.errors import FormulaError
+from mixef import checks
+from mixef.errors import ArgumentError, FormulaError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.links import make_link
@@ -81,7 +81,10 @@ def predictions(
     given_theta : bool
         Leave out the uncertainty of the covariance parameters, as lme4 does.
     """
-    _check(fit, type, new_levels, interval, level)
+    type, interval = checks.option(type, "type", SCALES), _interval(fit, interval, type)
+    new_levels, level = checks.option(new_levels, "new_levels", NEW_LEVELS), checks.level(level)
+    se_fit = checks.flag(se_fit, "se_fit")
+    population_averaged = checks.flag(population_averaged, "population_averaged")
     rule = _rule(fit, ddf)
     if population_averaged:
         re_form = _no_effects(re_form)
@@ -139,7 +142,7 @@ def _rule(fit: AnyFit, ddf: str | None) -> str | None:
     """Return the rule for degrees of freedom."""
     rule = check_ddf(fit, ddf)
     if rule == KENWARD_ROGER:
-        raise ValueError(
+        raise ArgumentError(
             f"ddf is {ddf!r}, which is for combinations of the fixed effects alone, with standard "
             "errors of its own; expected 'auto', 'satterthwaite' or None, or use contest for such "
             "combinations"
@@ -147,20 +150,14 @@ def _rule(fit: AnyFit, ddf: str | None) -> str | None:
     return rule
 
 
-def _check(fit: AnyFit, type: str, new_levels: str, interval: str | None, level: float) -> None:
-    if type not in SCALES:
-        raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
-    if new_levels not in NEW_LEVELS:
-        raise ValueError(f"new_levels is {new_levels!r}; expected one of {NEW_LEVELS}")
-    if interval not in INTERVALS:
-        raise ValueError(f"interval is {interval!r}; expected None, 'confidence' or 'prediction'")
-    if not isinstance(level, Real) or not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+def _interval(fit: AnyFit, interval: Any, type: Any) -> str | None:
+    interval = checks.option(interval, "interval", INTERVALS)
     if interval == "prediction" and type == "link" and isinstance(fit, GLMMFit):
-        raise ValueError(
+        raise ArgumentError(
             "interval='prediction' is for a new response, which is not on the scale of the link; "
             "use type='response', or interval='confidence' for the linear predictor"
         )
+    return interval
 
 
 def _no_effects(re_form: str | bool | None) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.errors import DataError, FormulaError
 from mixef.inference.observations import AnyFit, is_counted, prior_weights
 from mixef.terms.columns import Columns
@@ -141,14 +142,17 @@ def included_columns(fit: AnyFit, re_form: str | bool | None) -> dict[int, np.nd
     """Return which columns (s,) of which terms ``re_form`` includes, as 0 and 1."""
     if re_form is None or re_form is True:
         return {t: np.ones(len(term.columns)) for t, term in enumerate(fit.terms)}
-    if re_form is False or not isinstance(re_form, str) or re_form.replace(" ", "") == "~0":
-        if isinstance(re_form, (str, bool)) or re_form != re_form:  # NaN stands for R's NA
-            return {}
+    is_NA = isinstance(re_form, float) and np.isnan(re_form)
+    if re_form is False or is_NA or (isinstance(re_form, str) and re_form.replace(" ", "") == "~0"):
+        return {}
+    expected = "None, False or text such as '~ (1|g)'"
+    formula = parse_formula(checks.text(re_form, "re_form", expected))
+    if formula.response is not None:
         raise FormulaError(
-            f"re_form is {re_form!r}; expected None, False or text such as '~ (1|g)'"
+            f"re_form {re_form!r} has the response {formula.response.text}; expected {expected}"
         )
     out: dict[int, np.ndarray] = {}
-    for bar in parse_formula(re_form).bars:
+    for bar in formula.bars:
         members = fit.groups.get(bar.name)
         if members is None:
             raise FormulaError(

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.control import OPTIMIZERS
-from mixef.errors import MixefError
+from mixef.errors import ArgumentError, MixefError
 from mixef.estimation.model import theta_labels
 from mixef.inference.natural import natural_values
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.refit import quiet, warm_start, with_frame
-from mixef.inference.replicates import check_count, in_parallel
+from mixef.inference.replicates import in_parallel
 
 # Searches without derivatives need many evaluations where parameters are many.
 MAX_EVALUATIONS = 10_000
@@ -122,13 +123,9 @@ def attempts(
         For an optimizer that is not known.
     """
     names = checked_optimizers(optimizers)
-    if not isinstance(start_from_mle, bool | np.bool_):
-        raise TypeError(f"start_from_mle is {start_from_mle!r}; expected True or False")
-    if start_from_mle and start is not None:
-        raise ValueError("start_from_mle and start are both given; expected one of them")
-    control = replace(
-        quiet(fit.control), max_evaluations=check_count(max_evaluations, "max_evaluations")
-    )
+    if checks.flag(start_from_mle, "start_from_mle") and start is not None:
+        raise ArgumentError("start_from_mle and start are both given; expected one of them")
+    control = replace(quiet(fit.control), max_evaluations=max_evaluations)
     start = warm_start(fit) if start_from_mle else start
     task = partial(_attempt, fit, control, start)
     return in_parallel(task, names, n_jobs=n_jobs, progress=progress, label="all_fit")
@@ -138,11 +135,11 @@ def checked_optimizers(optimizers: Sequence[str] | None) -> list[str]:
     """Return the names of optimizers, each once; all for None."""
     if optimizers is None:
         return list(OPTIMIZERS)
-    names = [optimizers] if isinstance(optimizers, str) else list(optimizers)
-    unknown = [name for name in names if name not in OPTIMIZERS]
-    if unknown or not names:
-        raise ValueError(f"optimizers is {optimizers!r}; expected some of {OPTIMIZERS}")
-    return list(dict.fromkeys(names))
+    expected = f"some of {checks.either(OPTIMIZERS)}"
+    names = checks.names(optimizers, "optimizers", expected)
+    if not names:
+        raise checks.refusal("optimizers", optimizers, expected)
+    return list(dict.fromkeys(checks.option(name, "optimizers", OPTIMIZERS) for name in names))
 
 
 def _attempt(fit: AnyFit, control: Any, start: Any, optimizer: str) -> Attempt:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
+from mixef import checks
 from mixef.errors import DataError
 from mixef.inference.refits.lm_list import SeparateFits, listed
 from mixef.terms.columns import Columns
@@ -68,8 +69,7 @@ def _tail(statistic: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 def intervals(fits: SeparateFits, level: float, pool: bool) -> dict[str, pd.DataFrame]:
     """Return confidence limits, one frame (G, 2) a coefficient."""
-    if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0.0 < level < 1.0:
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+    level = checks.level(level)
     tails = np.array([0.5 - level / 2.0, 0.5 + level / 2.0])
     df = degrees_of_freedom(fits, pool)
     safe = np.where(np.isinf(df) | (df <= 0), 1.0, df)
@@ -124,8 +124,7 @@ def predictions(
 
     A row whose predictors the rows of its group say nothing about is NaN.
     """
-    if type not in ("response", "link"):
-        raise ValueError(f"type is {type!r}; expected 'response' or 'link'")
+    type = checks.option(type, "type", ("response", "link"))
     if newdata is None:
         rows = fits.estimates.mu if type == "response" else fits.estimates.eta
         return on_rows(fits, _known(fits, rows), "predicted")
@@ -155,9 +154,7 @@ def predictions(
 
 def residuals(fits: SeparateFits, type: str) -> pd.Series:
     """Return the residuals of the rows."""
-    kinds = ("response", "pearson", "deviance", "working")
-    if type not in kinds:
-        raise ValueError(f"type is {type!r}; expected one of {kinds}")
+    type = checks.option(type, "type", ("response", "pearson", "deviance", "working"))
     eta, mu = fits.groups.back(fits.estimates.eta), fits.groups.back(fits.estimates.mu)
     rest, family = fits.y - mu, fits.family
     root = 1.0 if fits.weights is None else np.sqrt(fits.weights)

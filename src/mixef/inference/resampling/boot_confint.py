@@ -6,11 +6,11 @@ sections 5.2 and 5.3.
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 import pandas as pd
 import scipy
+
+from mixef import checks
 
 LIMITS = ("perc", "basic", "norm")
 
@@ -31,21 +31,13 @@ def bootstrap_limits(
         Quantiles of the replicates (equation 5.18); those reflected at the estimate (5.6); or
         the normal approximation with the bias taken off (5.5).
     """
-    check_limits(level, type)
-    tails = 0.5 * np.array([1.0 - float(level), 1.0 + float(level)])
+    level, type = checks.level(level), checks.option(type, "type", LIMITS)
+    tails = 0.5 * np.array([1.0 - level, 1.0 + level])
     rows = [
         _limits(float(estimate), column, tails, type)
         for estimate, column in zip(t0, replicates.to_numpy(dtype=float).T, strict=True)
     ]
     return pd.DataFrame(rows, index=t0.index, columns=[f"{100.0 * tail:.10g} %" for tail in tails])
-
-
-def check_limits(level: float, type: str) -> None:
-    """Refuse a level or a type that is none."""
-    if type not in LIMITS:
-        raise ValueError(f"type is {type!r}; expected one of {LIMITS}")
-    if isinstance(level, bool) or not isinstance(level, Real) or not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1")
 
 
 def _limits(estimate: float, column: np.ndarray, tails: np.ndarray, type: str) -> np.ndarray:

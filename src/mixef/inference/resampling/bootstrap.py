@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from mixef.errors import FitError, MixefError
+from mixef import checks
+from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.natural import natural_values
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import frame_with, refit_many
 from mixef.inference.refits.refit import quiet, warm_start, with_frame
-from mixef.inference.replicates import check_count, generator, in_parallel
-from mixef.inference.resampling.boot_confint import bootstrap_limits, check_limits
+from mixef.inference.replicates import in_parallel
+from mixef.inference.resampling.boot_confint import LIMITS, bootstrap_limits
 from mixef.inference.resampling.resample import residual_responses, semiparametric_responses
 from mixef.inference.resampling.rows import (
     checked_group,
@@ -32,6 +33,8 @@ from mixef.inference.simulation.simulate import simulated_responses
 TYPES = ("parametric", "semiparametric", "residual", "cases")
 # Responses are drawn in pieces of so many numbers, so that memory stays bounded.
 PIECE = 8_000_000
+# What a replicate takes beside its statistics, in numbers.
+OF_ROW = 30
 # A task of a process refits so many replicates.
 PER_TASK = 10
 
@@ -145,9 +148,11 @@ def bootstrap(
     FitError
         If all replicates fail.
     """
-    n, rng = check_count(n), generator(seed)
-    _check_type(fit, type, use_u, cluster)
+    n, rng, type = checks.whole(n, "n"), checks.generator(seed), checks.option(type, "type", TYPES)
+    n_jobs, progress = checks.work(n_jobs, progress)
+    _check_type(fit, type, checks.flag(use_u, "use_u"), cluster)
     t0 = natural_values(fit) if statistic is None else labelled(statistic(fit))
+    checks.count(n, "n", each=len(t0) + OF_ROW)
     if type == "cases":
         rows = _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress)
     else:
@@ -179,7 +184,7 @@ def boot_intervals(
     type : {"perc", "basic", "norm"}
         As in `bootstrap_limits`.
     """
-    check_limits(level, type)
+    level, type = checks.level(level), checks.option(type, "boot_type", LIMITS)
     draws = bootstrap(fit, n, seed=seed, n_jobs=n_jobs, progress=progress)
     return draws.confint(level, type)
 
@@ -198,34 +203,29 @@ def labelled(value: Any) -> pd.Series:
         names: list[str] | None = [str(key) for key in named.index]
     else:
         values, names = np.atleast_1d(np.asarray(value)).ravel(), None
-    try:
-        if value is None:
-            raise TypeError
-        values = np.array(values, dtype=float)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"the bootstrapped function returned {value!r}; expected a number, an array of "
-            "numbers, or a Series or dict of them"
-        ) from None
+    if not (isinstance(values, np.ndarray) and values.dtype.kind in "iufb" and values.size):
+        raise ArgumentError(
+            f"the bootstrapped function returned {checks.shown(value)}; expected a number, an "
+            "array of numbers, or a Series or dict of them"
+        )
+    values = values.astype(float)
     return pd.Series(values, index=names or [f"t{i + 1}" for i in range(len(values))])
 
 
 def _check_type(fit: AnyFit, type: str, use_u: bool, cluster: str | None) -> None:
-    if type not in TYPES:
-        raise ValueError(f"type is {type!r}; expected one of {TYPES}")
     if isinstance(fit, GLMMFit) and type in ("semiparametric", "residual"):
-        raise ValueError(
+        raise ArgumentError(
             f"the {type} bootstrap resamples residuals, and those of a generalized model are not "
             "exchangeable; expected type='parametric' or 'cases'"
         )
     if use_u and type in ("residual", "cases"):
-        raise ValueError(
+        raise ArgumentError(
             f"use_u=True holds the random effects fixed, but type={type!r} draws them again; use "
             "type='parametric' or 'semiparametric'"
         )
     if cluster is not None:
         if type != "cases":
-            raise ValueError(f"cluster is for type='cases', but type is {type!r}; leave it out")
+            raise ArgumentError(f"cluster is for type='cases', but type is {type!r}; leave it out")
         checked_group(fit.terms, cluster, "cluster")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
+from mixef import checks
 from mixef.errors import DataError, FitError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
@@ -21,7 +22,6 @@ from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.observations import AnyFit, prior_weights, response_values
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refit import by_ml, quiet, with_formula
-from mixef.inference.replicates import check_count, generator
 from mixef.inference.resampling.bootstrap import PIECE
 from mixef.inference.resampling.regression import (
     Regression,
@@ -110,7 +110,8 @@ def pb_test(
     small : LMMFit, GLMMFit, str or result of statsmodels
         A model within the larger one, for the same rows.
     """
-    n, rng = check_count(n), generator(seed)
+    n, rng = checks.count(n), checks.generator(seed)
+    n_jobs, progress = checks.work(n_jobs, progress)
     notes: tuple[str, ...] = ()
     if isinstance(large, LMMFit) and (large.REML or getattr(small, "REML", False)):
         notes = ("models were refitted by ML instead of REML",)

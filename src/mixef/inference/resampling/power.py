@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy
 
-from mixef.errors import FitError, MixefError
+from mixef import checks
+from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.fit import LMMFit, make_criterion
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.hypotheses.ddf import f_test
@@ -22,7 +22,6 @@ from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refit import by_ml, quiet, response_frame, with_frame
-from mixef.inference.replicates import check_count, generator
 from mixef.inference.resampling.bootstrap import each, refitted
 from mixef.inference.resampling.power_design import (
     Scenario,
@@ -79,9 +78,8 @@ def power(
     progress: bool | None = None,
 ) -> PowerResult:
     """Simulate the power of a test of fixed effects; see the function of the package."""
-    n, rng = check_count(n), generator(seed)
-    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha!r}; expected a number between 0 and 1")
+    n, rng, alpha = checks.count(n), checks.generator(seed), checks.proportion(alpha, "alpha")
+    n_jobs, progress = checks.work(n_jobs, progress)
     method = _checked_method(fit, method)
     hypothesis, text = hypothesis_of(fit, test)
     values = generating_values(fit, params)
@@ -99,7 +97,7 @@ def power(
     table = pd.DataFrame(records)
     if not table["n"].all():
         raise FitError(f"all {n} replicates of a size failed, most by: {failures.index[0]}")
-    return PowerResult(table, text, method, float(alpha), failures)
+    return PowerResult(table, text, method, alpha, failures)
 
 
 def hypothesis_of(fit: AnyFit, test: Any) -> tuple[Hypothesis, str]:
@@ -109,7 +107,7 @@ def hypothesis_of(fit: AnyFit, test: Any) -> tuple[Hypothesis, str]:
         of_term = design.assign[fit.kept] == design.term_labels.index(test) + 1
         L = np.eye(len(fit.kept))[of_term]
         if not len(L):
-            raise ValueError(f"the term {test} has no coefficient that is estimated")
+            raise ArgumentError(f"the term {test} has no coefficient that is estimated")
         names = tuple(np.array(fit.fixed_names, dtype=object)[of_term])
         return Hypothesis(L, np.zeros(len(L)), names), test
     found = linear_hypothesis(fit, test)
@@ -131,12 +129,11 @@ def binomial_limits(hits: int, n: int, level: float = 0.95) -> tuple[float, floa
 
 def _checked_method(fit: AnyFit, method: str | None) -> str:
     linear = isinstance(fit, LMMFit)
+    method = checks.option(method, "method", (*METHODS, None))
     if method is None:
         return "t" if linear else "z"
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; expected one of {METHODS}")
     if method == "t" and not linear:
-        raise ValueError(
+        raise ArgumentError(
             "method is 't', but tests of a generalized model have no degrees of freedom; expected "
             "'z' or 'lrt'"
         )
@@ -239,7 +236,7 @@ def constrained(fit: AnyFit, test: Hypothesis) -> tuple[AnyFit, np.ndarray, int]
     N = np.eye(L.shape[1])[:, free] if free.sum() == L.shape[1] - rank else Vt[rank:].T
     shift = fit.X @ first
     if isinstance(fit, GLMMFit) and shift.any():
-        raise ValueError(
+        raise ArgumentError(
             "a likelihood-ratio test of a generalized model is of coefficients that are zero; "
             "use method='z' for other values"
         )

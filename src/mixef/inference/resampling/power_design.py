@@ -8,14 +8,15 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mixef.errors import DataError, FitError, MixefError
+from mixef import checks
+from mixef.errors import ArgumentError, DataError, FitError, MixefError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import AnyFit, prior_weights
 from mixef.inference.resampling.bootstrap import refitted
 from mixef.inference.resampling.rows import (
     Rows,
-    check_levels,
     checked_group,
     grouping_factors,
     rows_of,
@@ -84,17 +85,15 @@ def size_grid(
     for argument, inside, given in (("sizes", False, sizes), ("within", True, within)):
         if given is None:
             continue
-        if not isinstance(given, Mapping) or not given:
-            raise TypeError(
-                f"{argument} is {given!r}; expected a dict from grouping factor to sizes, such as "
-                f"{{{next(iter(fit.groups))!r}: [20, 40]}}"
-            )
-        for group, counts in given.items():
+        expected = f"a dict from factor to sizes, such as {{{next(iter(fit.groups))!r}: [20, 40]}}"
+        for group, counts in checks.mapping(given, argument, expected).items():
             checked_group(fit.terms, group, argument)
-            counts = [counts] if np.ndim(counts) == 0 else list(counts)
+            several = isinstance(counts, list | tuple | range | np.ndarray | pd.Series | pd.Index)
+            counts = list(counts) if several else [counts]
             if not counts:
-                raise ValueError(f"{argument} has no size for {group}; give one or more")
-            axes.append([Size(group, inside, check_levels(c, group)) for c in counts])
+                raise ArgumentError(f"{argument} has no size for {group}; give one or more")
+            whole = [checks.whole(count, f"the size of {group}") for count in counts]
+            axes.append([Size(group, inside, count) for count in whole])
     return list(product(*axes))
 
 
@@ -106,11 +105,8 @@ def generating_values(fit: AnyFit, params: Mapping[str, Any] | None) -> Values:
     old = fitted_values_of(fit)
     if params is None:
         return old
-    if not isinstance(params, Mapping):
-        raise TypeError(
-            f"params is {params!r}; expected a dict from parameter to value, such as "
-            f"{{{next(iter(fit.fixed_names), 'sigma')!r}: 1.0}}"
-        )
+    example = f"{{{next(iter(fit.fixed_names), 'sigma')!r}: 1.0}}"
+    params = checks.mapping(params, "params", f"a dict from parameter to value, such as {example}")
     own = {name: value for name, value in params.items() if name in fit.fixed_names}
     rest = {name: value for name, value in params.items() if name not in own}
     if own:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mixef.errors import DataError, FitError
+from mixef.errors import ArgumentError, DataError, FitError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.glm import fit_glm
 from mixef.estimation.response import Response
@@ -168,7 +168,7 @@ def regression_of_result(mixed: AnyFit, result: Any) -> Regression:
         X = np.asarray(result.model.exog, dtype=float)
         fitted = np.asarray(result.fittedvalues, dtype=float)
     except (AttributeError, TypeError, ValueError):
-        raise TypeError(
+        raise ArgumentError(
             f"the smaller model is {type(result).__name__!r}; expected a fitted mixed model, a "
             "formula, or a fitted OLS, WLS or GLM of statsmodels"
         ) from None

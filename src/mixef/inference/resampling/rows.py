@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mixef.errors import DataError, FitError
+from mixef import checks
+from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import fit_lmm
 from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
 from mixef.inference.observations import AnyFit
@@ -57,7 +58,7 @@ def outermost(terms: tuple[RandomTerm, ...]) -> str:
     for name, outer in sorted(factors.items(), key=lambda item: item[1].n_levels):
         if all(is_nested(inner, outer) for inner in factors.values()):
             return name
-    raise ValueError(
+    raise ArgumentError(
         f"the grouping factors {', '.join(factors)} are crossed: none of them holds the others; "
         f"say with cluster= which one to resample, as in cluster={next(iter(factors))!r}"
     )
@@ -73,8 +74,8 @@ def is_nested(inner: Grouping, outer: Grouping) -> bool:
 def checked_group(terms: tuple[RandomTerm, ...], name: Any, argument: str) -> str:
     """Return the name of a grouping factor of the model."""
     known = grouping_factors(terms)
-    if name not in known:
-        raise ValueError(
+    if checks.text(name, argument, f"a grouping factor: {', '.join(known)}") not in known:
+        raise ArgumentError(
             f"{argument} names {name!r}, which is no grouping factor of the model; it has "
             f"{', '.join(known)}"
         )
@@ -175,10 +176,3 @@ def fitted_to(fit: AnyFit, rows: Rows, *, start: Any = None, control: Any = None
         lost = [name for name in fit.fixed_names if name not in new.fixed_names]
         raise FitError(f"the rows cannot tell apart the fixed effects {', '.join(lost)}")
     return new
-
-
-def check_levels(count: Any, name: str) -> int:
-    """Return a number of levels or rows, which is whole and positive."""
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise DataError(f"the size {count!r} of {name} is no whole number of 1 or more")
-    return int(count)

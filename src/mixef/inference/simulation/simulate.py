@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.errors import DataError
+from mixef import checks
+from mixef.errors import ArgumentError, DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import AnyFit, linear_predictor, prior_weights
 from mixef.inference.prediction.prediction_rows import included_columns
-from mixef.inference.replicates import check_count, generator
 from mixef.inference.simulation.new_parameters import (
     Values,
     fitted_values_of,
@@ -68,24 +68,23 @@ def simulations(
     env: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Return simulated responses, one column a replicate; see ``MixedModel.simulate``."""
-    n, rng = check_count(n), generator(seed)
-    if new_levels not in NEW_LEVELS:
-        raise ValueError(f"new_levels is {new_levels!r}; expected one of {NEW_LEVELS}")
-    if not isinstance(use_u, bool | np.bool_):
-        raise TypeError(f"use_u is {use_u!r}; expected True or False")
+    n, rng = checks.whole(n, "n"), checks.generator(seed)
+    new_levels = checks.option(new_levels, "new_levels", NEW_LEVELS)
+    use_u = checks.flag(use_u, "use_u")
     if use_u:
-        if re_form not in (*NONE, None):
-            raise ValueError(
-                f"use_u=True holds all random effects at their modes, but re_form is {re_form!r}; "
-                "give one of the two"
+        if re_form is not None and not (isinstance(re_form, str | bool) and re_form in NONE):
+            raise ArgumentError(
+                "use_u=True holds all random effects at their modes, but re_form is "
+                f"{checks.shown(re_form)}; give one of the two"
             )
         re_form = None
     if weights is not None and newdata is None:
-        raise ValueError("weights= is for newdata; the fit's own rows have the fit's weights")
+        raise ArgumentError("weights= is for newdata; the fit's own rows have the fit's weights")
     values = fitted_values_of(fit)
     if newparams is not None:
         values = read_values(newparams, parameters_of(fit), values)
     rows = fitted_rows(fit) if newdata is None else new_rows(fit, newdata, weights, env)
+    checks.count(n, "n", each=len(rows.index))
     sampler = make_sampler(fit, rows, values, included_columns(fit, re_form), new_levels)
     y = draw_responses(sampler, n, rng)
     like, index, trials = fit.frame.response, rows.index, rows.trials
