@@ -317,7 +317,7 @@ def test_more_arguments_that_cannot_be(cbpp):
         power(cbpp, "period", method="t", n=3)
     with pytest.raises(ValueError, match="is of coefficients that are zero"):
         power(cbpp, "period2 = 1", method="lrt", n=3)
-    with pytest.raises(TypeError, match="model is .*GLMMFit.*; expected a model fitted"):
+    with pytest.raises(TypeError, match=r"model is .*GLMMFit.*; expected a model fitted"):
         power(cbpp.fit, "period", n=3)
 
 

@@ -95,7 +95,7 @@ def test_dropped_columns():
     [
         (
             {"interval": "both"},
-            "interval is 'both'; expected one of None, 'confidence' or 'prediction'",
+            "interval is 'both'; expected one of None, 'confidence' or",
         ),
         ({"se_fit": True, "level": 95}, "level is 95; expected a number between 0 and 1"),
         ({"se_fit": True, "level": "0.9"}, "level is '0.9'; expected a number"),

@@ -316,8 +316,7 @@ def check_quadrature(nAGQ: Any, terms: tuple[RandomTerm, ...]) -> None:
 def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -> np.ndarray:
     """Return the point of the search that the user's ``start`` means."""
     extra_name = criterion.family.extra
-    more = [] if extra_name is None else [str(extra_name)]
-    start = checked_start(start, ["beta", "fixef", *more])
+    start = checked_start(start, ["beta", "fixef", *([str(extra_name)] if extra_name else [])])
     point = criterion.start()
     par, beta, extra = criterion.split(point)
     if "par" in start:
@@ -329,10 +328,8 @@ def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -
         if key in start:
             values = checked_parameters(start[key], names, "coefficients")
             beta = criterion.scaled_beta(values)
-    if extra_name in start:
-        extra = float(
-            checked_parameters(start[extra_name], [extra_name], f"start of {extra_name}")[0]
-        )
+    if extra_name is not None and extra_name in start:
+        extra = float(checked_parameters(start[extra_name], [extra_name], extra_name)[0])
         if not extra > 0.0:
             raise DataError(f"start has {extra_name} = {extra:g}; expected a positive number")
     return criterion.join(par, beta, extra)
