@@ -86,19 +86,21 @@ def test_groups_of_new_data():
     new = pd.DataFrame({"a": [10.0, 3, np.nan, 1, 3], "b": ["u", "u", "u", "v", "u"]})
     groups = by_a.spec.codes(new)
     assert groups.codes.tolist() == [2, -1, -1, 0, -1]
-    assert groups.new_codes.tolist() == [-1, 0, -1, -1, 0]
-    assert groups.new_levels.tolist() == ["3"]
+    assert groups.new_codes.tolist() == [-1, 0, 1, -1, 0]
+    assert groups.new_levels == ("3", "NA")
     groups = by_ab.spec.codes(new)
     assert groups.codes.tolist() == [2, -1, -1, -1, -1]
-    assert groups.new_levels.tolist() == ["1:v", "3:u"]
+    assert groups.new_levels == ("1:v", "3:u", "NA")
 
 
-def test_labels_with_colons_that_meet_are_one_level():
-    data = {"y": [1.0, 2, 3], "a": ["p:q", "p", "p"], "b": ["r", "q:r", "s"]}
+def test_labels_with_colons_are_quoted_so_that_no_combinations_merge():
+    # lme4 and glmmTMB join the first two into one level, "p:q:r".
+    data = {"y": [1.0, 2, 3, 4], "a": ["p:q", "p", "p", '"p'], "b": ["r", "q:r", "s", "s"]}
     frame = model_frame(parse_formula("y ~ 1 + (1 | a:b)"), data)
     made = grouping(frame.formula.bars[0].group, frame)
-    assert sorted(made.levels) == ["p:q:r", "p:s"]
-    assert made.codes[0] == made.codes[1] != made.codes[2]
+    labels = ['"p:q":r', 'p:"q:r"', "p:s", '"""p":s']
+    assert made.levels[made.codes].tolist() == labels
+    assert made.spec.codes(data).codes.tolist() == made.codes.tolist()
 
 
 @pytest.mark.parametrize("bar", ["(1 | l)", "(1 | l:a)"])

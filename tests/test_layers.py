@@ -37,9 +37,9 @@ LAYERS = (
 #: anywhere, as long as nothing is circular.
 SPINES = {
     "terms": (
-        "nodes", "parser", "algebra", "formula", "factor", "columns", "splines", "functions",
-        "expressions", "per_row", "rows", "frame", "contrasts", "grouping", "fixed", "covariance",
-        "parametrization", "random", "offsets",
+        "nodes", "parser", "algebra", "formula", "labels", "factor", "exact", "times", "convert",
+        "sources", "columns", "splines", "functions", "expressions", "per_row", "rows", "frame",
+        "contrasts", "grouping", "fixed", "covariance", "parametrization", "random", "offsets",
     ),
     "linalg": (
         "layout", "crossproducts", "reweighted", "threads", "factor", "kernels", "dense", "schur",

@@ -49,13 +49,17 @@ def test_a_row_with_something_missing_is_missing(interval):
     out = fit.predict(new, interval=interval, new_levels="missing")
     assert list(out.isna().all(axis=1)) == [False, True, True, True]
     assert list(out.isna().any(axis=1)) == [False, True, True, True]
+    # A missing group is a new level: lme4 predicts 251.405 + 2 * 10.467 for the third row.
     out = fit.predict(new, interval=interval, new_levels="population")
-    assert list(out.isna().all(axis=1)) == [False, True, True, False]
-    with pytest.raises(DataError, match="new levels detected in newdata: unseen of Subject"):
+    assert list(out.isna().all(axis=1)) == [False, True, False, False]
+    assert out["fit"].iloc[2] == pytest.approx(fit.fixef() @ [1.0, 2.0])
+    with pytest.raises(DataError, match="new levels detected in newdata: unseen, NA of Subject"):
         fit.predict(new, interval=interval)
     counts = generalized("scalar")
     new = pd.DataFrame({"period": ["1", None, "2"], "herd": ["1", "1", None]})
-    out = counts.predict(new, interval=interval)
+    with pytest.raises(DataError, match="new levels detected in newdata: NA of herd"):
+        counts.predict(new, interval=interval)
+    out = counts.predict(new, interval=interval, new_levels="missing")
     assert list(out.isna().all(axis=1)) == [False, True, True]
     assert not out.iloc[0].isna().any()
 

@@ -70,10 +70,13 @@ def test_what_is_missing_in_new_data_is_missing_in_the_responses():
     assert fit.simulate(2, newdata=new).isna().to_numpy().tolist() == [
         [False] * 2,
         [True] * 2,
-        [True] * 2,
+        [False] * 2,  # a missing group is a new level
     ]
     for re_form in (None, "~ (1 | Subject)"):
-        assert fit.simulate(newdata=new, re_form=re_form)["sim_1"].isna().tolist() == [0, 1, 1]
+        drawn = fit.simulate(newdata=new, re_form=re_form)
+        assert drawn["sim_1"].isna().tolist() == [0, 1, 0]
+        drawn = fit.simulate(newdata=new, re_form=re_form, new_levels="missing")
+        assert drawn["sim_1"].isna().tolist() == [0, 1, 1]
     fit = model("shares")
     new = DATA.head(4).assign(size=[3, np.nan, 2, 1])
     assert fit.simulate(newdata=new, seed=1)["sim_1"].isna().tolist() == [0, 1, 0, 0]

@@ -23,6 +23,7 @@ from mixef.inference.simulation.simulation_rows import (
     level_effects,
 )
 from mixef.terms.columns import Columns
+from mixef.terms.exact import Integers
 from mixef.terms.expressions import Scope, State
 from mixef.terms.fixed import design
 from mixef.terms.formula import Formula, parse_formula
@@ -113,8 +114,9 @@ def simulate_from(
                 "of trials are not known; give them as weights="
             )
     frame = model_frame(
-        _one_sided(parsed), columns, weights=weights, offset=offset, na_action="exclude", env=env
-    )
+        _one_sided(parsed), columns, weights=weights, offset=offset, na_action="exclude", env=env,
+        unused_levels=True,
+    )  # fmt: skip
     check_weights(frame.weights, family.name == "binomial")
     X, terms = design(frame.fixed_terms, frame, contrasts), random_terms(frame, contrasts)
     linear = family.name == "gaussian" and family.is_canonical
@@ -127,7 +129,8 @@ def simulate_from(
     sampler = Sampler(fixed, effects, frame.weights, None if linear else family, values.extra)
     y = frame.pad(draw_responses(sampler, n, rng))
     trials = frame.pad(frame.weights) if counted and frame.weights is not None else None
-    like = None if family.extra == "dispersion" else np.zeros(0, dtype=int)
+    whole = Integers(np.zeros(0, dtype=np.int64), None, "response")
+    like = None if family.extra == "dispersion" else whole
     return simulation_frame(y, frame.padded_index, like, trials)
 
 

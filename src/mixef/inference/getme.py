@@ -178,9 +178,7 @@ def _shape(fit: AnyFit) -> float:
 
 def _flist(fit: AnyFit) -> pd.DataFrame:
     factors = [fit.terms[members[0]].grouping for members in fit.groups.values()]
-    columns = {
-        g.name: pd.Categorical.from_codes(g.codes, categories=list(g.levels)) for g in factors
-    }
+    columns = {g.name: pd.Categorical.from_codes(g.codes, categories=g.index) for g in factors}
     return pd.DataFrame(columns, index=fit.frame.index)
 
 

@@ -54,12 +54,12 @@ def integrand(fit: GLMMFit, z: Any) -> pd.DataFrame:
         raise checks.refusal("z", z, "finite numbers (m,)")
     with one_blas_thread():
         values = _log_ratios(fit, points)
-    levels = np.asarray(fit.terms[0].grouping.levels, dtype=object)
+    levels = fit.terms[0].grouping.index
     normal = np.exp(-0.5 * points**2) / np.sqrt(2.0 * np.pi)
     t = np.exp(values)
     return pd.DataFrame(
         {
-            "group": np.repeat(levels, len(points)),
+            "group": levels.repeat(len(points)),
             "z": np.tile(points, len(levels)),
             "density": (t * normal).ravel(),
             "normal": np.tile(normal, len(levels)),

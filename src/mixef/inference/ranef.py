@@ -49,7 +49,7 @@ def modes_by_group(fit: AnyFit) -> dict[str, pd.DataFrame]:
     for group, members in fit.groups.items():
         values = np.column_stack([fit.estimates.effects[t] for t in members])
         names = [name for t in members for name in fit.terms[t].columns]
-        index = pd.Index(fit.terms[members[0]].grouping.levels, name=group, dtype=object)
+        index = fit.terms[members[0]].grouping.index
         out[group] = pd.DataFrame(values, index=index, columns=names)
     return out
 

@@ -123,7 +123,7 @@ def augment(fit: AnyFit) -> pd.DataFrame:
         columns = _response_column(fit) | columns
     for members in fit.groups.values():
         grouping = fit.terms[members[0]].grouping
-        labels = pd.Series(grouping.levels[grouping.codes], index=frame.index, dtype=object)
+        labels = pd.Series(grouping.index.take(grouping.codes), index=frame.index)
         columns[grouping.name] = labels.reindex(frame.padded_index)
     columns |= {
         ".fitted": on_rows(fit, linear_predictor(fit), ".fitted"),

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import DataError, FormulaError, MixefError
-from mixef.terms.columns import Columns, convert, suggestion
+from mixef.terms.columns import Columns
+from mixef.terms.convert import read
+from mixef.terms.exact import Exact
 from mixef.terms.factor import Factor, factor_from_logical
-from mixef.terms.functions import FUNCTIONS, Matrix, as_number, text_of
+from mixef.terms.functions import FUNCTIONS, Matrix, as_factor, as_number, text_of
 from mixef.terms.nodes import Binary, Call, Name, Node, Number, Paren, String, Unary
 
 Variable = np.ndarray | Factor | Matrix
@@ -32,6 +34,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": np.equal, "!=": np.not_equal, "<": np.less, "<=": np.less_equal,
     ">": np.greater, ">=": np.greater_equal,
 }  # fmt: skip
+_MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 @dataclass
@@ -77,17 +80,36 @@ class Scope:
         return self.columns.n
 
     def variable(self, node: Node) -> Variable:
-        """Evaluate a node to one value a row.
+        """Evaluate a node to one value a row, as a model takes it.
 
         Returns
         -------
-        ndarray (n,) of floats, integers or booleans; Factor; or Matrix (n, k)
+        ndarray (n,) of floats or booleans; Factor; or Matrix (n, k)
 
         Raises
         ------
         FormulaError
             For unknown names and functions, or arguments that a function cannot take.
         """
+        value = self.value(node)
+        return value.as_float() if isinstance(value, Exact) else value
+
+    def group(self, node: Node) -> Factor:
+        """Evaluate a node to a factor of the levels that occur, whole numbers with all digits.
+
+        Raises
+        ------
+        DataError
+            If it is a matrix.
+        """
+        value = self.value(node)
+        if isinstance(value, Matrix):
+            raise DataError(f"the grouping factor {node.text} is a matrix; expected one variable")
+        factor = as_factor(value)
+        return Factor(factor.codes, factor.level_set)
+
+    def value(self, node: Node) -> Variable | Exact:
+        """Evaluate a node to one value a row; whole numbers and times stay what they are."""
         if isinstance(node, Name) and node.name in self.columns:
             value: Any = self.columns[node.name]
         else:
@@ -95,14 +117,14 @@ class Scope:
                 value = self.evaluate(node)
         return self._as_rows(value, node)
 
-    def _as_rows(self, value: Any, node: Node) -> Variable:
+    def _as_rows(self, value: Any, node: Node) -> Variable | Exact:
         if isinstance(value, np.ndarray) and value.ndim == 2:
             value = Matrix(value, tuple(map(str, range(1, value.shape[1] + 1))))
         if isinstance(value, bool | int | float | np.number) or _is_scalar_array(value):
             value = np.full(1, float(value))
         if isinstance(value, list):
             value = np.asarray(value)
-        if not isinstance(value, np.ndarray | Factor | Matrix):
+        if not isinstance(value, np.ndarray | Factor | Matrix | Exact):
             raise FormulaError(f"{node.text} is {value!r}, which is not a variable")
         rows = len(value.array) if isinstance(value, Matrix) else len(value)
         if rows != self.n:
@@ -137,8 +159,7 @@ class Scope:
         value = self._outside(node.name)
         if value is None or callable(value):
             raise FormulaError(
-                f"{node.name!r} is not a column of the data"
-                f"{suggestion(node.name, self.columns.names)}"
+                f"{node.name!r} is not a column of the data{self.columns.suggestion(node.name)}"
             )
         if np.ndim(value) == 0 and not isinstance(value, Factor):
             return value
@@ -149,7 +170,7 @@ class Scope:
             return list(value)
         # An array of the caller's belongs to the training rows: new data must bring their own.
         self.state.outside.pop(name, None)
-        return convert(value, name)
+        return read(value, name)
 
     def _outside(self, path: str) -> Any:
         """Find a name, dotted or not, among what was kept or what the caller has."""
@@ -219,13 +240,16 @@ class Scope:
 
 
 def _call_outside(node: Call, function: Any, args: list, keywords: dict) -> Any:
+    if isinstance(function, np.ufunc):  # of booleans they give numbers of 16 bits
+        args = [as_number(v, node.text) if isinstance(v, np.ndarray) else v for v in args]
+    args, keywords = [_plain(v) for v in args], {k: _plain(v) for k, v in keywords.items()}
     try:
-        value = function(*map(_plain, args), **{k: _plain(v) for k, v in keywords.items()})
+        value = function(*args, **keywords)
     except MixefError:
         raise
     except Exception as error:
         raise FormulaError(f"{node.text} failed: {type(error).__name__}: {error}") from error
-    return convert(value, node.text) if np.ndim(value) else value
+    return read(value, node.text) if np.ndim(value) else value
 
 
 def _is_scalar_array(value: Any) -> bool:
@@ -254,9 +278,11 @@ def _python_keyword(name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as a function from outside expects it: arrays rather than factors."""
+    """Return a value as a function from outside expects it: arrays, and times as the data's."""
     if isinstance(value, Factor):
         return value.values()
+    if isinstance(value, Exact):
+        return value.plain()
     return value.array if isinstance(value, Matrix) else value
 
 
@@ -284,14 +310,26 @@ def _connect(node: Binary, left: Any, right: Any) -> Any:
 
 
 def _compare(node: Binary, left: Any, right: Any) -> Any:
-    if isinstance(left, str) or (isinstance(right, Factor) and not isinstance(left, Factor)):
-        mirrored = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(node.op, node.op)
-        return _compare(Binary(mirrored, node.right, node.left), right, left)
+    left, right = _as_labels_beside(left, right), _as_labels_beside(right, left)
+    if isinstance(left, str) or (isinstance(right, Factor | Exact) and not _is_column(left)):
+        return _compare(Binary(_MIRRORED.get(node.op, node.op), node.right, node.left), right, left)
     if isinstance(left, Factor) and left.kind != "logical":
         return _compare_factor(node, left, right)
+    if isinstance(left, Exact) and (truth := left.compare(node.op, right)) is not None:
+        return _logical(truth)
     a, b = as_number(left, node.text), as_number(right, node.text)
     missing = np.isnan(a) | np.isnan(b)
     return _logical(np.where(missing, np.nan, _COMPARISONS[node.op](a, b)))
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, Factor | Exact)
+
+
+def _as_labels_beside(value: Any, other: Any) -> Any:
+    """Return whole numbers or times beside a factor as a factor: labels are compared."""
+    labels = isinstance(other, Factor) and other.kind != "logical"
+    return value.factor() if labels and isinstance(value, Exact) else value
 
 
 def _compare_factor(node: Binary, factor: Factor, other: Any) -> Any:
@@ -314,8 +352,12 @@ def _member(left: Any, right: Any) -> Any:
     """Return R's ``%in%``, which is FALSE for a missing left side."""
     table = right if isinstance(right, list | tuple) else [right]
     if isinstance(left, Factor):
-        found = {text_of(v) for v in table}
-        return np.array([*(level in found for level in left.levels), False])[left.codes]
+        texts = {text_of(v) for v in table}
+        return np.array([*(level in texts for level in left.levels), False])[left.codes]
+    if isinstance(left, Exact):
+        found = [truth for v in table if (truth := left.compare("==", v)) is not None]
+        if len(found) == len(table):
+            return (np.array(found).reshape(-1, len(left)) == 1).any(axis=0)
     return np.isin(as_number(left, "%in%"), [as_number(v, "%in%") for v in table])
 
 

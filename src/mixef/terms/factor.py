@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.terms.nodes import number_text
+from mixef.terms.labels import CrossedLevels, LevelSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +20,8 @@ class Factor:
     ----------
     codes : ndarray of int32, shape (n,)
         Position of each row's level; -1 is missing.
-    levels : tuple of str
-        Labels in R's order.
+    level_set : LevelSet
+        The levels in R's order, as the data hold them; made of a tuple of labels if given one.
     ordered : bool
         Whether the order of the levels carries meaning.
     contrasts : object, optional
@@ -31,13 +31,28 @@ class Factor:
     """
 
     codes: np.ndarray
-    levels: tuple[str, ...]
+    level_set: Any
     ordered: bool = False
     contrasts: Any = None
     kind: str = "factor"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.level_set, LevelSet):
+            object.__setattr__(self, "level_set", LevelSet(self.level_set))
+
     def __len__(self) -> int:
         return len(self.codes)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Labels in R's order."""
+        labels: tuple[str, ...] = self.level_set.labels
+        return labels
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return len(self.level_set)
 
     def take(self, rows: np.ndarray) -> Factor:
         """Return the factor at some rows, with all its levels."""
@@ -47,16 +62,17 @@ class Factor:
         """Drop levels that no row has; a logical keeps both, as in R."""
         if self.kind == "logical":
             return self
-        used = np.bincount(self.codes + 1, minlength=len(self.levels) + 1)[1:] > 0
-        if used.all():
+        used = np.zeros(self.n_levels + 1, dtype=bool)  # the last cell is that of code -1
+        used[self.codes] = True
+        kept = np.flatnonzero(used[:-1])
+        if len(kept) == self.n_levels:
             return self
-        table = np.full(len(used) + 1, -1, dtype=np.int32)  # last cell: code -1 stays -1
-        table[:-1][used] = np.arange(used.sum(), dtype=np.int32)
-        levels = tuple(
-            level for level, keep in zip(self.levels, used.tolist(), strict=True) if keep
-        )
+        table = np.full(self.n_levels + 1, -1, dtype=np.int32)
+        table[kept] = np.arange(len(kept), dtype=np.int32)
         contrasts = self.contrasts if isinstance(self.contrasts, str) else None
-        return replace(self, codes=table[self.codes], levels=levels, contrasts=contrasts)
+        return replace(
+            self, codes=table[self.codes], level_set=self.level_set.take(kept), contrasts=contrasts
+        )
 
     def recode(self, levels: tuple[str, ...]) -> np.ndarray:
         """Return codes (n,) into other levels; -1 where a level is not among them."""
@@ -65,6 +81,10 @@ class Factor:
         place = {level: i for i, level in enumerate(levels)}
         table = np.array([place.get(level, -1) for level in self.levels] + [-1], dtype=np.int32)
         return table[self.codes]
+
+    def arranged(self, levels: tuple[str, ...]) -> Factor:
+        """Return the factor with other levels, or with its own in another order."""
+        return Factor(self.recode(levels), self.level_set.arranged(levels), self.ordered)
 
     def values(self) -> np.ndarray:
         """Return the labels row by row (object array, None where missing)."""
@@ -111,25 +131,15 @@ def encode_numbers(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         low, high = int(x.min()), int(x.max())
         if high - low < 16 * len(x) + 1024:
             codes, used = compress(x - low if low else x, high - low + 1)
-            return codes, used + low
+            return codes, used.astype(x.dtype) + low if low else used.astype(x.dtype)
     codes, used = pd.factorize(x, sort=True)
     return codes.astype(np.int32), np.asarray(used)
 
 
-def number_labels(values: np.ndarray) -> tuple[str, ...]:
-    """Labels of distinct numbers as R writes them."""
-    # A column of whole numbers is often float only because one of them is missing, and what
-    # R would hold there is an integer: 100000, not 1e+05.
-    whole = values.dtype.kind in "iu" or bool((np.mod(values, 1) == 0).all())
-    if whole and np.abs(values).max(initial=0) < 1e15:
-        return tuple(map(str, values.astype(np.int64).tolist()))
-    return tuple(map(number_text, values.tolist()))
-
-
 def factor_from_numbers(x: np.ndarray) -> Factor:
-    """Make a factor of numbers; values alike to 15 digits share a level."""
+    """Make a factor of floating-point numbers; values alike to 15 digits share a level."""
     codes, values = encode_numbers(x)
-    return merged(Factor(codes, number_labels(values)))
+    return merged(Factor(codes, LevelSet(values)))
 
 
 def factor_from_logical(x: np.ndarray, missing: np.ndarray | None = None) -> Factor:
@@ -137,54 +147,40 @@ def factor_from_logical(x: np.ndarray, missing: np.ndarray | None = None) -> Fac
     codes = x.astype(np.int32)
     if missing is not None:
         codes[missing] = -1
-    return Factor(codes, ("FALSE", "TRUE"), kind="logical")
+    return Factor(codes, LevelSet(np.array([False, True])), kind="logical")
 
 
 def factor_from_strings(values: Any) -> Factor:
     """Make a factor of strings (any array that pandas can factorize); levels are sorted."""
     codes, uniques = pd.factorize(values)
-    labels = np.asarray(uniques, dtype=object)
-    order = np.argsort(labels)
-    table = np.full(len(labels) + 1, -1, dtype=np.int32)
+    order = np.argsort(np.asarray(uniques, dtype=object))
+    table = np.full(len(order) + 1, -1, dtype=np.int32)
     table[order] = np.arange(len(order), dtype=np.int32)
-    levels = tuple(map(str, labels[order].tolist()))
-    return Factor(table[codes], levels, kind="character")
+    return Factor(table[codes], LevelSet(uniques.take(order)), kind="character")
 
 
-def factor_from_categories(codes: np.ndarray, categories: Any, ordered: bool) -> Factor:
+def factor_from_categories(codes: np.ndarray, categories: pd.Index, ordered: bool) -> Factor:
     """Make a factor of codes and categories of any type; labels are R's."""
-    if isinstance(categories, pd.Index) and categories.dtype.kind in "iuf":
-        levels = number_labels(categories.to_numpy())
-    elif isinstance(categories, pd.Index) and categories.dtype.kind == "b":
-        levels = tuple("TRUE" if c else "FALSE" for c in categories)
-    else:
-        levels = tuple(map(str, categories))
-    return merged(Factor(codes.astype(np.int32), levels, ordered))
+    factor = Factor(codes.astype(np.int32), LevelSet(categories), ordered)
+    # Only numbers with a fraction and mixed objects can differ and have one label.
+    return merged(factor) if categories.dtype in (np.float64, object) else factor
 
 
 def merged(factor: Factor) -> Factor:
     """Join levels with the same label into one."""
-    if len(set(factor.levels)) == len(factor.levels):
+    if len(set(factor.levels)) == factor.n_levels:
         return factor
     levels = tuple(dict.fromkeys(factor.levels))
-    return replace(factor, codes=factor.recode(levels), levels=levels)
+    return replace(factor, codes=factor.recode(levels), level_set=factor.level_set.arranged(levels))
 
 
-def cross(factors: Sequence[Factor]) -> tuple[np.ndarray, np.ndarray]:
-    """Cross factors, keeping observed combinations; the first factor varies slowest.
-
-    Returns
-    -------
-    codes : ndarray of int32, shape (n,)
-        -1 where any factor is missing.
-    combinations : ndarray of int, shape (l, number of factors)
-        The level of each factor that a combination is made of.
-    """
+def cross(factors: Sequence[Factor]) -> Factor:
+    """Cross factors, keeping observed combinations; the first factor varies slowest."""
     codes = factors[0].codes.astype(np.int64)
-    combinations = np.arange(len(factors[0].levels))[:, None]
+    combinations = np.arange(factors[0].n_levels)[:, None]
     missing = codes < 0
     for factor in factors[1:]:
-        k = max(len(factor.levels), 1)
+        k = max(factor.n_levels, 1)
         missing |= factor.codes < 0
         joint = codes * k + factor.codes
         present = ~missing if missing.any() else slice(None)
@@ -192,10 +188,5 @@ def cross(factors: Sequence[Factor]) -> tuple[np.ndarray, np.ndarray]:
         codes = np.full(len(joint), -1, dtype=np.int64)
         codes[present] = compact
         combinations = np.column_stack([combinations[used // k], used % k])
-    return codes.astype(np.int32), combinations
-
-
-def crossed_labels(combinations: np.ndarray, levels: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Labels such as ``a1:b1`` of combinations (l, number of factors)."""
-    parts = [np.array(own, dtype=object)[combinations[:, j]] for j, own in enumerate(levels)]
-    return tuple(map(":".join, zip(*parts, strict=True)))
+    parts = tuple(factor.level_set for factor in factors)
+    return Factor(codes.astype(np.int32), CrossedLevels(combinations, None, parts))

@@ -266,7 +266,7 @@ def check_contrasts(contrasts: Mapping[str, Any], frame: ModelFrame) -> None:
             "{'f': 'sum'}"
         )
     for name in contrasts:
-        variable = frame.variables.get(name)
+        variable = frame.variables.get(name, frame.groups.get(name))
         if variable is None or not _is_factor(variable):
             factors = [text for text, v in frame.variables.items() if _is_factor(v)]
             known = ", ".join(factors) if factors else "none"

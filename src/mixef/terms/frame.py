@@ -13,6 +13,7 @@ import pandas as pd
 from mixef.errors import DataError, FormulaError
 from mixef.terms.algebra import TermSet, expand_terms
 from mixef.terms.columns import Columns
+from mixef.terms.exact import Exact
 from mixef.terms.expressions import Scope, State, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.formula import BarTerm, Formula
@@ -20,6 +21,7 @@ from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
 from mixef.terms.per_row import numbers, per_row
 from mixef.terms.rows import considered_rows, kept_rows, refuse_infinite, without_zero_weights
+from mixef.terms.times import Times
 
 __all__ = [
     "Columns",
@@ -45,7 +47,7 @@ class ModelFrame:
     y : ndarray (n,) or (n, 2), or None
         The response as numbers; a two-level factor is 0/1. None for any other factor, and for
         a formula without response.
-    response : ndarray, Factor or Matrix, or None
+    response : ndarray, Integers, Factor or Matrix, or None
         The response as it was evaluated.
     weights, offset : ndarray (n,), or None
     n : int
@@ -61,11 +63,15 @@ class ModelFrame:
         What ``.`` in the formula stands for.
     state : State
         What evaluation learnt; a spec passes it on to new data.
+    variables : dict of str to ndarray, Factor or Matrix
+        By their text, what fixed effects and columns of random effects are made of.
+    groups : dict of str to Factor
+        By their text, the variables that grouping factors cross, whole numbers exactly.
     """
 
     formula: Formula
     y: np.ndarray | None
-    response: Variable | None
+    response: Variable | Exact | None
     weights: np.ndarray | None
     offset: np.ndarray | None
     n: int
@@ -78,6 +84,7 @@ class ModelFrame:
     offset_nodes: tuple[Node, ...] = ()
     source_index: pd.Index | None = None
     variables: dict[str, Variable] = field(default_factory=dict, repr=False)
+    groups: dict[str, Factor] = field(default_factory=dict, repr=False)
 
     def variable(self, node: Node | str) -> Variable:
         """Return an evaluated variable of the formula, by node or text.
@@ -87,7 +94,8 @@ class ModelFrame:
         KeyError
             If the formula does not hold it.
         """
-        return self.variables[node if isinstance(node, str) else node.text]
+        text = node if isinstance(node, str) else node.text
+        return self.variables[text] if text in self.variables else self.groups[text]
 
     @cached_property
     def fixed_terms(self) -> TermSet:
@@ -150,6 +158,7 @@ def model_frame(
     subset: Any = None,
     na_action: str = "omit",
     env: Mapping[str, Any] | None = None,
+    unused_levels: bool = False,
 ) -> ModelFrame:
     """Evaluate the variables of a formula and keep the complete rows.
 
@@ -170,6 +179,8 @@ def model_frame(
     na_action : {"omit", "exclude", "fail"}
     env : mapping, optional
         The caller's names, for functions and variables that are not columns.
+    unused_levels : bool
+        Keep levels that a factor declares and no row has, which R's ``model.frame`` drops.
 
     Returns
     -------
@@ -198,13 +209,15 @@ def model_frame(
     columns = _columns_of(formula, data, env)
     scope = Scope(columns, State(), env)
     dot = _dot_columns(formula, columns)
-    needed, offset_nodes = _needed(formula, dot)
+    needed, group_nodes, offset_nodes = _needed(formula, dot)
+    response = None if formula.response is None else _response(scope, formula.response)
     variables = {node.text: scope.variable(node) for node in needed}
+    groups = {node.text: scope.group(node) for node in group_nodes}
     offset_values = [per_row(o, "offset", scope) for o in _several(offset)]
     offset_values += [numbers(variables[o.text], o.text) for o in offset_nodes]
     weight_values = None if weights is None else per_row(weights, "weights", scope)
 
-    judged: dict[str, Any] = dict(variables)
+    judged: dict[str, Any] = groups | variables
     judged.update({f"offset {i + 1}": v for i, v in enumerate(offset_values)})
     if weight_values is not None:
         judged["weights"] = weight_values
@@ -212,13 +225,11 @@ def model_frame(
     rows = kept_rows(judged, considered, columns.n, na_action)
     rows = without_zero_weights(weight_values, rows, columns.n)
 
-    whole = rows is None
     positions = np.arange(columns.n) if rows is None else rows
-    kept = {text: v if whole else _take(v, positions) for text, v in variables.items()}
-    kept = {text: v.used_levels() if isinstance(v, Factor) else v for text, v in kept.items()}
+    kept = {text: _taken(v, rows, unused_levels) for text, v in variables.items()}
     offset_sum = np.sum(offset_values, axis=0)[positions] if offset_values else None
     refuse_infinite(kept | ({} if offset_sum is None else {"offset": offset_sum}), formula.response)
-    response = None if formula.response is None else kept[formula.response.text]
+    response = None if response is None else _taken(response, rows, unused_levels)
     return ModelFrame(
         formula=formula,
         y=_response_numbers(response),
@@ -235,6 +246,7 @@ def model_frame(
         offset_nodes=offset_nodes,
         source_index=columns.index,
         variables=kept,
+        groups={text: _taken(v, rows) for text, v in groups.items()},
     )
 
 
@@ -309,31 +321,50 @@ def _has_dot(node: Node) -> bool:
 @lru_cache(maxsize=512)
 def _needed(
     formula: Formula, dot: tuple[str, ...] | None
-) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-    """Return the variables that a formula uses, each once, and its offsets."""
+) -> tuple[tuple[Node, ...], tuple[Node, ...], tuple[Node, ...]]:
+    """Return what a formula uses, each once: its variables, parts of groups, and offsets."""
     fixed = expand_terms(formula.fixed, dot)
     nodes: list[Node] = [] if formula.response is None else [formula.response]
     nodes += [*fixed.variables, *fixed.offsets]
+    groups: list[Node] = []
     for bar in formula.bars:
         lhs = expand_terms(bar.lhs, dot)
         if lhs.offsets:
             raise FormulaError(f"an offset cannot stand inside a random-effects term: ({bar.text})")
-        nodes += [*lhs.variables, *group_factors(bar.group)]
+        nodes += lhs.variables
+        groups += group_factors(bar.group)
     if formula.response in fixed.variables:
         raise FormulaError(f"the response {nodes[0].text} is among its own predictors; drop it")
-    for node in nodes:
+    for node in nodes + groups:
         if isinstance(node, Number):
             raise FormulaError(f"the number {node.text} cannot be a response or grouping factor")
-    return tuple({node.text: node for node in nodes}.values()), fixed.offsets
+    return _distinct(nodes), _distinct(groups), fixed.offsets
 
 
-def _take(value: Variable, rows: np.ndarray) -> Variable:
-    return value[rows] if isinstance(value, np.ndarray) else value.take(rows)
+def _distinct(nodes: list[Node]) -> tuple[Node, ...]:
+    return tuple({node.text: node for node in nodes}.values())
 
 
-def _response_numbers(response: Variable | None) -> np.ndarray | None:
+def _response(scope: Scope, node: Node) -> Variable | Exact:
+    value = scope.value(node)
+    if isinstance(value, Times):
+        raise DataError(
+            f"response must be numeric, but {node.text} holds {value.own.dtype} values; write "
+            f"as.numeric({node.text}) for days"
+        )
+    return value
+
+
+def _taken(value: Any, rows: np.ndarray | None, unused_levels: bool = False) -> Any:
+    """Return a variable at the rows that are kept, with the levels that are left."""
+    if rows is not None:
+        value = value[rows] if isinstance(value, np.ndarray) else value.take(rows)
+    return value.used_levels() if isinstance(value, Factor) and not unused_levels else value
+
+
+def _response_numbers(response: Variable | Exact | None) -> np.ndarray | None:
     if isinstance(response, Factor):
         return response.as_float() if len(response.levels) == 2 else None
     if isinstance(response, Matrix):
         return np.ascontiguousarray(response.array, dtype=np.float64)
-    return None if response is None else response.astype(np.float64)
+    return None if response is None else np.asarray(response, dtype=np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import DataError, FormulaError
+from mixef.terms.exact import Exact
 from mixef.terms.factor import (
     Factor,
     factor_from_logical,
@@ -40,6 +41,8 @@ def as_number(x: Any, what: str) -> Any:
     FormulaError
         For a factor, a string or a matrix, naming the expression that asked.
     """
+    if isinstance(x, Exact):
+        return x.as_float()
     if isinstance(x, Factor):
         if x.kind == "logical":
             return x.as_float()
@@ -58,6 +61,8 @@ def as_factor(x: Any) -> Factor:
     """Return any variable as a factor with R's levels."""
     if isinstance(x, Factor):
         return x
+    if isinstance(x, Exact):
+        return x.factor()
     if isinstance(x, np.ndarray) and x.ndim == 1:
         if x.dtype.kind == "b":
             return factor_from_logical(x)
@@ -92,7 +97,9 @@ def _factor(
     if len(names) != len(wanted):
         raise FormulaError(f"factor(): {len(wanted)} levels but {len(names)} labels")
     is_ordered = factor.ordered if ordered is None else bool(ordered)
-    return Factor(factor.recode(wanted), names, is_ordered)
+    made = factor.arranged(wanted)
+    level_set = made.level_set if labels is None else names
+    return replace(made, level_set=level_set, ordered=is_ordered)
 
 
 def _ordered(state: dict, x: Any, levels: Any = None, labels: Any = None) -> Any:
@@ -123,8 +130,7 @@ def _as_integer(state: dict, x: Any) -> Any:
 
 def _as_character(state: dict, x: Any) -> Factor:
     factor = as_factor(x)
-    levels = tuple(sorted(factor.levels))
-    return Factor(factor.recode(levels), levels, kind="character")
+    return replace(factor.arranged(tuple(sorted(factor.levels))), kind="character")
 
 
 def _as_logical(state: dict, x: Any) -> Any:
@@ -138,7 +144,7 @@ def _relevel(state: dict, x: Any, ref: Any) -> Factor:
         shown = ", ".join(factor.levels)
         raise DataError(f"relevel(): {first!r} is not a level; the levels are {shown}")
     levels = (first, *(level for level in factor.levels if level != first))
-    return Factor(factor.recode(levels), levels)
+    return replace(factor.arranged(levels), ordered=False)
 
 
 def _interaction(state: dict, *factors: Any, sep: str = ".") -> Factor:

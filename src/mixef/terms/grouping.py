@@ -8,44 +8,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from mixef.errors import DataError
 from mixef.terms.columns import Columns
-from mixef.terms.expressions import Scope, State, Variable
-from mixef.terms.factor import (
-    Factor,
-    cross,
-    crossed_labels,
-    encode_numbers,
-    merged,
-    number_labels,
-)
+from mixef.terms.expressions import Scope, State
+from mixef.terms.factor import Factor, cross
 from mixef.terms.frame import ModelFrame, group_factors
-from mixef.terms.functions import Matrix, as_factor
+from mixef.terms.labels import LevelSet
 from mixef.terms.nodes import Node
 
-
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """What labels are made of when someone reads them: they can be many.
-
-    Attributes
-    ----------
-    parts : tuple
-        For each crossed factor its levels, or the numbers that stand for them.
-    combinations : ndarray of int, shape (l, number of factors), or None
-        The level of each factor that a combination is made of; None for a single factor.
-    """
-
-    parts: tuple[tuple[str, ...] | np.ndarray, ...]
-    combinations: np.ndarray | None = None
-
-    def make(self) -> tuple[str, ...]:
-        """Return the labels in order."""
-        texts = [number_labels(p) if isinstance(p, np.ndarray) else p for p in self.parts]
-        if self.combinations is None:
-            return texts[0]
-        return crossed_labels(self.combinations, texts)
+# What messages call a group that is missing.
+MISSING = "NA"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +28,17 @@ class NewGroups:
     Attributes
     ----------
     codes : ndarray of int32, shape (m,)
-        Position among the training levels; -1 for an unseen level or a missing one.
+        Position among the training levels; -1 for an unseen level.
     new_codes : ndarray of int32, shape (m,)
-        Position in `new_levels`; -1 for a known level or a missing one.
-    new_levels : ndarray of object
-        Labels of the unseen levels.
+        Position in `new_levels`; -1 for a known level. A missing group is a level of its own in
+        every row: nothing says that two of them are one.
+    new_levels : tuple of str
+        Labels of the unseen levels, those of missing groups last.
     """
 
     codes: np.ndarray
     new_codes: np.ndarray
-    new_levels: np.ndarray
+    new_levels: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +53,14 @@ class GroupingSpec:
         """Return the groups of new data (a frame, mapping or Columns)."""
         columns = data if isinstance(data, Columns) else Columns(data)
         scope = Scope(columns, self.state, env)
-        codes, labels, _ = _coded([scope.variable(n) for n in self.nodes], self.nodes)
-        factor = Factor(codes, labels.make())
+        factor = _crossed([scope.group(node) for node in self.nodes]).used_levels()
         known = factor.recode(self.levels)
         training = set(self.levels)
         new_levels = tuple(level for level in factor.levels if level not in training)
-        return NewGroups(known, factor.recode(new_levels), np.array(new_levels, dtype=object))
+        new = factor.recode(new_levels).copy()
+        missing = np.flatnonzero(factor.codes < 0)
+        new[missing] = len(new_levels) + np.arange(len(missing))
+        return NewGroups(known, new, new_levels + (MISSING,) * len(missing))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,22 +70,32 @@ class Grouping:
     Attributes
     ----------
     codes : ndarray of int32, shape (n,)
-    n_levels : int
     name : str
         As R deparses it: ``b:a`` for the inner part of ``a/b``.
+    level_set : LevelSet
+        The levels in R's order, as the data hold them.
     """
 
     codes: np.ndarray
-    n_levels: int
     name: str
     nodes: tuple[Node, ...]
     state: State
-    labels: Labels
+    level_set: LevelSet
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels, l."""
+        return len(self.level_set)
 
     @cached_property
     def levels(self) -> np.ndarray:
         """Labels of the levels (object array of str), in R's order; made when first read."""
-        return np.array(self.labels.make(), dtype=object)
+        return np.array(self.level_set.labels, dtype=object)
+
+    @property
+    def index(self) -> pd.Index:
+        """The levels as the data hold them, named after the factor."""
+        return self.level_set.index.rename(self.name)
 
     @cached_property
     def spec(self) -> GroupingSpec:
@@ -146,31 +132,9 @@ def grouping(node: Node, frame: ModelFrame) -> Grouping:
     ['1:v', '2:u', '10:u']
     """
     nodes = group_factors(node)
-    variables = [frame.variable(n) for n in nodes]
-    codes, labels, n_levels = _coded(variables, nodes)
-    return Grouping(codes, n_levels, node.text, nodes, frame.state, labels)
+    factor = _crossed([frame.groups[n.text] for n in nodes])
+    return Grouping(factor.codes, node.text, nodes, frame.state, factor.level_set)
 
 
-def _coded(variables: Sequence[Variable], nodes: Sequence[Node]) -> tuple[np.ndarray, Labels, int]:
-    first = variables[0]
-    if len(nodes) == 1 and isinstance(first, np.ndarray) and first.dtype.kind in "iu":
-        codes, values = encode_numbers(first)
-        return codes, Labels((values,)), len(values)
-    factors = [_single(v, n) for v, n in zip(variables, nodes, strict=True)]
-    if len(factors) == 1:
-        return factors[0].codes, Labels((factors[0].levels,)), len(factors[0].levels)
-    codes, combinations = cross(factors)
-    labels = Labels(tuple(f.levels for f in factors), combinations)
-    if not any(":" in level for factor in factors for level in factor.levels):
-        return codes, labels, len(combinations)
-    # Only here can two combinations have one label, and then they are one level, as in R.
-    factor = merged(Factor(codes, labels.make()))
-    return factor.codes, Labels((factor.levels,)), len(factor.levels)
-
-
-def _single(variable: Variable, node: Node) -> Factor:
-    """Return one variable as a factor of the levels that occur (both of a logical, too)."""
-    if isinstance(variable, Matrix):
-        raise DataError(f"the grouping factor {node.text} is a matrix; expected one variable")
-    factor = as_factor(variable)
-    return Factor(factor.codes, factor.levels).used_levels()
+def _crossed(factors: Sequence[Factor]) -> Factor:
+    return factors[0] if len(factors) == 1 else cross(factors)

@@ -80,7 +80,9 @@ class Number(Node):
     integer: bool = False
 
     def _deparse(self) -> str:
-        return f"{int(self.value)}L" if self.integer else number_text(self.value)
+        if self.integer:
+            return f"{int(self.value)}L"
+        return str(self.value) if isinstance(self.value, int) else number_text(self.value)
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,8 @@ class _Parser:
 def _number(text: str) -> Number:
     integer = text.endswith("L")
     digits = text.rstrip("L")
+    if digits.isdigit() and int(digits) > 2**53:  # an id, which needs all its digits
+        return Number(int(digits), integer)
     value = int(digits, 16) if digits[:2] in ("0x", "0X") else float(digits)
     return Number(float(value), integer)
 

@@ -186,16 +186,13 @@ def _new_rows(fit, t, use, columns, new_levels, env) -> TermRows:
     """Return term t on the rows of new data."""
     term = fit.terms[t]
     groups = term.grouping.spec.codes(columns, env)
-    if len(groups.new_levels) and new_levels == "error":
-        shown = ", ".join(map(str, groups.new_levels[:5]))
+    if groups.new_levels and new_levels == "error":
+        shown = ", ".join(dict.fromkeys(groups.new_levels[:5]))
         raise DataError(
             f"new levels detected in newdata: {shown} of {term.group}; set "
             "new_levels='population' for zero random effects, or 'missing' for NaN"
         )
-    known = groups.codes >= 0
-    missing = ~known & (groups.new_codes < 0)
-    if new_levels == "missing":
-        missing |= ~known
+    missing = (groups.codes < 0) & (new_levels == "missing")
     # A column that is left out may be missing.
     z = np.where(use > 0, term.design.spec.apply(columns, env), 0.0)
     return TermRows(z, groups.codes, missing)

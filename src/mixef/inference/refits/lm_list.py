@@ -85,7 +85,7 @@ class SeparateFits:
     @property
     def index(self) -> pd.Index:
         """Levels of the grouping factor."""
-        return pd.Index(self.grouping.levels, name=self.grouping.name)
+        return self.grouping.index
 
     @cached_property
     def df_by_group(self) -> np.ndarray:

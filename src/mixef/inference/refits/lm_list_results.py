@@ -131,8 +131,8 @@ def predictions(
     columns = Columns(newdata)
     X = fits.design.spec.apply(columns, env)
     new = fits.grouping.spec.codes(columns, env)
-    if len(new.new_levels):
-        shown = listed(np.asarray(new.new_levels))
+    if new.new_levels:
+        shown = listed(np.array(list(dict.fromkeys(new.new_levels))))
         raise DataError(
             f"newdata has {shown} of {fits.grouping.name}, for which there is no regression; "
             f"drop those rows, or fit a mixed model, which predicts new levels"

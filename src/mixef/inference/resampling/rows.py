@@ -15,7 +15,8 @@ from mixef.inference.observations import AnyFit
 from mixef.terms.factor import compress
 from mixef.terms.fixed import Design
 from mixef.terms.frame import ModelFrame
-from mixef.terms.grouping import Grouping, Labels
+from mixef.terms.grouping import Grouping
+from mixef.terms.labels import LevelSet
 from mixef.terms.outcome import outcome
 from mixef.terms.random import RandomTerm
 
@@ -116,9 +117,7 @@ def with_levels(rows: Rows, group: str, picks: np.ndarray, size: int | None = No
             groupings[name] = _renamed(other, codes, len(used))
         else:
             codes, used = compress(other.codes[taken], other.n_levels)
-            groupings[name] = replace(
-                other, codes=codes, n_levels=len(used), labels=Labels((tuple(other.levels[used]),))
-            )
+            groupings[name] = replace(other, codes=codes, level_set=other.level_set.take(used))
     terms = tuple(
         replace(term, design=_taken(term.design, taken), grouping=groupings[term.group])
         for term in rows.terms
@@ -128,8 +127,8 @@ def with_levels(rows: Rows, group: str, picks: np.ndarray, size: int | None = No
 
 def _renamed(factor: Grouping, codes: np.ndarray, n_levels: int) -> Grouping:
     """Return a factor of other codes, whose levels are numbered from 1."""
-    labels = Labels((np.arange(1, n_levels + 1),))
-    return replace(factor, codes=codes.astype(np.int32), n_levels=n_levels, labels=labels)
+    level_set = LevelSet(np.arange(1, n_levels + 1))
+    return replace(factor, codes=codes.astype(np.int32), level_set=level_set)
 
 
 def _taken(design: Design, rows: np.ndarray) -> Design:
@@ -153,6 +152,7 @@ def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
         considered=None,
         na_action="omit",
         variables={text: taken(value) for text, value in frame.variables.items()},
+        groups={text: taken(value) for text, value in frame.groups.items()},
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef.terms.exact import Integers
 from mixef.terms.factor import Factor
 
 COUNTS = ("successes", "failures")
@@ -21,7 +22,7 @@ def simulation_frame(
     ----------
     values : ndarray (m, n)
         Numbers; NaN where there is none.
-    like : ndarray or Factor, optional
+    like : ndarray, Integers or Factor, optional
         The response that they stand for: whole numbers, booleans and the levels of a factor
         come back as such.
     trials : ndarray (m,), optional
@@ -36,14 +37,14 @@ def simulation_frame(
     if isinstance(like, Factor) and like.kind != "logical":
         codes = np.where(np.isnan(values), -1.0, values).astype(np.int8)
         labels = {
-            name: pd.Categorical.from_codes(codes[:, i], list(like.levels), like.ordered)
+            name: pd.Categorical.from_codes(codes[:, i], like.level_set.index, like.ordered)
             for i, name in enumerate(names)
         }
         return pd.DataFrame(labels, index)
     logical = isinstance(like, Factor) or (isinstance(like, np.ndarray) and like.dtype.kind == "b")
     if logical and not np.isnan(values).any():
         return pd.DataFrame(values == 1.0, index, names)
-    if isinstance(like, np.ndarray) and like.dtype.kind in "iu":
+    if isinstance(like, Integers):
         values = _integers(values)
     return pd.DataFrame(values, index, names)
 

@@ -32,7 +32,7 @@ class GroupRows:
     ----------
     z : ndarray (m, s)
     codes : ndarray of int (m,)
-        Positions among the levels of the rows; -1 where missing.
+        Positions among the levels of the rows; -1 where a random effect is missing.
     known : ndarray of int (l,)
         For each level of the rows its position among those of the fit; -1 for a new one.
     new : tuple of str
@@ -153,12 +153,9 @@ def _new_groups(term, columns, env) -> GroupRows:
     found = term.grouping.spec.codes(columns, env)
     z = term.design.spec.apply(columns, env)
     codes = np.where(found.codes >= 0, found.codes, term.n_levels + found.new_codes)
-    codes = np.where((found.codes < 0) & (found.new_codes < 0), -1, codes)
     levels, places = np.unique(codes, return_inverse=True)
-    if len(levels) and levels[0] < 0:
-        levels, places = levels[1:], places - 1
     known = np.where(levels < term.n_levels, levels, -1)
-    return GroupRows(z, places, known, tuple(map(str, found.new_levels)))
+    return GroupRows(z, places, known, found.new_levels)
 
 
 def level_effects(

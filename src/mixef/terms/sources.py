@@ -1,0 +1,64 @@
+"""Frames of other libraries: eager, lazy, or streams of Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import narwhals as nw_main
+import narwhals.stable.v1 as nw
+
+from mixef.errors import DataError, MissingLibraryError
+
+
+def frame_of(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
+    """Return data that are neither pandas nor a mapping as an eager frame.
+
+    Parameters
+    ----------
+    data : Any
+        A frame that narwhals knows, lazy ones and relations of databases too, or what has
+        ``__arrow_c_stream__``.
+    needed : collection of str, or None
+        Columns to read of what is lazy; None for all.
+
+    Raises
+    ------
+    DataError
+        For anything else.
+    """
+    native = nw_main.from_native(data, pass_through=True)
+    if isinstance(native, nw_main.LazyFrame):
+        return _eager(native.select(_chosen(native.collect_schema().names(), needed)).collect())
+    if isinstance(native, nw_main.DataFrame):
+        return _eager(native)
+    if hasattr(data, "__arrow_c_stream__"):
+        return _from_stream(data, needed)
+    raise DataError(
+        f"cannot read data of type {type(data).__name__}; expected a frame of pandas, polars, "
+        "pyarrow or DuckDB, something else with __arrow_c_stream__, or a mapping from names to "
+        "arrays"
+    )
+
+
+def _chosen(names: list[str], needed: Collection[str] | None) -> list[str]:
+    # A frame without columns has no rows to count, so that one stays whatever is needed.
+    return names if needed is None else [n for n in names if n in needed] or names[:1]
+
+
+def _eager(frame: Any) -> nw.DataFrame[Any]:
+    return nw.from_native(frame.to_native(), eager_only=True)
+
+
+def _from_stream(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
+    """Read a stream of Arrow, by one of the libraries that can."""
+    for backend in ("pyarrow", "polars"):
+        try:
+            frame = nw_main.from_arrow(data, backend=backend)
+        except ImportError:
+            continue
+        return _eager(frame.select(_chosen(frame.columns, needed)))
+    raise MissingLibraryError(
+        f"data of type {type(data).__name__} are a stream of Arrow, which takes pyarrow or polars "
+        "to read: pip install pyarrow"
+    )
