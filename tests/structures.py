@@ -1,13 +1,18 @@
 """Cross-products of simulated grouping factors, and the same things as dense matrices."""
 
+import inspect
+
 import numpy as np
 import pytest
 from dense_gaussian import random_columns
 
+from mixef.linalg import cholmod, flat_tree
 from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import GroupDesign, Rows
 from mixef.linalg.factor import SINGULAR, Factor
 from mixef.linalg.schur import SchurFactor, _DenseCoupling, _SparseCoupling
+from mixef.linalg.simplicial import SimplicialFactor
+from mixef.linalg.sparse_factor import SparseFactor
 
 # Levels and columns of each factor; the first has the most random effects, as `block_structure`
 # arranges; codes are crossed at random, or nested in the factor before.
@@ -104,13 +109,34 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-10 * scale)
 
 
+def factors():
+    """Every class of factor that can be made here, found by itself."""
+    waiting, found = [Factor], []
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        if not inspect.isabstract(cls):
+            found.append(cls)
+    return [cls for cls in found if cls is not CholmodFactor or cholmod.library()]
+
+
+def sparse_factors():
+    """Those that hold a sparse L."""
+    return [cls for cls in factors() if issubclass(cls, SparseFactor)]
+
+
+#: The sparse factor of choice.
+SPARSE = CholmodFactor if cholmod.library() else SimplicialFactor
+
+
 def makers():
     """Every factor, found by itself, with the variants that a structure's size would choose."""
     variants = {
         CholmodFactor: [("simplicial",), ("supernodal",)],
         SchurFactor: [("sparse",), ("dense",)],
+        SimplicialFactor: [("flat",), ("compiled",)],
     }
-    for cls in Factor.__subclasses__():
+    for cls in factors():
         for variant in variants.get(cls, [()]):
             yield pytest.param(cls, variant, id="-".join([cls.__name__, *variant]))
 
@@ -125,4 +151,7 @@ def make(cls, variant, products, monkeypatch):
             expected = _SparseCoupling if variant == ("sparse",) else _DenseCoupling
             assert isinstance(factor._coupling, expected)
         return factor
+    if cls is SimplicialFactor:
+        monkeypatch.setattr(flat_tree, "MOST_BATCHES", 10_000 if variant == ("flat",) else 0)
+        return cls(products)
     return cls(products, *variant)

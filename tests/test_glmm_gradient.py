@@ -21,14 +21,12 @@ from simulated_glmm import (
     value,
     weights_of,
 )
+from structures import factors
 
 from mixef.families.convert import make_family
 from mixef.families.link import Link
 from mixef.families.standard import FAMILIES
 from mixef.glmm import glmer
-from mixef.linalg.cholmod import CholmodFactor
-from mixef.linalg.dense import DenseFactor
-from mixef.linalg.schur import SchurFactor
 
 STATES = ["random", "negative", "singular", "rank one", "zero"]
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -206,7 +204,7 @@ def test_hessian(cell, nAGQ, state):
 def test_all_factors_agree(structure, cell, information, state):
     formula = f"y ~ x + {STRUCTURES[structure]}"
     found = []
-    for factor in (DenseFactor, SchurFactor, CholmodFactor):
+    for factor in factors():
         options = {"information": information, "factor": factor}
         c, _ = criterion(formula, simulated(cell), cell, 1, trials_of(cell), **options)
         assert type(c.model.factor) is factor

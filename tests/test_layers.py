@@ -42,8 +42,9 @@ SPINES = {
         "contrasts", "grouping", "fixed", "covariance", "parametrization", "random", "offsets",
     ),
     "linalg": (
-        "layout", "crossproducts", "reweighted", "threads", "factor", "kernels", "dense", "schur",
-        "takahashi", "cholmod", "choose", "standardize",
+        "layout", "crossproducts", "reweighted", "threads", "factor", "minimum_degree",
+        "sparse_loops", "kernels", "dense", "schur", "flat_tree", "ordering", "sparse_factor",
+        "cholmod", "simplicial", "choose", "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",
@@ -58,7 +59,7 @@ SPINES = {
 #: Packages that may be imported inside a function: those whose start takes long and that most
 #: sessions do without (numba, and what long work needs), and extras.
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-LATE = {"numba", "joblib", "tqdm"} | {
+LATE = {"numba", "joblib", "tqdm", "sksparse"} | {
     requirement.split(">")[0]
     for extra, requirements in EXTRAS.items()
     if extra not in ("dev", "docs")

@@ -24,7 +24,7 @@ from mixef.inference.observations import (
     response_values,
     working_weights,
 )
-from mixef.linalg.cholmod import sparse_cholesky
+from mixef.linalg.choose import sparse_cholesky
 from mixef.terms.covariance import lower_triangle, theta_of
 
 

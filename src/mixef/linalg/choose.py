@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
+from mixef.linalg import cholmod, simplicial
 from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import SMALL_Q, CrossProducts
 from mixef.linalg.dense import DenseFactor
 from mixef.linalg.factor import Factor
+from mixef.linalg.ordering import is_nested
 from mixef.linalg.schur import SchurFactor
+from mixef.linalg.simplicial import SimplicialFactor
+from mixef.linalg.sparse_factor import SparseFactor
 
 # Floating-point operations a second, in orders of magnitude that hold on most machines.
 BLAS3_RATE = 3e10
@@ -22,7 +27,7 @@ LARGEST_REMAINDER = 20_000
 
 
 def make_factor(products: CrossProducts) -> Factor:
-    """Return the factor for a structure: dense, Schur or CHOLMOD.
+    """Return the factor for a structure: dense, Schur or sparse.
 
     The layout's first block is the one that Schur eliminates.
     """
@@ -30,28 +35,25 @@ def make_factor(products: CrossProducts) -> Factor:
     if layout.q <= SMALL_Q:
         return DenseFactor(products)
     if is_nested(products):
-        return CholmodFactor(products)
+        return sparse_factor(products)
     remainder = layout.q - layout.offsets[1]
     if remainder <= LARGEST_REMAINDER:
         dense_time = schur_time(products)
         if dense_time < CHEAP or scatter_products(products) > FILLING * remainder**2:
             return SchurFactor(products)
-        sparse_factor = CholmodFactor(products)
-        if cholmod_time(sparse_factor) > dense_time:
-            return SchurFactor(products)
-        return sparse_factor
-    return CholmodFactor(products)
+        factor = sparse_factor(products)
+        return SchurFactor(products) if sparse_time(factor) > dense_time else factor
+    return sparse_factor(products)
 
 
-def is_nested(products: CrossProducts) -> bool:
-    """Tell whether several factors are nested: every level lies in one level of each larger one.
+def sparse_factor(products: CrossProducts) -> SparseFactor:
+    """Return CHOLMOD's factor where it is installed, else our own."""
+    return CholmodFactor(products) if cholmod.library() else SimplicialFactor(products)
 
-    Then nothing fills in, and the elimination tree is as deep as there are factors.
-    """
-    n_levels = products.layout.n_levels
-    return bool(products.pairs) and all(
-        len(pair.rows) == max(n_levels[i], n_levels[j]) for (i, j), pair in products.pairs.items()
-    )
+
+def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:
+    """Return L and the permutation p of ``(A + I)[p][:, p] = L L'``."""
+    return (cholmod if cholmod.library() else simplicial).sparse_cholesky(A)
 
 
 def schur_time(products: CrossProducts) -> float:
@@ -70,10 +72,12 @@ def scatter_products(products: CrossProducts) -> float:
     return float((per_level**2).sum()) * layout.widths[0]
 
 
-def cholmod_time(factor: CholmodFactor) -> float:
-    """Predict the seconds of one evaluation with gradient by CHOLMOD.
+def sparse_time(factor: SparseFactor) -> float:
+    """Predict the seconds of one evaluation with gradient by a sparse factor.
 
-    The factorization runs on BLAS, the selected inverse is a scalar loop over as many products.
+    CHOLMOD's factorization runs on BLAS, ours and the selected inverse are scalar loops over as
+    many products.
     """
     products = float((factor.column_counts().astype(float) ** 2).sum())
-    return products / BLAS3_RATE + products / SCATTER_RATE
+    rate = BLAS3_RATE if isinstance(factor, CholmodFactor) else SCATTER_RATE
+    return products / rate + products / SCATTER_RATE

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
+from mixef.linalg.minimum_degree import minimum_degree
+from mixef.linalg.sparse_loops import (
+    cholesky_columns,
+    column_counts,
+    filled_rows,
+    selected_inverse,
+    solve_columns,
+    solve_columns_transposed,
+)
 
 
 @cache
@@ -19,7 +27,18 @@ def compiled():
         except RuntimeError:  # no folder where the compiled code could be kept
             return numba.njit(**options)(function)
 
-    kernels = (subtract_gram, quadratic_forms, products_and_forms, selected_inverse, column_counts)
+    kernels = (
+        subtract_gram,
+        quadratic_forms,
+        products_and_forms,
+        minimum_degree,
+        column_counts,
+        filled_rows,
+        cholesky_columns,
+        solve_columns,
+        solve_columns_transposed,
+        selected_inverse,
+    )
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 
 
@@ -108,80 +127,3 @@ def products_and_forms(start, cols, N, C, P, out, first, last):
                     form += P[a, p] * N[b, p]
                 out[level, a, b] = form
                 out[level, b, a] = form
-
-
-def selected_inverse(start, rows, L, C):
-    """Write the entries of ``(L L')^-1`` on the pattern of L (Takahashi's recurrence).
-
-    Parameters
-    ----------
-    start, rows, L : compressed columns of the lower triangular factor
-        Rows ascending, so that a column starts with its diagonal.
-    C : ndarray like L
-        Written: the inverse's entries on the same pattern.
-
-    References
-    ----------
-    A. M. Erisman and W. F. Tinney (1975), Communications of the ACM 18, 177-179.
-    """
-    n = len(start) - 1
-    total = np.zeros(n)
-    where = np.full(n, -1, dtype=np.int64)
-    for j in range(n - 1, -1, -1):
-        head, stop = start[j], start[j + 1]
-        pivot = L[head]
-        for p in range(head + 1, stop):
-            where[rows[p]] = p
-            total[rows[p]] = 0.0
-        # total_i = sum_k C_ik L_kj over the rows i, k below the diagonal of column j
-        for p in range(head + 1, stop):
-            k = rows[p]
-            ratio = L[p]
-            total[k] += C[start[k]] * ratio
-            for r in range(start[k] + 1, start[k + 1]):
-                i = rows[r]
-                if where[i] >= 0:
-                    total[i] += C[r] * ratio
-                    total[k] += C[r] * L[where[i]]
-        diagonal = 1.0 / pivot
-        for p in range(head + 1, stop):
-            C[p] = -total[rows[p]] / pivot
-            diagonal -= C[p] * L[p]
-            where[rows[p]] = -1
-        C[head] = diagonal / pivot
-
-
-def column_counts(start, cols, counts):
-    """Count the non-zeros of each column of the Cholesky factor of a symmetric pattern.
-
-    Row subtrees of the elimination tree are walked (J. W. H. Liu, 1990, SIAM Journal on Matrix
-    Analysis and Applications 11, 134-172, section 3).
-
-    Parameters
-    ----------
-    start, cols : compressed rows of the strictly lower triangle
-    counts : ndarray of int (n,)
-        Written: the number of non-zeros of each column, diagonal included.
-    """
-    n = len(start) - 1
-    parent = np.full(n, -1, dtype=np.int64)
-    ancestor = np.full(n, -1, dtype=np.int64)
-    for i in range(n):
-        for p in range(start[i], start[i + 1]):
-            k = cols[p]
-            while k != -1 and k < i:
-                following = ancestor[k]
-                ancestor[k] = i
-                if following == -1:
-                    parent[k] = i
-                k = following
-    mark = np.full(n, -1, dtype=np.int64)
-    for i in range(n):
-        counts[i] = 1
-        mark[i] = i
-        for p in range(start[i], start[i + 1]):
-            k = cols[p]
-            while mark[k] != i:
-                counts[k] += 1
-                mark[k] = i
-                k = parent[k]

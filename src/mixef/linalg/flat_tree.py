@@ -1,0 +1,176 @@
+"""A sparse Cholesky factor whose elimination tree is flat, many independent columns at a time.
+
+Columns at one depth of the tree do not depend on each other: where there are few depths, as for
+nested factors, a few array operations do the work of a loop over columns, and nothing has to be
+compiled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+# With more batches or larger gathers than these, a compiled loop is faster.
+MOST_BATCHES = 40
+MOST_CELLS = 2_000_000
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Columns (m of them) at one depth with d entries each below the diagonal.
+
+    Attributes
+    ----------
+    columns : ndarray of int (m,), or slice
+    pivot : ndarray of int (m,)
+        Where the diagonals are stored.
+    below : ndarray of int (m, d)
+        Where the entries below the diagonals are stored.
+    inner : ndarray of int (m, d, d)
+        Where the rows below the diagonal are stored against each other.
+    rows : ndarray of int (u,)
+        The rows below the diagonals, each once.
+    row : ndarray of int (m, d)
+        Which of ``rows`` each entry is in.
+    """
+
+    columns: np.ndarray | slice
+    pivot: np.ndarray
+    below: np.ndarray
+    inner: np.ndarray
+    rows: np.ndarray
+    row: np.ndarray
+
+    def matrix(self, L: np.ndarray) -> sparse.csc_array:
+        """Return what is below the diagonals (u, m)."""
+        m, d = self.below.shape
+        start = np.arange(0, m * d + 1, d) if d else np.zeros(m + 1, dtype=int)
+        shape = len(self.rows), m
+        return sparse.csc_array((L[self.below].ravel(), self.row.ravel(), start), shape=shape)
+
+
+class FlatTree:
+    """The order in which the columns of one pattern can be worked on together.
+
+    The factor's entries L (nnz,) are those of compressed columns, rows ascending.
+
+    Parameters
+    ----------
+    batches : list of _Batch
+        From the roots to the leaves.
+    """
+
+    def __init__(self, batches: list[_Batch]):
+        self._batches = batches
+        self._matrices: list[sparse.csc_array] = []
+
+    def factor(self, L: np.ndarray) -> bool:
+        """Factor in place; False where the matrix is not positive definite.
+
+        Parameters
+        ----------
+        L : ndarray (nnz,)
+            The lower triangle of the matrix, on the pattern of its factor; overwritten.
+        """
+        self._matrices = []
+        for batch in reversed(self._batches):
+            pivot = L[batch.pivot]
+            if not (pivot > 0.0).all():
+                return False
+            L[batch.pivot] = pivot = np.sqrt(pivot)
+            L[batch.below] /= pivot[:, None]
+            below = L[batch.below]
+            i, k = np.tril_indices(below.shape[1])
+            if len(i):
+                where = batch.inner[:, i, k].ravel()
+                first, stop = where.min(), where.max() + 1
+                product = (below[:, i] * below[:, k]).ravel()
+                L[first:stop] -= np.bincount(where - first, product, stop - first)
+        return True
+
+    def solve(self, L: np.ndarray, x: np.ndarray) -> None:
+        """Solve ``L x = b`` in place, for x (q, k) that holds b."""
+        matrices = self._below(L)
+        for batch, below in zip(reversed(self._batches), reversed(matrices), strict=True):
+            x[batch.columns] /= L[batch.pivot][:, None]
+            if below.shape[0]:
+                x[batch.rows] -= below @ x[batch.columns]
+
+    def solve_transposed(self, L: np.ndarray, x: np.ndarray) -> None:
+        """Solve ``L' x = b`` in place, for x (q, k) that holds b."""
+        for batch, below in zip(self._batches, self._below(L), strict=True):
+            if below.shape[0]:
+                x[batch.columns] -= below.T @ x[batch.rows]
+            x[batch.columns] /= L[batch.pivot][:, None]
+
+    def inverse(self, L: np.ndarray) -> np.ndarray:
+        """Return the inverse of the matrix on the pattern of L (Takahashi's recurrence).
+
+        References
+        ----------
+        A. M. Erisman and W. F. Tinney (1975), Communications of the ACM 18, 177-179.
+        """
+        C = np.empty_like(L)
+        for batch in self._batches:
+            pivot, below = L[batch.pivot], L[batch.below]
+            off = -np.einsum("mij,mj->mi", C[batch.inner], below) / pivot[:, None]
+            C[batch.below] = off
+            C[batch.pivot] = (1.0 / pivot - np.einsum("mi,mi->m", off, below)) / pivot
+        return C
+
+    def _below(self, L: np.ndarray) -> list[sparse.csc_array]:
+        if not self._matrices:
+            self._matrices = [batch.matrix(L) for batch in self._batches]
+        return self._matrices
+
+
+def flat_tree(start: np.ndarray, rows: np.ndarray) -> FlatTree | None:
+    """Return the plan for a factor's pattern, None where the tree is too deep.
+
+    Parameters
+    ----------
+    start, rows : ndarray of int (q + 1,), (nnz,)
+        Compressed columns of the lower triangle, rows ascending.
+    """
+    q = len(start) - 1
+    first, counts = start[:-1].astype(np.int64), np.diff(start) - 1
+    if float((counts.astype(float) ** 2).sum()) > MOST_CELLS:
+        return None
+    has_parent = counts > 0
+    parent = np.full(q, -1)
+    parent[has_parent] = rows[first[has_parent] + 1]
+    depth = np.where(has_parent, -1, 0)
+    for level in range(1, MOST_BATCHES + 1):
+        waiting = np.flatnonzero(depth < 0)
+        if not len(waiting):
+            break
+        depth[waiting[depth[parent[waiting]] == level - 1]] = level
+    else:
+        return None
+    keys, member = np.unique(np.column_stack([depth, counts]), axis=0, return_inverse=True)
+    if len(keys) > MOST_BATCHES:
+        return None
+    stored = np.repeat(np.arange(q), counts + 1) * q + rows
+    batches = []
+    for number, (_, d) in enumerate(keys):
+        columns = np.flatnonzero(member.ravel() == number)
+        below = first[columns][:, None] + 1 + np.arange(d)
+        row = rows[below].astype(np.int64)
+        low = np.minimum(row[:, :, None], row[:, None, :])
+        high = np.maximum(row[:, :, None], row[:, None, :])
+        inner = np.searchsorted(stored, low * q + high)
+        distinct, which = np.unique(row, return_inverse=True)
+        together = columns[-1] - columns[0] + 1 == len(columns)
+        batches.append(
+            _Batch(
+                slice(columns[0], columns[-1] + 1) if together else columns,
+                first[columns],
+                below,
+                inner,
+                distinct,
+                which.reshape(row.shape),
+            )
+        )
+    return FlatTree(batches)

@@ -1,0 +1,188 @@
+"""Loops over the non-zeros of a sparse Cholesky factor, held by compressed columns.
+
+They are plain Python; `mixef.linalg.kernels` compiles them. Everywhere ``start`` tells where each
+column starts, and a column's rows ascend, its diagonal first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def column_counts(start, cols, parent, counts):
+    """Count the non-zeros of each column of the Cholesky factor of a symmetric pattern.
+
+    Row subtrees of the elimination tree are walked (J. W. H. Liu, 1990, SIAM Journal on Matrix
+    Analysis and Applications 11, 134-172, section 3).
+
+    Parameters
+    ----------
+    start, cols : compressed rows of the strictly lower triangle
+    parent : ndarray of int (n,)
+        Written: the elimination tree, -1 at a root.
+    counts : ndarray of int (n,)
+        Written: the number of non-zeros of each column, diagonal included.
+    """
+    n = len(start) - 1
+    parent[:] = -1
+    ancestor = np.full(n, -1, dtype=np.int64)
+    for i in range(n):
+        for p in range(start[i], start[i + 1]):
+            k = cols[p]
+            while k != -1 and k < i:
+                following = ancestor[k]
+                ancestor[k] = i
+                if following == -1:
+                    parent[k] = i
+                k = following
+    mark = np.full(n, -1, dtype=np.int64)
+    for i in range(n):
+        counts[i] = 1
+        mark[i] = i
+        for p in range(start[i], start[i + 1]):
+            k = cols[p]
+            while mark[k] != i:
+                counts[k] += 1
+                mark[k] = i
+                k = parent[k]
+
+
+def filled_rows(start, cols, parent, first, rows):
+    """Write the rows of each column of the Cholesky factor of a symmetric pattern.
+
+    Parameters
+    ----------
+    start, cols, parent
+        As those of `column_counts`.
+    first : ndarray of int (n + 1,)
+        Where each column of the factor starts in ``rows``, from the counts.
+    rows : ndarray of int (nnz,)
+        Written.
+    """
+    n = len(start) - 1
+    place = first[:-1].copy()
+    mark = np.full(n, -1, dtype=np.int64)
+    for i in range(n):
+        rows[place[i]] = i
+        place[i] += 1
+        mark[i] = i
+        for p in range(start[i], start[i + 1]):
+            k = cols[p]
+            while mark[k] != i:
+                rows[place[k]] = i
+                place[k] += 1
+                mark[k] = i
+                k = parent[k]
+
+
+def cholesky_columns(start, rows, L):
+    """Factor in place, column after column; False where the matrix is not positive definite.
+
+    Each column takes up what the columns before it, which have an entry in its row, subtract
+    from it (the left-looking method).
+
+    Parameters
+    ----------
+    L : ndarray (nnz,)
+        The lower triangle of the matrix on the pattern of its factor; overwritten by the factor.
+    """
+    n = len(start) - 1
+    # The columns whose next row below what they have given is j: a list from head[j] on.
+    head = np.full(n, -1, dtype=np.int64)
+    following = np.full(n, -1, dtype=np.int64)
+    place = np.zeros(n, dtype=np.int64)
+    total = np.zeros(n)
+    for j in range(n):
+        first, stop = start[j], start[j + 1]
+        for p in range(first, stop):
+            total[rows[p]] = L[p]
+        k = head[j]
+        while k >= 0:
+            after = following[k]
+            here = place[k]
+            factor = L[here]
+            for p in range(here, start[k + 1]):
+                total[rows[p]] -= L[p] * factor
+            if here + 1 < start[k + 1]:
+                place[k] = here + 1
+                row = rows[here + 1]
+                following[k] = head[row]
+                head[row] = k
+            k = after
+        if not total[j] > 0.0:
+            return False
+        pivot = np.sqrt(total[j])
+        L[first] = pivot
+        for p in range(first + 1, stop):
+            L[p] = total[rows[p]] / pivot
+        if first + 1 < stop:
+            place[j] = first + 1
+            row = rows[first + 1]
+            following[j] = head[row]
+            head[row] = j
+    return True
+
+
+def solve_columns(start, rows, L, x):
+    """Solve ``L x = b`` in place, for x (n, k) that holds b."""
+    for j in range(len(start) - 1):
+        pivot = L[start[j]]
+        for c in range(x.shape[1]):
+            x[j, c] /= pivot
+        for p in range(start[j] + 1, start[j + 1]):
+            i, factor = rows[p], L[p]
+            for c in range(x.shape[1]):
+                x[i, c] -= factor * x[j, c]
+
+
+def solve_columns_transposed(start, rows, L, x):
+    """Solve ``L' x = b`` in place, for x (n, k) that holds b."""
+    for j in range(len(start) - 2, -1, -1):
+        for p in range(start[j] + 1, start[j + 1]):
+            i, factor = rows[p], L[p]
+            for c in range(x.shape[1]):
+                x[j, c] -= factor * x[i, c]
+        pivot = L[start[j]]
+        for c in range(x.shape[1]):
+            x[j, c] /= pivot
+
+
+def selected_inverse(start, rows, L, C):
+    """Write the entries of ``(L L')^-1`` on the pattern of L (Takahashi's recurrence).
+
+    Parameters
+    ----------
+    start, rows, L : compressed columns of the lower triangular factor
+        Rows ascending, so that a column starts with its diagonal.
+    C : ndarray like L
+        Written: the inverse's entries on the same pattern.
+
+    References
+    ----------
+    A. M. Erisman and W. F. Tinney (1975), Communications of the ACM 18, 177-179.
+    """
+    n = len(start) - 1
+    total = np.zeros(n)
+    where = np.full(n, -1, dtype=np.int64)
+    for j in range(n - 1, -1, -1):
+        head, stop = start[j], start[j + 1]
+        pivot = L[head]
+        for p in range(head + 1, stop):
+            where[rows[p]] = p
+            total[rows[p]] = 0.0
+        # total_i = sum_k C_ik L_kj over the rows i, k below the diagonal of column j
+        for p in range(head + 1, stop):
+            k = rows[p]
+            ratio = L[p]
+            total[k] += C[start[k]] * ratio
+            for r in range(start[k] + 1, start[k + 1]):
+                i = rows[r]
+                if where[i] >= 0:
+                    total[i] += C[r] * ratio
+                    total[k] += C[r] * L[where[i]]
+        diagonal = 1.0 / pivot
+        for p in range(head + 1, stop):
+            C[p] = -total[rows[p]] / pivot
+            diagonal -= C[p] * L[p]
+            where[rows[p]] = -1
+        C[head] = diagonal / pivot
