@@ -29,6 +29,10 @@ class FitError(MixefError, RuntimeError):
     """A search or factorization that could not be carried through."""
 
 
+class MissingLibraryError(MixefError, ImportError):
+    """A library that mixef needs is not installed; the message gives the install line."""
+
+
 class MixefWarning(UserWarning):
     """Root of all warnings that mixef issues."""
 
