@@ -1,5 +1,7 @@
 """Flat elimination trees against the compiled loops and against dense algebra."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -7,6 +9,7 @@ from structures import SPARSE, STRUCTURES, TEMPLATES, rows_of, sparse_factors, t
 
 from mixef.linalg import choose, crossproducts, flat_tree, ordering, simplicial, sparse_factor
 from mixef.linalg.crossproducts import GroupDesign, Rows
+from mixef.linalg.dense import DenseFactor
 from mixef.linalg.kernels import compiled
 from mixef.linalg.ordering import is_nested
 from mixef.linalg.simplicial import SimplicialFactor
@@ -135,3 +138,56 @@ def test_a_level_without_rows_leaves_factors_nested(monkeypatch):
     np.testing.assert_allclose(factor.solve(np.eye(7)), np.linalg.inv(M), atol=1e-14)
     # Five pairs, as there are levels: but the last level lies in both, and one is empty.
     assert not is_nested(products(np.array([0, 1, 2, 2, 4, 4]), np.array([0, 0, 0, 1, 0, 1])))
+
+
+@by_factor
+@pytest.mark.parametrize("kind", ["zero", "rank one", "singular", "below"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_traces_of_singular_templates_on_flat_and_on_deep_trees(cls, name, kind, monkeypatch):
+    monkeypatch.setattr(crossproducts, "SMALL_Z", 0)
+    products = crossproducts.crossproducts(rows_of(name))
+    lams, dense = templates(products.layout.widths, kind), DenseFactor(products)
+    dense.update(lams)
+    expected = dense.trace_blocks()
+    for batches in (0, 10_000):
+        monkeypatch.setattr(flat_tree, "MOST_BATCHES", batches)
+        factor = cls(products)
+        factor.update(lams)
+        for ours, theirs in zip(factor.trace_blocks(), expected, strict=True):
+            # Condition numbers of 1e4 times rounding.
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("lam", [(0.0, 0.5), (1.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("n_levels", [(12_000, 600), (1500, 1500)])
+@by_factor
+def test_traces_of_vanished_terms_hold_no_dense_columns(cls, n_levels, lam):
+    """Nested and crossed sparsely: a block of dense columns would be (q, 512)."""
+    rng = np.random.default_rng(4)
+    n = 24_000
+    first = rng.permutation(np.arange(n) % n_levels[0])
+    crossed = (first + rng.integers(0, 3, n)) % n_levels[1]
+    second = first % n_levels[1] if n_levels[0] > n_levels[1] else crossed
+    groups = [
+        GroupDesign(codes, size, np.ones((n, 1)))
+        for codes, size in zip((first, second), n_levels, strict=True)
+    ]
+    factor = cls(crossproducts.crossproducts(Rows(groups, np.ones((n, 1)), np.ones(n))))
+    lams = [np.array([[value]]) for value in lam]
+    factor.update(lams)
+    traces = factor.trace_blocks()
+    tracemalloc.start()
+    factor.update(lams)
+    factor.trace_blocks()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A few arrays like L (one takes 16 bytes an entry), all the same: it fills in where crossed.
+    assert peak < 12 * 16 * factor.lower().nnz
+    for i, trace in enumerate(traces):
+        ends = []
+        for step in (0.0, 1e-8):
+            squares = [value**2 + step * (j == i) for j, value in enumerate(lam)]
+            factor.update([np.sqrt([[square]]) for square in squares])
+            ends.append(factor.ldL2)
+        # d log|M| / d lam^2 by a one-sided difference, which curves by 1e-8 times some 20 rows.
+        assert trace[0, 0] == pytest.approx((ends[1] - ends[0]) / 1e-8, rel=1e-5)

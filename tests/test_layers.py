@@ -43,8 +43,8 @@ SPINES = {
     ),
     "linalg": (
         "layout", "crossproducts", "reweighted", "threads", "factor", "minimum_degree",
-        "sparse_loops", "kernels", "dense", "schur", "flat_tree", "ordering", "sparse_factor",
-        "cholmod", "simplicial", "choose", "standardize",
+        "sparse_loops", "kernels", "dense", "schur", "flat_tree", "boundary", "ordering",
+        "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",

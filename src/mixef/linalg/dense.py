@@ -48,6 +48,17 @@ def solve_lower(factor: np.ndarray, rhs: np.ndarray, transpose: bool = False) ->
     return dtrsm(1.0, factor, rhs, lower=1, trans_a=int(transpose))
 
 
+def mirror(lower: np.ndarray) -> np.ndarray:
+    """Fill the upper triangle of a symmetric matrix from its lower one, in place."""
+    n, step = len(lower), 256
+    for first in range(0, n, step):
+        rows = slice(first, first + step)
+        block = lower[rows, rows]
+        block[...] = np.tril(block) + np.tril(block, -1).T
+        lower[rows, first + step :] = lower[first + step :, rows].T
+    return lower
+
+
 class DenseFactor(Factor):
     """The factor that treats M as a dense matrix, for q up to about a hundred."""
 
@@ -116,6 +127,13 @@ class DenseFactor(Factor):
         blocks = range(len(layout))
         return {(i, j): cut_pairs(W, layout, i, j) for i in blocks for j in blocks if i <= j}
 
+    def _boundary_trace(self, i: int) -> np.ndarray:
+        """Return ``T_i = sum_l [(Z'Z)_ll - |L^-1 Lambda'(Z'Z)_.l|^2]``."""
+        columns = self._ZtZ[:, self.layout.slice(i)]
+        solved = self.solve_L(self.layout.multiply(self.lams, columns, transpose=True))
+        by_column = solved.reshape(-1, self.layout.widths[i])
+        return self.products.diagonal[i].sum(axis=0) - by_column.T @ by_column
+
     def _lower_inverse(self) -> np.ndarray:
         if self._inverse is None:
             self._inverse = potri(self._L.copy(order="F"))
@@ -149,7 +167,7 @@ def mirrored_cells(layout, i: int, j: int, pair: Pairs, shift: int = 0) -> np.nd
 
 
 class RestOfM:
-    """Writes ``Lambda_2'(Z'Z)_22 Lambda_2 + I`` to a dense lower triangle."""
+    """Writes ``Lambda_2'(Z'Z)_22 Lambda_2``, with or without I, to a dense lower triangle."""
 
     def __init__(self, products: CrossProducts):
         layout = products.layout
@@ -162,8 +180,8 @@ class RestOfM:
             where = mirrored_cells(layout, i, j, pair, shift)
             self._blocks.append((i, j, pair.blocks, where))
 
-    def write(self, lams: Sequence[np.ndarray], S: np.ndarray) -> None:
-        """Overwrite S (k, k), Fortran order."""
+    def write(self, lams: Sequence[np.ndarray], S: np.ndarray, penalty: float = 1.0) -> None:
+        """Overwrite S (k, k), Fortran order, with ``penalty`` times I added."""
         flat = S.reshape(-1, order="F")
         flat[:] = 0.0
         for i, j, values, where in self._blocks:
@@ -171,7 +189,7 @@ class RestOfM:
                 flat[where] = values.ravel() * (lams[i][0, 0] * lams[j][0, 0])
             else:
                 flat[where] = (lams[i].T @ values @ lams[j]).ravel()
-        flat[:: self._k + 1] += 1.0
+        flat[:: self._k + 1] += penalty
 
     def read_pairs(self, S: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
         """Return the blocks of the pairs of factors, out of a lower triangle S (k, k)."""

@@ -115,7 +115,7 @@ class Factor(ABC):
         """Return T_i of the singular templates, solved for once an update."""
         if self._solved is None:
             singular = [i for i in range(len(self.lams)) if self._singular(i)]
-            self._solved = {i: self._direct_trace(i) for i in singular}
+            self._solved = {i: self._boundary_trace(i) for i in singular}
         return self._solved
 
     def _singular(self, i: int) -> bool:
@@ -128,20 +128,9 @@ class Factor(ABC):
         middle = block.shape[0] * np.eye(block.shape[1]) - block.sum(axis=0)
         return inverse.T @ middle @ inverse
 
-    def _direct_trace(self, i: int) -> np.ndarray:
-        """Return ``T_i = sum_l [(Z'Z)_ll - |L^-1 P Lambda'(Z'Z)_.l|^2]``, by solves."""
-        layout, s = self.layout, self.layout.widths[i]
-        total = self.products.diagonal[i].sum(axis=0)
-        step = max(CHUNK // s, 1) * s
-        for start in range(layout.offsets[i], layout.offsets[i + 1], step):
-            stop = min(start + step, layout.offsets[i + 1])
-            columns = self.products.ZtZ[:, start:stop]
-            if not isinstance(columns, np.ndarray):
-                columns = columns.toarray()
-            solved = self.solve_L(layout.multiply(self.lams, columns, transpose=True))
-            by_column = solved.reshape(-1, s)
-            total = total - by_column.T @ by_column
-        return total
+    @abstractmethod
+    def _boundary_trace(self, i: int) -> np.ndarray:
+        """Return T_i where lam_i is singular, without its inverse."""
 
 
 def not_positive_definite() -> FitError:

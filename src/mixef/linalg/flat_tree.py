@@ -7,6 +7,7 @@ compiled.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +105,16 @@ class FlatTree:
             if below.shape[0]:
                 x[batch.columns] -= below.T @ x[batch.rows]
             x[batch.columns] /= L[batch.pivot][:, None]
+
+    def solve_sparse(self, L: np.ndarray, b: sparse.csr_array) -> Iterator[sparse.csr_array]:
+        """Yield ``L^-1 b`` for a sparse b (q, k), the rows of one batch after another."""
+        for batch in reversed(self._batches):
+            x = sparse.diags_array(1.0 / L[batch.pivot]) @ b[batch.columns]
+            yield x
+            below, count = batch.matrix(L), len(batch.rows)
+            if count:
+                place = np.ones(count), (batch.rows, np.arange(count))
+                b = b - sparse.csr_array(place, shape=(b.shape[0], count)) @ (below @ x)
 
     def inverse(self, L: np.ndarray) -> np.ndarray:
         """Return the inverse of the matrix on the pattern of L (Takahashi's recurrence).

@@ -6,6 +6,7 @@ from functools import cache
 
 from mixef.linalg.minimum_degree import minimum_degree
 from mixef.linalg.sparse_loops import (
+    boundary_forms,
     cholesky_columns,
     column_counts,
     filled_rows,
@@ -38,6 +39,7 @@ def compiled():
         solve_columns,
         solve_columns_transposed,
         selected_inverse,
+        boundary_forms,
     )
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 

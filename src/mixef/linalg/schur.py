@@ -16,8 +16,8 @@ from scipy import sparse
 from scipy.linalg.blas import dsymm, dsyrk
 
 from mixef.linalg.crossproducts import CrossProducts, Pairs, SymmetricBlocks, two_sided
-from mixef.linalg.dense import RestOfM, lower_blocks, potrf, potri, solve_lower
-from mixef.linalg.factor import Factor, not_positive_definite
+from mixef.linalg.dense import RestOfM, lower_blocks, mirror, potrf, potri, solve_lower
+from mixef.linalg.factor import CHUNK, Factor, not_positive_definite
 from mixef.linalg.kernels import compiled
 from mixef.linalg.layout import Layout
 
@@ -65,6 +65,7 @@ class SchurFactor(Factor):
         self._E: np.ndarray | None = None
         self._left: np.ndarray | None = None
         self._forms: np.ndarray | None = None
+        self._A: np.ndarray | None = None
         self.ldL2 = 2.0 * float(np.log(np.einsum("laa->la", self._C)).sum())
         self._couple(self._Cinv @ lam.T)
         self._rest.write(lams, self._S)
@@ -167,6 +168,36 @@ class SchurFactor(Factor):
             self._couple(E)
             self._forms = self._coupling.forms(inverse)
         return (E @ self.products.diagonal[0]).sum(axis=0) - self._forms.sum(axis=0)
+
+    def _boundary_trace(self, i: int) -> np.ndarray:
+        """Return ``T_i`` for i > 0, from the remainder without the templates of the rest.
+
+        With ``A = (Z'Z)_22 - (Z'Z)_21 G_1 (Z'Z)_12``, where the first block alone is in V, S is
+        ``Lambda_2'A Lambda_2 + I``, and ``T_i = sum_l [A_ll - |L_22^-1 Lambda_2'A_.l|^2]``.
+        """
+        layout, s = self.layout, self.layout.widths[i]
+        A, rest = self._rest_before(), Layout(self.layout.n_levels[1:], self.layout.widths[1:])
+        total = lower_blocks(A, layout, i, self.q1).sum(axis=0)
+        step = max(CHUNK // s, 1) * s
+        end = layout.offsets[i + 1] - self.q1
+        for start in range(layout.offsets[i] - self.q1, end, step):
+            columns = A[:, start : min(start + step, end)]
+            half = rest.multiply(self.lams[1:], columns, transpose=True)
+            by_column = solve_lower(self._L22, half).reshape(-1, s)
+            total -= by_column.T @ by_column
+        return total
+
+    def _rest_before(self) -> np.ndarray:
+        """Return ``(Z'Z)_22 - (Z'Z)_21 G_1 (Z'Z)_12`` (q2, q2), once an update."""
+        if self._A is None:
+            alone = [np.eye(s) for s in self.layout.widths]
+            self._coupling.set(self._Cinv @ self.lams[0].T, alone[1:])
+            self._left = None
+            self._A = np.empty_like(self._S)
+            self._rest.write(alone, self._A, penalty=0.0)
+            self._coupling.subtract_gram(self._A)
+            mirror(self._A)
+        return self._A
 
     def _level_E(self) -> np.ndarray:
         if self._E is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from mixef.linalg.boundary import BoundaryColumns
 from mixef.linalg.crossproducts import (
     CrossProducts,
     SymmetricBlocks,
@@ -52,6 +53,7 @@ class SparseFactor(Factor):
         self._start = self._rows = np.empty(0, dtype=int)
         self._tree: FlatTree | None = None
         self._places: dict[tuple[int, int], np.ndarray] = {}
+        self._boundary: dict[int, BoundaryColumns] = {}
 
     @abstractmethod
     def lower(self) -> sparse.csc_matrix:
@@ -77,6 +79,13 @@ class SparseFactor(Factor):
                 for (i, j), pair in self.products.pairs.items()
             },
         )
+
+    def _boundary_trace(self, i: int) -> np.ndarray:
+        if i not in self._boundary:
+            place = inverse_order(self.order)
+            self._boundary[i] = BoundaryColumns(self.products, i, place)
+        C = self._inverse()
+        return self._boundary[i].trace(self.lams, self.lower(), C, self._tree)
 
     def _write(self, lams: Sequence[np.ndarray]) -> None:
         """Write the values of ``Lambda'Z'WZ Lambda``; the identity is not added."""

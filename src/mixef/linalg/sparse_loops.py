@@ -186,3 +186,62 @@ def selected_inverse(start, rows, L, C):
             diagonal -= C[p] * L[p]
             where[rows[p]] = -1
         C[head] = diagonal / pivot
+
+
+def boundary_forms(factor, C, by_row, rhs, first, out):
+    """Add ``x_1'x_1 + R'C_JJ R`` (s, s) of every level to ``out``; see `boundary`.
+
+    Parameters
+    ----------
+    factor : tuple
+        Compressed columns (start, rows, L) as those of `selected_inverse`.
+    C : ndarray like L
+        The inverse on the pattern of L.
+    by_row : tuple of ndarray of int
+        Compressed rows of that pattern: start, and columns in ascending order.
+    rhs : tuple
+        Compressed columns (start, rows, values) of the right-hand sides, s for each level.
+    first : ndarray of int (l,)
+        The level's column of L that is eliminated first.
+    out : ndarray (s, s)
+    """
+    start, rows, L = factor
+    row_start, cols = by_row
+    rhs_start, rhs_rows, values = rhs
+    s = len(out)
+    R = np.zeros((len(start) - 1, s))
+    x = np.empty(s)
+    for level in range(len(first)):
+        own = first[level]
+        for a in range(s):
+            for p in range(rhs_start[level * s + a], rhs_start[level * s + a + 1]):
+                R[rhs_rows[p], a] = values[p]
+        for q in range(row_start[own], row_start[own + 1] - 1):
+            k = cols[q]
+            size = 0.0
+            for a in range(s):
+                x[a] = R[k, a] / L[start[k]]
+                R[k, a] = 0.0
+                size += abs(x[a])
+            if size == 0.0:
+                continue
+            for a in range(s):
+                for b in range(s):
+                    out[a, b] += x[a] * x[b]
+            for p in range(start[k] + 1, start[k + 1]):
+                for a in range(s):
+                    R[rows[p], a] -= L[p] * x[a]
+        for j in range(start[own], start[own + 1]):
+            col = rows[j]
+            # R is zero outside of J.
+            for a in range(s):
+                x[a] = 0.5 * C[start[col]] * R[col, a]
+            for p in range(start[col] + 1, start[col + 1]):
+                for a in range(s):
+                    x[a] += C[p] * R[rows[p], a]
+            for a in range(s):
+                for b in range(s):
+                    out[a, b] += x[a] * R[col, b] + x[b] * R[col, a]
+        for j in range(start[own], start[own + 1]):
+            for a in range(s):
+                R[rows[j], a] = 0.0
