@@ -365,6 +365,31 @@ def test_a_node_that_meets_all_others_goes_last():
     assert cells(A | np.eye(n, dtype=bool), order) < 4 * n  # a band and a row
 
 
+@pytest.mark.parametrize("s", [1, 2])
+def test_boundary_forms(kernel, s):
+    """Levels that M knows only times zero, by the entries of L and C = M^-1 on their pattern."""
+    rng = np.random.default_rng(s)
+    A = np.kron(sparse_spd(40, rng), np.eye(s) + 1.0)
+    n, levels = 40 * s, np.arange(40 * s).reshape(40, s)[rng.choice(40, 9, replace=False)]
+    pattern = filled(A)
+    Lambda = np.diag(np.where(np.isin(np.arange(n), levels), 0.0, 0.7))
+    M = Lambda @ A @ Lambda + np.eye(n)
+    # The pattern is that of A, whatever the templates make of it.
+    rows, cols = np.nonzero(pattern)
+    L, C = np.linalg.cholesky(M), np.linalg.inv(M)
+    assert not L[~pattern].any()
+    order = np.lexsort((rows, cols))
+    start = np.r_[0, np.cumsum(np.bincount(cols, minlength=n))]
+    factor = start, rows[order], L[rows, cols][order]
+    by_row = np.r_[0, np.cumsum(np.bincount(rows, minlength=n))], cols
+    rhs = sparse.csc_array(np.where(A != 0, Lambda @ A, 0.0)[:, levels.ravel()])
+    out = np.zeros((s, s))
+    columns = rhs.indptr, rhs.indices, rhs.data
+    kernel("boundary_forms")(factor, C[rows, cols][order], by_row, columns, levels[:, 0], out)
+    whole = A @ Lambda @ C @ Lambda @ A
+    close(out, sum(whole[np.ix_(level, level)] for level in levels))
+
+
 def test_every_kernel_is_tested():
     names = set(kernels.compiled())
     assert len(names) == 11
