@@ -42,9 +42,9 @@ SPINES = {
         "contrasts", "grouping", "fixed", "covariance", "parametrization", "random", "offsets",
     ),
     "linalg": (
-        "layout", "crossproducts", "reweighted", "threads", "factor", "minimum_degree",
-        "sparse_loops", "kernels", "dense", "schur", "flat_tree", "boundary", "ordering",
-        "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
+        "layout", "by_level", "crossproducts", "reweighted", "threads", "factor",
+        "minimum_degree", "sparse_loops", "kernels", "dense", "schur", "flat_tree", "boundary",
+        "ordering", "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",

@@ -77,16 +77,16 @@ def test_positive_weights_are_those_of_weighted_rows(name, monkeypatch):
         close(ours.products.pairs[key].blocks, pair.blocks)
 
 
-@pytest.mark.parametrize("held", [10**9, 100], ids=["held", "in parts"])
+@pytest.mark.parametrize("small", [10**9, 0], ids=["dense A", "counted"])
 @pytest.mark.parametrize("storage", ["dense", "sparse"])
 @every_structure
-def test_weights_change_in_place(name, storage, held, monkeypatch):
+def test_weights_change_in_place(name, storage, small, monkeypatch):
     monkeypatch.setattr(crossproducts, "SMALL_Q", 10**9 if storage == "dense" else 0)
-    monkeypatch.setattr(reweighted, "HELD", held)
+    monkeypatch.setattr(reweighted, "SMALL", small)
     rows = rows_of(name)
     Z = dense_Z(rows)
     ours = ReweightedProducts(rows.groups)
-    assert (ours._held is None) == (held == 100)
+    assert (ours._A is None) == (small == 0)
     check_blocks(ours.products, Z.T @ Z)
     before = arrays_of(ours.products)
     for w in (weights("mixed"), weights("positive", 2), np.zeros(200), weights("mixed", 3)):
@@ -99,8 +99,10 @@ def test_weights_change_in_place(name, storage, held, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("small", [10**9, 0], ids=["dense Z", "counted"])
 @every_structure
-def test_products_with_Z(name):
+def test_products_with_Z(name, small, monkeypatch):
+    monkeypatch.setattr(reweighted, "SMALL", small)
     rows = rows_of(name)
     Z, rng = dense_Z(rows), np.random.default_rng(2)
     ours = ReweightedProducts(rows.groups)
@@ -110,11 +112,11 @@ def test_products_with_Z(name):
         close(ours.Z(b), Z @ b)
 
 
-@pytest.mark.parametrize("held", [10**9, 100], ids=["held", "in parts"])
+@pytest.mark.parametrize("small", [10**9, 0], ids=["dense A", "counted"])
 @every_structure
-def test_row_forms(name, held, monkeypatch):
+def test_row_forms(name, small, monkeypatch):
     """Of a full matrix B, all but its entries on the pattern meet zeros of Z."""
-    monkeypatch.setattr(reweighted, "HELD", held)
+    monkeypatch.setattr(reweighted, "SMALL", small)
     rows = rows_of(name)
     ours = ReweightedProducts(rows.groups)
     layout, products, Z = ours.layout, ours.products, dense_Z(rows)

@@ -56,23 +56,23 @@ def laplace_hessian(
         H[-1, -1] -= 2.0 * second.log_density
     H = 0.5 * (H + H.T)
 
-    inner = levels.half.transpose(0, 2, 1) @ moved.M @ levels.half
-    flat = inner.reshape(len(inner), -1)
+    # tr(M^-1 M_a M^-1 M_b) with M^-1 = CC' by level: vec(C'M_a C) = (C (x) C)' vec(M_a)
+    half, inverse = levels.half, levels.inverse
+    n_levels = len(half)
+    both = (half[:, :, None, :, None] * half[:, None, :, None, :]).reshape(n_levels, s * s, s * s)
+    inner = moved.M.transpose(1, 0, 2, 3).reshape(n_levels, -1, s * s) @ both
+    flat = inner.transpose(1, 0, 2).reshape(len(H), -1)
     H -= flat @ flat.T
 
     # the parts of M_ab with a derivative of lam: one of each of two, or one with one of W
-    inverse = levels.half @ levels.half.transpose(0, 2, 1)
-    n_levels = len(inverse)
     both = levels.gram.reshape(n_levels, -1).T @ inverse.reshape(n_levels, -1)
     both = both.reshape(s, s, s, s).transpose(0, 3, 1, 2)
     flat = dlam.reshape(k, -1)
     H[:k, :k] += 2.0 * flat @ both.reshape(s * s, s * s) @ flat.T
-    right = np.einsum("ns,nst->nt", z, (lam @ inverse)[model.designs[0].codes])
+    products = moved.gram.transpose(0, 2, 1, 3).reshape(-1, n_levels * s)
+    products = (products @ (lam @ inverse).reshape(n_levels * s, s)).reshape(len(H), s * s)
     across = np.zeros_like(H)
-    for a in range(s):
-        for b in range(s):
-            products = moved.weights @ (z[:, a] * right[:, b])
-            across[:k] += 2.0 * np.outer(dlam[:, a, b], products)
+    across[:k] = 2.0 * flat @ products.T
     # the mode's second derivative, by the adjoint
     across[:k] += _pairing(dlam, t, moved.u)
     across[:k] += _pairing(dlam.transpose(0, 2, 1), lam.T @ t, w_b)

@@ -12,16 +12,15 @@ where eta_a' is what eta does while u stays, and s_a what the score does while e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy import sparse
 
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.estimation.response import RowSlopes
+from mixef.linalg.by_level import ByLevel
+from mixef.linalg.crossproducts import two_sided
 from mixef.terms.parametrization import Parametrization
-
-# Cells up to which one sparse product with all columns beats one for each of them.
-SMALL = 50_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Levels:
         ``Z'WZ`` of every level.
     columns : ndarray (n, s)
         Rows of ``Z Lambda``: the derivative of eta for the level's u.
-    indicator : csr_array (l, n)
+    of_row : ByLevel
+        The level of each row.
     """
 
     u: np.ndarray
@@ -46,26 +46,27 @@ class Levels:
     half: np.ndarray
     gram: np.ndarray
     columns: np.ndarray
-    indicator: sparse.csr_array
+    of_row: ByLevel
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """``M^-1`` (l, s, s)."""
+        return self.half @ self.half.transpose(0, 2, 1)
 
     def sums(self, v: np.ndarray) -> np.ndarray:
         """Sum v (n,) over the rows of every level (l,), or each row of v (k, n) to (k, l)."""
-        if v.ndim == 1:
-            return self.indicator @ v
-        if v.size <= SMALL:
-            return (self.indicator @ v.T).T
-        return np.stack([self.indicator @ row for row in v])
+        return self.of_row.sums(v)
 
 
 def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     """Collect the levels at a mode, where the products of ``model`` stand."""
     group = model.designs[0]
     gram = model.groups.products.diagonal[0].copy()
-    M = lam.T @ gram @ lam + np.eye(len(lam))
+    M = two_sided(lam.T, gram, lam.T) + np.eye(len(lam))
     one = M.shape[1] == 1
     half = 1.0 / np.sqrt(M) if one else np.linalg.inv(np.linalg.cholesky(M)).transpose(0, 2, 1)
     u = model.groups.layout.by_level(0, mode.u)
-    return Levels(u, M, half, gram, group.z @ lam, model.level_indicator)
+    return Levels(u, M, half, gram, group.z @ lam, model.groups.levels)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Movement:
     eta : ndarray (K, n)
     weights : ndarray (K, n)
         Of the weights in M.
+    gram : ndarray (K, l, s, s)
+        Of ``Z'WZ`` of every level, by the weights alone.
     M : ndarray (K, l, s, s)
     """
 
@@ -93,6 +96,7 @@ class Movement:
     u: np.ndarray
     eta: np.ndarray
     weights: np.ndarray
+    gram: np.ndarray
     M: np.ndarray
 
 
@@ -105,13 +109,13 @@ def movement(
     slopes: RowSlopes,
 ) -> Movement:
     """Return how mode, linear predictor, weights and M move with every parameter."""
-    state, codes, z = mode.state, model.designs[0].codes, model.designs[0].z
+    state, z, of_row = mode.state, model.designs[0].z, levels.of_row
     columns, lam, dlam = levels.columns, parametrization.lams(par)[0], _dlams(parametrization, par)
     k, s, p = len(dlam), len(lam), model.X.shape[1]
     n_par, n_levels = k + p + (slopes.by_extra is not None), len(levels.u)
 
-    direct = np.zeros((n_par, len(codes)))
-    held = [levels.u[codes, b] for b in range(s)]
+    direct = np.zeros((n_par, len(z)))
+    held = [of_row.rows(levels.u[:, b]) for b in range(s)]
     for a in range(k):
         for c, b in zip(*np.nonzero(dlam[a]), strict=True):
             direct[a] += dlam[a, c, b] * z[:, c] * held[b]
@@ -124,43 +128,41 @@ def movement(
         right[:, b] = levels.sums(columns[:, b] * change)
     w = levels.sums(z.T * state.score)
     right[:k] += np.einsum("ast,sl->atl", dlam, w)
-    observed = _observed_M(model, state, levels)
+    inverse = _observed_inverse(model, state, levels)
     if s == 1:
-        u = right / observed[:, 0, 0]
+        u = right * inverse[:, 0, 0]
     else:
-        u = np.linalg.solve(observed, right.transpose(2, 1, 0))
-        u = np.ascontiguousarray(u.transpose(2, 1, 0))
+        u = np.ascontiguousarray((inverse @ right.transpose(2, 1, 0)).transpose(2, 1, 0))
     eta = direct.copy()
-    for a in range(n_par):
-        for b in range(s):
-            eta[a] += columns[:, b] * u[a, b, codes]
+    for b in range(s):
+        eta += columns[:, b] * of_row.rows(u[:, b])
     score = -state.observed * eta
     weights = slopes.by_eta * eta
     if slopes.by_extra is not None:
         score[-1] += slopes.by_extra.score
         weights[-1] += slopes.by_extra.weights
 
-    M = np.empty((n_par, n_levels, s, s))
+    gram = np.empty((n_par, n_levels, s, s))
     for b in range(s):
         for c in range(b + 1):
-            total = levels.sums((columns[:, b] * columns[:, c]) * weights)
-            M[:, :, b, c] = M[:, :, c, b] = total
+            gram[:, :, b, c] = gram[:, :, c, b] = levels.sums((z[:, b] * z[:, c]) * weights)
+    M = two_sided(lam.T, gram, lam.T)
     half = np.einsum("ast,lsv->altv", dlam, levels.gram @ lam)
     M[:k] += half + half.transpose(0, 1, 3, 2)
-    return Movement(dlam, direct, score, u, eta, weights, M)
+    return Movement(dlam, direct, score, u, eta, weights, gram, M)
 
 
-def _observed_M(model: WorkingModel, state, levels: Levels) -> np.ndarray:
-    """Return ``U'W_o U + I`` by level."""
+def _observed_inverse(model: WorkingModel, state, levels: Levels) -> np.ndarray:
+    """Return the inverse of ``U'W_o U + I`` by level."""
     if model.response.uses_observed or state.observed is state.expected:
-        return levels.M
+        return levels.inverse
     columns, s = levels.columns, levels.columns.shape[1]
     M = np.empty_like(levels.M)
     for a in range(s):
         for b in range(a + 1):
             M[:, a, b] = levels.sums(columns[:, a] * columns[:, b] * state.observed)
             M[:, b, a] = M[:, a, b]
-    return M + np.eye(s)
+    return np.linalg.inv(M + np.eye(s))
 
 
 def _dlams(parametrization: Parametrization, par: np.ndarray) -> np.ndarray:

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from scipy import sparse
 
 from mixef.errors import FitError
 from mixef.estimation.pls import solve_upper
@@ -58,14 +56,6 @@ class WorkingModel:
     designs: tuple[GroupDesign, ...]
     groups: ReweightedProducts
     factor: Factor
-
-    @cached_property
-    def level_indicator(self) -> sparse.csr_array:
-        """Which rows (n) belong to which level of the first grouping factor (l, n)."""
-        design = self.designs[0]
-        n = len(design.codes)
-        entries = (np.ones(n), (design.codes, np.arange(n)))
-        return sparse.csr_array(entries, shape=(design.n_levels, n))
 
     def fixed_part(self, beta: np.ndarray) -> np.ndarray:
         """Return ``X beta + offset`` (n,)."""

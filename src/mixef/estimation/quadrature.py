@@ -126,7 +126,7 @@ def values_at(
         at_mode = model.response.kernel(mode.state.eta, mode.state.mu, extra)
     u = levels.u[:, :, None]
     penalty = 0.5 * ((u + moved) ** 2 - u**2).sum(axis=1)
-    values = levels.indicator @ (rows - at_mode[:, None]) - penalty
+    values = levels.of_row.sums(rows - at_mode[:, None], axis=0) - penalty
     values += 0.5 * (nodes**2).sum(axis=0)
     return NodeValues(np.where(np.isnan(values), -np.inf, values), eta, mu)
 
@@ -197,7 +197,8 @@ class Quadrature:
             u = levels.u[:, :, None] + levels.half @ nodes
             # sums over the level's rows of z s, weighted by the node's share (l, s, m)
             A = np.stack(
-                [levels.indicator @ (z[:, [a]] * weighted) for a in range(z.shape[1])], axis=1
+                [levels.of_row.sums(z[:, [a]] * weighted, axis=0) for a in range(z.shape[1])],
+                axis=1,
             )
             gradient[:k] -= 2.0 * np.tensordot(moved.dlam, np.einsum("lsm,ltm->st", A, u), axes=2)
             gradient[k : k + p] -= 2.0 * (X.T @ weighted.sum(axis=1))

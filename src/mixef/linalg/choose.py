@@ -32,6 +32,8 @@ def make_factor(products: CrossProducts) -> Factor:
     The layout's first block is the one that Schur eliminates.
     """
     layout = products.layout
+    if len(layout) == 1:
+        return SchurFactor(products)
     if layout.q <= SMALL_Q:
         return DenseFactor(products)
     if is_nested(products):

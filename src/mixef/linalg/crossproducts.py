@@ -237,11 +237,18 @@ def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarr
 
 
 def two_sided(left: np.ndarray, blocks: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return ``left B right'`` for every block B: one product with a Kronecker matrix."""
-    if blocks.shape[1:] == (1, 1):
+    """Return ``left B right'`` for every block B: one product with a Kronecker matrix.
+
+    Parameters
+    ----------
+    left, right : ndarray (s, s), (t, t)
+    blocks : ndarray (..., s, t)
+    """
+    s, t = blocks.shape[-2:]
+    if s == t == 1:
         return blocks * (left[0, 0] * right[0, 0])
-    flat = blocks.reshape(len(blocks), -1)
-    return (flat @ np.kron(left, right).T).reshape(blocks.shape)
+    kronecker = (left.T[:, None, :, None] * right.T[:, None, :]).reshape(s * t, s * t)
+    return (blocks.reshape(-1, s * t) @ kronecker).reshape(blocks.shape)
 
 
 def cut_pairs(matrix: np.ndarray, layout: Layout, i: int, j: int) -> Pairs:

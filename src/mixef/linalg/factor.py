@@ -34,8 +34,6 @@ class Factor(ABC):
     ----------
     ldL2 : float
         ``log|M|``.
-    least : list of float
-        The smallest singular value of each template.
     """
 
     ldL2: float
@@ -44,7 +42,7 @@ class Factor(ABC):
         self.products = products
         self.layout = products.layout
         self.lams: tuple[np.ndarray, ...] = ()
-        self.least: list[float] = []
+        self._least: list[float] | None = None
 
     def update(self, lams: Sequence[np.ndarray]) -> None:
         """Refactor at new templates ``lams``, one (s_i, s_i) a block.
@@ -55,11 +53,18 @@ class Factor(ABC):
             If M is not positive definite; another ``update`` may follow.
         """
         self.lams = tuple(lams)
-        self.least = [smallest_singular_value(lam) for lam in self.lams]
+        self._least = None
         self._solved: dict[int, np.ndarray] | None = None
         self._refactor()
         if not np.isfinite(self.ldL2):
             raise not_positive_definite()
+
+    @property
+    def least(self) -> list[float]:
+        """The smallest singular value of each template."""
+        if self._least is None:
+            self._least = [smallest_singular_value(lam) for lam in self.lams]
+        return self._least
 
     def reload(self) -> None:  # noqa: B027  (most factors read the products at every update)
         """Read the cross-products again, after their blocks were changed in place."""

@@ -1,18 +1,21 @@
 """Cross-products ``Z'WZ`` that follow new weights, as PIRLS needs them.
 
 Every entry of ``Z'WZ`` is linear in the weights: ``vec(Z'WZ) = A'w``, where row r of A holds the
-products ``z_ra z_rb`` of the few non-zeros of ``z_r``. A is sparse and formed once. The same A
-gives the quadratic forms ``z_r'B z_r`` of a symmetric B, as ``A (multiplicities * vec(B))``.
+products ``z_ra z_rb`` of the few non-zeros of ``z_r``. The same A gives the quadratic forms
+``z_r'B z_r`` of a symmetric B, as ``A (multiplicities * vec(B))``. Small models hold A as a dense
+matrix. Larger ones never form it: they sum its non-zeros into their places, column by column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
+from mixef.linalg.by_level import ByLevel
 from mixef.linalg.crossproducts import (
     CrossProducts,
     GroupDesign,
@@ -23,10 +26,7 @@ from mixef.linalg.crossproducts import (
 )
 from mixef.linalg.layout import Layout
 
-# Entries of A (12 bytes each) that are kept. A larger A is formed anew at each use, so many of
-# its entries at a time.
-HELD = 50_000_000
-# Cells of a matrix up to which a dense product is faster than a sparse one.
+# Cells of a matrix up to which a dense product is faster than sums by level.
 SMALL = 30_000
 
 
@@ -40,7 +40,7 @@ class _Cells:
         Grouping factors; equal for diagonal blocks, of which the lower triangle is kept.
     first, count : int
         Where the values start, and the number of blocks.
-    place : ndarray of int (n,)
+    place : ByLevel
         The block that a row of the data adds to.
     a, b : ndarray of int (c,)
         Row and column inside a block of each of its c values.
@@ -50,7 +50,7 @@ class _Cells:
     j: int
     first: int
     count: int
-    place: np.ndarray
+    place: ByLevel
     a: np.ndarray
     b: np.ndarray
 
@@ -64,6 +64,10 @@ class _Cells:
         """How often each value of a block (c,) occurs in the whole symmetric matrix."""
         return np.where((self.i == self.j) & (self.a == self.b), 1.0, 2.0)
 
+    def own(self, values: np.ndarray) -> np.ndarray:
+        """View the values of these blocks (count, c)."""
+        return values[self.first : self.stop].reshape(self.count, -1)
+
     def blocks(self, values: np.ndarray) -> np.ndarray:
         """Return the blocks (count, s_i, s_j): a view, save for mirrored diagonal blocks."""
         shape = self.count, int(self.a[-1]) + 1, int(self.b[-1]) + 1
@@ -75,8 +79,7 @@ class _Cells:
         """Write diagonal blocks to ``out`` (count, s, s), both triangles."""
         entry = np.empty(out.shape[1:], dtype=np.intp)
         entry[self.a, self.b] = entry[self.b, self.a] = np.arange(len(self.a))
-        own = values[self.first : self.stop].reshape(self.count, -1)
-        return np.take(own, entry, axis=1, out=out, mode="clip")
+        return np.take(self.own(values), entry, axis=1, out=out, mode="clip")
 
 
 class ReweightedProducts:
@@ -92,6 +95,8 @@ class ReweightedProducts:
     layout : Layout
     n : int
         Rows of the data.
+    levels : ByLevel
+        The level of the first grouping factor that each row belongs to.
     products : CrossProducts
         What a factor is made from. `reweight` overwrites its blocks in place, and its ``ZtZ`` as
         well once that was asked for. The weights are one at first; what belongs to X and y is
@@ -111,11 +116,8 @@ class ReweightedProducts:
     def __init__(self, groups: Sequence[GroupDesign]):
         self.n = len(groups[0].codes)
         self.layout = Layout(tuple(g.n_levels for g in groups), tuple(g.z.shape[1] for g in groups))
-        self._z = [np.asarray(g.z, dtype=float) for g in groups]
-        self._Z = _rows_of_Z(groups, self.layout)
-        if self.n * self.layout.q <= SMALL:
-            self._Z = self._Z.toarray()
-        self._Zt = self._Z.T
+        self._groups = groups
+        self._z = [[np.ascontiguousarray(z, dtype=float) for z in g.z.T] for g in groups]
         self._cells, levels = _number(groups)
         # A zero in front stands for all that is not on the pattern.
         self._values = np.zeros(self._cells[-1].stop)
@@ -131,20 +133,27 @@ class ReweightedProducts:
             0.0,
             self.n,
         )
+        self.levels = self._cells[0].place
         self._ZtZ_entries: np.ndarray | None = None
-        self._per_row = sum(len(cells.a) for cells in self._cells)
-        self._held = list(self._formed()) if self.n * self._per_row <= HELD else None
+        self._small_Z = self.n * self.layout.q <= SMALL
+        self._A = self._dense_A() if self.n * len(self._values) <= SMALL else None
         self.reweight(np.ones(self.n))
+
+    @cached_property
+    def _Z(self) -> np.ndarray | sparse.csr_array:
+        """Z (n, q): dense for a small model."""
+        Z = _rows_of_Z(self._groups, self.layout)
+        return Z.toarray() if self._small_Z else Z
 
     def reweight(self, w: np.ndarray) -> None:
         """Overwrite ``products`` with ``Z'WZ`` at weights w (n,), of any sign."""
-        if self._held is not None:
-            [(_, _, At)] = self._held
-            self._values[1:] = At @ w
+        if self._A is not None:
+            np.dot(w, self._A, out=self._values[1:])
         else:
-            self._values[1:] = 0.0
-            for rows, _, At in self._formed():
-                self._values[1:] += At @ w[rows]
+            for cells, own, a, b in self._columns(self._values):
+                product = self._z[cells.i][a] * self._z[cells.j][b]
+                product *= w
+                own[:] = cells.place.sums(product)
         for cells, blocks in zip(self._cells, self.products.diagonal, strict=False):
             if blocks.shape[1] > 1:
                 cells.mirror(self._values, blocks)
@@ -153,11 +162,28 @@ class ReweightedProducts:
 
     def Zt(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v``, (q,) or (q, k), for v (n,) or (n, k)."""
-        return self._Zt @ v
+        if v.ndim > 1 or self._small_Z:
+            return self._Z.T @ v
+        out = np.empty(self.layout.q)
+        for i in range(len(self.layout)):
+            own, place = self.layout.by_level(i, out), self._cells[i].place
+            for a, z in enumerate(self._z[i]):
+                own[:, a] = place.sums(z * v)
+        return out
 
     def Z(self, b: np.ndarray) -> np.ndarray:
         """Return ``Z b``, (n,) or (n, k), for b (q,) or (q, k)."""
-        return self._Z @ b
+        if b.ndim > 1 or self._small_Z:
+            return self._Z @ b
+        parts = [
+            z * self._cells[i].place.rows(self.layout.by_level(i, b)[:, a])
+            for i, columns in enumerate(self._z)
+            for a, z in enumerate(columns)
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total += part
+        return total
 
     def row_forms(self, blocks: SymmetricBlocks) -> np.ndarray:
         """Return ``z_r'B z_r`` (n,) for every row r of Z.
@@ -168,16 +194,32 @@ class ReweightedProducts:
             Those of a symmetric matrix B on the pattern of ``products``, such as
             `Factor.inverse_pairs` returns them; other entries of B meet only zeros.
         """
-        values = np.empty(len(self._values) - 1)
+        values = np.empty(len(self._values))
         for cells in self._cells:
             B = blocks.diagonal[cells.i] if cells.i == cells.j else blocks.pairs[cells.i, cells.j]
-            own = values[cells.first - 1 : cells.stop - 1].reshape(cells.count, -1)
-            flat = B.reshape(cells.count, -1)
-            if flat.shape[1] > own.shape[1]:
-                flat = np.take(flat, cells.a * B.shape[2] + cells.b, axis=1)
-            np.multiply(flat, cells.multiplicities, out=own)
-        parts = [A @ values for _, A, _ in self._held or self._formed()]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            np.multiply(B[:, cells.a, cells.b], cells.multiplicities, out=cells.own(values))
+        if self._A is not None:
+            return self._A @ values[1:]
+        total = np.zeros(self.n)
+        for cells, own, a, b in self._columns(values):
+            product = cells.place.rows(own)
+            product *= self._z[cells.i][a]
+            product *= self._z[cells.j][b]
+            total += product
+        return total
+
+    def _columns(self, values: np.ndarray) -> Iterator[tuple[_Cells, np.ndarray, int, int]]:
+        """Yield the entry (a, b) of all blocks of a pair of factors (count,), a view of values."""
+        for cells in self._cells:
+            for own, a, b in zip(cells.own(values).T, cells.a, cells.b, strict=True):
+                yield cells, own, a, b
+
+    def _dense_A(self) -> np.ndarray:
+        """Return A (n, number of values)."""
+        A, row = np.zeros((self.n, len(self._values) - 1)), np.arange(self.n)
+        for cells, number, a, b in self._columns(np.arange(-1, len(self._values) - 1)):
+            A[row, cells.place.rows(number)] = self._z[cells.i][a] * self._z[cells.j][b]
+        return A
 
     def _blocks(self, values: np.ndarray) -> SymmetricBlocks:
         """Return the blocks of a matrix with these values."""
@@ -204,27 +246,6 @@ class ReweightedProducts:
             self._ZtZ_entries = flat.astype(np.intp)
         np.take(self._values, self._ZtZ_entries, out=stored, mode="clip")
 
-    def _formed(self) -> Iterator[tuple[slice, sparse.csr_array, sparse.csc_array]]:
-        """Form A, some rows at a time: which rows, A, and its transpose."""
-        step = max(HELD // self._per_row, 1)
-        for start in range(0, self.n, step):
-            rows = slice(start, min(start + step, self.n))
-            shape = rows.stop - rows.start, self._per_row
-            data = np.empty(shape)
-            index = np.empty(shape, dtype=_index_type(len(self._values), data.size))
-            column = 0
-            for cells in self._cells:
-                c = len(cells.a)
-                own = slice(column, column + c)
-                zi, zj = self._z[cells.i][rows], self._z[cells.j][rows]
-                np.multiply(zi[:, cells.a], zj[:, cells.b], out=data[:, own])
-                index[:, own] = (cells.first - 1 + cells.place[rows] * c)[:, None] + np.arange(c)
-                column += c
-            A = _equal_rows(data, index, len(self._values) - 1)
-            if np.prod(A.shape) <= SMALL:
-                A = A.toarray()
-            yield rows, A, A.T
-
 
 def _number(
     groups: Sequence[GroupDesign],
@@ -235,14 +256,14 @@ def _number(
     first = 1
     for i, g in enumerate(groups):
         a, b = np.tril_indices(g.z.shape[1])
-        cells.append(_Cells(i, i, first, g.n_levels, g.codes, a, b))
+        cells.append(_Cells(i, i, first, g.n_levels, ByLevel(g.codes, g.n_levels), a, b))
         first = cells[-1].stop
     for i, gi in enumerate(groups):
         for j, gj in enumerate(groups[i + 1 :], start=i + 1):
             rows, cols, place = match_levels(gi, gj)
             levels[i, j] = rows, cols
             a, b = (index.ravel() for index in np.indices((gi.z.shape[1], gj.z.shape[1])))
-            cells.append(_Cells(i, j, first, len(rows), place, a, b))
+            cells.append(_Cells(i, j, first, len(rows), ByLevel(place, len(rows)), a, b))
             first = cells[-1].stop
     return cells, levels
 
@@ -253,17 +274,9 @@ def _rows_of_Z(groups: Sequence[GroupDesign], layout: Layout) -> sparse.csr_arra
         for i, g in enumerate(groups)
     ]
     data = np.hstack([g.z for g in groups]).astype(float)
-    small = np.hstack(index).astype(_index_type(layout.q, data.size))
-    return _equal_rows(data, small, layout.q)
-
-
-def _equal_rows(data: np.ndarray, index: np.ndarray, width: int) -> sparse.csr_array:
-    """Return the sparse matrix (n, width) whose rows have k entries each, from (n, k) arrays."""
     n, k = data.shape
-    start = np.arange(0, n * k + 1, k, dtype=index.dtype)
-    return sparse.csr_array((data.ravel(), index.ravel(), start), shape=(n, width))
-
-
-def _index_type(*sizes: int) -> np.dtype:
-    """Return the smallest type that indexes arrays of these sizes."""
-    return np.dtype(np.int32 if max(sizes) < 2**31 else np.int64)
+    small = np.dtype(np.int32 if max(layout.q, data.size) < 2**31 else np.int64)
+    start = np.arange(0, n * k + 1, k, dtype=small)
+    return sparse.csr_array(
+        (data.ravel(), np.hstack(index).astype(small).ravel(), start), shape=(n, layout.q)
+    )

@@ -59,7 +59,7 @@ class SchurFactor(Factor):
     def _refactor(self) -> None:
         lams, lam = self.lams, self.lams[0]
         s = lam.shape[0]
-        M11 = lam.T @ self.products.diagonal[0] @ lam + np.eye(s)
+        M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + np.eye(s)
         self._C = _level_cholesky(M11)
         self._Cinv = 1.0 / self._C if s == 1 else np.linalg.inv(self._C)
         self._E: np.ndarray | None = None
@@ -67,15 +67,19 @@ class SchurFactor(Factor):
         self._forms: np.ndarray | None = None
         self._A: np.ndarray | None = None
         self.ldL2 = 2.0 * float(np.log(np.einsum("laa->la", self._C)).sum())
-        self._couple(self._Cinv @ lam.T)
-        self._rest.write(lams, self._S)
-        self._coupling.subtract_gram(self._S)
-        self._L22, self._inverted = potrf(self._S), False
-        self.ldL2 += 2.0 * float(np.log(self._L22.diagonal()).sum())
+        self._L22, self._inverted = self._S, False
+        if self.q2:
+            self._couple(self._Cinv @ lam.T)
+            self._rest.write(lams, self._S)
+            self._coupling.subtract_gram(self._S)
+            self._L22 = potrf(self._S)
+            self.ldL2 += 2.0 * float(np.log(self._L22.diagonal()).sum())
 
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L x = rhs``, the first block first."""
         self._require_L()
+        if not self.q2:
+            return self._on_levels(self._Cinv, rhs)
         out = np.empty(rhs.shape)
         out[: self.q1] = self._on_levels(self._Cinv, rhs)
         tail = rhs[self.q1 :] - self._coupling.transposed_times(out[: self.q1])
@@ -85,6 +89,8 @@ class SchurFactor(Factor):
     def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L' x = rhs``."""
         self._require_L()
+        if not self.q2:
+            return self._on_levels(self._Cinv.transpose(0, 2, 1), rhs)
         out = np.empty(rhs.shape)
         out[self.q1 :] = solve_lower(self._L22, rhs[self.q1 :], transpose=True)
         head = rhs[: self.q1] - self._coupling.times(out[self.q1 :])
@@ -120,6 +126,8 @@ class SchurFactor(Factor):
         inverse = self._invert_rest()
         if i > 0:
             return lower_blocks(inverse, self.layout, i, self.q1)
+        if not self.q2:
+            return self._Cinv.transpose(0, 2, 1) @ self._Cinv
         self._couple(self._Cinv @ self.lams[0].T)
         middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
         return self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
@@ -131,6 +139,8 @@ class SchurFactor(Factor):
         ``C_12 = -lam_1' N C_22`` and ``C_ll = M_ll^-1 + lam_1' N_l C_22 N_l' lam_1``.
         """
         layout, lam = self.layout, self.lams[0]
+        if not self.q2:
+            return SymmetricBlocks([self.inverse_block(0)], {})
         if not self._inverted:
             self._solved_traces()  # trace_blocks may follow, and cannot solve any more
         inverse = self._invert_rest()
@@ -163,6 +173,8 @@ class SchurFactor(Factor):
         """
         if i > 0:
             return super()._trace_from_inverse(i)
+        if not self.q2:
+            return (self._level_E() @ self.products.diagonal[0]).sum(axis=0)
         inverse, E = self._invert_rest(), self._level_E()
         if self._forms is None:
             self._couple(E)
@@ -206,7 +218,7 @@ class SchurFactor(Factor):
         return self._E
 
     def _invert_rest(self) -> np.ndarray:
-        if not self._inverted:
+        if not self._inverted and self.q2:
             self._L22, self._inverted = potri(self._L22), True
         return self._L22
 
