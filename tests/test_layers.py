@@ -43,7 +43,6 @@ SPINES = {
     ),
     "linalg": (
         "layout", "by_level", "crossproducts", "reweighted", "threads", "factor",
-        "layout", "by_level", "crossproducts", "reweighted", "threads", "factor",
         "minimum_degree", "sparse_loops", "kernels", "dense", "schur", "flat_tree", "boundary",
         "ordering", "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
     ),
