@@ -548,7 +548,7 @@ def test_a_search_without_gradient_raises_no_alarm():
         ("beta_", [4, 5]),
         ("sd_*", [0, 1]),
         (["Days", "sigma"], [3, 5]),
-        ([".sig03", "Days"], [2, 5]),
+        ([".sig02", "Days"], [2, 5]),
         (["sd_*", "theta_"], [0, 1, 2, 3]),
     ],
 )

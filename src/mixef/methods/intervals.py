@@ -45,7 +45,8 @@ class IntervalMethods(Methods):
         boot_type : {"perc", "basic", "norm"}
             Percentile, basic, or normal intervals of the bootstrap.
         signames : bool
-            Name covariance parameters as lme4 does: ``.sig01``, ..., ``.sigma``.
+            Name covariance parameters as lme4 1.1 does, in the order of theta: ``.sig01``, ...,
+            ``.sigma``.
         n_jobs : int
             Processes to work on; -1 for one a core.
         progress : bool, optional

@@ -31,7 +31,8 @@ class Named:
     name : str
         ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``, ``sigma``, ``Days``.
     sign : str
-        The same as ``.sig01`` to ``.sigma``; the name itself for a coefficient.
+        The same as ``.sig01`` to ``.sigma``, see `in_order_of_theta`; the name itself for a
+        coefficient.
     kind : {"sd", "cor", "sigma", "shape", "beta"}
     focus : Focus
     """
@@ -44,15 +45,28 @@ class Named:
 
 def named_parameters(fit: AnyFit) -> list[Named]:
     """List standard deviations and correlations, sigma or the shape, and the coefficients."""
-    out = [
-        Named(part.name, f".sig{i + 1:02d}", part.kind, _focus(part))
-        for i, part in enumerate(components(fit.terms))
-    ]
+    parts = components(fit.terms)
+    signs = {a: f".sig{i + 1:02d}" for i, a in enumerate(in_order_of_theta(parts))}
+    out = [Named(part.name, signs[a], part.kind, _focus(part)) for a, part in enumerate(parts)]
     kind = scale_kind(fit)
     if kind is not None:
         out.append(Named(kind, f".{kind}", kind, Focus("scale")))
     out += [Named(name, name, "beta", Focus("beta", j)) for j, name in enumerate(fit.fixed_names)]
     return out
+
+
+def in_order_of_theta(parts: Sequence[Component]) -> list[int]:
+    """Return the positions of standard deviations and correlations in the order of theta.
+
+    That is each term's lower triangle, column by column, by which lme4 numbers ``.sig01``, ...
+    """
+    return sorted(range(len(parts)), key=lambda a: (parts[a].term, parts[a].col, parts[a].row))
+
+
+def in_order_of_signs(fit: AnyFit) -> list[int]:
+    """Return the positions of all parameters with ``.sig01``, ``.sig02``, ... one after another."""
+    first = in_order_of_theta(components(fit.terms))
+    return [*first, *range(len(first), len(named_parameters(fit)))]
 
 
 def _focus(part: Component) -> Focus:
@@ -83,17 +97,20 @@ def estimates(fit: AnyFit) -> np.ndarray:
     return values_at(fit, [State(e.lams, scale, e.beta)])[0]
 
 
-def chosen(fit: AnyFit, which: Any) -> list[int]:
-    """Return the positions of the parameters that are asked for.
+def chosen(fit: AnyFit, which: Any, signames: bool = False) -> list[int]:
+    """Return the positions of the parameters that are asked for, in the order to show them.
 
     Parameters
     ----------
     which : str, sequence of str, or None
         Names, patterns with ``*`` and ``?``, "theta_" or "beta_"; all for None.
+    signames : bool
+        Whether they are shown as ``.sig01``, ..., and go in that order.
     """
     known = named_parameters(fit)
+    order = in_order_of_signs(fit) if signames else list(range(len(known)))
     if which is None:
-        return list(range(len(known)))
+        return order
     wanted = checks.names(which, "the choice of parameters", "names, patterns, or a list of them")
     out: list[int] = []
     for text in wanted:
@@ -104,7 +121,7 @@ def chosen(fit: AnyFit, which: Any) -> list[int]:
                 f"{', '.join(p.name for p in known)}, a pattern such as 'sd_*', or one of {GROUPS}"
             )
         out += [a for a in found if a not in out]
-    return sorted(out)
+    return [a for a in order if a in out]
 
 
 def _fits(parameter: Named, text: str) -> bool:

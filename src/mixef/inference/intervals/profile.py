@@ -24,7 +24,14 @@ from mixef.estimation.generalized_fit import fit_glmm
 from mixef.estimation.joint import State
 from mixef.estimation.slices import Slice, without_either
 from mixef.inference.intervals.curves import Curve, Scale, coordinate, parameter, rescaled
-from mixef.inference.intervals.named import Named, chosen, estimates, named_parameters, values_at
+from mixef.inference.intervals.named import (
+    Named,
+    chosen,
+    estimates,
+    in_order_of_signs,
+    named_parameters,
+    values_at,
+)
 from mixef.inference.intervals.trace import LOWER, Better, trace
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.refit import quiet, warm_start
@@ -203,7 +210,7 @@ def interval_curves(
 
 
 def _profiled(fit, which, cutoff, step, targets, n_jobs, progress, signames) -> Curves:
-    places, asked = chosen(fit, which), fit
+    places, asked = chosen(fit, which, signames), fit
     fit, note = profiled_fit(fit)
     gained = 0.0 if note else asked.estimates.objective - fit.estimates.objective
     for _ in range(RESTARTS + 1):
@@ -235,12 +242,25 @@ def _profiled(fit, which, cutoff, step, targets, n_jobs, progress, signames) -> 
             "check the convergence of the fit, or simplify it"
         )
     _report(kept)
-    names = tuple(p.sign if signames else p.name for p in known)
-    if signames:
-        signs = {p.name: p.sign for p in known}
-        kept = tuple(replace(curve, name=signs[curve.name]) for curve in kept)
     kinds = tuple(p.kind for p in known)
-    return Curves(kept, names, kinds, estimates(fit), cutoff, note)
+    found = Curves(kept, tuple(p.name for p in known), kinds, estimates(fit), cutoff, note)
+    return _with_signs(found, places, known, in_order_of_signs(fit)) if signames else found
+
+
+def _with_signs(
+    curves: Curves, places: Sequence[int], known: Sequence[Named], order: list[int]
+) -> Curves:
+    """Return the curves with the names ``.sig01``, ..., and all parameters in their order."""
+    return replace(
+        curves,
+        curves=tuple(
+            replace(curve, name=known[a].sign, others=curve.others[:, order])
+            for a, curve in zip(places, curves.curves, strict=True)
+        ),
+        names=tuple(known[a].sign for a in order),
+        kinds=tuple(known[a].kind for a in order),
+        estimates=curves.estimates[order],
+    )
 
 
 def _followed(
