@@ -77,7 +77,7 @@ def test_writing_to_results_changes_nothing():
     arrays += [
         fit.getME("Lambda").data,
         *fit.getME("Tlist"),
-        *[Z.data for Z in fit.getME("Ztlist")],
+        *[Z.data for Z in fit.getME("Ztlist").values()],
     ]
     for array in arrays:
         if array.flags.writeable:

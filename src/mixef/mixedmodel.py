@@ -287,7 +287,8 @@ class MixedModel(
         """Return a piece of the fit by lme4's name, or all in a dict for "ALL".
 
         Random effects run term by term, level by level, and column by column inside a level.
-        A, L, RZX and RX of a generalized model are at the working weights, by expected information.
+        A is ``Lambda'Z'``, without weights; L, RZX and RX have them, those of a generalized model
+        by expected information.
 
         Examples
         --------

@@ -66,7 +66,7 @@ def varcorr_table(
     names = [column for g in groups for column in g.columns[: g.shown]]
     labels = [
         label
-        for name, g in zip(unique_names(groups), groups, strict=True)
+        for name, g in zip(unique_names(g.name for g in groups), groups, strict=True)
         for label in (name, *[""] * (g.shown - 1))
     ]
     if sigma is not None:
@@ -134,7 +134,7 @@ class VarCorr(Printed, dict[str, pd.DataFrame]):
     """
 
     def __init__(self, groups: Sequence[GroupVarCorr], sigma: float | None):
-        names = unique_names(groups)
+        names = unique_names(g.name for g in groups)
         super().__init__(
             {
                 name: pd.DataFrame(g.cov, index=list(g.columns), columns=list(g.columns))

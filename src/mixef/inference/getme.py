@@ -24,6 +24,7 @@ from mixef.inference.observations import (
     response_values,
     working_weights,
 )
+from mixef.inference.varcorr import unique_names
 from mixef.linalg.choose import sparse_cholesky
 from mixef.terms.covariance import lower_triangle, theta_of
 
@@ -82,19 +83,32 @@ def _root_weights(fit: AnyFit) -> np.ndarray:
     return np.ones(fit.frame.n) if weights is None else np.sqrt(weights)
 
 
+def _Ztlist(fit: AnyFit) -> dict[str, sparse.csc_array]:
+    """The rows (l, n) of Zt that belong to each column of each term."""
+    columns = [(term, j) for term in fit.terms for j in range(len(term.columns))]
+    names = unique_names([f"{term.group}.{term.columns[j]}" for term, j in columns])
+    rows = [term.Zt()[j :: len(term.columns)] for term, j in columns]
+    return dict(zip(names, rows, strict=True))
+
+
 def _A(fit: AnyFit) -> sparse.csc_array:
+    """``Lambda'Z'`` (q, n); without the weights, as lme4's."""
+    return sparse.csc_array(_Lambda(fit).T @ _Zt(fit))
+
+
+def _weighted_A(fit: AnyFit) -> sparse.csc_array:
     """``Lambda'Z'W^1/2`` (q, n)."""
-    return sparse.csc_array((_Lambda(fit).T @ _Zt(fit)).multiply(_root_weights(fit)))
+    return sparse.csc_array(_A(fit).multiply(_root_weights(fit)))
 
 
 def _L(fit: AnyFit) -> tuple[sparse.csc_array, np.ndarray]:
-    A = _A(fit)
+    A = _weighted_A(fit)
     return sparse_cholesky(A @ A.T)
 
 
 def _RZX(fit: AnyFit) -> np.ndarray:
     L, perm = _L(fit)
-    rhs = (_A(fit) @ (_root_weights(fit)[:, None] * fit.X))[perm]
+    rhs = (_weighted_A(fit) @ (_root_weights(fit)[:, None] * fit.X))[perm]
     return sparse.linalg.spsolve_triangular(sparse.csr_array(L), rhs, lower=True)
 
 
@@ -141,10 +155,9 @@ def _devcomp(fit: AnyFit) -> dict[str, Any]:
     }
     if isinstance(fit, GLMMFit):
         cmp |= {"drsum": deviance(fit), "dev": e.objective, "sigma": e.sigma}
-    elif fit.REML:
-        cmp |= {"REML": e.objective, "sigmaREML": e.sigma}
     else:
-        cmp |= {"dev": e.objective, "sigmaML": e.sigma}
+        cmp["REML" if fit.REML else "dev"] = e.objective
+        cmp |= {"sigmaML": np.sqrt(e.pwrss / n), "sigmaREML": np.sqrt(e.pwrss / max(n - p, 1))}
     q = sum(term.n_effects for term in fit.terms)
     dims = {
         "N": n,
@@ -157,8 +170,9 @@ def _devcomp(fit: AnyFit) -> dict[str, Any]:
         "REML": _REML(fit),
         "useSc": int(residual_sigma(fit) is not None),
     }
+    dims |= {"GLMM": int(isinstance(fit, GLMMFit)), "NLMM": 0}
     if isinstance(fit, GLMMFit):
-        dims |= {"nAGQ": int(fit.nAGQ), "GLMM": 1}
+        dims["nAGQ"] = int(fit.nAGQ)
     return {"cmp": cmp, "dims": dims}
 
 
@@ -194,7 +208,7 @@ PIECES: dict[str, Callable[[AnyFit], Any]] = {
     "X": lambda fit: pd.DataFrame(fit.X, index=fit.frame.index, columns=list(fit.fixed_names)),
     "Zt": _Zt,
     "Z": lambda fit: _Zt(fit).T.tocsr(),
-    "Ztlist": lambda fit: [term.Zt() for term in fit.terms],
+    "Ztlist": _Ztlist,
     "mmList": lambda fit: {
         term.label: pd.DataFrame(term.z.copy(), index=fit.frame.index, columns=list(term.columns))
         for term in fit.terms
@@ -233,7 +247,7 @@ PIECES: dict[str, Callable[[AnyFit], Any]] = {
     "p": lambda fit: len(fit.kept),
     "q": lambda fit: int(_starts(fit)[-1]),
     "p_i": lambda fit: [len(term.columns) for term in fit.terms],
-    "l_i": lambda fit: [term.n_levels for term in fit.terms],
+    "l_i": lambda fit: [fit.terms[members[0]].n_levels for members in fit.groups.values()],
     "q_i": lambda fit: [term.n_effects for term in fit.terms],
     "m_i": lambda fit: [term.structure.n_par for term in fit.terms],
     "k": lambda fit: len(fit.terms),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ def component_frame(
     """
     order = checks.option(order, "order", ("cov.last", "lower.tri"))
     rows: list[tuple] = []
-    for name, group in zip(unique_names(groups), groups, strict=True):
+    for name, group in zip(unique_names(g.name for g in groups), groups, strict=True):
         cov, corr, columns = group.cov, group.correlation, group.columns
         size = len(columns)
         entries = [(i, j) for j in range(size) for i in range(j, size)]
@@ -102,12 +102,12 @@ def component_frame(
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
 
-def unique_names(groups: Sequence[GroupVarCorr]) -> list[str]:
-    """Return the terms' names, repeated ones told apart as R does: g, g.1, g.2."""
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Return names with repeated ones told apart as R does: g, g.1, g.2."""
     seen: dict[str, int] = {}
     out = []
-    for group in groups:
-        count = seen.get(group.name, 0)
-        seen[group.name] = count + 1
-        out.append(f"{group.name}.{count}" if count else group.name)
+    for name in names:
+        count = seen.get(name, 0)
+        seen[name] = count + 1
+        out.append(f"{name}.{count}" if count else name)
     return out
