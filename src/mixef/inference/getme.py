@@ -84,7 +84,7 @@ def _root_weights(fit: AnyFit) -> np.ndarray:
 
 
 def _Ztlist(fit: AnyFit) -> dict[str, sparse.csc_array]:
-    """The rows (l, n) of Zt that belong to each column of each term."""
+    """Return the rows (l, n) of Zt that belong to each column of each term."""
     columns = [(term, j) for term in fit.terms for j in range(len(term.columns))]
     names = unique_names([f"{term.group}.{term.columns[j]}" for term, j in columns])
     rows = [term.Zt()[j :: len(term.columns)] for term, j in columns]
