@@ -274,6 +274,31 @@ def test_separated_groups_are_named():
     assert fits.coef().loc["14", "period2"] < -15
 
 
+@pytest.mark.parametrize("family", ["binomial", "binomial(probit)", "binomial(cloglog)", "poisson"])
+def test_every_separated_group_is_called_so(family):
+    """Rows of a group that are all at one edge, or parted by a predictor without error or but for
+    a tie; the others overlap."""
+    rows = {"ones": [1, 1, 1, 1, 1, 1], "zeros": [0, 0, 0, 0, 0, 0], "parted": [0, 0, 0, 1, 1, 1],
+            "early": [0, 1, 1, 1, 1, 1], "falling": [1, 1, 1, 1, 0, 0], "tie": [0, 0, 0, 1, 1, 1],
+            "mixed": [0, 1, 0, 1, 0, 1], "other": [1, 0, 0, 1, 1, 0]}  # fmt: skip
+    data = pd.DataFrame(
+        [(g, x, y) for g, ys in rows.items() for x, y in enumerate(ys)], columns=["g", "x", "y"]
+    )
+    data.loc[(data["g"] == "tie") & (data["x"] == 3), "x"] = 2
+    expected = ["early", "falling", "ones", "parted", "tie", "zeros"]
+    if family == "poisson":  # only zeros are at an edge, and counts at two places hold the slope
+        expected = ["zeros"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fits = lm_list("y ~ x | g", data, family)
+    message = [str(w.message) for w in caught]
+    assert len(message) == 1, message
+    listed = message[0].removeprefix("the responses of ").split(" of g are separated")[0]
+    assert sorted(listed.split(", ")) == expected
+    regular = fits.coef().drop(expected)
+    assert np.isfinite(regular.to_numpy()).all()
+
+
 def test_missing_values_are_left_out_or_padded():
     omitted = lm_list("Reaction ~ Days | Subject", missing())
     padded = lm_list("Reaction ~ Days | Subject", missing(), na_action="exclude")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixef.estimation.separation import edges, separating_direction
 from mixef.families.family import Family
 from mixef.linalg.standardize import ALIASED, ROUNDING, root_weighted
 
@@ -168,7 +169,8 @@ class GroupwiseFit:
     failed : ndarray of bool (G,)
         The search of the group did not converge.
     edge : ndarray of bool (G,)
-        A mean is at the edge of what is possible, and a coefficient infinite.
+        The responses are separated: a mean is at the edge of what is possible, and a coefficient
+        infinite.
     """
 
     coefficients: np.ndarray
@@ -279,14 +281,31 @@ class _Scoring:
         information = slope**2 / variance
         root = np.sqrt(self._prior * information)
         T = triangle(groups, self._X * root[:, None], self._first.kept)
-        failed = self._stuck | ~np.isfinite(self._deviance)
+        failed = self._stuck | ~np.isfinite(self._deviance) | self.is_open
         edge = groups.sums((~(information > EDGE)).astype(int)) > 0
-        edge &= family.extra is None
+        edge &= ~failed & (family.extra is None)
+        edge |= self._separated(failed)
         return GroupwiseFit(
             self._beta, self._first.kept, self._first.null, T.unscaled_covariance(), self._eta, mu,
-            groups.sums(self._prior * (self._y - mu) ** 2 / variance), failed | self.is_open,
-            edge & ~failed,
+            groups.sums(self._prior * (self._y - mu) ** 2 / variance), failed, edge,
         )  # fmt: skip
+
+    def _separated(self, failed: np.ndarray) -> np.ndarray:
+        """Return which groups (G,) have separated responses, whether their search ended or not.
+
+        Where the coefficients point to the edge in every row they are a separating direction
+        themselves; in other groups whose search failed one is looked for.
+        """
+        groups = self._groups
+        side = edges(self._y, self._prior, self._family.name)
+        known = ~np.isnan(side)
+        wrong = known & ~(side * (self._eta - self._offset) > 0.0)
+        out = (groups.sums(wrong.astype(int)) == 0) & (groups.sums(known.astype(int)) > 0)
+        for g in np.flatnonzero(failed & ~out):
+            rows = slice(groups.starts[g], groups.starts[g] + groups.sizes[g])
+            columns = self._X[rows][:, self._first.kept[g]]
+            out[g] = separating_direction(columns, side[rows]) is not None
+        return out
 
     def _predictor(self, coefficients: np.ndarray) -> np.ndarray:
         return np.einsum("np,np->n", self._X, coefficients[self._groups.codes]) + self._offset

@@ -227,17 +227,18 @@ def _report(fits: SeparateFits) -> None:
             "groups are estimated without them",
             DataWarning,
         )
-    if estimates.failed.any():
+    stopped = estimates.failed & ~estimates.edge
+    if stopped.any():
         warn(
-            f"the regression of {listed(levels[estimates.failed])} of {name} did not converge; "
+            f"the regression of {listed(levels[stopped])} of {name} did not converge; "
             "its coefficients are NaN",
             DataWarning,
         )
     if estimates.edge.any():
         warn(
             f"the responses of {listed(levels[estimates.edge])} of {name} are separated: some "
-            "coefficients there are infinite, and shown as large numbers; leave such groups out "
-            "of summaries, or fit a mixed model with glmer",
+            "coefficients there are infinite, and shown as large numbers or NaN; leave such groups "
+            "out of summaries, or fit a mixed model with glmer",
             DataWarning,
         )
 
