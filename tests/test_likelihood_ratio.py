@@ -1,5 +1,6 @@
 """Likelihood-ratio tables beside lme4's, and what does not compare."""
 
+import re
 import types
 import warnings
 
@@ -260,16 +261,49 @@ def test_what_is_no_regression():
         ordinary_fit(copies)
 
 
-def test_families_compare_on_one_response():
-    """Full densities: the likelihoods of a Gaussian and a Gamma model of the same times."""
-    data = frame("sleepstudy")
-    normal = lmer("Reaction ~ Days + (1 | Subject)", data)
-    gamma = glmer("Reaction ~ Days + (1 | Subject)", data, family="Gamma('log')")
-    table = anova(normal, gamma)
-    assert set(table["npar"]) == {4}
-    assert table["Pr(>Chisq)"].isna().all()
-    np.testing.assert_allclose(table.loc["gamma", "logLik"], gamma.loglik)
-    np.testing.assert_allclose(table.loc["normal", "logLik"], normal.refit_ml().loglik, rtol=1e-9)
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (
+            None,
+            "Gamma(log)",
+            "the family gaussian with the link identity, but b Gamma with log",
+        ),
+        ("Gamma(log)", "Gamma(inverse)", "b Gamma with inverse"),
+        ("Gamma(log)", "inverse.gaussian(log)", "b inverse.gaussian with log"),
+        ("gaussian(log)", None, "with the link log, but b gaussian with identity"),
+        ("poisson", "poisson(sqrt)", "b poisson with sqrt"),
+        ("poisson(sqrt)", "nbinom2", "but b Negative Binomial with log"),
+    ],
+)
+def test_other_families_and_links_are_refused_by_name(one, other, message):
+    data = frame("sleepstudy").assign(Reaction=lambda d: d["Reaction"].round() / 100)
+    if "poisson" in str(one):
+        data["Reaction"] = data["Reaction"].round()
+    text = "Reaction ~ Days + (1 | Subject)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a, b = (
+            lmer(text, data) if family is None else glmer(text, data, family)
+            for family in (one, other)
+        )
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        anova(a, b)
+    assert "compare a.aic with b.aic" in str(caught.value)
+
+
+def test_regressions_of_other_families_and_links_are_refused():
+    smf = pytest.importorskip("statsmodels.formula.api")
+    families = pytest.importorskip("statsmodels.genmod.families")
+    data = frame("sleepstudy").assign(slow=lambda d: (d["Reaction"] > 300).astype(float))
+    mixed = glmer("slow ~ Days + (1 | Subject)", data, "binomial")
+    probit = smf.glm(
+        "slow ~ Days", data, family=families.Binomial(families.links.Probit())
+    ).fit()  # fmt: skip
+    for other in (smf.ols("slow ~ Days", data).fit(), smf.probit("slow ~ Days", data).fit(disp=0),
+                  probit, smf.poisson("slow ~ Days", data).fit(disp=0)):  # fmt: skip
+        with pytest.raises(DataError, match="no likelihood-ratio test between them"):
+            anova(mixed, other)
 
 
 def test_the_shape_of_a_negative_binomial_has_a_boundary():

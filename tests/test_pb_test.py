@@ -1,5 +1,6 @@
 """Parametric bootstrap tests against pbkrtest, and against distributions that are known."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -273,7 +274,7 @@ def test_failures_are_counted(cbpp):
     """Small herds: some simulated data have no cases at all, and no regression either."""
     rare = load_dataset("cbpp").iloc[:12].assign(incidence=[1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0])
     fit = glmer(CBPP.replace("period", "1"), rare, "binomial", control=QUIET_GLMER)
-    found = pb_test(fit, "y ~ 1", 40, seed=1)
+    found = pb_test(fit, ". ~ 1", 40, seed=1)
     # Two cases are expected, so a share exp(-2) of the responses is constant.
     assert 1 <= found.n_failed <= 16
     assert found.failures.sum() == found.n_failed
@@ -324,6 +325,33 @@ def test_models_that_do_not_compare(sleep, cbpp):
         pb_test(cbpp, glmer(CBPP.replace("period", "1"), load_dataset("cbpp"), "binomial", nAGQ=9))
 
 
+@pytest.mark.parametrize(
+    ("small", "message"),
+    [
+        ("Days ~ 1 + (Days | Subject)", "has the response Reaction, but the smaller one Days"),
+        ("log(Reaction) ~ 1", "but the smaller one log(Reaction); expected one response"),
+        (
+            "Reaction ~ offset(10 * Days)",
+            "the offset none, but the smaller one offset(10",
+        ),
+        (". ~ 1 + offset(Days) + (1 | Subject)", "the smaller one offset(Days)"),
+    ],
+)
+def test_formulas_of_another_response_or_offset_are_refused(sleep, small, message):
+    """They were taken for formulas of the larger model's response and offset."""
+    with pytest.raises(DataError, match=re.escape(message)):
+        pb_test(sleep, small, 5)
+
+
+def test_a_formula_keeps_the_offset_of_the_larger_model():
+    data = load_dataset("sleepstudy")
+    large = lmer("Reaction ~ Days + offset(2 * Days) + (1 | Subject)", data)
+    for small in (". ~ . - Days", "Reaction ~ offset(2 * Days) + (1 | Subject)"):
+        null = lmer("Reaction ~ 1 + offset(2 * Days) + (1 | Subject)", data, REML=False)
+        expected = 2.0 * (large.refit_ml().loglik - null.loglik)
+        assert pb_test(large, small, 5, seed=1).statistic == pytest.approx(expected, rel=1e-6)
+
+
 def test_regressions_that_do_not_compare(sleep):
     null = regression_of_formula(sleep.fit, parse_formula("Reaction ~ Days"))
     result = result_like(null, sleep.fit.X, None)
@@ -349,7 +377,7 @@ def test_regressions_that_do_not_compare(sleep):
         control=QUIET_GLMER,
     )
     with pytest.raises(DataError, match="Gamma family has a dispersion of its own"):
-        pb_test(gamma, "y ~ 1", 5)
+        pb_test(gamma, ". ~ 1", 5)
 
 
 def test_all_failing_is_an_error(sleep, monkeypatch):

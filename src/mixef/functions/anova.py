@@ -53,13 +53,14 @@ def anova(
     ValueError
         For names that do not fit.
     DataError
-        For models of other rows, responses or weights, naming what differs; for REML fits that
-        do not compare with ``refit=False``.
+        For models of other rows, responses, weights, families or links, naming what differs; for
+        REML fits that do not compare with ``refit=False``.
 
     Notes
     -----
-    Likelihoods are those of full densities, so that they compare between families, links and
-    ordinary regressions of one response.
+    Likelihoods are those of full densities. So ``aic`` and ``bic`` compare between families and
+    links of one response, where this test is refused; only a Poisson model lies within another
+    family's, the negative binomial.
 
     Examples
     --------

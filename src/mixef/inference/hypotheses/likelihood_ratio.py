@@ -12,7 +12,7 @@ import scipy
 from mixef.errors import DataError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.hypotheses.ordinary import OrdinaryFit
+from mixef.inference.hypotheses.ordinary import LINEAR, OrdinaryFit, law_of
 from mixef.inference.information import log_likelihood
 from mixef.inference.observations import AnyFit, prior_weights, response_values
 from mixef.inference.refits.refit import by_ml
@@ -67,10 +67,12 @@ def compare(models: Sequence[AnyModel], names: Sequence[str], refit: bool = True
     Raises
     ------
     DataError
-        For models of other rows, responses or weights, or whose criteria do not compare.
+        For models of other rows, responses, weights, families or links, or whose criteria do not
+        compare.
     """
     for name, model in zip(names[1:], models[1:], strict=True):
         refuse_other_rows(names[0], models[0], name, model)
+        refuse_other_laws(names[0], models[0], name, model)
     restricted = [isinstance(m, LMMFit) and m.REML for m in models]
     if any(restricted) and not refit:
         _refuse_other_criteria(names, models, restricted)
@@ -151,6 +153,33 @@ def refuse_other_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> None
             f"the prior weights of {first} and {second} differ{_where(w, v)}; {advice}: give both "
             "the same weights"
         )
+
+
+def refuse_other_laws(first: str, a: AnyModel, second: str, b: AnyModel) -> None:
+    """Refuse two models of other families or links, of which neither contains the other.
+
+    A Poisson model is a negative binomial one whose shape is infinite.
+
+    Raises
+    ------
+    DataError
+        Naming both.
+    """
+    one, other = _law(a), _law(b)
+    counts = {one[0], other[0]} == {"poisson", "Negative Binomial"}
+    if one == other or (counts and one[1] == other[1]):
+        return
+    raise DataError(
+        f"{first} has the family {one[0]} with the link {one[1]}, but {second} {other[0]} with "
+        f"{other[1]}: neither contains the other, so there is no likelihood-ratio test between "
+        f"them; compare {first}.aic with {second}.aic, or fit both with one family and link"
+    )
+
+
+def _law(model: AnyModel) -> tuple[str, str]:
+    if isinstance(model, OrdinaryFit):
+        return model.law
+    return law_of(model.family) if isinstance(model, GLMMFit) else LINEAR
 
 
 def _missing_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> str:

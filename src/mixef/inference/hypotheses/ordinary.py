@@ -10,12 +10,21 @@ import scipy
 
 from mixef.errors import DataError, FitError
 from mixef.estimation.response import Response
+from mixef.families.convert import make_family
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
 
 # Families of statsmodels whose likelihood, as it reports it, holds a moment estimate of the
 # dispersion instead of the one that maximizes it.
 _MOMENTS = {"Gamma": "gamma", "InverseGaussian": "inverse.gaussian", "Gaussian": "gaussian"}
+# Family and link of linear models, and of statsmodels' classes that are one model each.
+LINEAR = ("gaussian", "identity")
+_LAWS = {
+    "Logit": ("binomial", "logit"),
+    "Probit": ("binomial", "probit"),
+    "Poisson": ("poisson", "log"),
+    "NegativeBinomial": ("Negative Binomial", "log"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +43,8 @@ class OrdinaryFit:
         Proportions for a binomial response.
     weights : ndarray (n,) or None
         Prior weights, numbers of trials among them.
+    law : (str, str)
+        R's names of the family and the link.
     """
 
     formula: str
@@ -42,6 +53,12 @@ class OrdinaryFit:
     n_coefficients: int
     y: np.ndarray
     weights: np.ndarray | None
+    law: tuple[str, str]
+
+
+def law_of(family: Family) -> tuple[str, str]:
+    """Return the names of a family, without a shape that it may have, and of its link."""
+    return family.name.split("(")[0], family.link.name
 
 
 def is_ordinary(result: Any) -> bool:
@@ -82,7 +99,18 @@ def ordinary_fit(result: Any) -> OrdinaryFit:
             f"{loglik}); fit it by maximum likelihood"
         )
     y = np.asarray(model.endog, dtype=float)
-    return OrdinaryFit(_formula(model), loglik, npar, coefficients, y, _weights(model))
+    weights, law = _weights(model), _law(model, family)
+    return OrdinaryFit(_formula(model), loglik, npar, coefficients, y, weights, law)
+
+
+def _law(model: Any, family: Any) -> tuple[str, str]:
+    if family is None:
+        unnamed = (type(model).__name__, "unknown")
+        return LINEAR if hasattr(model, "wendog") else _LAWS.get(unnamed[0], unnamed)
+    try:
+        return law_of(make_family(family))
+    except ValueError:  # a family or link that is not among ours
+        return type(family).__name__, type(family.link).__name__
 
 
 def _formula(model: Any) -> str:

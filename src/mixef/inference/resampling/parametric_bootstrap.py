@@ -29,7 +29,7 @@ from mixef.inference.resampling.regression import (
     regression_of_result,
 )
 from mixef.inference.simulation.simulate import simulated_responses
-from mixef.terms.formula import parse_formula, update_formula
+from mixef.terms.formula import Formula, expand_terms, parse_formula, update_formula
 
 Null = AnyFit | Regression
 
@@ -190,13 +190,31 @@ def _null(large: AnyFit, small: Any) -> Null:
     """Return the smaller model, by maximum likelihood, after checks."""
     if isinstance(small, str):
         formula = parse_formula(update_formula(large.formula.text, small))
+        _same_response(large, formula)
         if not formula.bars:
             return regression_of_formula(large, formula)
-        return with_formula(large, small, quiet(large.control))
+        small = with_formula(large, small, quiet(large.control))
     if not isinstance(small, LMMFit | GLMMFit):
         return regression_of_result(large, small)
     _check_comparable(large, small)
     return by_ml(small)
+
+
+def _same_response(large: AnyFit, small: Formula) -> None:
+    """Refuse a formula of another response, or with other offsets."""
+    offsets = expand_terms(small.fixed, large.frame.dot_columns).offsets
+    pairs = {
+        "response": ([large.formula.response], [small.response]),
+        "offset": (large.frame.offset_nodes, offsets),
+    }
+    for what, nodes in pairs.items():
+        one, other = (sorted(node.text for node in part if node is not None) for part in nodes)
+        if one != other:
+            raise DataError(
+                f"the larger model has the {what} {', '.join(one) or 'none'}, but the smaller one "
+                f"{', '.join(other) or 'none'}; expected one {what}: write '. ~ ...' to keep the "
+                "larger model's"
+            )
 
 
 def _check_comparable(large: AnyFit, small: AnyFit) -> None:
@@ -218,7 +236,8 @@ def _check_comparable(large: AnyFit, small: AnyFit) -> None:
     for what, (a, b) in pairs.items():
         if (a != b).any():
             raise DataError(
-                f"the models differ in their {what}; fit both to the same rows, in the same order"
+                f"the models ({large.formula.text}; {small.formula.text}) differ in their {what}; "
+                "fit both to the same rows, in the same order"
             )
     if isinstance(large, GLMMFit) and isinstance(small, GLMMFit):
         if large.family != small.family:
