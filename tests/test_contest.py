@@ -105,7 +105,7 @@ def test_names_with_operators_need_no_quotes(poly):
         ("temp / 0", "not linear: it has a division by zero"),
         ("1 = 2", "no coefficient left"),
         ("recipeB - recipeB", "no coefficient left"),
-        ("", "expected a coefficient or a number, found the end"),
+        (" ", "expected a coefficient or a number, found the end"),
         ("temp = 1 = 2", "expected an operator, found '= 2'"),
     ],
 )
@@ -151,6 +151,8 @@ def test_labels_of_rows(cake):
     ]
     assert labels(pd.DataFrame({"temp": [1, 2]}, index=["one", "two"])) == ["one", "two"]
     assert labels(["temp = 1", "2*temp"]) == ["temp", "2*temp"]
+    long = lmer("y ~ A * B + (1 | g)", frame("factorial"))
+    assert list(long.contest(np.ones((1, 9)), joint=False).to_frame().index) == ["row 1"]
 
 
 def test_the_right_hand_side(cake):
@@ -172,7 +174,6 @@ def test_the_right_hand_side(cake):
         ({"temp": "a"}, "L, at 'temp', is 'a'; expected numbers, one for each hypothesis"),
         ({"temp": [1, 2], "recipeB": [1, 2, 3]}, "not equally many"),
         ({"temp": [[1]]}, "not equally many"),
-        ([], "expected 4 columns"),
         (np.ones((1, 3)), "expected 4 columns"),
         (None, "L is None; expected finite numbers, names or equations"),
         ([[0, 1, 0, 0], [0, 0, 0, 0]], "row 2 of L is zero"),
@@ -184,6 +185,53 @@ def test_the_right_hand_side(cake):
 def test_other_hypotheses_are_refused(cake, L, message):
     with pytest.raises(ValueError, match=message):
         cake.contest(L)
+
+
+@pytest.mark.parametrize(
+    "L", [[], (), "", {}, {"temp": []}, np.empty((0, 4)), pd.Series(dtype=float), pd.DataFrame(),
+          pd.DataFrame({"temp": []})],
+)  # fmt: skip
+def test_an_empty_hypothesis_is_refused(cake, L):
+    with pytest.raises(ValueError, match=r"L has no rows; expected one hypothesis or more about"):
+        cake.contest(L)
+
+
+@pytest.mark.parametrize(
+    ("L", "row"), [([0, 0, 0, 0], 1), ([[0, 0, 0, 1], [0, 0, 0, 0]], 2), ({"temp": 0}, 1),
+                   ({"temp": [1, 0]}, 2)],
+)  # fmt: skip
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_row_of_zeros_is_refused(cake, L, row, joint):
+    with pytest.raises(ValueError, match=f"row {row} of L is zero"):
+        cake.contest(L, joint=joint)
+
+
+def test_a_name_that_comes_twice_in_the_hypothesis_is_refused(cake):
+    with pytest.raises(ValueError, match="L has 'temp' more than once"):
+        cake.contest(pd.Series([1.0, 2.0], index=["temp", "temp"]))
+    with pytest.raises(ValueError, match="L has 'temp' more than once"):
+        cake.contest(pd.DataFrame([[1.0, 2.0]], columns=["temp", "temp"]))
+
+
+def test_a_name_of_two_coefficients_is_refused():
+    """The level b1 of a, and the variable ab1."""
+    data = frame("sleepstudy").assign(a=lambda d: np.where(d["Days"] % 2 == 0, "a0", "b1"),
+                                      ab1=lambda d: d["Days"] / 2.0)  # fmt: skip
+    fit = lmer("Reaction ~ a + ab1 + (1 | Subject)", data)
+    assert list(fit.fixef().index) == ["(Intercept)", "ab1", "ab1"]
+    for L in ("ab1", "2 * `ab1` = 3", {"ab1": 1.0}, pd.Series([1.0], index=["ab1"])):
+        with pytest.raises(
+            ValueError, match="2 coefficients are called 'ab1', of the terms a,"
+        ):
+            fit.contest(L)
+    assert fit.contest([0, 0, 1]).frame["NumDF"].tolist() == [1]
+
+
+def test_a_model_without_fixed_effects_has_nothing_to_test():
+    fit = lmer("Reaction ~ 0 + (1 | Subject)", frame("sleepstudy"))
+    for L in ([], "x", [[]]):
+        with pytest.raises(ValueError, match="has no fixed effects, so there is nothing to test"):
+            fit.contest(L)
 
 
 def test_dropped_coefficients_cannot_be_tested():

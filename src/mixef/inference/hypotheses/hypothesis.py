@@ -61,9 +61,12 @@ def linear_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> Hypothesis:
     FormulaError
         For text that is no linear combination, or names no coefficient.
     ValueError
-        For names that are not those of coefficients, coefficients that were dropped, and shapes
-        that do not fit.
+        For names that are not those of coefficients, or of several, coefficients that were
+        dropped, shapes that do not fit, hypotheses of zeros only, and none at all.
     """
+    sized = isinstance(L, str | pd.DataFrame | pd.Series | Mapping | Sequence)
+    if not len(fit.kept) or (sized and not len(L)):
+        raise _nothing(fit)
     if isinstance(L, str) or (
         isinstance(L, Sequence) and len(L) and all(isinstance(row, str) for row in L)
     ):
@@ -72,19 +75,42 @@ def linear_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> Hypothesis:
     labels = None
     if isinstance(L, pd.DataFrame):
         labels = None if isinstance(L.index, pd.RangeIndex) else [str(name) for name in L.index]
-        L = _by_name(fit, {str(name): L[name].to_numpy() for name in L.columns})
+        L = _by_name(fit, dict(zip(_distinct(L.columns), L.to_numpy().T, strict=True)))
     elif isinstance(L, pd.Series):
-        L = _by_name(fit, {str(name): value for name, value in L.items()})
+        L = _by_name(fit, dict(zip(_distinct(L.index), L, strict=True)))
     elif isinstance(L, Mapping):
         L = _by_name(fit, L)
     L, right = checked_hypothesis(fit, L, rhs)
-    if not len(L) or not L.any(axis=1).all():
-        seen = (
-            f"row {int(np.argmin(L.any(axis=1))) + 1} of L is zero" if len(L) else "L has no rows"
+    if not len(L):
+        raise _nothing(fit)
+    zero = np.flatnonzero(~L.any(axis=1))
+    if len(zero):
+        raise ArgumentError(
+            f"row {zero[0] + 1} of L is zero: it says nothing of the coefficients "
+            f"({', '.join(fit.fixed_names)}); expected a number that is not zero in every row"
         )
-        raise ArgumentError(f"{seen}: it says nothing of beta; expected a coefficient in every row")
     made = labels or [_label(row, fit.fixed_names, i + 1) for i, row in enumerate(L)]
     return Hypothesis(L, right, tuple(made))
+
+
+def _nothing(fit: AnyFit) -> ArgumentError:
+    if not len(fit.kept):
+        return ArgumentError(
+            f"{fit.formula.text} has no fixed effects, so there is nothing to test"
+        )
+    return ArgumentError(
+        "L has no rows; expected one hypothesis or more about the coefficients "
+        f"{', '.join(fit.fixed_names)}, such as {list(fit.fixed_names)[-1:]}"
+    )
+
+
+def _distinct(names: pd.Index) -> list[str]:
+    """Return names as text; two that are the same are refused."""
+    texts = [str(name) for name in names]
+    twice = [name for name in texts if texts.count(name) > 1]
+    if twice:
+        raise ArgumentError(f"L has {twice[0]!r} more than once; expected each name once")
+    return texts
 
 
 def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
@@ -111,6 +137,13 @@ def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
 
 def _place(fit: AnyFit, name: str) -> int:
     """Return the position of an estimated coefficient."""
+    if fit.design.names.count(name) > 1:
+        terms = [fit.design.term_labels[t - 1] for t in fit.design.assign[_named(fit, name)]]
+        raise ArgumentError(
+            f"{len(terms)} coefficients are called {name!r}, of the terms {', '.join(terms)}, so "
+            "the name does not say which one is meant; rename a variable, or give L as rows of "
+            "numbers"
+        )
     if name in fit.fixed_names:
         return fit.fixed_names.index(name)
     if name in fit.dropped_names:
@@ -121,6 +154,10 @@ def _place(fit: AnyFit, name: str) -> int:
     raise ArgumentError(
         f"{name!r} is no coefficient; the estimated coefficients are: " + ", ".join(fit.fixed_names)
     )
+
+
+def _named(fit: AnyFit, name: str) -> np.ndarray:
+    return np.flatnonzero(np.array(fit.design.names) == name)
 
 
 def _label(row: np.ndarray, names: Sequence[str], number: int) -> str:
