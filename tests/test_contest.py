@@ -220,9 +220,7 @@ def test_a_name_of_two_coefficients_is_refused():
     fit = lmer("Reaction ~ a + ab1 + (1 | Subject)", data)
     assert list(fit.fixef().index) == ["(Intercept)", "ab1", "ab1"]
     for L in ("ab1", "2 * `ab1` = 3", {"ab1": 1.0}, pd.Series([1.0], index=["ab1"])):
-        with pytest.raises(
-            ValueError, match="2 coefficients are called 'ab1', of the terms a,"
-        ):
+        with pytest.raises(ValueError, match="2 coefficients are called 'ab1', of the terms a,"):
             fit.contest(L)
     assert fit.contest([0, 0, 1]).frame["NumDF"].tolist() == [1]
 

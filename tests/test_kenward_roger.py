@@ -11,6 +11,7 @@ from reference_data import frame
 from structures import SPARSE
 
 from mixef import lmer
+from mixef.display.summary import Summary
 from mixef.errors import SingularFitWarning
 from mixef.inference.hypotheses import kenward_roger
 from mixef.inference.hypotheses.ddf import approximation, f_test, t_tests
@@ -133,13 +134,37 @@ def test_an_ml_fit_is_tested_by_its_refit():
     other = fit.refit_ml()
     assert other.theta[0] < 0.98 * fit.theta[0]
     ours, expected = other.coef_table("KR"), fit.coef_table("KR")
-    pd.testing.assert_frame_equal(ours, expected, rtol=1e-7)
+    pd.testing.assert_frame_equal(ours, expected, rtol=1e-7, check_names=False)
     assert not other.REML
     title = str(other.summary("KR")).splitlines()[:2]
     assert title == [
         "Linear mixed model fit by maximum likelihood. t-tests use Kenward-Roger's",
         "  method on a refit by REML",
     ]
+
+
+def test_every_table_of_an_ml_fit_says_that_its_numbers_are_those_of_a_refit():
+    by_ml, by_reml = fit_of("slopes").refit_ml(), fit_of("slopes")
+    says = "on a refit by REML"
+    name = by_ml.fixef().index[-1]
+    for make in (
+        lambda fit, ddf: fit.anova(ddf=ddf),
+        lambda fit, ddf: fit.drop1(test="F", ddf=ddf),
+        lambda fit, ddf: fit.contest(name, ddf=ddf),
+        lambda fit, ddf: fit.contest(name, joint=False, ddf=ddf),
+        lambda fit, ddf: fit.coef_table(ddf),
+        lambda fit, ddf: fit.tidy(ddf),
+        lambda fit, ddf: fit.summary(ddf),
+    ):
+        table, expected = make(by_ml, "kr"), make(by_reml, "kr")
+        flat = " ".join(str(table).split())
+        assert says in flat
+        assert says in " ".join(table._repr_html_().split())
+        for ddf, fit in (("kr", by_reml), ("satterthwaite", by_ml), (None, by_ml)):
+            assert says not in " ".join(str(make(fit, ddf)).split())
+        if not isinstance(table, Summary):
+            frames = [getattr(t, "frame", t) for t in (table, expected)]
+            pd.testing.assert_frame_equal(*frames, rtol=1e-5, check_names=False)
 
 
 def test_units_change_nothing():

@@ -22,7 +22,7 @@ from mixef.display.numbers import (
 from mixef.display.tables import Table
 from mixef.estimation.fit import LMMFit
 from mixef.inference.hypotheses.anova import terms_tested
-from mixef.inference.hypotheses.ddf import NAMES, check_ddf
+from mixef.inference.hypotheses.ddf import check_ddf, method_name
 from mixef.inference.hypotheses.drop1 import single_deletions
 from mixef.inference.hypotheses.likelihood_ratio import REFITTED, AnyModel, compare
 from mixef.inference.hypotheses.term_contrasts import check_type
@@ -176,7 +176,7 @@ def anova_of_terms(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> 
         return AnovaTable(frame, (title, "", f"Response: {response}"))
     title = "Analysis of Variance Table"
     if rule is not None:
-        return AnovaTable(frame, (f"Type {name} {title} with {NAMES[rule]}'s method",))
+        return AnovaTable(frame, (f"Type {name} {title} with {method_name(fit, rule)}",))
     return AnovaTable(frame, (title if name == "I" else f"Type {name} {title}",))
 
 
@@ -199,7 +199,7 @@ def deletions_table(fit: AnyFit, scope: Any, test: str | None, **options: Any) -
     found = single_deletions(fit, scope, test, **options)
     title = "Single term deletions"
     if test == "F":
-        rule = check_ddf(fit, options.get("ddf", "auto"))
-        title += "" if rule is None else f" using {NAMES[rule]}'s method:"
+        method = method_name(fit, options.get("ddf", "auto"))
+        title += "" if method is None else f" using {method}:"
     heading = (title, "", "Model:", *formula_lines(fit.formula.text))
     return AnovaTable(found.table, heading, found.notes)

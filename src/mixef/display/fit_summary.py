@@ -7,11 +7,10 @@ from typing import Any, Literal
 import numpy as np
 
 from mixef.display.summary import Summary
-from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import coefficient_table, covariance_of_fixed
-from mixef.inference.hypotheses.ddf import KENWARD_ROGER, NAMES, check_ddf
+from mixef.inference.hypotheses.ddf import method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.observations import AnyFit, residual_sigma
 from mixef.inference.overdispersion import overdispersion_message
@@ -57,19 +56,16 @@ def _title(fit: AnyFit) -> str:
 
 
 def _tests_in_title(fit: AnyFit, ddf: str | None) -> str:
-    rule = check_ddf(fit, ddf)
-    if rule is None or not len(fit.kept):
-        return ""
-    refitted = rule == KENWARD_ROGER and isinstance(fit, LMMFit) and not fit.REML
-    return f". t-tests use {NAMES[rule]}'s method" + (" on a refit by REML" if refitted else "")
+    method = method_name(fit, ddf)
+    return "" if method is None or not len(fit.kept) else f". t-tests use {method}"
 
 
 def method_of_tests(fit: AnyFit, ddf: str | None, kind: Literal["F", "t"]) -> str:
     """Name the tests of a rule: one F test or several t tests, or their asymptotic versions."""
-    rule = check_ddf(fit, ddf)
-    if rule is None:
+    method = method_name(fit, ddf)
+    if method is None:
         return "chi-square test" if kind == "F" else "z tests"
-    return f"{'F test' if kind == 'F' else 't tests'} with {NAMES[rule]}'s method"
+    return f"{'F test' if kind == 'F' else 't tests'} with {method}"
 
 
 def _family(fit: AnyFit) -> tuple[str, str] | tuple[None, None]:

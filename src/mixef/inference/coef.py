@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.hypotheses.ddf import check_ddf, t_tests
+from mixef.inference.hypotheses.ddf import REFITTED, check_ddf, is_refitted, t_tests
 from mixef.inference.observations import AnyFit
 from mixef.inference.ranef import modes_by_group
 
@@ -32,7 +32,8 @@ def coefficient_table(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
     """Return estimates, standard errors and tests of the fixed effects.
 
     A linear model has t values, with df and p values unless ``ddf`` is None; a generalized one
-    has z and p values. Kenward and Roger's tests of an ML fit are those of its refit by REML.
+    has z and p values. Kenward and Roger's tests of an ML fit are those of its refit by REML, and
+    the columns' name says so.
     """
     tests = t_tests(fit, np.eye(len(fit.kept)), ddf=ddf)
     columns = {"Estimate": tests.estimate, "Std. Error": tests.std_error}
@@ -42,7 +43,8 @@ def coefficient_table(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
         columns |= {"t value": tests.statistic}
     else:
         columns |= {"df": tests.df, "t value": tests.statistic, "Pr(>|t|)": tests.p_value}
-    return pd.DataFrame(columns, index=list(fit.fixed_names))
+    table = pd.DataFrame(columns, index=list(fit.fixed_names))
+    return table.rename_axis(columns=REFITTED) if is_refitted(fit, ddf) else table
 
 
 def coefficients_by_group(fit: AnyFit) -> dict[str, pd.DataFrame]:

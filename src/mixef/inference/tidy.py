@@ -7,6 +7,7 @@ import pandas as pd
 
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.coef import coefficient_table
+from mixef.inference.hypotheses.ddf import tested_fit
 from mixef.inference.information import aic, bic, deviance, df_residual, log_likelihood
 from mixef.inference.observations import (
     AnyFit,
@@ -29,9 +30,11 @@ def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
 
     A linear model has columns df and p_value too, unless ``ddf`` is None. A generalized one has
     p_value, and a last row for its dispersion or shape, whose standard error is that of the
-    logarithm times the estimate.
+    logarithm times the estimate. Where Kenward and Roger's tests are of a refit by REML, all rows
+    are, and the columns' name says so.
     """
     table = coefficient_table(fit, ddf)
+    shown = tested_fit(fit, ddf)
     fixed = pd.DataFrame(
         {
             "effect": "fixed",
@@ -42,7 +45,7 @@ def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
             "statistic": table.filter(like=" value").iloc[:, 0].to_numpy(),
         }
     )
-    rows = component_frame(variances(fit), residual_sigma(fit))
+    rows = component_frame(variances(shown), residual_sigma(shown))
     names = []
     for first, second in zip(rows["var1"], rows["var2"], strict=True):
         if not isinstance(first, str):
@@ -68,7 +71,7 @@ def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
     parts = [fixed.astype({"group": object}), random]
     if isinstance(fit, GLMMFit):
         parts += _extra_row(fit)
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).rename_axis(columns=table.columns.name)
 
 
 def _extra_row(fit: GLMMFit) -> list[pd.DataFrame]:

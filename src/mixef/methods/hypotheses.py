@@ -28,8 +28,8 @@ class HypothesisMethods(Methods):
             Denominator degrees of freedom of t tests in a linear model. "satterthwaite", which
             is "auto", and "kenward-roger", which adjusts the standard errors too, add the columns
             df and Pr(>|t|); None gives t values alone. Kenward and Roger's method is for REML: of
-            an ML fit, the table shows the coefficients of its refit by REML. In a generalized
-            model "auto" and None are z tests, and nothing else is known.
+            an ML fit, the table shows the coefficients of its refit by REML, and says so. In a
+            generalized model "auto" and None are z tests, and nothing else is known.
 
         Returns
         -------

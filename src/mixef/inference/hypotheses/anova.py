@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.fit import LMMFit
-from mixef.inference.hypotheses.ddf import FTest, check_ddf, f_test
+from mixef.inference.hypotheses.ddf import FTest, check_ddf, f_test, tested_fit
 from mixef.inference.hypotheses.term_contrasts import term_hypotheses
 from mixef.inference.observations import AnyFit
 
@@ -28,9 +28,9 @@ def terms_tested(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> pd
     Returns
     -------
     DataFrame
-        One row a term. A linear model has Sum Sq, Mean Sq (F times sigma squared), NumDF, DenDF,
-        F value, Pr(>F), or npar, Sum Sq, Mean Sq, F value; a generalized one Chisq, Df,
-        Pr(>Chisq). A term that is confounded with the others has zero Df and NaN.
+        One row a term. A linear model has Sum Sq, Mean Sq (F times sigma squared of the fit that
+        is tested), NumDF, DenDF, F value, Pr(>F), or npar, Sum Sq, Mean Sq, F value; a generalized
+        one Chisq, Df, Pr(>Chisq). A term that is confounded with the others has zero Df and NaN.
     """
     rule = check_ddf(fit, ddf)
     hypotheses = term_hypotheses(fit, type, by_precision=rule is None)
@@ -49,7 +49,7 @@ def f_table(fit: LMMFit, labels: list[str], tests: list[FTest], rule: str | None
     """Lay out F tests of a linear model in lmerTest's columns; lme4's for no rule."""
     num_df = np.array([test.num_df for test in tests], dtype=int)
     F = np.array([test.statistic for test in tests], dtype=float)
-    mean_square = F * fit.estimates.sigma**2
+    mean_square = F * tested_fit(fit, rule).estimates.sigma ** 2
     squares = {"Sum Sq": num_df * mean_square, "Mean Sq": mean_square}
     if rule is None:
         return pd.DataFrame({"npar": num_df, **squares, "F value": F}, index=labels)

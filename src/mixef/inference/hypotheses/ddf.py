@@ -20,6 +20,8 @@ from mixef.inference.refits.refit import quiet, with_REML
 
 SATTERTHWAITE, KENWARD_ROGER = "satterthwaite", "kenward-roger"
 NAMES = {SATTERTHWAITE: "Satterthwaite", KENWARD_ROGER: "Kenward-Roger"}
+# What every table says whose numbers are not those of the fit by maximum likelihood.
+REFITTED = "on a refit by REML"
 _SPELLINGS = {name: name for name in NAMES} | {
     "kr": KENWARD_ROGER, "lme4": None, "asymptotic": None,
 }  # fmt: skip
@@ -145,17 +147,39 @@ def approximation(fit: AnyFit, ddf: str | None = "auto") -> Approximation:
     assert isinstance(fit, LMMFit)
     made = _MADE.setdefault(fit, {})
     if rule not in made:
-        made[rule] = satterthwaite(fit) if rule == SATTERTHWAITE else kenward_roger(_by_REML(fit))
+        tested = tested_fit(fit, rule)
+        assert isinstance(tested, LMMFit)
+        made[rule] = satterthwaite(tested) if rule == SATTERTHWAITE else kenward_roger(tested)
     return made[rule]
 
 
-def _by_REML(fit: LMMFit) -> LMMFit:
-    """Return the REML fit of a model, without the warnings that its own fit has given."""
-    return fit if fit.REML else with_REML(replace(fit, control=quiet(fit.control)), True)
+def is_refitted(fit: AnyFit, ddf: str | None = "auto") -> bool:
+    """Tell whether tests are those of a refit by REML: Kenward and Roger's, of an ML fit."""
+    return check_ddf(fit, ddf) == KENWARD_ROGER and isinstance(fit, LMMFit) and not fit.REML
+
+
+def tested_fit(fit: AnyFit, ddf: str | None) -> AnyFit:
+    """Return the fit whose coefficients are tested: itself, or its refit by REML, made once."""
+    if not is_refitted(fit, ddf):
+        return fit
+    assert isinstance(fit, LMMFit)
+    if fit not in _REFITTED:
+        # without the warnings that the fit itself has given
+        _REFITTED[fit] = with_REML(replace(fit, control=quiet(fit.control)), True)
+    return _REFITTED[fit]
+
+
+def method_name(fit: AnyFit, ddf: str | None = "auto") -> str | None:
+    """Name the rule, and what it was applied to if not to the fit; None for asymptotic tests."""
+    rule = check_ddf(fit, ddf)
+    if rule is None:
+        return None
+    return f"{NAMES[rule]}'s method" + (f" {REFITTED}" if is_refitted(fit, rule) else "")
 
 
 # By fit, so that pickles of fits stay small.
 _MADE: WeakKeyDictionary[LMMFit, dict[str, Approximation]] = WeakKeyDictionary()
+_REFITTED: WeakKeyDictionary[LMMFit, LMMFit] = WeakKeyDictionary()
 
 
 def f_test(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest:
