@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prepares a machine and a clone: system packages, then .venv with mixef in it.
+# Prepares a machine and a clone: system packages, then .venv with mixef in it, and CHOLMOD.
 #   bash scripts/setup.sh          what running mixef needs
 #   bash scripts/setup.sh dev      and what testing it needs
-# Does nothing that is done already. Works from any directory.
+# Does nothing that is done already. What CHOLMOD needs and cannot be installed here is done without. Works from any directory.
 # PYTHON=/path/to/python chooses the interpreter (3.11 or later).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -36,20 +36,22 @@ has_header() { # a header that gcc finds, in one of the given directories or by 
 has_openblas() { ldconfig -p 2>/dev/null | grep -q 'libopenblas' ||
     /sbin/ldconfig -p 2>/dev/null | grep -q 'libopenblas'; }
 
-# What is missing, as Debian packages: $needed cannot be done without, $wanted makes CHOLMOD fast.
+# What is missing, as Debian packages: $needed cannot be done without, scikit-sparse is compiled
+# from $compiling, and $wanted makes CHOLMOD fast.
 list_missing() {
-    needed=() wanted=()
+    needed=() compiling=() wanted=()
     if ! python="$(find_python)"; then
-        needed+=(python3 python3-venv python3-dev)
+        needed+=(python3 python3-venv)
+        compiling+=(python3-dev)
     else
         "$python" -c 'import ensurepip, venv' 2>/dev/null || needed+=(python3-venv)
         # The versioned package serves an interpreter beside Debian's default one.
         has_header Python.h "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')" ||
-            needed+=("$("$python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')")
+            compiling+=("$("$python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')")
     fi
-    command -v gcc >/dev/null 2>&1 || needed+=(gcc libc6-dev)
+    command -v gcc >/dev/null 2>&1 || compiling+=(gcc libc6-dev)
     has_header cholmod.h /usr/include/suitesparse /usr/include /usr/local/include \
-        /usr/local/include/suitesparse || needed+=(libsuitesparse-dev)
+        /usr/local/include/suitesparse || compiling+=(libsuitesparse-dev)
     has_openblas || wanted+=(libopenblas0-pthread)
 }
 
@@ -71,14 +73,16 @@ install_packages() {
 }
 
 list_missing
-if [ $((${#needed[@]} + ${#wanted[@]})) -gt 0 ]; then
-    install_packages "${needed[@]}" "${wanted[@]}" ||
-        say "could not install packages; as root run: apt-get install ${needed[*]} ${wanted[*]}"
+missing=("${needed[@]}" "${compiling[@]}" "${wanted[@]}")
+if [ ${#missing[@]} -gt 0 ]; then
+    install_packages "${missing[@]}" ||
+        say "could not install packages; as root run: apt-get install ${missing[*]}"
     list_missing
     if [ ${#needed[@]} -gt 0 ]; then
         say "cannot go on without: ${needed[*]}"
         exit 1
     fi
+    [ ${#compiling[@]} -eq 0 ] || say "going on without CHOLMOD, for want of: ${compiling[*]}"
     [ ${#wanted[@]} -eq 0 ] || say "going on without ${wanted[*]}: factorizations will be slower"
 fi
 
@@ -89,13 +93,15 @@ if ! venv_works; then
     "$python" -m venv --clear .venv
 fi
 
-# A stamp holds the pyproject.toml that was installed, and where; the development one covers both.
-spec="."
-[ -z "$extra" ] || spec=".[$extra]"
+# A stamp holds the pyproject.toml that was installed, and where, and whether with CHOLMOD; the
+# development one covers both.
+cholmod=cholmod
+[ ${#compiling[@]} -eq 0 ] || cholmod=""
+extras="$cholmod${cholmod:+${extra:+,}}$extra"
+stamp="$(pwd) $cholmod $(cksum <pyproject.toml)"
 installed() { [ -e "$1" ] && [ "$(cat "$1")" = "$stamp" ]; }
-stamp="$(pwd) $(cksum <pyproject.toml)"
 if ! installed ".venv/.mixef-$extra" && ! { [ -z "$extra" ] && installed .venv/.mixef-dev; }; then
-    say "installing mixef into .venv (a few minutes the first time: scikit-sparse is compiled)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e "$spec"
+    say "installing mixef into .venv (a few minutes the first time${cholmod:+: scikit-sparse is compiled})"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
     printf '%s\n' "$stamp" >".venv/.mixef-$extra"
 fi

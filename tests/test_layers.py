@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import mixef
+
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "mixef"
+PACKAGE = Path(mixef.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: From the bottom up: a module imports from its own layer and from those before it. Modules and
@@ -68,7 +70,7 @@ LATE = {"numba", "joblib", "tqdm", "sksparse"} | {
 
 
 def module_of(path):
-    """``terms.frame`` of src/mixef/terms/frame.py; a package's own file goes by its name."""
+    """``terms.frame`` of terms/frame.py; a package's own file goes by its name."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
