@@ -373,7 +373,8 @@ def test_augment(name):
     data = frame(reference(name)["data"])
     response = reference(name)["formula"].split(" ~ ")[0]
     np.testing.assert_array_equal(ours[response], data[response])
-    assert (".weights" in ours) == (reference(name)["weights"] is not None)
+    weights = reference(name)["weights"]
+    np.testing.assert_array_equal(ours[".weights"], 1.0 if weights is None else data[weights])
     for group in fit.ngrps().index:
         assert group in ours
 
@@ -392,6 +393,8 @@ def test_rows_with_missing_values(method):
     column = exclude[".resid"] if method == "augment" else exclude
     np.testing.assert_array_equal(column.notna(), complete)
     np.testing.assert_array_equal(exclude[complete], omit)
+    if method == "augment":  # what is known of a row that was left out is there
+        np.testing.assert_array_equal(exclude["x"], data["x"])
 
 
 def test_fail_refuses_missing_values():

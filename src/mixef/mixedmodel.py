@@ -13,7 +13,7 @@ from mixef.display.summary import short_text
 from mixef.display.varcorr import VarCorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
-from mixef.inference import coef, getme, information, pca, ranef
+from mixef.inference import augment, coef, getme, information, pca, ranef
 from mixef.inference import residuals as rest
 from mixef.inference import tidy as broom
 from mixef.inference.observations import AnyFit, residual_sigma
@@ -332,7 +332,11 @@ class MixedModel(
         return broom.glance(self._fit)
 
     def augment(self) -> pd.DataFrame:
-        """Return one row an observation, with fitted values and residuals, after broom.
+        """Return one row an observation, after broom.
+
+        It has the response and all variables of the formula as the data hold them, what functions
+        make of them, crossed grouping factors, and ``.fitted``, ``.resid``, ``.fixed`` (without
+        random effects), ``.weights`` and ``.offset``; for a generalized model ``.mu`` too.
 
         Examples
         --------
@@ -341,7 +345,7 @@ class MixedModel(
         >>> fit.augment()[".resid"].head(2).round(2).tolist()
         [-4.1, -14.63]
         """
-        return broom.augment(self._fit)
+        return augment.augment(self._fit)
 
     # Printing
 

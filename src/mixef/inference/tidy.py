@@ -11,18 +11,10 @@ from mixef.inference.hypotheses.ddf import tested_fit
 from mixef.inference.information import aic, bic, deviance, df_residual, log_likelihood
 from mixef.inference.observations import (
     AnyFit,
-    conditional_mean,
-    fixed_predictor,
-    linear_predictor,
-    on_rows,
-    prior_weights,
     residual_sigma,
-    response_values,
 )
 from mixef.inference.parameters import extra_standard_error
-from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import component_frame, variances
-from mixef.terms.factor import Factor
 
 
 def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
@@ -108,48 +100,3 @@ def glance(fit: AnyFit) -> pd.DataFrame:
         "df.residual": df_residual(fit),
     }
     return pd.DataFrame([row])
-
-
-def augment(fit: AnyFit) -> pd.DataFrame:
-    """Return the response and variables of the fit with fitted values and residuals.
-
-    For a generalized model, as in broom, ``.fitted`` and ``.fixed`` are linear predictors,
-    ``.mu`` is the mean, and ``.resid`` the deviance residual.
-    """
-    frame = fit.frame
-    columns = {
-        text: on_rows(fit, value, text)
-        for text, value in frame.variables.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
-    }
-    if isinstance(fit, GLMMFit):
-        columns = _response_column(fit) | columns
-    for members in fit.groups.values():
-        grouping = fit.terms[members[0]].grouping
-        labels = pd.Series(grouping.index.take(grouping.codes), index=frame.index)
-        columns[grouping.name] = labels.reindex(frame.padded_index)
-    columns |= {
-        ".fitted": on_rows(fit, linear_predictor(fit), ".fitted"),
-        ".resid": on_rows(fit, _residuals(fit), ".resid"),
-        ".fixed": on_rows(fit, fixed_predictor(fit), ".fixed"),
-    }
-    if isinstance(fit, GLMMFit):
-        columns[".mu"] = on_rows(fit, conditional_mean(fit), ".mu")
-    weights = prior_weights(fit)
-    if weights is not None:
-        columns[".weights"] = on_rows(fit, weights, ".weights")
-    return pd.DataFrame(columns)
-
-
-def _residuals(fit: AnyFit) -> np.ndarray:
-    return residual_values(fit, "deviance" if isinstance(fit, GLMMFit) else "response")
-
-
-def _response_column(fit: GLMMFit) -> dict[str, pd.Series]:
-    """Return the response by its name: labels of a factor, or the numbers that were modelled."""
-    node, frame = fit.formula.response, fit.frame
-    assert node is not None
-    if isinstance(frame.response, Factor):
-        labels = pd.Series(frame.response.values(), index=frame.index, dtype=object)
-        return {node.text: labels.reindex(frame.padded_index)}
-    return {node.text: on_rows(fit, response_values(fit), node.text)}

@@ -90,6 +90,16 @@ class Columns:
             raise DataError(f"the data have no column {name!r}{self.suggestion(name)}")
         return _of_pandas(self._source, name) if self.index is not None else self._source[name]
 
+    def own(self, name: str, rows: np.ndarray) -> Any:
+        """Return what the data hold in some rows of a column, as pandas keeps it."""
+        values = self.raw(name)
+        if isinstance(values, nw.Series) or not hasattr(values, "dtype"):
+            column = self[name]
+            values = column if isinstance(column, np.ndarray) else column.own()
+        elif isinstance(values, pd.Series | pd.Index):
+            values = values.array
+        return values.take(rows)
+
     def suggestion(self, name: str) -> str:
         """End of a message on a name that is no column: what may have been meant."""
         source = self._source

@@ -46,7 +46,7 @@ def convert(values: Any, name: str) -> np.ndarray | Factor:
     column = read(values, name)
     if isinstance(column, Times):
         raise DataError(
-            f"{name} holds {column.own.dtype} values; expected numbers or labels: subtract a "
+            f"{name} holds {column.held.dtype} values; expected numbers or labels: subtract a "
             "start and divide by a unit, such as (x - x.min()) / pandas.Timedelta('1D')"
         )
     return column.as_float() if isinstance(column, Exact) else column

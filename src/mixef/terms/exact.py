@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mixef.errors import DataWarning, warn
 from mixef.terms.factor import Factor, encode_numbers
@@ -41,6 +42,10 @@ class Exact(ABC):
     @abstractmethod
     def factor(self) -> Factor:
         """Return the distinct values as levels, in ascending order."""
+
+    @abstractmethod
+    def own(self) -> Any:
+        """Return what the data hold row by row, as pandas keeps it."""
 
     @abstractmethod
     def take(self, rows: np.ndarray) -> Exact:
@@ -109,6 +114,16 @@ class Integers(Exact):
             codes = np.full(len(self), -1, dtype=np.int32)
             codes[present], values = encode_numbers(self.array[present])
         return Factor(codes, LevelSet(values))
+
+    def own(self) -> Any:
+        """Return the numbers as the data hold them."""
+        if self.missing is None:
+            return self.array
+        if self.array.dtype == object:
+            return np.array(
+                [v if p else None for v, p in zip(self.array, ~self.missing, strict=True)]
+            )
+        return pd.arrays.IntegerArray(self.array, self.missing)
 
     def take(self, rows: np.ndarray) -> Integers:
         """Return the column at some rows."""

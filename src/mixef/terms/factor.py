@@ -90,6 +90,13 @@ class Factor:
         """Return the labels row by row (object array, None where missing)."""
         return np.array([*self.levels, None], dtype=object)[self.codes]
 
+    def own(self) -> Any:
+        """Return what the data hold row by row, as pandas keeps it; a factor as a categorical."""
+        index = self.level_set.index
+        if self.kind == "factor" and not isinstance(self.level_set, CrossedLevels):
+            return pd.Categorical.from_codes(self.codes, index, self.ordered)
+        return index.array.take(self.codes, allow_fill=True)
+
     def as_float(self) -> np.ndarray:
         """Return the codes as numbers from 0, NaN where missing (0/1 for a logical)."""
         out = self.codes.astype(float)

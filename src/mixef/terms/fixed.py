@@ -18,7 +18,7 @@ from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame
 from mixef.terms.functions import Matrix, as_factor
 from mixef.terms.grouping import Grouping, GroupingSpec, NewGroups, grouping
-from mixef.terms.nodes import Node
+from mixef.terms.nodes import Node, by_known_names, unquoted
 
 __all__ = ["Design", "DesignSpec", "Grouping", "GroupingSpec", "NewGroups", "design", "grouping"]
 
@@ -222,6 +222,7 @@ def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | Non
     """
     if contrasts:
         check_contrasts(contrasts, frame)
+        contrasts = by_known_names(contrasts, frame.variables)
     variables = frame.variables
     is_factor = {n.text: _is_factor(variables[n.text]) for n in terms.variables}
     full = full_indicators(terms, is_factor)
@@ -265,13 +266,14 @@ def check_contrasts(contrasts: Mapping[str, Any], frame: ModelFrame) -> None:
             f"contrasts is {contrasts!r}; expected a dict from factor to contrast, such as "
             "{'f': 'sum'}"
         )
+    known = {unquoted(text): value for text, value in (frame.groups | frame.variables).items()}
     for name in contrasts:
-        variable = frame.variables.get(name, frame.groups.get(name))
+        variable = known.get(unquoted(str(name)))
         if variable is None or not _is_factor(variable):
             factors = [text for text, v in frame.variables.items() if _is_factor(v)]
-            known = ", ".join(factors) if factors else "none"
+            listed = ", ".join(factors) if factors else "none"
             found = "not in the model" if variable is None else "not a factor"
-            raise DataError(f"contrasts name {name!r}, which is {found}; the factors are: {known}")
+            raise DataError(f"contrasts name {name!r}, which is {found}; the factors are: {listed}")
 
 
 def _is_factor(variable: Variable) -> bool:

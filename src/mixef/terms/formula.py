@@ -8,7 +8,17 @@ from functools import cached_property, lru_cache
 
 from mixef.errors import FormulaError
 from mixef.terms.algebra import TermSet, expand_terms
-from mixef.terms.nodes import Binary, Call, Name, Node, Number, Paren, Unary, strip_parens
+from mixef.terms.nodes import (
+    Binary,
+    Call,
+    Name,
+    Node,
+    Number,
+    Paren,
+    Unary,
+    bare_name,
+    strip_parens,
+)
 from mixef.terms.parser import parse_expression
 
 __all__ = ["BarTerm", "Formula", "TermSet", "expand_terms", "parse_formula", "update_formula"]
@@ -47,7 +57,7 @@ class BarTerm:
     @cached_property
     def name(self) -> str:
         """Name of the grouping factor, as in ``b:a``."""
-        return self.group.text
+        return bare_name(self.group)
 
     @cached_property
     def terms(self) -> TermSet:

@@ -120,21 +120,22 @@ class ModelFrame:
     @cached_property
     def padded_index(self) -> pd.Index:
         """Labels of the rows that `pad` returns."""
-        return self._labels(self._padded_rows)
+        return self._labels(self.padded_rows)
 
     @cached_property
-    def _padded_rows(self) -> np.ndarray:
+    def padded_rows(self) -> np.ndarray:
+        """Positions in the input of the rows that `pad` returns."""
         if self.na_action != "exclude":
             return self.rows
         return np.arange(self.n_input) if self.considered is None else self.considered
 
     def pad(self, values: np.ndarray) -> np.ndarray:
         """Return values (n, ...) with NaN at dropped rows if ``na_action="exclude"``."""
-        if len(self._padded_rows) == self.n:
+        if len(self.padded_rows) == self.n:
             return values
         place = np.full(self.n_input, -1)
-        place[self._padded_rows] = np.arange(len(self._padded_rows))
-        out = np.full((len(self._padded_rows), *values.shape[1:]), np.nan)
+        place[self.padded_rows] = np.arange(len(self.padded_rows))
+        out = np.full((len(self.padded_rows), *values.shape[1:]), np.nan)
         out[place[self.rows]] = values
         return out
 
@@ -349,7 +350,7 @@ def _response(scope: Scope, node: Node) -> Variable | Exact:
     value = scope.value(node)
     if isinstance(value, Times):
         raise DataError(
-            f"response must be numeric, but {node.text} holds {value.own.dtype} values; write "
+            f"response must be numeric, but {node.text} holds {value.held.dtype} values; write "
             f"as.numeric({node.text}) for days"
         )
     return value

@@ -15,7 +15,7 @@ from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, cross
 from mixef.terms.frame import ModelFrame, group_factors
 from mixef.terms.labels import LevelSet
-from mixef.terms.nodes import Node
+from mixef.terms.nodes import Node, bare_name
 
 # What messages call a group that is missing.
 MISSING = "NA"
@@ -133,7 +133,7 @@ def grouping(node: Node, frame: ModelFrame) -> Grouping:
     """
     nodes = group_factors(node)
     factor = _crossed([frame.groups[n.text] for n in nodes])
-    return Grouping(factor.codes, node.text, nodes, frame.state, factor.level_set)
+    return Grouping(factor.codes, bare_name(node), nodes, frame.state, factor.level_set)
 
 
 def _crossed(factors: Sequence[Factor]) -> Factor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 _SYNTACTIC = re.compile(r"(?:[^\W\d_]|\.(?!\d))[\w.]*(?:::[\w.]+)?\Z|\.\Z")
 _SPACED = {"+", "-", "*", "~", "==", "!=", "<", "<=", ">", ">=", "&", "&&", "|", "||", "%in%"}
@@ -167,6 +168,28 @@ def strip_parens(node: Node) -> Node:
     while isinstance(node, Paren):
         node = node.inner
     return node
+
+
+def bare_name(node: Node) -> str:
+    """Return the name of a grouping factor as lme4 gives it: a variable's without backticks."""
+    return node.name if isinstance(node, Name) else node.text
+
+
+def unquoted(name: str) -> str:
+    """Return a name without backticks, under which the name in backticks is found too."""
+    return name.replace("`", "")
+
+
+def by_known_names(given: Mapping[Any, Any], known: Iterable[str]) -> dict[Any, Any]:
+    """Return a mapping by the names that a model has, given with backticks or without.
+
+    Examples
+    --------
+    >>> by_known_names({"test day": 1.5, "x": 2}, ["(Intercept)", "`test day`"])
+    {'`test day`': 1.5, 'x': 2}
+    """
+    full = {unquoted(name): name for name in known}
+    return {full.get(unquoted(k), k) if isinstance(k, str) else k: v for k, v in given.items()}
 
 
 def variable_names(node: Node) -> tuple[str, ...]:

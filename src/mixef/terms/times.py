@@ -26,7 +26,7 @@ class Times(Exact):
 
     Attributes
     ----------
-    own : Index (n,)
+    held : Index (n,)
         What the data hold; its elements are the levels of a factor.
     stamps : DatetimeIndex or TimedeltaIndex (n,)
         The same to compute with; a period is its start.
@@ -34,12 +34,12 @@ class Times(Exact):
         For messages.
     """
 
-    own: pd.Index
+    held: pd.Index
     stamps: pd.DatetimeIndex | pd.TimedeltaIndex
     name: str
 
     def __len__(self) -> int:
-        return len(self.own)
+        return len(self.held)
 
     @cached_property
     def _days(self) -> np.ndarray:
@@ -58,7 +58,11 @@ class Times(Exact):
 
     def plain(self) -> pd.Index:
         """Return the times as the data hold them, for a function of the caller's."""
-        return self.own
+        return self.held
+
+    def own(self) -> Any:
+        """Return the times as the data hold them."""
+        return self.held
 
     def factor(self) -> Factor:
         """Return the distinct times as levels, in ascending order."""
@@ -67,11 +71,11 @@ class Times(Exact):
         codes[present], keys = encode_numbers(self.stamps.asi8[present])
         first = np.empty(len(keys), dtype=np.intp)
         first[codes[present][::-1]] = present[::-1]
-        return Factor(codes, LevelSet(self.own.take(first)))
+        return Factor(codes, LevelSet(self.held.take(first)))
 
     def take(self, rows: np.ndarray) -> Times:
         """Return the column at some rows."""
-        return replace(self, own=self.own.take(rows), stamps=self.stamps.take(rows))
+        return replace(self, held=self.held.take(rows), stamps=self.stamps.take(rows))
 
     def comparable(self, other: Any) -> tuple[Any, Any] | None:
         """Return times beside times or a constant that is one; None for numbers."""

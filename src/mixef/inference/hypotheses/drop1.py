@@ -21,7 +21,7 @@ from mixef.inference.refits.refit import by_ml, quiet, with_formula
 from mixef.inference.replicates import in_parallel
 from mixef.terms.algebra import TermSet
 from mixef.terms.formula import expand_terms, parse_formula, update_formula
-from mixef.terms.nodes import Name
+from mixef.terms.nodes import Name, unquoted
 
 NONE = "<none>"
 TESTS = ("Chisq", "F", None)
@@ -170,6 +170,9 @@ def _pairs(terms: TermSet) -> zip:
 
 def _terms_of(fit: AnyFit, text: str) -> list[tuple[frozenset[str], str]]:
     """Return the variables and the text of each term that a label or a formula names."""
+    for names, label in _pairs(fit.frame.fixed_terms):
+        if unquoted(text) == unquoted(label):
+            return [(frozenset(n.text for n in names), label)]
     formula = parse_formula(text if "~" in text else f"~ {text}")
     if formula.bars:
         raise FormulaError(

@@ -14,6 +14,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FormulaError
 from mixef.inference.hypotheses.ddf import checked_hypothesis
 from mixef.inference.observations import AnyFit
+from mixef.terms.nodes import by_known_names, unquoted
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WORD = re.compile(r"[^\s+*/()=`-]+")
@@ -137,6 +138,7 @@ def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
 
 def _place(fit: AnyFit, name: str) -> int:
     """Return the position of an estimated coefficient."""
+    name = next(iter(by_known_names({name: 0}, fit.design.names)))
     if fit.design.names.count(name) > 1:
         terms = [fit.design.term_labels[t - 1] for t in fit.design.assign[_named(fit, name)]]
         raise ArgumentError(
@@ -204,7 +206,8 @@ class _Reader:
 
     def __init__(self, text: str, fit: AnyFit):
         self._text, self._at, self._fit = text, 0, fit
-        self._names = sorted(fit.design.names, key=len, reverse=True)
+        names = {*fit.design.names, *map(unquoted, fit.design.names)}
+        self._names = sorted(names, key=len, reverse=True)
         self._zero = np.zeros(len(fit.kept))
 
     def equation(self) -> tuple[np.ndarray, float, bool]:

@@ -15,6 +15,7 @@ from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import response_values
 from mixef.inference.refits.refit import quiet, with_REML
 from mixef.linalg.standardize import orthonormal_columns, root_weighted
+from mixef.terms.nodes import unquoted
 from mixef.terms.random import RandomTerm
 
 # Eigenvalues below this share of the largest are rounding.
@@ -179,7 +180,7 @@ def _tested(fit: LMMFit, term: str | None, fit_alone: Any) -> int:
 
 def _find(term: Any, fit: LMMFit, labels: list[str]) -> int:
     def squeezed(text: str) -> str:
-        text = "".join(text.split())
+        text = unquoted("".join(text.split()))
         return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
     listed = ", ".join(f"({label})" for label in labels)

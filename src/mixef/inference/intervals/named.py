@@ -17,6 +17,7 @@ from mixef.estimation.joint import Focus, State
 from mixef.inference.intervals.curves import Kind
 from mixef.inference.natural import Component, component_values, components, scale_kind
 from mixef.inference.observations import AnyFit
+from mixef.terms.nodes import unquoted
 
 #: What stands for all covariance parameters (and sigma or a shape), and for all coefficients.
 GROUPS = ("theta_", "beta_")
@@ -125,7 +126,7 @@ def chosen(fit: AnyFit, which: Any, signames: bool = False) -> list[int]:
 
 
 def _fits(parameter: Named, text: str) -> bool:
-    if text in (parameter.name, parameter.sign):
+    if unquoted(text) in (unquoted(parameter.name), parameter.sign):
         return True
     if text in GROUPS:
         return (parameter.kind == "beta") == (text == "beta_")

@@ -37,6 +37,7 @@ from mixef.inference.observations import AnyFit
 from mixef.inference.refits.refit import quiet, warm_start
 from mixef.inference.replicates import in_parallel
 from mixef.linalg.threads import one_blas_thread
+from mixef.terms.nodes import unquoted
 
 BY_ML = "by maximum likelihood, where the fit is by REML"
 BY_LAPLACE = "by Laplace's approximation (nAGQ = 1), where the fit has nAGQ = 0"
@@ -159,7 +160,8 @@ class Curves:
 
     def _curve(self, name: str) -> Curve:
         for curve in self.curves:
-            if checks.text(name, "name") in (curve.name, self.label(curve.name)):
+            wanted = unquoted(checks.text(name, "name"))
+            if wanted in (unquoted(curve.name), unquoted(self.label(curve.name))):
                 return curve
         known = ", ".join(self.label(curve.name) for curve in self.curves)
         raise ArgumentError(f"the profile has no parameter {name!r}; expected one of {known}")

@@ -256,7 +256,9 @@ def _batched(fit: AnyFit, Y: np.ndarray, t0: pd.Series, n_jobs: int, progress: A
 
 def _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress) -> list[Row]:
     """Return replicates from levels of a grouping factor that are drawn with replacement."""
-    group = outermost(fit.terms) if cluster is None else cluster
+    group = (
+        outermost(fit.terms) if cluster is None else checked_group(fit.terms, cluster, "cluster")
+    )
     n_levels = next(term.n_levels for term in fit.terms if term.group == group)
     picks = rng.integers(n_levels, size=(n, n_levels))
     task = partial(_of_levels, fit, natural_values if statistic is None else statistic, t0,

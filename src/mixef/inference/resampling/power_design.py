@@ -29,6 +29,7 @@ from mixef.inference.simulation.new_parameters import (
     read_values,
 )
 from mixef.inference.simulation.sampler import LevelEffects, Sampler, draw_responses
+from mixef.terms.nodes import by_known_names
 from mixef.terms.outcome import outcome
 from mixef.terms.random import block_structure
 
@@ -87,7 +88,7 @@ def size_grid(
             continue
         expected = f"a dict from factor to sizes, such as {{{next(iter(fit.groups))!r}: [20, 40]}}"
         for group, counts in checks.mapping(given, argument, expected).items():
-            checked_group(fit.terms, group, argument)
+            group = checked_group(fit.terms, group, argument)
             several = isinstance(counts, list | tuple | range | np.ndarray | pd.Series | pd.Index)
             counts = list(counts) if several else [counts]
             if not counts:
@@ -107,6 +108,7 @@ def generating_values(fit: AnyFit, params: Mapping[str, Any] | None) -> Values:
         return old
     example = f"{{{next(iter(fit.fixed_names), 'sigma')!r}: 1.0}}"
     params = checks.mapping(params, "params", f"a dict from parameter to value, such as {example}")
+    params = by_known_names(params, fit.fixed_names)
     own = {name: value for name, value in params.items() if name in fit.fixed_names}
     rest = {name: value for name, value in params.items() if name not in own}
     if own:

@@ -17,6 +17,7 @@ from mixef.terms.fixed import Design
 from mixef.terms.frame import ModelFrame
 from mixef.terms.grouping import Grouping
 from mixef.terms.labels import LevelSet
+from mixef.terms.nodes import by_known_names
 from mixef.terms.outcome import outcome
 from mixef.terms.random import RandomTerm
 
@@ -75,7 +76,9 @@ def is_nested(inner: Grouping, outer: Grouping) -> bool:
 def checked_group(terms: tuple[RandomTerm, ...], name: Any, argument: str) -> str:
     """Return the name of a grouping factor of the model."""
     known = grouping_factors(terms)
-    if checks.text(name, argument, f"a grouping factor: {', '.join(known)}") not in known:
+    name = checks.text(name, argument, f"a grouping factor: {', '.join(known)}")
+    name = next(iter(by_known_names({name: 0}, known)))
+    if name not in known:
         raise ArgumentError(
             f"{argument} names {name!r}, which is no grouping factor of the model; it has "
             f"{', '.join(known)}"

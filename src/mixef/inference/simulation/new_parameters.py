@@ -16,6 +16,7 @@ from mixef.families.family import Family
 from mixef.inference.natural import Component, component_values, components
 from mixef.inference.observations import AnyFit
 from mixef.terms.covariance import psd_cholesky
+from mixef.terms.nodes import by_known_names
 from mixef.terms.random import RandomTerm, block_structure
 
 RELATIVE = ("theta", "par")
@@ -123,6 +124,7 @@ def read_values(given: Any, parameters: Parameters, old: Values | None) -> Value
     parts = components(parameters.terms)
     by_name = {part.name for part in parts}
     known = {"beta", "fixef", *RELATIVE, *ABSOLUTE, *parameters.extra_names, *by_name}
+    given = by_known_names(given, known)
     if unknown := [name for name in given if name not in known]:
         raise DataError(
             f"the parameters have {', '.join(map(repr, unknown))}, which the model does not; "
@@ -149,6 +151,7 @@ def _beta(given: Mapping[str, Any], parameters: Parameters, old: Values | None) 
         values = values.to_dict()
     if not isinstance(values, Mapping):
         return checked_parameters(values, names, "coefficients")
+    values = by_known_names(values, names)
     unknown = [name for name in values if name not in names]
     if unknown:
         raise DataError(
@@ -222,7 +225,7 @@ def _absolute(given, parameters, parts, old) -> tuple[np.ndarray, ...]:
     """Return the roots of covariances given by matrices, standard deviations and correlations."""
     terms = parameters.terms
     roots = [None] * len(terms) if old is None else list(old.roots)
-    for key, value in _by_group(given.get("cov", {}), "cov").items():
+    for key, value in _by_group(given.get("cov", {}), "cov", terms).items():
         for t, cov in _matrices(key, value, terms):
             roots[t] = _root(cov, terms[t])
     named = _named(given, parts, terms)
@@ -253,7 +256,7 @@ def _named(given, parts, terms) -> dict[Component, float]:
     """Return the standard deviations and correlations that are given."""
     out: dict[Component, float] = {}
     for kind in ("sd", "cor"):
-        for group, values in _by_group(given.get(kind, {}), kind).items():
+        for group, values in _by_group(given.get(kind, {}), kind, terms).items():
             own = [p for p in parts if p.kind == kind and group in _keys(terms[p.term])]
             if not own:
                 raise _no_group(kind, group, terms, "no correlations" if kind == "cor" else "")
@@ -270,10 +273,10 @@ def _named(given, parts, terms) -> dict[Component, float]:
     return out
 
 
-def _by_group(values: Any, kind: str) -> Mapping[str, Any]:
+def _by_group(values: Any, kind: str, terms: Sequence[RandomTerm]) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise DataError(f"{kind} is {values!r}; expected a dict from grouping factor to values")
-    return values
+    return by_known_names(values, [key for term in terms for key in _keys(term)])
 
 
 def _keys(term: RandomTerm) -> tuple[str, str]:

@@ -1,0 +1,107 @@
+"""The rows of a fit beside what the fit says of them, after broom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.observations import (
+    AnyFit,
+    conditional_mean,
+    fixed_predictor,
+    linear_predictor,
+    on_rows,
+    prior_weights,
+    response_values,
+)
+from mixef.inference.residuals import residual_values
+from mixef.terms.columns import Columns
+from mixef.terms.factor import Factor
+from mixef.terms.frame import group_factors
+from mixef.terms.functions import Matrix
+from mixef.terms.nodes import Name, Node, variable_names
+
+
+def augment(fit: AnyFit) -> pd.DataFrame:
+    """Return all variables of a fit with its weights, offset, fitted values and residuals.
+
+    For a generalized model, as in broom, ``.fitted`` and ``.fixed`` are linear predictors,
+    ``.mu`` is the mean, and ``.resid`` the deviance residual.
+    """
+    frame = fit.frame
+    ones, zeros = np.ones(frame.n), np.zeros(frame.n)
+    weights = prior_weights(fit)
+    columns = _response(fit) | {k: v for k, v in _variables(fit) if k not in _response(fit)}
+    columns |= {
+        ".fitted": on_rows(fit, linear_predictor(fit), ".fitted"),
+        ".resid": on_rows(fit, _residuals(fit), ".resid"),
+        ".fixed": on_rows(fit, fixed_predictor(fit), ".fixed"),
+    }
+    if isinstance(fit, GLMMFit):
+        columns[".mu"] = on_rows(fit, conditional_mean(fit), ".mu")
+    columns[".weights"] = on_rows(fit, ones if weights is None else weights, ".weights")
+    columns[".offset"] = on_rows(fit, zeros if frame.offset is None else frame.offset, ".offset")
+    return pd.DataFrame(columns, index=frame.padded_index)
+
+
+def _residuals(fit: AnyFit) -> np.ndarray:
+    return residual_values(fit, "deviance" if isinstance(fit, GLMMFit) else "response")
+
+
+def _response(fit: AnyFit) -> dict[str, Any]:
+    """Return the response by its name: labels of a factor, or the numbers that were modelled."""
+    node, frame = fit.formula.response, fit.frame
+    assert node is not None
+    name = node.name if isinstance(node, Name) else node.text
+    if isinstance(frame.response, Factor):
+        return {name: _padded(fit, frame.response)}
+    return {name: on_rows(fit, response_values(fit), name)}
+
+
+def _variables(fit: AnyFit) -> Iterator[tuple[str, Any]]:
+    """Yield the variables of the formula with what they are made of, and the grouping factors."""
+    data = None if fit.call.data is None else Columns(fit.call.data)
+    for node in _nodes(fit):
+        if not isinstance(node, Name):
+            value = fit.frame.variables.get(node.text)
+            if isinstance(value, np.ndarray | Factor):
+                yield node.text, _padded(fit, value)
+        for name in variable_names(node):
+            if data is not None and name in data:
+                yield name, data.own(name, fit.frame.padded_rows)
+            elif Name(name).text in fit.frame.variables:  # an array of the caller's
+                yield name, _padded(fit, fit.frame.variables[Name(name).text])
+    for members in fit.groups.values():
+        grouping = fit.terms[members[0]].grouping
+        if len(grouping.nodes) > 1 or not isinstance(grouping.nodes[0], Name) or data is None:
+            yield grouping.name, _padded(fit, Factor(grouping.codes, grouping.level_set))
+
+
+def _nodes(fit: AnyFit) -> Iterator[Node]:
+    """Yield response, predictors, parts of grouping factors and offsets of the formula."""
+    frame, formula = fit.frame, fit.formula
+    if formula.response is not None and _is_of_the_data(fit, formula.response):
+        yield formula.response
+    yield from frame.fixed_terms.variables
+    yield from frame.fixed_terms.offsets
+    for bar in formula.bars:
+        yield from frame.bar_terms(bar).variables
+        yield from group_factors(bar.group)
+
+
+def _is_of_the_data(fit: AnyFit, response: Node) -> bool:
+    """Tell whether the response is what the data gave, and not that of a refit."""
+    value = fit.frame.variables[response.text]
+    read = value.array if isinstance(value, Matrix) else value
+    return isinstance(read, np.ndarray) and np.array_equal(read, fit.frame.y)
+
+
+def _padded(fit: AnyFit, value: Any) -> Any:
+    """Return values of the kept rows on all rows that results have."""
+    places = np.nan_to_num(fit.frame.pad(np.arange(fit.frame.n, dtype=float)), nan=-1.0)
+    own = value.own() if isinstance(value, Factor) else value
+    return pd.api.extensions.take(own, places.astype(np.intp), allow_fill=True)
