@@ -15,8 +15,10 @@ import pandas as pd
 from mixef.control import Control
 from mixef.estimation.model import Fit, ModelCall
 from mixef.estimation.optimize import Step
+from mixef.terms.columns import Columns
 from mixef.terms.formula import Formula, update_formula
-from mixef.terms.frame import ModelFrame, model_frame
+from mixef.terms.frame import ModelFrame, model_frame, needed_names
+from mixef.terms.sources import is_lazy
 
 COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # always, since pandas 3
 
@@ -42,6 +44,14 @@ def updated_call(
 
 
 _CALL = frozenset(ModelCall.__dataclass_fields__) - {"data", "data_name"}
+
+
+def with_data_read(formula: Formula, call: ModelCall) -> ModelCall:
+    """Return the call with a lazy frame or a stream collected: once, the columns that it needs."""
+    if not is_lazy(call.data):
+        return call
+    needed = needed_names(formula, call.weights, call.offset, call.subset)
+    return replace(call, data=Columns(call.data, needed).data)
 
 
 def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> ModelFrame:

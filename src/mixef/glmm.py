@@ -18,6 +18,7 @@ from mixef.arguments import (
     print_step,
     refuse_generalized,
     updated_call,
+    with_data_read,
     with_optimizer,
 )
 from mixef.control import GlmerControl
@@ -208,6 +209,7 @@ def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> Generaliz
     check_control(control, GlmerControl)
     family = make_family(family)
     parsed = parse_formula(formula)
+    call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     response = outcome(frame, family)
     X = design(frame.fixed_terms, frame, call.contrasts)

@@ -16,6 +16,7 @@ from mixef.arguments import (
     print_step,
     refuse_unknown,
     updated_call,
+    with_data_read,
     with_optimizer,
 )
 from mixef.control import LmerControl
@@ -124,6 +125,7 @@ def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
         raise TypeError(f"REML is {REML!r}; expected True or False")
     check_control(control, LmerControl)
     parsed = parse_formula(formula)
+    call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     numeric_response(frame)
     X = design(frame.fixed_terms, frame, call.contrasts)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.arguments import frame_of, model_call, names_in
+from mixef.arguments import frame_of, model_call, names_in, with_data_read
 from mixef.display.lm_list import SeparateSummary, fits_table
 from mixef.display.tables import Printed, Table
 from mixef.families.convert import make_family
@@ -88,6 +88,7 @@ def lm_list(
     call = model_call(data, caller, weights=weights, offset=offset, subset=subset,
                       na_action=na_action, contrasts=contrasts)  # fmt: skip
     parsed = grouped_formula(formula)
+    call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, names_in(caller))
     chosen = None if family is None else make_family(family)
     return SeparateRegressions(separate_fits(parsed, frame, chosen, pool, call))

@@ -97,7 +97,8 @@ def _is_of_the_data(fit: AnyFit, response: Node) -> bool:
     """Tell whether the response is what the data gave, and not that of a refit."""
     value = fit.frame.variables[response.text]
     read = value.array if isinstance(value, Matrix) else value
-    return isinstance(read, np.ndarray) and np.array_equal(read, fit.frame.y)
+    y = fit.frame.y
+    return isinstance(read, np.ndarray) and y is not None and np.array_equal(read, y)
 
 
 def _padded(fit: AnyFit, value: Any) -> Any:

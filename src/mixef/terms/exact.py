@@ -120,9 +120,9 @@ class Integers(Exact):
         if self.missing is None:
             return self.array
         if self.array.dtype == object:
-            return np.array(
-                [v if p else None for v, p in zip(self.array, ~self.missing, strict=True)]
-            )
+            whole = self.array.copy()
+            whole[self.missing] = None
+            return whole
         return pd.arrays.IntegerArray(self.array, self.missing)
 
     def take(self, rows: np.ndarray) -> Integers:

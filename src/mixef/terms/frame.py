@@ -19,6 +19,7 @@ from mixef.terms.factor import Factor
 from mixef.terms.formula import BarTerm, Formula
 from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
+from mixef.terms.parser import parse_expression
 from mixef.terms.per_row import numbers, per_row
 from mixef.terms.rows import considered_rows, kept_rows, refuse_infinite, without_zero_weights
 from mixef.terms.times import Times
@@ -292,14 +293,30 @@ def group_factors(node: Node) -> tuple[Node, ...]:
     return (node,)
 
 
+def needed_names(formula: Formula, *arguments: Any) -> set[str] | None:
+    """Return the names that a formula and arguments that may be text read; None for all.
+
+    A function of the caller's may have one of the names: it is no column then, and no harm.
+    """
+    names = set(_names_in(formula))
+    for text in [text for a in arguments for text in (a if isinstance(a, list) else [a])]:
+        if isinstance(text, str):
+            names |= {text, *variable_names(parse_expression(text))}
+    return None if "." in names else names
+
+
+def _names_in(formula: Formula) -> tuple[str, ...]:
+    nodes: list[Node] = [formula.fixed, *([formula.response] if formula.response else [])]
+    nodes += [side for bar in formula.bars for side in (bar.lhs, bar.group)]
+    return tuple(dict.fromkeys(name for node in nodes for name in variable_names(node)))
+
+
 def _columns_of(formula: Formula, data: Any, env: Mapping[str, Any] | None) -> Columns:
     if isinstance(data, Columns):
         return data
     if data is not None:
         return Columns(data)
-    nodes: list[Node] = [formula.fixed, *([formula.response] if formula.response else [])]
-    nodes += [side for bar in formula.bars for side in (bar.lhs, bar.group)]
-    names = dict.fromkeys(name for node in nodes for name in variable_names(node))
+    names = _names_in(formula)
     found = {name: env[name] for name in names if env and np.ndim(env.get(name, 0)) > 0}
     if not found:
         raise DataError("no data were given, and no variable of the formula is an array in reach")

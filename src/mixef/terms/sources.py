@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import narwhals as nw_main
 import narwhals.stable.v1 as nw
+import pandas as pd
 
 from mixef.errors import DataError, MissingLibraryError
+
+
+def is_lazy(data: Any) -> bool:
+    """Tell whether data are yet to be collected, or a stream that can be read once."""
+    if isinstance(data, pd.DataFrame | Mapping) or data is None:
+        return False
+    native = nw_main.from_native(data, pass_through=True)
+    return not isinstance(native, nw_main.DataFrame) and (
+        isinstance(native, nw_main.LazyFrame) or hasattr(data, "__arrow_c_stream__")
+    )
 
 
 def frame_of(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
