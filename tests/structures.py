@@ -8,9 +8,10 @@ from dense_gaussian import random_columns
 
 from mixef.linalg import cholmod, flat_tree
 from mixef.linalg.cholmod import CholmodFactor
+from mixef.linalg.coupling import DenseCoupling, SparseCoupling
 from mixef.linalg.crossproducts import GroupDesign, Rows
 from mixef.linalg.factor import SINGULAR, Factor
-from mixef.linalg.schur import SchurFactor, _DenseCoupling, _SparseCoupling
+from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import SimplicialFactor
 from mixef.linalg.sparse_factor import SparseFactor
 
@@ -148,7 +149,7 @@ def make(cls, variant, products, monkeypatch):
         monkeypatch.setattr("mixef.linalg.schur.SMALL_COUPLING", 0)
         factor = cls(products)
         if len(products.layout) > 1:
-            expected = _SparseCoupling if variant == ("sparse",) else _DenseCoupling
+            expected = SparseCoupling if variant == ("sparse",) else DenseCoupling
             assert isinstance(factor._coupling, expected)
         return factor
     if cls is SimplicialFactor:

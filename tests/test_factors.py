@@ -447,7 +447,7 @@ def test_threads_give_what_one_thread_gives(monkeypatch):
     lams = templates(products.layout.widths, "random")
     results = []
     for cores in (1, 8):
-        monkeypatch.setattr("mixef.linalg.schur.CORES", cores)
+        monkeypatch.setattr("mixef.linalg.coupling.CORES", cores)
         factor = make(SchurFactor, ("sparse",), products, monkeypatch)
         factor.update(lams)
         results.append((factor.ldL2, *factor.trace_blocks()))

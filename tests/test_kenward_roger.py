@@ -13,7 +13,7 @@ from structures import SPARSE
 from mixef import lmer
 from mixef.display.summary import Summary
 from mixef.errors import SingularFitWarning
-from mixef.inference.hypotheses import kenward_roger
+from mixef.inference.hypotheses import kenward_roger, marginal_squares
 from mixef.inference.hypotheses.ddf import approximation, f_test, t_tests
 from mixef.inference.hypotheses.kenward_roger import moments
 from mixef.linalg.factor import Factor
@@ -122,7 +122,7 @@ def test_columns_in_groups_give_what_all_pairs_give(name, monkeypatch):
     fit = fit_of(name).fit
     whole = kenward_roger.kenward_roger(fit)
     monkeypatch.setattr(type(fit.criterion().factor), "marginal_pairs", Factor.marginal_pairs)
-    monkeypatch.setattr(kenward_roger, "CHUNK", 5)
+    monkeypatch.setattr(marginal_squares, "CHUNK", 5)
     parts = kenward_roger.kenward_roger(fit)
     unit = np.sqrt(whole.W.diagonal())
     assert parts.W / np.outer(unit, unit) == pytest.approx(whole.W / np.outer(unit, unit), abs=1e-9)

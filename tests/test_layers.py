@@ -45,8 +45,8 @@ SPINES = {
     ),
     "linalg": (
         "layout", "by_level", "crossproducts", "reweighted", "threads", "factor",
-        "minimum_degree", "sparse_loops", "kernels", "dense", "schur", "flat_tree", "boundary",
-        "ordering", "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
+        "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur", "flat_tree",
+        "boundary", "ordering", "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",

@@ -116,6 +116,14 @@ class Factor(ABC):
         """Return the blocks of ``Z'V^-1 Z`` for i <= j where they are cheap, else None."""
         return None
 
+    def marginal_squares(self) -> dict[tuple[int, int], np.ndarray] | None:
+        """Return ``sum A_lk (x) A_lk`` (s_i^2, s_j^2) over all levels l, k of factors i <= j.
+
+        These are the blocks of ``A = Z'V^-1 Z``. None where they are not cheap. May give up L, as
+        `inverse_block` does.
+        """
+        return None
+
     def _solved_traces(self) -> dict[int, np.ndarray]:
         """Return T_i of the singular templates, solved for once an update."""
         if self._solved is None:

@@ -7,28 +7,20 @@ remains, ``S = M_22 - M_21 M_11^-1 M_12``, is formed straight into a dense lower
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy import sparse
-from scipy.linalg.blas import dsymm, dsyrk
+from scipy.linalg.blas import dsymm
 
+from mixef.linalg.coupling import DenseCoupling, SparseCoupling
 from mixef.linalg.crossproducts import CrossProducts, Pairs, SymmetricBlocks, two_sided
 from mixef.linalg.dense import RestOfM, lower_blocks, mirror, potrf, potri, solve_lower
-from mixef.linalg.factor import CHUNK, Factor, not_positive_definite
-from mixef.linalg.kernels import compiled
+from mixef.linalg.factor import CHUNK, SINGULAR, Factor, not_positive_definite
 from mixef.linalg.layout import Layout
 
 # The share of a dense M_12 that has to be occupied before BLAS beats the scatter.
 DENSE_COUPLING = 0.15
 # A coupling of so few cells is dense in any case: no kernel has to be loaded for it.
 SMALL_COUPLING = 200_000
-# After a factorization the threads of OpenBLAS keep their cores busy for a while, waiting. With
-# fewer cores than this, threads of our own would have to share with them, and lose by it.
-ENOUGH_CORES = 4
-CORES = os.cpu_count() or 1
 
 
 class SchurFactor(Factor):
@@ -47,7 +39,7 @@ class SchurFactor(Factor):
         cells = sum(pair.blocks.size for pair in pairs)
         full = self.q1 * self.q2
         dense = full <= SMALL_COUPLING or cells >= DENSE_COUPLING * full
-        coupling = _DenseCoupling if dense else _SparseCoupling
+        coupling = DenseCoupling if dense else SparseCoupling
         self._coupling = coupling(layout, pairs)
         self._S = np.empty((self.q2, self.q2), order="F")
         self._rest = RestOfM(products)
@@ -162,6 +154,55 @@ class SchurFactor(Factor):
         E = np.linalg.inv(np.eye(lam.shape[0]) + gram @ (lam @ lam.T))
         return {(0, 0): Pairs(level, level, E @ gram)}
 
+    def marginal_squares(self) -> dict[tuple[int, int], np.ndarray]:
+        """Return ``sum A_lk (x) A_lk`` (s_i^2, s_j^2) over all levels l, k of factors i <= j.
+
+        For the blocks of ``A = Z'V^-1 Z``. With N, E and ``A_0 = (Z'Z)_22 - ...`` as in
+        `_boundary_trace` (N without Lambda_2), ``K = Lambda_2 S^-1 Lambda_2'`` and
+        ``F = (I + Lambda_2 Lambda_2' A_0)^-1``,
+
+            A_11 = E (Z'Z)_11 - N K N',      A_12 = N F,      A_22 = A_0 F,
+
+        so that sums over pairs of levels are products of the Gram matrices ``N_a'N_c`` of columns
+        a, c of the first factor. Gives up L, as `inverse_block` does.
+        """
+        layout, (s, *widths) = self.layout, self.layout.widths
+        rest = Layout(layout.n_levels[1:], layout.widths[1:])
+        self._solved_traces()  # trace_blocks may follow, and cannot solve any more
+        A, inverse, lams = self._rest_before(), mirror(self._invert_rest()), self.lams[1:]
+        K = rest.multiply(lams, rest.multiply(lams, inverse).T)
+        if min(self.least[1:]) > SINGULAR:
+            back = [np.linalg.inv(lam) for lam in lams]
+            F = rest.multiply(lams, rest.multiply(back, inverse, transpose=True).T)
+        else:
+            F = np.eye(self.q2) - K @ A
+        self._coupling.set(self._level_E(), [np.eye(w) for w in widths])
+        self._left = None
+        grams = [[self._coupling.gram(a, c) for c in range(s)] for a in range(s)]
+        own, forms = self._level_E() @ self.products.diagonal[0], self._coupling.forms(K)
+        squares = np.einsum("lab,lcd->acbd", own, own)
+        cross = np.einsum("lab,lcd->acbd", own, forms)
+        squares -= cross + cross.transpose(1, 0, 3, 2)
+        halves = [[K @ gram for gram in row] for row in grams]
+        for a, b, c, d in itertools.product(range(s), repeat=4):
+            squares[a, c, b, d] += np.vdot(halves[b][d], halves[c][a].T)
+        out = {(0, 0): squares.reshape(s * s, s * s)}
+        for j, (n, w) in enumerate(zip(rest.n_levels, widths, strict=True), start=1):
+            columns = F[:, rest.slice(j - 1)]
+            flat = columns.reshape(-1, w)
+            parts = [
+                flat.T @ (grams[a][c] @ columns).reshape(-1, w)
+                for a, c in itertools.product(range(s), repeat=2)
+            ]
+            out[0, j] = np.array(parts).reshape(s * s, w * w)
+            whole = (A @ columns).reshape(self.q2, n, w)
+            for i in range(1, j + 1):
+                r = layout.widths[i]
+                blocks = rest.by_level(i - 1, whole).transpose(0, 2, 1, 3).reshape(-1, r * w)
+                gram = (blocks.T @ blocks).reshape(r, w, r, w)
+                out[i, j] = gram.transpose(0, 2, 1, 3).reshape(r * r, w * w)
+        return out
+
     def _singular(self, i: int) -> bool:
         return i > 0 and super()._singular(i)
 
@@ -241,181 +282,6 @@ class SchurFactor(Factor):
         return (blocks @ v[: self.q1].reshape(n, s, -1)).reshape(self.q1, *v.shape[1:])
 
 
-class _DenseCoupling:
-    """U as a dense array, for an M_12 that is small or nearly full."""
-
-    def __init__(self, layout: Layout, pairs: Sequence[Pairs]):
-        self._layout = layout
-        n, s = layout.n_levels[0], layout.widths[0]
-        self._starts = [start - layout.offsets[1] for start in layout.offsets[1:]]
-        self._pairs, self._cells = pairs, list[np.ndarray]()
-        self._B = np.zeros((n, s, self._starts[-1]))
-        for j, pair in enumerate(pairs):
-            block = self._B[:, :, self._starts[j] : self._starts[j + 1]]
-            block = block.reshape(n, s, layout.n_levels[j + 1], layout.widths[j + 1])
-            block[pair.rows, :, pair.cols, :] = pair.blocks
-        self._U = np.empty((0, 0))
-
-    def reload(self) -> None:
-        """Copy the blocks of the pairs again."""
-        flat = self._B.reshape(-1)
-        for cells, pair in zip(self._places(), self._pairs, strict=True):
-            flat[cells] = pair.blocks
-
-    def _places(self) -> list[np.ndarray]:
-        """Return where the blocks (m, s, s_j) of each pair of factors lie in B, flat."""
-        if not self._cells:
-            s, width = self._B.shape[1:]
-            for start, pair in zip(self._starts, self._pairs, strict=False):
-                t = pair.blocks.shape[2]
-                row = (pair.rows[:, None] * s + np.arange(s)) * width
-                col = start + pair.cols[:, None] * t + np.arange(t)
-                self._cells.append(row[:, :, None] + col[:, None, :])
-        return self._cells
-
-    def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
-        """Set ``U_l = left_l (Z'Z)_l2 Lambda_2``."""
-        U = left @ self._B
-        for j, lam in enumerate(lams):
-            block = U[:, :, self._starts[j] : self._starts[j + 1]]
-            if lam.shape[0] == 1:
-                block *= lam[0, 0]
-            else:
-                shape = block.shape
-                block[...] = (block.reshape(*shape[:2], -1, lam.shape[0]) @ lam).reshape(shape)
-        self._U = U.reshape(U.shape[0] * U.shape[1], U.shape[2])
-
-    def subtract_gram(self, S: np.ndarray) -> None:
-        """Subtract ``U'U`` from the lower triangle of S, in place."""
-        if S.size:
-            dsyrk(-1.0, self._U.T, beta=1.0, c=S, lower=1, overwrite_c=1)
-
-    def times(self, v: np.ndarray) -> np.ndarray:
-        """Return ``U v``."""
-        return self._U @ v
-
-    def transposed_times(self, v: np.ndarray) -> np.ndarray:
-        """Return ``U' v``."""
-        return self._U.T @ v
-
-    def forms(self, inverse: np.ndarray) -> np.ndarray:
-        """Return ``U_l inverse U_l'`` (l, s, s)."""
-        return self._product_and_forms(inverse)[1]
-
-    def products_and_forms(self, inverse: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return ``U_l inverse`` on the pairs (m, s, s_j), and ``U_l inverse U_l'`` (l, s, s)."""
-        product, forms = self._product_and_forms(inverse)
-        return [product.reshape(-1)[cells] for cells in self._places()], forms
-
-    def _product_and_forms(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        n, s = self._layout.n_levels[0], self._layout.widths[0]
-        if inverse.size == 0:
-            return self._U, np.zeros((n, s, s))
-        product = dsymm(1.0, inverse, self._U.T, lower=1).T
-        return product, self._U.reshape(n, s, -1) @ product.reshape(n, s, -1).transpose(0, 2, 1)
-
-
-class _SparseCoupling:
-    """U by its occupied columns, which all rows of a level share."""
-
-    def __init__(self, layout: Layout, pairs: Sequence[Pairs]):
-        n, s = layout.n_levels[0], layout.widths[0]
-        self._shape = (n, s, layout.q - layout.offsets[1])
-        self._pairs = pairs
-        rows, cols = [], []
-        for j, pair in enumerate(pairs, start=1):
-            width = layout.widths[j]
-            first = layout.offsets[j] - layout.offsets[1] + pair.cols * width
-            rows.append(np.repeat(pair.rows, width))
-            cols.append((first[:, None] + np.arange(width)).ravel())
-        row, col = np.concatenate(rows), np.concatenate(cols)
-        order = np.argsort(row, kind="stable")  # columns of later factors are larger: sorted
-        self._cols = col[order].astype(np.int32)
-        self._start = np.zeros(n + 1, dtype=np.int32)
-        np.cumsum(np.bincount(row, minlength=n), out=self._start[1:])
-        place = np.empty(len(order), dtype=np.intp)
-        place[order] = np.arange(len(order))
-        ends = np.cumsum([len(r) for r in rows])[:-1]
-        self._place = np.split(place, ends)
-        self._U = np.empty((s, len(order)))
-        self._tiles = self._balanced_tiles()
-
-    def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
-        """Set ``U_l = left_l (Z'Z)_l2 Lambda_2``."""
-        scalar = left.shape[1] == 1
-        for pair, place, lam in zip(self._pairs, self._place, lams, strict=True):
-            if scalar and lam.shape[0] == 1:
-                self._U[0, place] = left[pair.rows, 0, 0] * pair.blocks[:, 0, 0] * lam[0, 0]
-            else:
-                values = left[pair.rows] @ (pair.blocks @ lam)
-                self._U[:, place] = values.transpose(1, 0, 2).reshape(left.shape[1], -1)
-
-    def reload(self) -> None:
-        """Nothing: ``set`` reads the blocks of the pairs themselves."""
-
-    def subtract_gram(self, S: np.ndarray) -> None:
-        """Subtract ``U'U`` from the lower triangle of S, in place."""
-        kernel = compiled()["subtract_gram"]
-        _in_threads(
-            lambda first, last: kernel(self._start, self._cols, self._U, S, first, last),
-            self._tiles,
-        )
-
-    def times(self, v: np.ndarray) -> np.ndarray:
-        """Return ``U v``."""
-        n, s, _ = self._shape
-        out = np.empty((n, s, *v.shape[1:]))
-        for a in range(s):
-            out[:, a] = self._row(a) @ v
-        return out.reshape(n * s, *v.shape[1:])
-
-    def transposed_times(self, v: np.ndarray) -> np.ndarray:
-        """Return ``U' v``."""
-        n, s, _ = self._shape
-        by_level = v.reshape(n, s, *v.shape[1:])
-        return sum(self._row(a).T @ by_level[:, a] for a in range(s))
-
-    def forms(self, inverse: np.ndarray) -> np.ndarray:
-        """Return ``U_l inverse U_l'`` (l, s, s)."""
-        n, s, _ = self._shape
-        out = np.empty((n, s, s))
-        kernel = compiled()["quadratic_forms"]
-        _in_threads(
-            lambda first, last: kernel(self._start, self._cols, self._U, inverse, out, first, last),
-            self._halves(),
-        )
-        return out
-
-    def products_and_forms(self, inverse: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return ``U_l inverse`` on the pairs (m, s, s_j), and ``U_l inverse U_l'`` (l, s, s)."""
-        n, s, _ = self._shape
-        P, forms = np.zeros(self._U.shape), np.empty((n, s, s))
-        kernel = compiled()["products_and_forms"]
-        fixed = self._start, self._cols, self._U, inverse, P, forms
-        _in_threads(lambda first, last: kernel(*fixed, first, last), self._halves())
-        by_pair = [
-            P[:, place].reshape(s, -1, pair.blocks.shape[2]).transpose(1, 0, 2)
-            for place, pair in zip(self._place, self._pairs, strict=True)
-        ]
-        return by_pair, forms
-
-    def _halves(self) -> list[int]:
-        """Split the levels in two parts with as many occupied columns."""
-        half = int(np.searchsorted(self._start, self._start[-1] // 2))
-        return [0, half, self._shape[0]]
-
-    def _row(self, a: int) -> sparse.csr_array:
-        n, _, k = self._shape
-        return sparse.csr_array((self._U[a], self._cols, self._start), shape=(n, k))
-
-    def _balanced_tiles(self) -> list[int]:
-        """Split the columns of S in two parts that cost the same number of products."""
-        work = np.repeat(self._start[1:], np.diff(self._start)) - np.arange(len(self._cols))
-        by_column = np.cumsum(np.bincount(self._cols, work, minlength=self._shape[2]))
-        half = int(np.searchsorted(by_column, by_column[-1] / 2))
-        return [0, half, self._shape[2]]
-
-
 def _level_cholesky(M11: np.ndarray) -> np.ndarray:
     """Return the lower Cholesky factors of blocks (l, s, s)."""
     if M11.shape[1] == 1:
@@ -426,14 +292,3 @@ def _level_cholesky(M11: np.ndarray) -> np.ndarray:
         return np.linalg.cholesky(M11)
     except np.linalg.LinAlgError as error:
         raise not_positive_definite() from error
-
-
-def _in_threads(work, bounds: Sequence[int]) -> None:
-    """Call ``work(first, last)`` on consecutive ranges, one thread a range."""
-    ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
-    if len(ranges) < 2 or CORES < ENOUGH_CORES:
-        for first, last in ranges:
-            work(first, last)
-        return
-    with ThreadPoolExecutor(len(ranges)) as pool:
-        list(pool.map(lambda ends: work(*ends), ranges))

@@ -18,7 +18,6 @@ with ``tr(P V P G_s) = tr((A - BB')(I (x) D_s))`` and ``tr(P V P V) = n - p``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,19 +25,14 @@ import numpy as np
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.pls import MarginalView
-from mixef.inference.replicates import with_progress
-from mixef.linalg.crossproducts import sum_of_squares
-from mixef.linalg.factor import CHUNK, Factor
-from mixef.linalg.layout import Layout
-from mixef.linalg.standardize import orthonormal_columns, root_weighted
+from mixef.inference.hypotheses.marginal_squares import marginal_squares
+from mixef.linalg.factor import Factor
 from mixef.linalg.threads import one_blas_thread
 from mixef.terms.parametrization import Parametrization
 
 # F's scaling is a ratio of two small numbers beside this distance of its degrees of freedom from
 # 2, and one in the limit.
 NEAR_TWO = 1e-2
-# Cells of a group of columns of Z'V^-1 Z.
-LARGEST = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,8 @@ def _kenward_roger(fit: LMMFit) -> KenwardRoger:
     layout, changes = factor.layout, linear_changes(criterion.parametrization)
     root = np.linalg.cholesky(fit.estimates.unscaled_vcov)
     view = MarginalView(factor)
-    B = _marginal_ZtX(factor, view) @ (_scaled_R(fit) @ root)
+    # The criterion's columns are X R^-1.
+    B = _marginal_ZtX(factor, view) @ (criterion.x_basis.R @ root)
     by_change = _changed(factor, B, changes)
     p, n_changes = B.shape[1], len(changes[0])
 
@@ -163,11 +158,6 @@ def linear_changes(parametrization: Parametrization) -> list[np.ndarray]:
     return parametrization.derivatives(parametrization.start())[1]
 
 
-def _scaled_R(fit: LMMFit) -> np.ndarray:
-    """Return R (p, p), where the columns of the criterion are ``X R^-1``."""
-    return orthonormal_columns(root_weighted(fit.X, fit.frame.weights))[1].R
-
-
 def _marginal_ZtX(factor: Factor, view: MarginalView) -> np.ndarray:
     """Return ``Z'V^-1 X`` (q, p) for the criterion's X."""
     layout, products = factor.layout, factor.products
@@ -192,7 +182,7 @@ def _expected(
     layout = factor.layout
     flat = [D.reshape(len(D), -1) for D in changes]
     both = np.zeros((len(changes[0]),) * 2)
-    for (i, j), squares in _squares(factor, view, B):
+    for (i, j), squares in marginal_squares(factor, view, B).items():
         part = flat[i] @ squares @ flat[j].T
         both += part if i == j else part + part.T
     with_V = np.zeros(len(changes[0]))
@@ -200,43 +190,3 @@ def _expected(
         level = layout.by_level(i, B).transpose(1, 0, 2).reshape(len(T), -1)
         with_V += flat[i] @ (T - level @ level.T).ravel()
     return both, with_V
-
-
-def _squares(
-    factor: Factor, view: MarginalView, B: np.ndarray
-) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    """Yield ``sum S (x) S`` (s_i^2, s_j^2) over the blocks S of ``A - BB'``, i <= j, in parts."""
-    layout = factor.layout
-    pairs = factor.marginal_pairs()
-    if pairs is not None:
-        for (i, j), pair in pairs.items():
-            yield (i, j), sum_of_squares(pair, layout.by_level(i, B), layout.by_level(j, B))
-        return
-    for j, first, last in with_progress(_chunks(layout), label="Kenward-Roger"):
-        unit = np.zeros((layout.q, last - first))
-        unit[first:last] = np.eye(last - first)
-        columns = view.times(unit) - B @ B[first:last].T
-        for i in range(j + 1):
-            yield (i, j), _products(layout.by_level(i, columns), layout.widths[j])
-
-
-def _chunks(layout: Layout) -> list[tuple[int, int, int]]:
-    """Return block, first and last column of groups of levels, each held as (q, columns)."""
-    most = min(CHUNK, max(LARGEST // layout.q, 1))
-    out = []
-    for j, s in enumerate(layout.widths):
-        step = max(most // s, 1) * s
-        end = layout.offsets[j + 1]
-        starts = range(layout.offsets[j], end, step)
-        out += [(j, first, min(first + step, end)) for first in starts]
-    return out
-
-
-def _products(blocks: np.ndarray, s: int) -> np.ndarray:
-    """Return ``sum S (x) S`` (r^2, s^2) over the blocks S (r, s) of rows (l, r, k s)."""
-    n_levels, r, width = blocks.shape
-    if r == s == 1:
-        return np.vdot(blocks, blocks).reshape(1, 1)
-    flat = blocks.reshape(n_levels, r, width // s, s).transpose(0, 2, 1, 3).reshape(-1, r * s)
-    gram = (flat.T @ flat).reshape(r, s, r, s)
-    return gram.transpose(0, 2, 1, 3).reshape(r * r, s * s)

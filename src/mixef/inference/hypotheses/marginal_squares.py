@@ -1,0 +1,127 @@
+"""Sums over all pairs of levels of squares of ``A = Z'V^-1 Z``, which is full where factors cross.
+
+A never stands in memory. Where one factor is eliminated first, its part of A is a diagonal and a
+product of the rank of the remainder, so that sums of squares are products of Gram matrices of that
+size. Elsewhere A is zero between parts of the data that share no level: one solve gives a column of
+every part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from mixef.estimation.pls import MarginalView
+from mixef.inference.replicates import with_progress
+from mixef.linalg.crossproducts import CrossProducts, sum_of_squares
+from mixef.linalg.factor import CHUNK, Factor
+from mixef.linalg.layout import Layout
+
+# Cells of a group of columns of Z'V^-1 Z.
+LARGEST = 20_000_000
+
+Squares = dict[tuple[int, int], np.ndarray]
+
+
+def marginal_squares(factor: Factor, view: MarginalView, B: np.ndarray) -> Squares:
+    """Return ``sum S (x) S`` (s_i^2, s_j^2) over the blocks S of ``A - BB'``, for i <= j.
+
+    Parameters
+    ----------
+    view : MarginalView
+        Of the factor, which may give up L.
+    B : ndarray (q, p)
+    """
+    layout = factor.layout
+    pairs = factor.marginal_pairs()
+    if pairs is not None:
+        return {
+            (i, j): sum_of_squares(pair, layout.by_level(i, B), layout.by_level(j, B))
+            for (i, j), pair in pairs.items()
+        }
+    squares = factor.marginal_squares()
+    if squares is None:
+        squares = _by_parts(factor, view)
+    for j, s in enumerate(layout.widths):
+        # A times B with one of the block's columns in the place of another, b for d
+        masked = np.zeros((layout.q, s, s, B.shape[1]))
+        own = layout.by_level(j, masked)
+        for b in range(s):
+            own[:, b, b] = layout.by_level(j, B)
+        product = view.times(masked.reshape(layout.q, -1)).reshape(masked.shape)
+        for i in range(j + 1):
+            rows, left = layout.by_level(i, product), layout.by_level(i, B)
+            cross = np.einsum("labdp,lcp->acbd", rows, left, optimize=True)
+            both = cross + cross.transpose(1, 0, 3, 2)
+            square = np.tensordot(_gram(layout, i, B), _gram(layout, j, B), axes=([1, 3], [1, 3]))
+            squares[i, j] = squares[i, j] + (square - both).reshape(squares[i, j].shape)
+    return squares
+
+
+def _gram(layout: Layout, i: int, B: np.ndarray) -> np.ndarray:
+    """Return ``sum_l B_l[a, p] B_l[c, r]``, as (s, p, s, p)."""
+    level = layout.by_level(i, B)
+    return np.tensordot(level, level, axes=(0, 0))
+
+
+def _by_parts(factor: Factor, view: MarginalView) -> Squares:
+    """Return ``sum A_lk (x) A_lk`` by columns of A, one of every part of the data at once."""
+    layout = factor.layout
+    part = parts(factor.products)
+    most = min(CHUNK, max(LARGEST // layout.q, 1))
+    squares = {
+        (i, j): np.zeros((r * r, s * s))
+        for j, s in enumerate(layout.widths)
+        for i, r in enumerate(layout.widths[: j + 1])
+    }
+    tasks = []
+    for j, s in enumerate(layout.widths):
+        rank = _rank_in_part(part[j])
+        step = max(most // s, 1)
+        tasks += [(j, rank, first, step) for first in range(0, int(rank.max()) + 1, step)]
+    for j, rank, first, step in with_progress(tasks, label="Kenward-Roger"):
+        s = layout.widths[j]
+        levels = np.flatnonzero((rank >= first) & (rank < first + step))
+        unit = np.zeros((layout.q, int(rank[levels].max()) + 1 - first, s))
+        for b in range(s):
+            layout.by_level(j, unit)[levels, b, rank[levels] - first, b] = 1.0
+        columns = view.times(unit.reshape(layout.q, -1))
+        for i in range(j + 1):
+            squares[i, j] += _products(layout.by_level(i, columns), s)
+    return squares
+
+
+def parts(products: CrossProducts) -> list[np.ndarray]:
+    """Return the part of the data (l_i,) that each level is in, one array a block.
+
+    Levels of different parts do not meet, directly or through others.
+    """
+    n_levels = products.layout.n_levels
+    if len(n_levels) > 1 and not products.pairs:  # a small model has Z'Z in one piece
+        return [np.zeros(n, dtype=int) for n in n_levels]
+    start = np.concatenate([[0], np.cumsum(n_levels)])
+    graph = sparse.csr_array((start[-1], start[-1]))
+    for (i, j), pair in products.pairs.items():
+        entries = np.ones(len(pair.rows)), (start[i] + pair.rows, start[j] + pair.cols)
+        graph = graph + sparse.csr_array(entries, shape=graph.shape)
+    return np.split(connected_components(graph, directed=False)[1], start[1:-1])
+
+
+def _rank_in_part(part: np.ndarray) -> np.ndarray:
+    """Return each level's number among those of its part."""
+    order = np.argsort(part, kind="stable")
+    sizes = np.bincount(part)
+    rank = np.empty(len(part), dtype=int)
+    rank[order] = np.arange(len(part)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank
+
+
+def _products(blocks: np.ndarray, s: int) -> np.ndarray:
+    """Return ``sum S (x) S`` (r^2, s^2) over the blocks S (r, s) of rows (l, r, k s)."""
+    n_levels, r, width = blocks.shape
+    if r == s == 1:
+        return np.vdot(blocks, blocks).reshape(1, 1)
+    flat = blocks.reshape(n_levels, r, width // s, s).transpose(0, 2, 1, 3).reshape(-1, r * s)
+    gram = (flat.T @ flat).reshape(r, s, r, s)
+    return gram.transpose(0, 2, 1, 3).reshape(r * r, s * s)
