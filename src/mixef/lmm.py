@@ -20,8 +20,8 @@ from mixef.arguments import (
     with_optimizer,
 )
 from mixef.control import LmerControl
-from mixef.errors import DataError
 from mixef.estimation.fit import LMMFit, fit_lmm
+from mixef.inference.refits.new_response import response_numbers
 from mixef.inference.refits.response_matrix import is_several
 from mixef.methods.refits import Refits, refits
 from mixef.mixedmodel import MixedModel
@@ -203,8 +203,10 @@ class LinearMixedModel(MixedModel):
 
         Parameters
         ----------
-        y : array (n,), or DataFrame or array (n, m)
-            One value for each row that the fit used; a matrix has a column a response.
+        y : Series or array (n,), or DataFrame or array (n, m)
+            One value for each row that the fit used; a matrix has a column a response. A Series
+            or frame goes by its labels, which may be more than those of the fit's rows; an array
+            goes by position.
         n_jobs : int
             Processes for a matrix; -1 for one a core.
         progress : bool, optional
@@ -236,17 +238,7 @@ class LinearMixedModel(MixedModel):
         old = self._fit
         if is_several(old, y):
             return refits(old, y, LinearMixedModel, n_jobs, progress)
-        try:
-            values = np.array(y, dtype=float)
-        except (TypeError, ValueError):
-            raise DataError("the new response is not numeric; expected numbers") from None
-        if values.shape != (old.frame.n,):
-            raise DataError(
-                f"the new response has shape {values.shape}; expected ({old.frame.n},): one "
-                "value for each row that the fit used"
-            )
-        if not np.isfinite(values).all():
-            raise DataError("NA/NaN/Inf in the new response: refit needs a value for every row")
+        values = response_numbers(old.frame, y)
         frame = replace(old.frame, y=values, response=values)
         return self._again(frame, old.REML)
 

@@ -43,6 +43,7 @@ def summarize(fit: AnyFit, ddf: str | None = "auto") -> Summary:
         coef_table=coefficient_table(fit, ddf),
         corr=vcov / np.outer(se, se),
         messages=_messages(fit),
+        left_out=str(fit.frame.left_out),
     )
 
 

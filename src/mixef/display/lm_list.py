@@ -20,6 +20,8 @@ def fits_table(fits: SeparateFits) -> Table:
     notes = [f"Degrees of freedom: {fits.frame.n} total; {fits.df_residual} residual"]
     if fits.has_dispersion:
         notes.append(f"Residual standard error: {format_number(fits.sigma, 4)}")
+    if fits.frame.left_out.total:
+        notes.append(str(fits.frame.left_out))
     frame = coefficients(fits)
     shown = frame.head(MAX_ROWS)
     cells = [format_common(shown[name], 4) for name in shown]
@@ -50,6 +52,9 @@ class SeparateSummary:
             self._notes = [
                 f"Residual standard error: {sigma} on {fits.df_residual} degrees of freedom"
             ]
+
+        if fits.frame.left_out.total:
+            self._notes.append(str(fits.frame.left_out))
 
     def _parts(self) -> list[Table]:
         parts = []

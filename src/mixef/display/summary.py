@@ -71,6 +71,8 @@ class Summary:
         What the search has to say.
     digits : int
         Significant digits of estimates.
+    left_out : str
+        How many rows of the data were left out, and why.
 
     Examples
     --------
@@ -126,6 +128,7 @@ class Summary:
     link: str | None = None
     messages: Sequence[str] = ()
     digits: int = 4
+    left_out: str = ""
 
     def tables(self) -> list[Table]:
         """Return the tables of this summary, the same for every form of output.
@@ -349,7 +352,8 @@ def _random_effects(summary: Summary, comp: Sequence[str]) -> Table:
     levels = "; ".join(f"{name}, {n}" for name, n in summary.ngrps.items())
     size = fill([f"Number of obs: {summary.nobs}, groups: ", levels])
     table = varcorr_table(summary.groups, summary.sigma, comp, summary.digits)
-    return replace(table, title="Random effects:", note="\n".join(size))
+    out = textwrap.wrap(summary.left_out, WIDTH - 1, subsequent_indent="  ")
+    return replace(table, title="Random effects:", note="\n".join([*size, *out]))
 
 
 def _fixed_effects(summary: Summary) -> Table:

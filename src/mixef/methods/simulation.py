@@ -67,7 +67,7 @@ class SimulationMethods(Methods):
             Columns sim_1, sim_2, ..., each of the response's kind, so that ``fit.refit`` takes it:
             levels of a factor, booleans, whole numbers; for ``cbind(successes, failures)`` each
             sim_i is two columns. A proportion comes back as one. Rows that ``na_action="exclude"``
-            left out are NaN: drop them before a refit.
+            left out are NaN, which a refit passes over.
 
         Raises
         ------

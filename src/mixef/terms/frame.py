@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.errors import DataError, FormulaError
 from mixef.terms.algebra import TermSet, expand_terms
 from mixef.terms.columns import Columns
@@ -20,8 +21,17 @@ from mixef.terms.formula import BarTerm, Formula
 from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
 from mixef.terms.parser import parse_expression
-from mixef.terms.per_row import numbers, per_row
-from mixef.terms.rows import considered_rows, kept_rows, refuse_infinite, without_zero_weights
+from mixef.terms.per_row import in_rows, numbers, per_row
+from mixef.terms.rows import (
+    NOTHING_LEFT_OUT,
+    LeftOut,
+    absent_values,
+    considered_rows,
+    kept_rows,
+    left_out,
+    refuse_infinite,
+    without_zero_weights,
+)
 from mixef.terms.times import Times
 
 __all__ = [
@@ -68,6 +78,8 @@ class ModelFrame:
         By their text, what fixed effects and columns of random effects are made of.
     groups : dict of str to Factor
         By their text, the variables that grouping factors cross, whole numbers exactly.
+    left_out : LeftOut
+        How many rows are not kept, and why.
     """
 
     formula: Formula
@@ -86,6 +98,7 @@ class ModelFrame:
     source_index: pd.Index | None = None
     variables: dict[str, Variable] = field(default_factory=dict, repr=False)
     groups: dict[str, Factor] = field(default_factory=dict, repr=False)
+    left_out: LeftOut = NOTHING_LEFT_OUT
 
     def variable(self, node: Node | str) -> Variable:
         """Return an evaluated variable of the formula, by node or text.
@@ -139,6 +152,24 @@ class ModelFrame:
         out = np.full((len(self.padded_rows), *values.shape[1:]), np.nan)
         out[place[self.rows]] = values
         return out
+
+    def used(self, values: Any, what: str) -> Any:
+        """Return values for the kept rows, in their order; the inverse of `pad`.
+
+        Parameters
+        ----------
+        values : Series, DataFrame, or array (n, ...)
+            What has labels goes by them; what has none is for the kept rows, or for those that
+            `pad` returns.
+        """
+        labelled = isinstance(values, pd.Series | pd.DataFrame)
+        if labelled and not values.index.equals(self.padded_index):
+            return in_rows(values, what, self.index, self.n)
+        padded = len(self._padded_rows)
+        if padded == self.n or not np.ndim(values) or len(values) != padded:
+            return values
+        at = np.searchsorted(self._padded_rows, self.rows)
+        return values.iloc[at] if labelled else np.asarray(values)[at]
 
     def _labels(self, rows: np.ndarray) -> pd.Index:
         if self.source_index is None:
@@ -206,8 +237,7 @@ def model_frame(
     >>> frame.n, frame.rows
     (2, array([0, 2]))
     """
-    if na_action not in NA_ACTIONS:
-        raise DataError(f"na_action is {na_action!r}; expected one of {', '.join(NA_ACTIONS)}")
+    na_action = checks.option(na_action, "na_action", NA_ACTIONS)
     columns = _columns_of(formula, data, env)
     scope = Scope(columns, State(), env)
     dot = _dot_columns(formula, columns)
@@ -224,8 +254,9 @@ def model_frame(
     if weight_values is not None:
         judged["weights"] = weight_values
     considered = considered_rows(subset, scope)
-    rows = kept_rows(judged, considered, columns.n, na_action)
-    rows = without_zero_weights(weight_values, rows, columns.n)
+    absent = absent_values(judged)
+    complete = kept_rows(absent, considered, columns.n, na_action)
+    rows = without_zero_weights(weight_values, complete, columns.n)
 
     positions = np.arange(columns.n) if rows is None else rows
     kept = {text: _taken(v, rows, unused_levels) for text, v in variables.items()}
@@ -249,6 +280,7 @@ def model_frame(
         source_index=columns.index,
         variables=kept,
         groups={text: _taken(v, rows) for text, v in groups.items()},
+        left_out=left_out(columns.n, considered, absent, complete, rows),
     )
 
 

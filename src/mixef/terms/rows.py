@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mixef.checks import refusal
 from mixef.errors import DataError, DataWarning, warn
 from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
@@ -26,17 +28,23 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
         value = aligned(value, "subset", scope.columns)
     if isinstance(value, Factor) and value.kind == "logical":
         return np.flatnonzero(value.codes == 1)
-    array = np.asarray(value)
+    expected = f"a condition, {scope.n} booleans, or row positions from 0"
+    if not isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | range):
+        raise refusal("subset", value, expected)
+    array = np.asarray(value, dtype=object if len(value) == 0 else None)
+    if array.ndim != 1 or (isinstance(subset, str) and array.dtype.kind != "b"):
+        raise refusal("subset", value, expected)
     if array.dtype.kind == "b" and len(array) == scope.n:
         return np.flatnonzero(array)
-    if array.dtype.kind in "iu" and array.ndim == 1 and not isinstance(subset, str):
-        if len(array) and (array.min() < -scope.n or array.max() >= scope.n):
-            raise DataError(f"subset holds positions outside the {scope.n} rows of the data")
-        return np.unique(array % max(scope.n, 1))
-    raise DataError(
-        f"subset is an array of {array.dtype} with {array.size} values; expected a condition, "
-        f"{scope.n} booleans, or row positions"
-    )
+    if array.dtype.kind not in "iu":
+        raise refusal("subset", value, expected)
+    if array.min() < 0 or array.max() >= scope.n:
+        worst = array.min() if array.min() < 0 else array.max()
+        raise DataError(
+            f"subset has the position {worst}, outside of the {scope.n} rows of the data, which "
+            "are counted from 0; to leave rows out, give a condition or booleans"
+        )
+    return np.unique(array).astype(np.intp)
 
 
 def missing_rows(value: Any) -> np.ndarray | None:
@@ -58,11 +66,84 @@ def _finite_sum(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum()))
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Rows of the data that a model does not use, and why.
+
+    Attributes
+    ----------
+    n : int
+        Rows of the data.
+    by_subset : int
+        Rows that `subset` did not choose.
+    missing : int
+        Rows of the others with a missing value.
+    by_variable : dict of str to int
+        Such rows by variable; a row may miss several.
+    weightless : int
+        Rows of weight zero.
+    """
+
+    n: int
+    by_subset: int = 0
+    missing: int = 0
+    by_variable: Mapping[str, int] = field(default_factory=dict)
+    weightless: int = 0
+
+    @property
+    def total(self) -> int:
+        """Rows that are left out."""
+        return self.by_subset + self.missing + self.weightless
+
+    def __str__(self) -> str:
+        if not self.total:
+            return ""
+        variables = ", ".join(f"{name} {count}" for name, count in self.by_variable.items())
+        reasons = [
+            (self.by_subset, "by subset"),
+            (self.missing, f"with missing values ({variables})"),
+            (self.weightless, "of weight zero"),
+        ]
+        said = ", ".join(f"{count} {why}" for count, why in reasons if count)
+        return f"{self.total} of {self.n} rows left out: {said}"
+
+
+NOTHING_LEFT_OUT = LeftOut(0)
+
+
+def left_out(
+    n: int,
+    considered: np.ndarray | None,
+    absent: Mapping[str, np.ndarray],
+    complete: np.ndarray | None,
+    rows: np.ndarray | None,
+) -> LeftOut:
+    """Count the rows that are left out.
+
+    Parameters
+    ----------
+    absent : mapping of str to ndarray of bool (n,)
+        Where each variable is missing, for those that are somewhere.
+    considered, complete, rows : ndarray of int, or None
+        Positions that `subset` chose, those without missing values, and those of them that have
+        a weight; None for all.
+    """
+    sizes = [n, *(n if p is None else len(p) for p in (considered, complete, rows))]
+    wanted = slice(None) if considered is None else considered
+    counts = {name: int(m[wanted].sum()) for name, m in absent.items()}
+    by_variable = {name: count for name, count in counts.items() if count}
+    return LeftOut(n, sizes[0] - sizes[1], sizes[1] - sizes[2], by_variable, sizes[2] - sizes[3])
+
+
+def absent_values(judged: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return where each variable is missing (n,), for those that are somewhere."""
+    return {name: m for name, v in judged.items() if (m := missing_rows(v)) is not None}
+
+
 def kept_rows(
-    judged: Mapping[str, Any], considered: np.ndarray | None, n: int, na_action: str
+    absent: Mapping[str, np.ndarray], considered: np.ndarray | None, n: int, na_action: str
 ) -> np.ndarray | None:
     """Return the positions of complete rows; None for all."""
-    absent = {name: m for name, v in judged.items() if (m := missing_rows(v)) is not None}
     wanted = slice(None) if considered is None else considered
     if na_action == "fail":
         counts = {name: int(m[wanted].sum()) for name, m in absent.items() if m[wanted].any()}

@@ -10,30 +10,60 @@ import pandas as pd
 
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
+from mixef.terms.columns import convert
 from mixef.terms.factor import Factor
+from mixef.terms.frame import ModelFrame
 from mixef.terms.functions import Matrix
+from mixef.terms.per_row import numbers
+
+
+def numbers_for(frame: ModelFrame, y: Any, what: str) -> np.ndarray:
+    """Return new responses (n, ...) for the rows of a fit as numbers.
+
+    Parameters
+    ----------
+    y : Series, DataFrame or array
+        What has labels goes by them; see `ModelFrame.used`.
+
+    Raises
+    ------
+    DataError
+        For text and dates, and labels that are not those of the rows.
+    """
+    y = frame.used(y, what)
+    if isinstance(y, pd.DataFrame) and y.shape[1]:
+        return np.column_stack([numbers(convert(column, what), what) for _, column in y.items()])
+    array = numbers(convert(y, what), what) if np.ndim(y) == 1 else np.asarray(y)
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{what} is not numeric but of type {array.dtype}; expected numbers")
+    return array.astype(np.float64)
+
+
+def response_numbers(
+    frame: ModelFrame, y: Any, shape: tuple[int, ...] = (), each: str = "one value"
+) -> np.ndarray:
+    """Return a new response as finite numbers, of this shape in each row of the fit."""
+    what = "the new response"
+    values = numbers_for(frame, y, what)
+    if values.shape != (frame.n, *shape):
+        raise DataError(
+            f"{what} has shape {values.shape}; expected {(frame.n, *shape)}: {each} for each row "
+            "that the fit used"
+        )
+    if not np.isfinite(values).all():
+        raise DataError(f"NA/NaN/Inf in {what}: refit needs a value for every row")
+    return values
 
 
 def new_response(old: GLMMFit, y: Any) -> dict[str, Any]:
     """Return the fields ``response`` and ``y`` of a frame with a new response."""
-    n, response = old.frame.n, old.frame.response
+    response = old.frame.response
     if isinstance(response, Factor) and isinstance(old.outcome.modelled, str):
-        y = _codes(response, y)
-    try:
-        values = np.array(y, dtype=float)
-    except (TypeError, ValueError):
-        raise DataError("the new response is not numeric; expected numbers") from None
-    shape = (n, 2) if isinstance(response, Matrix) else (n,)
-    if values.shape != shape:
-        each = "successes and failures" if isinstance(response, Matrix) else "one value"
-        raise DataError(
-            f"the new response has shape {values.shape}; expected {shape}: {each} for each row "
-            "that the fit used"
-        )
-    if not np.isfinite(values).all():
-        raise DataError("NA/NaN/Inf in the new response: refit needs a value for every row")
+        y = _codes(response, old.frame.used(y, "the new response"))
     if isinstance(response, Matrix):
+        values = response_numbers(old.frame, y, (2,), "successes and failures")
         return {"response": replace(response, array=values), "y": values}
+    values = response_numbers(old.frame, y)
     return {"response": values, "y": values}
 
 

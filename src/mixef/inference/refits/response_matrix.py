@@ -10,7 +10,9 @@ import pandas as pd
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import AnyFit, is_counted
-from mixef.inference.refits.new_response import new_response
+from mixef.inference.refits.new_response import new_response, numbers_for
+
+WHAT = "the new responses"
 
 
 def is_several(fit: AnyFit, y: Any) -> bool:
@@ -36,17 +38,15 @@ def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
     """
     if not np.size(y):
         raise DataError(f"the new responses have shape {np.shape(y)}; expected a column or more")
+    y = fit.frame.used(y, WHAT)
     if isinstance(fit, GLMMFit) and is_counted(fit):
         return _shares(fit, y)
     names = y.columns if isinstance(y, pd.DataFrame) else pd.RangeIndex(np.shape(y)[1])
     if isinstance(fit, GLMMFit):
         columns = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y))
-        values = [new_response(fit, columns.iloc[:, j])["y"] for j in range(columns.shape[1])]
+        values = [new_response(fit, np.asarray(column))["y"] for _, column in columns.items()]
         return np.column_stack(values), names
-    try:
-        matrix = np.array(y, dtype=float)
-    except (TypeError, ValueError):
-        raise DataError("the new responses are not numeric; expected numbers") from None
+    matrix = numbers_for(fit.frame, y, WHAT)
     if len(matrix) != fit.frame.n:
         raise DataError(
             f"the new responses have shape {matrix.shape}; expected ({fit.frame.n}, m): one row "
@@ -60,9 +60,10 @@ def _shares(fit: GLMMFit, y: Any) -> tuple[np.ndarray, pd.Index]:
     """Return the shares of successes; their trials have to be the fit's, which are its weights."""
     if isinstance(y, pd.DataFrame):
         names = y.columns.get_level_values(0).unique()
-        counts = np.stack([y[name].to_numpy(dtype=float) for name in names], axis=1)
+        pairs = [numbers_for(fit.frame, y[name], WHAT) for name in names]
+        counts = np.stack(pairs, axis=1)
     else:
-        counts = np.array(y, dtype=float)
+        counts = numbers_for(fit.frame, y, WHAT)
         names = pd.RangeIndex(counts.shape[1])
     n, trials = fit.frame.n, fit.outcome.trials
     assert trials is not None
