@@ -165,10 +165,10 @@ class ModelFrame:
         labelled = isinstance(values, pd.Series | pd.DataFrame)
         if labelled and not values.index.equals(self.padded_index):
             return in_rows(values, what, self.index, self.n)
-        padded = len(self._padded_rows)
+        padded = len(self.padded_rows)
         if padded == self.n or not np.ndim(values) or len(values) != padded:
             return values
-        at = np.searchsorted(self._padded_rows, self.rows)
+        at = np.searchsorted(self.padded_rows, self.rows)
         return values.iloc[at] if labelled else np.asarray(values)[at]
 
     def _labels(self, rows: np.ndarray) -> pd.Index:
