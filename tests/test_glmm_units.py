@@ -37,7 +37,7 @@ def numbers(fit):
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("structure", FORMULAS)
-@pytest.mark.parametrize("cell", STEADY)
+@pytest.mark.parametrize("cell", WITH_UNIT)
 def test_the_unit_of_a_response(cell, structure, unit):
     family, link = cell[:-1].split("(")
     fit, expected = (fitted(cell, structure, 1, u) for u in (unit, 1.0))

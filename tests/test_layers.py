@@ -52,9 +52,9 @@ SPINES = {
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",
         "singular", "search", "model", "fit", "batch_model", "batch_criterion", "batch_search",
         "batch", "one_by_one", "row_derivatives", "response", "user_density", "pirls", "levels",
-        "curvature", "laplace", "effects", "quadrature", "glm", "generalized_start",
-        "generalized_estimates", "generalized", "separation", "generalized_end",
-        "generalized_fit", "joint", "slices",
+        "curvature", "laplace", "laplace_error", "effects", "quadrature", "glm",
+        "generalized_start", "generalized_estimates", "generalized", "separation",
+        "generalized_end", "generalized_fit", "joint", "slices",
     ),
 }  # fmt: skip
 

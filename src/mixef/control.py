@@ -104,6 +104,9 @@ class GlmerControl(Control):
         All observations have one value.
     check_separation : str
         A combination of predictors separates the responses, so that coefficients are infinite.
+    check_laplace : str
+        Laplace's approximation is poor, or is that by expected information where the observed
+        one leads nowhere.
 
     Examples
     --------
@@ -115,6 +118,7 @@ class GlmerControl(Control):
     information: str | None = None
     check_response_not_const: Action = "raise"
     check_separation: Action = "warn"
+    check_laplace: Action = "warn"
 
     def __post_init__(self) -> None:
         super().__post_init__()

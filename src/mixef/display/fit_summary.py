@@ -107,7 +107,7 @@ def _messages(fit: AnyFit) -> list[str]:
         messages.append(
             "fixed-effect model matrix is rank deficient; dropped: " + ", ".join(fit.dropped_names)
         )
-    messages += list(fit.convergence.problems)
+    messages += [*fit.convergence.problems, *fit.convergence.remarks]
     if fit.vanished:
         messages.append("boundary (singular) fit: " + "; ".join(str(v) for v in fit.vanished))
     return messages

@@ -43,6 +43,8 @@ class Convergence:
     separation : str
         Which predictors separate the responses of a generalized model, if they do; it is the
         first of the problems.
+    remarks : tuple of str
+        What is to be known of the approximation, however good the end.
     """
 
     converged: bool
@@ -56,6 +58,7 @@ class Convergence:
     log: tuple[Step, ...]
     optimizer: str
     separation: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def gradient(self) -> pd.Series:
@@ -67,7 +70,7 @@ class Convergence:
         lines = [
             f"{self.optimizer}: {state} after {self.n_evaluations} evaluations; {self.message}"
         ]
-        return "\n".join([*lines, *self.problems])
+        return "\n".join([*lines, *self.problems, *self.remarks])
 
 
 def judge(

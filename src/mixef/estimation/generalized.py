@@ -13,6 +13,7 @@ from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import scaled_problem
 from mixef.estimation.hessian import difference_hessian
 from mixef.estimation.laplace import LaplaceDerivatives, differentiate_laplace, laplace_value
+from mixef.estimation.laplace_error import LaplaceError, laplace_error
 from mixef.estimation.levels import Levels, levels_at
 from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
 from mixef.estimation.quadrature import Quadrature
@@ -242,6 +243,17 @@ class GeneralizedCriterion:
         if self.knows_hessian and self.nAGQ == 1:
             return information
         return difference_hessian(self, point, information)
+
+    def laplace_error(self, point: np.ndarray) -> LaplaceError:
+        """Return the next terms of Laplace's expansion at a point."""
+        if not self._factor_at_anchor:
+            self._forget()
+        self.value(point)
+        derivatives = self._differentiated()
+        assert self._mode is not None
+        par, _, extra = self.split(point)
+        lams = self.parametrization.lams(par)
+        return laplace_error(self.model, self._mode, lams, extra, derivatives)
 
     # The user's scale
 

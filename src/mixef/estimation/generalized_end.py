@@ -10,15 +10,23 @@ import numpy as np
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import EXACT
+from mixef.estimation.laplace_error import LARGE, LaplaceError
+from mixef.estimation.response import Response
 from mixef.estimation.separation import edges, separating_direction, separation_message
 from mixef.families.family import Family
 from mixef.terms.outcome import Outcome
+from mixef.terms.random import RandomTerm
 
 # A linear predictor that has gone this far from zero may be on its way to infinity.
 FAR = 8.0
 # A mean this close to the end of its range beside the others, for a search that did not converge,
 # is at it.
 EDGE = 1e-8
+FALLBACK = (
+    "observed information leads to no maximum of Laplace's approximation, since it is negative for "
+    "some rows: expected information has taken its place, as in lme4; use a link that keeps means "
+    "inside their range, such as the log, or choose by GlmerControl(information=)"
+)
 
 
 def remedy(flat: tuple[str, ...], family: Family, names: Sequence[str]) -> str:
@@ -31,6 +39,30 @@ def remedy(flat: tuple[str, ...], family: Family, names: Sequence[str]) -> str:
     if set(flat) & set(names):
         return "drop a predictor, or combine categories"
     return "simplify the random effects"
+
+
+def observed_is_negative(response: Response, estimates: GeneralizedEstimates) -> bool:
+    """Tell whether some rows have negative weights in ``log|M|``, which may not exist then."""
+    if not response.uses_observed:
+        return False
+    extra = 1.0 if estimates.extra is None else estimates.extra
+    state = response.at(estimates.eta, extra)
+    return state is None or bool((state.observed < 0.0).any())
+
+
+def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: Response) -> str:
+    """Say that Laplace's approximation is poor, and what to do about it."""
+    off = f"by about {abs(error.shift):.2g}" if error.ratio < 1.0 else "by much"
+    remedy = "nAGQ=25"
+    if len({term.group for term in terms}) > 1:
+        remedy = "simpler random effects, or collect more data a level"
+    if response.uses_observed and not response.is_canonical:
+        remedy = f"{remedy}, or GlmerControl(information='expected')"
+    return (
+        f"Laplace's approximation is poor here: the next terms of its expansion are "
+        f"{error.ratio:.2g} of the effective number of random effects ({LARGE:g} or less is good), "
+        f"and the log-likelihood may be off {off}, with estimates to match; use {remedy}"
+    )
 
 
 def is_exact(family: Family, outcome: Outcome, estimates: GeneralizedEstimates) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,15 @@ from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.convergence import judge
 from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
-from mixef.estimation.generalized_end import edge_message, is_exact, remedy, with_separation
+from mixef.estimation.generalized_end import (
+    FALLBACK,
+    edge_message,
+    is_exact,
+    laplace_message,
+    observed_is_negative,
+    remedy,
+    with_separation,
+)
 from mixef.estimation.generalized_start import NO_SCALE
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.model import (
@@ -170,14 +179,49 @@ def fit_glmm(
     trace : callable, optional
         Called with every evaluation; its parameters are on the user's scale.
     """
-    with one_blas_thread():
-        fit = _fitted(
+
+    def fitted(control: GlmerControl) -> GLMMFit:
+        return _fitted(
             formula, frame, design, terms, family, outcome, nAGQ, control, call, start, trace
         )
+
+    with one_blas_thread():
+        fit = _by_either_information(fitted, control, family)
     if fit.convergence.separation:
         message = fit.convergence.separation
         act(control.check_separation, message, FitError, ConvergenceWarning)
+    for remark in fit.convergence.remarks:
+        act(control.check_laplace, remark, FitError, ConvergenceWarning)
     report(fit)
+    return fit
+
+
+def _by_either_information(
+    fitted: Callable[[GlmerControl], GLMMFit], control: GlmerControl, family: Family
+) -> GLMMFit:
+    """Fit by the family's information; by the expected one where the observed one leads nowhere."""
+    fit = failure = None
+    try:
+        fit = fitted(control)
+    except FitError as error:
+        failure = error
+    chosen = control.information is not None or family.information == "expected"
+    if chosen or family.is_canonical or control.optimizer != "newton":
+        nowhere = False
+    elif fit is None:
+        nowhere = True
+    else:
+        ended = fit.convergence.converged
+        nowhere = not ended and observed_is_negative(fit.criterion().response, fit.estimates)
+    if nowhere:
+        with suppress(FitError):
+            other = fitted(replace(control, information="expected"))
+            if fit is None or other.convergence.converged:
+                remarks = (FALLBACK, *other.convergence.remarks)
+                return replace(other, convergence=replace(other.convergence, remarks=remarks))
+    if fit is None:
+        assert failure is not None
+        raise failure
     return fit
 
 
@@ -211,6 +255,7 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
     if exact is not None:
         result = replace(result, information=exact)
         hessian = exact if np.linalg.eigvalsh(exact).min(initial=0.0) > -FLAT else None
+    error = criterion.laplace_error(result.par) if nAGQ < 2 else None
     estimates = criterion.estimates(result.par)
     convergence = judge(
         result,
@@ -226,6 +271,9 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         convergence = replace(convergence, problems=(edge, *convergence.problems[1:]))
     if hessian is None and nAGQ > 0 and convergence.converged:
         convergence = replace(convergence, problems=(NO_HESSIAN, *convergence.problems))
+    if error is not None and error.is_large:
+        message = laplace_message(error, terms, criterion.response)
+        convergence = replace(convergence, remarks=(message,))
     if control.check_separation != "ignore":
         convergence = with_separation(convergence, X, outcome, family, estimates.beta, names)
     fit = GLMMFit(

@@ -43,6 +43,12 @@ class LaplaceDerivatives:
         Average information of the working linear model plus the exact curvature of
         ``lam lam'``; e is 1 with an extra parameter. With beta in the mode: (k + e, k + e).
     K : list of ndarray (s_i, s_i)
+    h : ndarray (n,)
+        Diagonal of ``U M^-1 U'``.
+    adjoint : ndarray (n,)
+        ``U x``.
+    between : float
+        ``log|M|`` less its value by observed information.
     moved : Movement or None
         How the mode moves, where there is one grouping factor.
     """
@@ -52,6 +58,9 @@ class LaplaceDerivatives:
     by_extra: float
     information: np.ndarray
     K: list[np.ndarray]
+    h: np.ndarray
+    adjoint: np.ndarray
+    between: float
     moved: Movement | None = None
 
 
@@ -89,8 +98,11 @@ def differentiate_laplace(
     h = groups.row_forms(factor.inverse_pairs().between(lams))
     slopes = response.slopes(state, extra, observed)
     c = h * slopes.by_eta
+    between = 0.0
     if W is not state.observed:
+        between = factor.ldL2
         model.refactor(state.observed, lams)
+        between -= factor.ldL2
     moved = _adjoint(model, lams, state.observed, c, with_beta)
     v = c - state.observed * moved
     t = groups.Zt(v)
@@ -111,7 +123,9 @@ def differentiate_laplace(
         information = laplace_hessian(
             model, mode, levels, movements, extra, slopes, h, moved, v, lams[0]
         )
-        return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, movements)
+        return LaplaceDerivatives(
+            by_par, by_beta, by_extra, information, K, h, moved, between, movements
+        )
     information[:k, :k] += curvature
     if with_beta:
         information = _profiled(information, k)
@@ -121,7 +135,7 @@ def differentiate_laplace(
         bordered[:size, :size] = information
         bordered[size, size] = max(response.curvature_of_extra(state, extra), 1.0)
         information = bordered
-    return LaplaceDerivatives(by_par, by_beta, by_extra, information, K)
+    return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, moved, between)
 
 
 def _average_information(

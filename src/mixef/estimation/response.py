@@ -261,6 +261,15 @@ class Response:
                 -0.5 * self.curvature_of_extra(state, extra),
             )
 
+    def observed_slopes(self, state: RowState, extra: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first two derivatives for eta of the weights by observed information."""
+        if self.is_canonical:
+            return self.slopes(state, extra, True).by_eta, self._second_slope(state, extra)
+        with np.errstate(all="ignore"):
+            d = self._derivatives(state, extra, 3)
+            share = self._share(extra)
+            return -share * d.score(self.y, 2), -share * d.score(self.y, 3)
+
     def _with_shape(self, state, shape, by_eta, by_score) -> SecondSlopes:
         first = self.slopes(state, shape, observed=True).by_extra
         assert first is not None
