@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,17 +92,17 @@ class Integers(Exact):
     def __len__(self) -> int:
         return len(self.array)
 
-    @cached_property
-    def _numbers(self) -> np.ndarray:
+    def as_float(self) -> np.ndarray:
+        """Return the numbers (n,), NaN where missing; it warns of digits that are lost, once."""
+        known: np.ndarray | None = self.__dict__.get("_numbers")
+        if known is not None:
+            return known
         numbers = self.array.astype(np.float64)
         self._tell_of_lost_digits(numbers)
         if self.missing is not None:
             numbers[self.missing] = np.nan
+        self.__dict__["_numbers"] = numbers
         return numbers
-
-    def as_float(self) -> np.ndarray:
-        """Return the numbers (n,), NaN where missing; it warns of digits that are lost."""
-        return self._numbers
 
     def factor(self) -> Factor:
         """Return the distinct numbers as levels, in ascending order."""
