@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_data import read_reference
 
 from mixef import glmer, lm_list, lmer, load_dataset, simulate_from
 from mixef.errors import DataError, DataWarning, FormulaError
@@ -61,14 +62,34 @@ def test_products_of_narrow_numbers_do_not_overflow(dtype, formula):
     np.testing.assert_array_equal(*matrices)
 
 
-def test_a_fit_on_narrow_numbers_is_that_of_R():
-    # lme4 2.1: lmer(y ~ age * dose + (1 | g)), REML criterion 623.80898, age:dose 0.00010012.
-    fit = lmer("y ~ age * dose + (1 | g)", narrowed(doses(), "int8"))
-    assert fit.objective == pytest.approx(623.80898, abs=1e-5)
-    assert fit.fixef()["age:dose"] == pytest.approx(0.00010012, abs=1e-8)
-    wide = lmer("y ~ age * dose + (1 | g)", doses())
-    new = doses(1)
-    np.testing.assert_array_equal(fit.predict(narrowed(new, "uint8")), wide.predict(new))
+def as_in_R():
+    """The data of values.R."""
+    i = np.arange(200)
+    d = pd.DataFrame({"age": 18 + (37 * i) % 72, "dose": 1 + (53 * i) % 59, "g": i % 20})
+    d["y"] = 0.01 * d.age + 0.0005 * d.age * d.dose + np.sin(i) + np.cos(3 * d.g)
+    return d.assign(date=pd.Timestamp("2024-01-01") + pd.to_timedelta(i % 10, unit="D"))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "UInt8", "float16"])
+@pytest.mark.parametrize(
+    ("key", "formula"),
+    [
+        ("products", "y ~ age * dose + (1 | g)"),
+        ("slopes", "y ~ I(age^2 / 1000) + (0 + I(age * dose / 1000) | g)"),
+        ("dates", "y ~ date + (1 | g)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:boundary", "ignore:Some predictor")
+def test_fits_on_narrow_numbers_and_dates_are_those_of_R(key, formula, dtype):
+    expected = read_reference("values.json")[key]
+    fit = lmer(formula, narrowed(as_in_R(), dtype))
+    # lme4 stops when theta is about 1e-5 from the optimum (and says that it has, for the slopes).
+    assert fit.objective == pytest.approx(expected["objective"], rel=1e-7)
+    for name, value in expected["fixef"].items():
+        assert fit.fixef()[name] == pytest.approx(value, rel=2e-4)
+    new = doses(1).assign(date=pd.Timestamp("2024-02-01"))
+    wide = lmer(formula, as_in_R()).predict(new)
+    np.testing.assert_array_equal(fit.predict(narrowed(new, dtype)), wide)
 
 
 def test_functions_of_numpy_take_booleans_for_numbers():
@@ -323,6 +344,13 @@ def test_levels_with_colons_do_not_merge():
 # Times
 
 
+def test_labels_and_numbers_of_dates_are_those_of_R():
+    expected = read_reference("values.json")
+    frame = model_frame(parse_formula("y ~ date + (1 | date)"), as_in_R())
+    assert list(frame.groups["date"].levels) == expected["date_levels"]
+    assert sorted(set(frame.variable("date"))) == expected["date_numbers"]
+
+
 def dated(convert=lambda dates: dates):
     rng = np.random.default_rng(1)
     dates = DAYS[:10].take(np.tile(np.arange(10), 12))
@@ -542,11 +570,12 @@ def spaced():
 
 def test_groups_have_bare_names_and_coefficients_those_of_R(spaced):
     fit, _ = spaced
-    # lme4 1.1-31: names(ranef(m)), names(ngrps(m)), names(fixef(m)), as.data.frame(VarCorr(m))
-    assert list(fit.ranef()) == list(fit.coef()) == list(fit.ngrps().index) == ["the subject"]
-    assert list(fit.ranef()["the subject"]) == ["(Intercept)", "`test day`"]
-    assert list(fit.fixef().index)[:2] == ["(Intercept)", "`test day`"]
-    assert fit.VarCorr().to_frame()["grp"].tolist()[:1] == ["the subject"]
+    names = read_reference("values.json")["names"]
+    assert list(fit.ranef()) == list(fit.coef()) == names["ranef"]
+    assert list(fit.ngrps().index) == names["ngrps"]
+    assert list(fit.ranef()["the subject"]) == names["columns"]
+    assert list(fit.fixef().index)[:2] == names["fixef"]
+    assert fit.VarCorr().to_frame()["grp"].tolist() == names["grp"]
     columns = list(fit.augment())
     assert columns[:5] == ["Reaction", "test day", "factor(`a f`)", "a f", "the subject"]
 
@@ -633,9 +662,10 @@ def test_a_missing_group_is_a_new_level():
     new = pd.DataFrame({"Days": [1.0, 1.0, np.nan], "Subject": ["308", None, None]})
     with pytest.raises(DataError, match="new levels detected in newdata: NA of Subject"):
         fit.predict(new)
-    # lme4: predict(m, new, allow.new.levels = TRUE)
     population = fit.predict(new, new_levels="population")
-    np.testing.assert_allclose(population[:2], [273.3299, 261.8724], atol=1e-3)
+    expected = read_reference("values.json")["missing_group"]
+    # lme4's theta is about 1e-5 from the optimum.
+    np.testing.assert_allclose(population[:2], expected, rtol=1e-6)
     assert np.isnan(population[2])
     assert fit.predict(new, new_levels="missing").isna().tolist() == [False, True, True]
     out = fit.predict(new, new_levels="population", interval="prediction")
