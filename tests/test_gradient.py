@@ -128,7 +128,7 @@ def test_information_is_what_dense_algebra_gives(name, state):
         k = Py @ f
         observed = f.T @ P @ f / s2
         expected = observed - np.outer(k, k) / (m * s2**2)
-        if c.factor.marginal_pairs() is not None:
+        if c.factor.projected_squares(np.empty((c.products.layout.q, 0))) is not None:
             halves = [Q @ D for D in slopes]
             expected += observed - [[np.vdot(a.T, b) for b in halves] for a in halves]
         for a in range(len(k)):

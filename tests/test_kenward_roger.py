@@ -121,7 +121,7 @@ def test_the_models_reach_every_factor_and_both_forms_of_products():
 def test_columns_in_groups_give_what_all_pairs_give(name, monkeypatch):
     fit = fit_of(name).fit
     whole = kenward_roger.kenward_roger(fit)
-    monkeypatch.setattr(type(fit.criterion().factor), "marginal_pairs", Factor.marginal_pairs)
+    monkeypatch.setattr(type(fit.criterion().factor), "projected_squares", Factor.projected_squares)
     monkeypatch.setattr(marginal_squares, "CHUNK", 5)
     parts = kenward_roger.kenward_roger(fit)
     unit = np.sqrt(whole.W.diagonal())

@@ -18,9 +18,8 @@ import numpy as np
 from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
-from mixef.linalg.crossproducts import Pairs, Rows, sum_of_squares
+from mixef.linalg.crossproducts import Rows
 from mixef.linalg.factor import Factor
-from mixef.linalg.layout import Layout
 from mixef.terms.parametrization import Parametrization
 
 # Templates whose smallest singular value is above this are inverted for products with V^-1.
@@ -196,9 +195,9 @@ def differentiate(
     R2 = Q.T @ H
     observed = (view.gram(H) - R2.T @ R2) / s2
     information = observed - np.outer(k, k) / (solution.m * s2 * s2)
-    pairs = factor.marginal_pairs()
-    if pairs is not None:
-        information += observed - _expected(pairs, Q if REML else Q[:, :0], layout, dsigmas)
+    squares = factor.projected_squares(Q if REML else Q[:, :0])
+    if squares is not None:
+        information += observed - _expected(squares, dsigmas)
 
     K = []
     for i, T in enumerate(factor.trace_blocks()):
@@ -210,7 +209,7 @@ def differentiate(
         K.append(T)
     gradient, curvature = parametrization.chain(dlams, lams, K)
     return Derivatives(
-        gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], pairs is not None
+        gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], squares is not None
     )
 
 
@@ -242,17 +241,13 @@ def directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
 
 
 def _expected(
-    pairs: dict[tuple[int, int], Pairs],
-    Q: np.ndarray,
-    layout: Layout,
-    dsigmas: Sequence[np.ndarray],
+    squares: dict[tuple[int, int], np.ndarray], dsigmas: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return ``tr(P dV_a P dV_b)`` (k, k), with ``Z'PZ = Z'V^-1 Z - QQ'``."""
+    """Return ``tr(P dV_a P dV_b)`` (k, k), from `Factor.projected_squares` of ``Z'PZ``."""
     flat = [D.reshape(len(D), -1) for D in dsigmas]
     total = np.zeros((len(dsigmas[0]),) * 2)
-    for (i, j), pair in pairs.items():
-        squares = sum_of_squares(pair, layout.by_level(i, Q), layout.by_level(j, Q))
-        part = flat[i] @ squares @ flat[j].T
+    for (i, j), square in squares.items():
+        part = flat[i] @ square @ flat[j].T
         total += part if i == j else part + part.T
     return total
 

@@ -16,7 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixef.linalg.crossproducts import CrossProducts, Pairs, cut_pairs, sum_of_squares
+from mixef.linalg.crossproducts import (
+    CrossProducts,
+    diagonal_pairs,
+    squares_by_blocks,
+    sum_of_squares,
+)
 from mixef.terms.parametrization import Parametrization
 
 # Where a moment estimate is too small or negative, the search starts from this share of the
@@ -96,23 +101,21 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
     sigma2 : float, optional
         The residual variance, where it is known.
     """
-    layout, pairs = products.layout, _all_pairs(products)
-    widths = layout.widths
+    layout, widths = products.layout, products.layout.widths
     ends = np.cumsum([s * s for s in widths])
     where = [slice(e - s * s, e) for e, s in zip(ends, widths, strict=True)]
     size = int(ends[-1]) + 1
     left, right = np.zeros((size, size)), np.zeros(size)
     left[-1, -1], right[-1] = products.n - products.XtX.shape[0], products.yty
-    fixed = _fixed_part(products, max(len(pair.rows) for pair in pairs.values()))
+    fixed = _fixed_part(products)
     for i, blocks in enumerate(products.diagonal):
         a, B = layout.by_level(i, products.Zty), layout.by_level(i, fixed)
         right[where[i]] = (a.T @ a).ravel()
         trace = blocks.sum(axis=0) - np.tensordot(B, B, axes=([0, 2], [0, 2]))
         left[where[i], -1] = left[-1, where[i]] = trace.ravel()
-    for (i, j), pair in pairs.items():
-        gram = sum_of_squares(pair, layout.by_level(i, fixed), layout.by_level(j, fixed))
-        left[where[i], where[j]] = gram
-        left[where[j], where[i]] = gram.T
+    for (i, j), square in _squares(products, fixed).items():
+        left[where[i], where[j]] = square
+        left[where[j], where[i]] = square.T
     if sigma2 is not None:
         right = right[:-1] - sigma2 * left[:-1, -1]
         left = left[:-1, :-1]
@@ -128,12 +131,13 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
     return Moments(sigma2, tuple(covariances), within)
 
 
-def _fixed_part(products: CrossProducts, n_pairs: int) -> np.ndarray:
+def _fixed_part(products: CrossProducts) -> np.ndarray:
     """Return B (q, p) with ``Z'MZ = Z'Z - BB'``, where M takes the fixed effects out.
 
     Without columns where there are too many for a start: the estimates are a little off then.
     """
     p = products.XtX.shape[0]
+    n_pairs = max([*products.layout.n_levels, *(len(p.rows) for p in products.pairs.values())])
     if p == 0 or p * n_pairs > MOST_PRODUCTS:
         return np.zeros((products.layout.q, 0))
     return np.linalg.solve(np.linalg.cholesky(products.XtX), products.ZtX.T).T
@@ -157,16 +161,14 @@ def within_variance(products: CrossProducts) -> float:
     return best
 
 
-def _all_pairs(products: CrossProducts) -> dict[tuple[int, int], Pairs]:
-    """Return the blocks of Z'Z for i <= j, cut out of the dense matrix where that is held."""
+def _squares(products: CrossProducts, fixed: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+    """Return the sums of ``P (x) P`` over the blocks P of ``Z'Z - BB'``, B = ``fixed``, i <= j."""
     layout = products.layout
-    out = {
-        (i, i): Pairs(np.arange(n), np.arange(n), products.diagonal[i])
-        for i, n in enumerate(layout.n_levels)
+    if len(layout) > 1 and not products.pairs:  # a small model, held as a dense matrix
+        assert isinstance(products.ZtZ, np.ndarray)
+        return squares_by_blocks(products.ZtZ - fixed @ fixed.T, layout)
+    pairs = {(i, i): diagonal_pairs(products, i) for i in range(len(layout))} | products.pairs
+    by_level = [layout.by_level(i, fixed) for i in range(len(layout))]
+    return {
+        (i, j): sum_of_squares(pair, by_level[i], by_level[j]) for (i, j), pair in pairs.items()
     }
-    if products.pairs or len(layout) == 1:
-        return out | products.pairs
-    for i in range(len(layout)):
-        for j in range(i + 1, len(layout)):
-            out[i, j] = cut_pairs(products.ZtZ, layout, i, j)
-    return out

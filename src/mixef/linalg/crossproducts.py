@@ -233,6 +233,29 @@ def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarr
         other = np.tensordot(right, right, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(sj * sj, -1)
         square = (both @ other.T).reshape(si, si, sj, sj).transpose(0, 2, 1, 3)
         total = total - cross - cross.T + square.reshape(si * sj, si * sj)
+    return _by_factor(total, si, sj)
+
+
+def squares_by_blocks(matrix: np.ndarray, layout: Layout) -> dict[tuple[int, int], np.ndarray]:
+    """Return ``sum_lk P_lk (x) P_lk``, i <= j, over the blocks of a matrix (q, q)."""
+    return {
+        (i, j): block_squares(layout.by_level(i, matrix[:, layout.slice(j)]), layout.widths[j])
+        for i in range(len(layout))
+        for j in range(i, len(layout))
+    }
+
+
+def block_squares(blocks: np.ndarray, s: int) -> np.ndarray:
+    """Return ``sum P (x) P`` (r^2, s^2) over the blocks P (r, s) of rows (l, r, k s)."""
+    n_levels, r, width = blocks.shape
+    if r == s == 1:
+        return np.vdot(blocks, blocks).reshape(1, 1)
+    flat = blocks.reshape(n_levels, r, width // s, s).transpose(0, 2, 1, 3).reshape(-1, r * s)
+    return _by_factor(flat.T @ flat, r, s)
+
+
+def _by_factor(total: np.ndarray, si: int, sj: int) -> np.ndarray:
+    """Turn a sum of ``vec(P) vec(P)'`` for P (s_i, s_j) into the sum of ``P (x) P``."""
     return total.reshape(si, sj, si, sj).transpose(0, 2, 1, 3).reshape(si * si, sj * sj)
 
 
@@ -249,14 +272,6 @@ def two_sided(left: np.ndarray, blocks: np.ndarray, right: np.ndarray) -> np.nda
         return blocks * (left[0, 0] * right[0, 0])
     kronecker = (left.T[:, None, :, None] * right.T[:, None, :]).reshape(s * t, s * t)
     return (blocks.reshape(-1, s * t) @ kronecker).reshape(blocks.shape)
-
-
-def cut_pairs(matrix: np.ndarray, layout: Layout, i: int, j: int) -> Pairs:
-    """Return the blocks of factors i and j in a dense matrix (q, q), for all pairs of levels."""
-    shape = layout.n_levels[i], layout.widths[i], layout.n_levels[j], layout.widths[j]
-    block = matrix[layout.slice(i), layout.slice(j)].reshape(shape).transpose(0, 2, 1, 3)
-    row, col = (index.ravel() for index in np.indices(block.shape[:2]))
-    return Pairs(row, col, block.reshape(-1, shape[1], shape[3]))
 
 
 def assemble(layout: Layout, diagonal, pairs) -> np.ndarray | sparse.csr_array:

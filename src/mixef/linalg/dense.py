@@ -13,8 +13,8 @@ from mixef.linalg.crossproducts import (
     Pairs,
     SymmetricBlocks,
     block_entries,
-    cut_pairs,
     diagonal_pairs,
+    squares_by_blocks,
 )
 from mixef.linalg.factor import SINGULAR, Factor, not_positive_definite
 from mixef.linalg.threads import run_large
@@ -112,8 +112,8 @@ class DenseFactor(Factor):
             },
         )
 
-    def marginal_pairs(self) -> dict[tuple[int, int], Pairs]:
-        """Return the blocks of ``Z'V^-1 Z`` for all pairs of levels."""
+    def projected_squares(self, B: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+        """Return ``sum P (x) P`` over the blocks P of ``Z'V^-1 Z - BB'``."""
         layout = self.layout
         if min(self.least) > SINGULAR:
             inverses = [np.linalg.inv(lam) for lam in self.lams]
@@ -124,8 +124,7 @@ class DenseFactor(Factor):
         else:
             half = self.solve_L(layout.multiply(self.lams, self._ZtZ, transpose=True))
             W = self._ZtZ - half.T @ half
-        blocks = range(len(layout))
-        return {(i, j): cut_pairs(W, layout, i, j) for i in blocks for j in blocks if i <= j}
+        return squares_by_blocks(W - B @ B.T, layout)
 
     def _boundary_trace(self, i: int) -> np.ndarray:
         """Return ``T_i = sum_l [(Z'Z)_ll - |L^-1 Lambda'(Z'Z)_.l|^2]``."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.linalg.crossproducts import CrossProducts, Pairs, SymmetricBlocks
+from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks
 
 # A template with a smaller singular value than this loses digits when it is inverted
 # (the error of I - C is eps / sv^2); its traces are then formed without an inverse.
@@ -112,8 +112,15 @@ class Factor(ABC):
             for i in range(len(self.lams))
         ]
 
-    def marginal_pairs(self) -> dict[tuple[int, int], Pairs] | None:
-        """Return the blocks of ``Z'V^-1 Z`` for i <= j where they are cheap, else None."""
+    def projected_squares(self, B: np.ndarray) -> dict[tuple[int, int], np.ndarray] | None:
+        """Return ``sum P (x) P`` (s_i^2, s_j^2), i <= j, over the blocks P of ``Z'V^-1 Z - BB'``.
+
+        None where that costs more than an evaluation.
+
+        Parameters
+        ----------
+        B : ndarray (q, k)
+        """
         return None
 
     def marginal_squares(self) -> dict[tuple[int, int], np.ndarray] | None:

@@ -12,7 +12,13 @@ import numpy as np
 from scipy.linalg.blas import dsymm
 
 from mixef.linalg.coupling import DenseCoupling, SparseCoupling
-from mixef.linalg.crossproducts import CrossProducts, Pairs, SymmetricBlocks, two_sided
+from mixef.linalg.crossproducts import (
+    CrossProducts,
+    Pairs,
+    SymmetricBlocks,
+    sum_of_squares,
+    two_sided,
+)
 from mixef.linalg.dense import RestOfM, lower_blocks, mirror, potrf, potri, solve_lower
 from mixef.linalg.factor import CHUNK, SINGULAR, Factor, not_positive_definite
 from mixef.linalg.layout import Layout
@@ -145,14 +151,14 @@ class SchurFactor(Factor):
         rest = [lower_blocks(inverse, layout, i, self.q1) for i in range(1, len(layout))]
         return SymmetricBlocks([own, *rest], across | self._rest.read_pairs(inverse))
 
-    def marginal_pairs(self) -> dict[tuple[int, int], Pairs] | None:
-        """Return the blocks of ``Z'V^-1 Z`` of a single factor, which are block-diagonal."""
+    def projected_squares(self, B: np.ndarray) -> dict[tuple[int, int], np.ndarray] | None:
+        """Return ``sum P (x) P`` for a single factor, whose ``Z'V^-1 Z`` is block-diagonal."""
         if self.q2:
             return None
-        gram, lam = self.products.diagonal[0], self.lams[0]
-        level = np.arange(len(gram))
-        E = np.linalg.inv(np.eye(lam.shape[0]) + gram @ (lam @ lam.T))
-        return {(0, 0): Pairs(level, level, E @ gram)}
+        gram, level = self.products.diagonal[0], np.arange(self.layout.n_levels[0])
+        by_level = self.layout.by_level(0, B)
+        pairs = Pairs(level, level, self._level_E() @ gram)
+        return {(0, 0): sum_of_squares(pairs, by_level, by_level)}
 
     def marginal_squares(self) -> dict[tuple[int, int], np.ndarray]:
         """Return ``sum A_lk (x) A_lk`` (s_i^2, s_j^2) over all levels l, k of factors i <= j.

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mixef.estimation.pls import MarginalView
 from mixef.inference.replicates import with_progress
-from mixef.linalg.crossproducts import CrossProducts, sum_of_squares
+from mixef.linalg.crossproducts import CrossProducts, block_squares
 from mixef.linalg.factor import CHUNK, Factor
 from mixef.linalg.layout import Layout
 
@@ -34,12 +34,9 @@ def marginal_squares(factor: Factor, view: MarginalView, B: np.ndarray) -> Squar
     B : ndarray (q, p)
     """
     layout = factor.layout
-    pairs = factor.marginal_pairs()
-    if pairs is not None:
-        return {
-            (i, j): sum_of_squares(pair, layout.by_level(i, B), layout.by_level(j, B))
-            for (i, j), pair in pairs.items()
-        }
+    projected = factor.projected_squares(B)
+    if projected is not None:
+        return projected
     squares = factor.marginal_squares()
     if squares is None:
         squares = _by_parts(factor, view)
@@ -88,7 +85,7 @@ def _by_parts(factor: Factor, view: MarginalView) -> Squares:
             layout.by_level(j, unit)[levels, b, rank[levels] - first, b] = 1.0
         columns = view.times(unit.reshape(layout.q, -1))
         for i in range(j + 1):
-            squares[i, j] += _products(layout.by_level(i, columns), s)
+            squares[i, j] += block_squares(layout.by_level(i, columns), s)
     return squares
 
 
@@ -115,13 +112,3 @@ def _rank_in_part(part: np.ndarray) -> np.ndarray:
     rank = np.empty(len(part), dtype=int)
     rank[order] = np.arange(len(part)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return rank
-
-
-def _products(blocks: np.ndarray, s: int) -> np.ndarray:
-    """Return ``sum S (x) S`` (r^2, s^2) over the blocks S (r, s) of rows (l, r, k s)."""
-    n_levels, r, width = blocks.shape
-    if r == s == 1:
-        return np.vdot(blocks, blocks).reshape(1, 1)
-    flat = blocks.reshape(n_levels, r, width // s, s).transpose(0, 2, 1, 3).reshape(-1, r * s)
-    gram = (flat.T @ flat).reshape(r, s, r, s)
-    return gram.transpose(0, 2, 1, 3).reshape(r * r, s * s)
