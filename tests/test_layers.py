@@ -44,7 +44,7 @@ SPINES = {
         "contrasts", "grouping", "fixed", "covariance", "parametrization", "random", "offsets",
     ),
     "linalg": (
-        "layout", "by_level", "crossproducts", "reweighted", "threads", "factor",
+        "layout", "by_level", "small", "crossproducts", "reweighted", "threads", "factor",
         "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur", "flat_tree",
         "boundary", "ordering", "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
     ),

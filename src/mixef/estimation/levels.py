@@ -18,6 +18,7 @@ import numpy as np
 
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.estimation.response import RowSlopes
+from mixef.linalg import small
 from mixef.linalg.by_level import ByLevel
 from mixef.linalg.crossproducts import two_sided
 from mixef.terms.parametrization import Parametrization
@@ -51,7 +52,7 @@ class Levels:
     @cached_property
     def inverse(self) -> np.ndarray:
         """``M^-1`` (l, s, s)."""
-        return self.half @ self.half.transpose(0, 2, 1)
+        return small.times(self.half, self.half.transpose(0, 2, 1))
 
     def sums(self, v: np.ndarray) -> np.ndarray:
         """Sum v (n,) over the rows of every level (l,), or each row of v (k, n) to (k, l)."""
@@ -63,8 +64,7 @@ def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     group = model.designs[0]
     gram = model.groups.products.diagonal[0].copy()
     M = two_sided(lam.T, gram, lam.T) + np.eye(len(lam))
-    one = M.shape[1] == 1
-    half = 1.0 / np.sqrt(M) if one else np.linalg.inv(np.linalg.cholesky(M)).transpose(0, 2, 1)
+    half = small.inverse_lower(small.cholesky(M)).transpose(0, 2, 1)
     u = model.groups.layout.by_level(0, mode.u)
     return Levels(u, M, half, gram, group.z @ lam, model.groups.levels)
 

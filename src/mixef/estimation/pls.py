@@ -19,11 +19,9 @@ from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
 from mixef.linalg.crossproducts import Rows
-from mixef.linalg.factor import Factor
+from mixef.linalg.factor import INVERTIBLE, Factor
 from mixef.terms.parametrization import Parametrization
 
-# Templates whose smallest singular value is above this are inverted for products with V^-1.
-INVERTIBLE = 1e-2
 # A residual sum of squares below this share of the response's is rounding, (1e-13)^2.
 ROUNDING = 1e-26
 

@@ -13,6 +13,8 @@ from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks
 # A template with a smaller singular value than this loses digits when it is inverted
 # (the error of I - C is eps / sv^2); its traces are then formed without an inverse.
 SINGULAR = 1e-4
+# Templates whose smallest singular value is above this are inverted for products with V^-1.
+INVERTIBLE = 1e-2
 # Right-hand sides solved at a time, which bounds the memory of a long block of columns.
 CHUNK = 512
 

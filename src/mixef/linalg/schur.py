@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 from scipy.linalg.blas import dsymm
 
+from mixef.linalg import small
 from mixef.linalg.coupling import DenseCoupling, SparseCoupling
 from mixef.linalg.crossproducts import (
     CrossProducts,
@@ -20,7 +21,7 @@ from mixef.linalg.crossproducts import (
     two_sided,
 )
 from mixef.linalg.dense import RestOfM, lower_blocks, mirror, potrf, potri, solve_lower
-from mixef.linalg.factor import CHUNK, SINGULAR, Factor, not_positive_definite
+from mixef.linalg.factor import CHUNK, INVERTIBLE, SINGULAR, Factor, not_positive_definite
 from mixef.linalg.layout import Layout
 
 # The share of a dense M_12 that has to be occupied before BLAS beats the scatter.
@@ -58,8 +59,12 @@ class SchurFactor(Factor):
         lams, lam = self.lams, self.lams[0]
         s = lam.shape[0]
         M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + np.eye(s)
-        self._C = _level_cholesky(M11)
-        self._Cinv = 1.0 / self._C if s == 1 else np.linalg.inv(self._C)
+        try:
+            self._C = small.cholesky(M11)
+        except np.linalg.LinAlgError as error:
+            raise not_positive_definite() from error
+        self._Cinv = small.inverse_lower(self._C)
+        self._M11inv: np.ndarray | None = None
         self._E: np.ndarray | None = None
         self._left: np.ndarray | None = None
         self._forms: np.ndarray | None = None
@@ -110,9 +115,8 @@ class SchurFactor(Factor):
         tail = columns[q1:] - self._coupling.transposed_times(self._on_levels(blocks, columns))
         out = np.empty(columns.shape)
         out[q1:] = dsymm(1.0, self._L22, tail, lower=1) if self.q2 else tail
-        inverse = self._Cinv.transpose(0, 2, 1) @ self._Cinv
         coupled = self._coupling.times(out[q1:])
-        out[:q1] = self._on_levels(inverse, columns)
+        out[:q1] = self._on_levels(self._level_inverse(), columns)
         out[:q1] -= self._on_levels(blocks.transpose(0, 2, 1), coupled)
         return out.reshape(rhs.shape)
 
@@ -125,7 +129,7 @@ class SchurFactor(Factor):
         if i > 0:
             return lower_blocks(inverse, self.layout, i, self.q1)
         if not self.q2:
-            return self._Cinv.transpose(0, 2, 1) @ self._Cinv
+            return self._level_inverse()
         self._couple(self._Cinv @ self.lams[0].T)
         middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
         return self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
@@ -144,7 +148,7 @@ class SchurFactor(Factor):
         inverse = self._invert_rest()
         self._couple(self._level_E())
         products, self._forms = self._coupling.products_and_forms(inverse)
-        own = self._Cinv.transpose(0, 2, 1) @ self._Cinv + lam.T @ self._forms @ lam
+        own = self._level_inverse() + two_sided(lam.T, self._forms, lam.T)
         across = {}
         for j, P in enumerate(products, start=1):
             across[0, j] = two_sided(-lam.T, P, np.eye(P.shape[2]))
@@ -155,9 +159,8 @@ class SchurFactor(Factor):
         """Return ``sum P (x) P`` for a single factor, whose ``Z'V^-1 Z`` is block-diagonal."""
         if self.q2:
             return None
-        gram, level = self.products.diagonal[0], np.arange(self.layout.n_levels[0])
-        by_level = self.layout.by_level(0, B)
-        pairs = Pairs(level, level, self._level_E() @ gram)
+        level, by_level = np.arange(self.layout.n_levels[0]), self.layout.by_level(0, B)
+        pairs = Pairs(level, level, small.times(self._level_E(), self.products.diagonal[0]))
         return {(0, 0): sum_of_squares(pairs, by_level, by_level)}
 
     def marginal_squares(self) -> dict[tuple[int, int], np.ndarray]:
@@ -220,13 +223,15 @@ class SchurFactor(Factor):
         """
         if i > 0:
             return super()._trace_from_inverse(i)
+        E = self._level_E()
+        alone = np.tensordot(E, self.products.diagonal[0], axes=([0, 2], [0, 1]))
         if not self.q2:
-            return (self._level_E() @ self.products.diagonal[0]).sum(axis=0)
-        inverse, E = self._invert_rest(), self._level_E()
+            return alone
+        inverse = self._invert_rest()
         if self._forms is None:
             self._couple(E)
             self._forms = self._coupling.forms(inverse)
-        return (E @ self.products.diagonal[0]).sum(axis=0) - self._forms.sum(axis=0)
+        return alone - self._forms.sum(axis=0)
 
     def _boundary_trace(self, i: int) -> np.ndarray:
         """Return ``T_i`` for i > 0, from the remainder without the templates of the rest.
@@ -258,10 +263,27 @@ class SchurFactor(Factor):
             mirror(self._A)
         return self._A
 
+    def _level_inverse(self) -> np.ndarray:
+        """Return ``M_ll^-1`` (l, s, s) of the first block alone."""
+        if self._M11inv is None:
+            self._M11inv = small.times(self._Cinv.transpose(0, 2, 1), self._Cinv)
+        return self._M11inv
+
     def _level_E(self) -> np.ndarray:
+        """Return E of `_trace_from_inverse` (l, s, s), by the form that keeps digits.
+
+        It is ``lam^-T M_ll^-1 lam'``, exact where lam is large, and
+        ``I - (Z'Z)_ll lam M_ll^-1 lam'``, exact where lam vanishes.
+        """
         if self._E is None:
-            gram, lam = self.products.diagonal[0], self.lams[0]
-            self._E = np.linalg.inv(np.eye(lam.shape[0]) + gram @ (lam @ lam.T))
+            lam, inverse = self.lams[0], self._level_inverse()
+            if len(lam) == 1:
+                self._E = inverse
+            elif self.least[0] > INVERTIBLE:
+                self._E = two_sided(np.linalg.inv(lam).T, inverse, lam)
+            else:
+                moved = small.times(self.products.diagonal[0], two_sided(lam, inverse, lam))
+                self._E = np.eye(len(lam)) - moved
         return self._E
 
     def _invert_rest(self) -> np.ndarray:
@@ -285,16 +307,5 @@ class SchurFactor(Factor):
         if s == 1:
             scale = blocks[:, 0, 0]
             return v[: self.q1] * (scale if v.ndim == 1 else scale[:, None])
-        return (blocks @ v[: self.q1].reshape(n, s, -1)).reshape(self.q1, *v.shape[1:])
-
-
-def _level_cholesky(M11: np.ndarray) -> np.ndarray:
-    """Return the lower Cholesky factors of blocks (l, s, s)."""
-    if M11.shape[1] == 1:
-        if not (M11 > 0).all():
-            raise not_positive_definite()
-        return np.sqrt(M11)
-    try:
-        return np.linalg.cholesky(M11)
-    except np.linalg.LinAlgError as error:
-        raise not_positive_definite() from error
+        product = small.times(blocks, v[: self.q1].reshape(n, s, -1))
+        return product.reshape(self.q1, *v.shape[1:])

@@ -1,0 +1,60 @@
+"""Many small matrices at once: one operation on an entry of all of them.
+
+NumPy's own routines go from matrix to matrix, which for two or three columns a level costs more
+than the arithmetic. Wider matrices are left to them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Matrices up to this order are worked on entry by entry.
+NARROW = 4
+
+
+def cholesky(M: np.ndarray) -> np.ndarray:
+    """Return the lower Cholesky factors of matrices (l, s, s).
+
+    Raises
+    ------
+    LinAlgError
+        If a matrix is not positive definite.
+    """
+    s = M.shape[1]
+    if s > NARROW:
+        return np.linalg.cholesky(M)
+    C = np.zeros_like(M)
+    for j in range(s):
+        column = M[:, j:, j]
+        if j:
+            column = column - (C[:, j:, :j] * C[:, None, j, :j]).sum(axis=2)
+        pivot = column[:, :1]
+        if not (pivot > 0.0).all():
+            raise np.linalg.LinAlgError("a matrix is not positive definite")
+        np.divide(column, np.sqrt(pivot), out=C[:, j:, j])
+    return C
+
+
+def inverse_lower(C: np.ndarray) -> np.ndarray:
+    """Return the inverses of lower triangular matrices (l, s, s)."""
+    s = C.shape[1]
+    if s > NARROW:
+        return np.tril(np.linalg.inv(C))
+    X = np.zeros_like(C)
+    for i in range(s):
+        X[:, i, i] = 1.0
+        if i:
+            X[:, i, :i] = -(C[:, i, :i, None] * X[:, :i, :i]).sum(axis=1)
+        X[:, i, : i + 1] /= C[:, i, i, None]
+    return X
+
+
+def times(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Return the products (l, r, k) of matrices (l, r, s) and (l, s, k)."""
+    s = A.shape[2]
+    if not 0 < s <= NARROW:
+        return A @ B
+    out = A[:, :, 0, None] * B[:, 0, None, :]
+    for b in range(1, s):
+        out += A[:, :, b, None] * B[:, b, None, :]
+    return out
