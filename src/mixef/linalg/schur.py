@@ -163,7 +163,7 @@ class SchurFactor(Factor):
         pairs = Pairs(level, level, small.times(self._level_E(), self.products.diagonal[0]))
         return {(0, 0): sum_of_squares(pairs, by_level, by_level)}
 
-    def marginal_squares(self) -> dict[tuple[int, int], np.ndarray]:
+    def marginal_squares(self) -> dict[tuple[int, int], np.ndarray] | None:
         """Return ``sum A_lk (x) A_lk`` (s_i^2, s_j^2) over all levels l, k of factors i <= j.
 
         For the blocks of ``A = Z'V^-1 Z``. With N, E and ``A_0 = (Z'Z)_22 - ...`` as in
@@ -175,6 +175,8 @@ class SchurFactor(Factor):
         so that sums over pairs of levels are products of the Gram matrices ``N_a'N_c`` of columns
         a, c of the first factor. Gives up L, as `inverse_block` does.
         """
+        if not self.q2:
+            return None
         layout, (s, *widths) = self.layout, self.layout.widths
         rest = Layout(layout.n_levels[1:], layout.widths[1:])
         self._solved_traces()  # trace_blocks may follow, and cannot solve any more
