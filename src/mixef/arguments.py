@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mixef.control import Control
+from mixef.errors import FormulaError
 from mixef.estimation.model import Fit, ModelCall
 from mixef.estimation.optimize import Step
 from mixef.terms.columns import Columns
 from mixef.terms.formula import Formula, update_formula
 from mixef.terms.frame import ModelFrame, model_frame, needed_names
+from mixef.terms.held import guarded
 from mixef.terms.sources import is_lazy
-
-COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # always, since pandas 3
 
 
 def model_call(data: Any, caller: FrameType, **arguments: Any) -> ModelCall:
     """Keep the arguments of a call, so that later changes by the caller do not reach them."""
-    return ModelCall(_shared(data), _name_of(data, caller), **deepcopy(arguments))
+    return ModelCall(data, _name_of(data, caller), **deepcopy(arguments))
 
 
 def updated_call(
@@ -38,33 +37,43 @@ def updated_call(
         control = replace(control, optimizer=changes.pop("optimizer"))
     if "data" in changes:
         data = changes.pop("data")
-        call = replace(call, data=_shared(data), data_name=_name_of(data, caller))
+        call = replace(call, data=data, data_name=_name_of(data, caller), is_pruned=False)
     own = {name: changes.pop(name) for name in list(changes) if name in _CALL}
     return text, replace(call, **deepcopy(own)), control, changes
 
 
-_CALL = frozenset(ModelCall.__dataclass_fields__) - {"data", "data_name"}
+_CALL = frozenset(ModelCall.__dataclass_fields__) - {"data", "data_name", "is_pruned"}
 
 
 def with_data_read(formula: Formula, call: ModelCall) -> ModelCall:
-    """Return the call with a lazy frame or a stream collected: once, the columns that it needs."""
-    if not is_lazy(call.data):
-        return call
+    """Return the call with data that the caller's later changes do not reach.
+
+    A lazy frame or a stream is collected: once, the columns that it needs.
+    """
     needed = needed_names(formula, call.weights, call.offset, call.subset)
-    return replace(call, data=Columns(call.data, needed).data)
+    data = Columns(call.data, needed).data if is_lazy(call.data) else guarded(call.data, needed)
+    return replace(call, data=data)
 
 
 def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> ModelFrame:
     """Evaluate the variables of a formula on the data of a call."""
-    return model_frame(
-        formula,
-        call.data,
-        weights=call.weights,
-        offset=call.offset,
-        subset=call.subset,
-        na_action=call.na_action,
-        env=env,
-    )
+    try:
+        return model_frame(
+            formula,
+            call.data,
+            weights=call.weights,
+            offset=call.offset,
+            subset=call.subset,
+            na_action=call.na_action,
+            env=env,
+        )
+    except FormulaError as error:
+        if not call.is_pruned:
+            raise
+        raise FormulaError(
+            f"{error}; the fit comes from a pickle, which holds only the columns that it used: to "
+            "use others, give the data again, as in update(..., data=data)"
+        ) from None
 
 
 def with_optimizer(control: Control | None, kind: type[Control], optimizer: str | None) -> Any:
@@ -118,18 +127,6 @@ def print_step(step: Step) -> None:
     par = " ".join(f"{value:.6g}" for value in step.par)
     slope = "" if np.isnan(step.max_gradient) else f"  max|grad| {step.max_gradient:.2e}"
     print(f"criterion {step.objective:.8g}{slope}  par {par}")
-
-
-def _shared(data: Any) -> Any:
-    """Return a copy of the data that later changes of the caller's data do not reach.
-
-    Where pandas copies on write, the copy of a frame shares its columns until one is changed.
-    """
-    if isinstance(data, pd.DataFrame):
-        return data.copy(deep=not COPY_ON_WRITE and pd.get_option("mode.copy_on_write") is not True)
-    if isinstance(data, Mapping):
-        return {name: copy(values) for name, values in data.items()}
-    return data
 
 
 def _name_of(data: Any, caller: FrameType) -> str | None:

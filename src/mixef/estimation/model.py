@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from mixef.linalg.standardize import independent_columns, root_weighted
 from mixef.terms.covariance import Unstructured
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
-from mixef.terms.frame import ModelFrame
+from mixef.terms.frame import ModelFrame, needed_names
+from mixef.terms.held import columns_alone
+from mixef.terms.nodes import variable_names
 from mixef.terms.random import RandomTerm
 
 # What a fit computes at first need, and does not pickle.
@@ -49,6 +51,8 @@ class ModelCall:
         What the caller calls it.
     weights, offset, subset, contrasts, na_action
         As given.
+    is_pruned : bool
+        Whether the data hold only the columns that the fit used, as after a pickle.
     """
 
     data: Any = None
@@ -58,6 +62,14 @@ class ModelCall:
     subset: Any = None
     na_action: str = "omit"
     contrasts: dict[str, Any] | None = None
+    is_pruned: bool = False
+
+    def pruned(self, formula: Formula, frame: ModelFrame) -> ModelCall:
+        """Return the call with the columns that a formula and its arguments use, to pickle."""
+        needed = needed_names(formula, self.weights, self.offset, self.subset)
+        if needed is None and frame.dot_columns is not None:
+            needed = {*frame.dot_columns, *variable_names(formula.response or formula.fixed)}
+        return replace(self, data=columns_alone(self.data, needed), is_pruned=True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,7 +134,14 @@ class Fit:
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in REBUILT}
+        state = {k: v for k, v in self.__dict__.items() if k not in REBUILT}
+        return state | {"call": self.call.pruned(self.formula, self.frame)}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fit:
+        """Return a fit that shares what never changes, and computes the rest for itself."""
+        new = object.__new__(type(self))
+        new.__dict__.update({k: v for k, v in self.__dict__.items() if k not in REBUILT})
+        return new
 
 
 def par_labels(terms: tuple[RandomTerm, ...]) -> list[str]:

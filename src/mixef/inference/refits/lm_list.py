@@ -67,6 +67,9 @@ class SeparateFits:
     groups: Groups
     estimates: GroupwiseFit
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"call": self.call.pruned(self.formula, self.frame)}
+
     @property
     def y(self) -> np.ndarray:
         """The response (n,); proportions for a binomial one."""
