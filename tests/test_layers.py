@@ -41,7 +41,8 @@ SPINES = {
     "terms": (
         "nodes", "parser", "algebra", "formula", "labels", "factor", "exact", "times", "convert",
         "sources", "columns", "splines", "functions", "expressions", "per_row", "rows", "frame",
-        "held", "contrasts", "grouping", "fixed", "covariance", "parametrization", "random", "offsets",
+        "held", "contrasts", "grouping", "fixed", "covariance", "parametrization", "random",
+        "offsets",
     ),
     "linalg": (
         "layout", "by_level", "small", "crossproducts", "reweighted", "threads", "factor",
