@@ -163,7 +163,9 @@ def test_refit_is_a_fit_to_the_new_response(fit):
     np.testing.assert_array_equal(ours.getME("y"), y)
     assert fit.objective != ours.objective
     assert_same_fit(fit.refit(fit.getME("y")), fit)
-    assert_same_fit(fit.refit(pd.Series(y, index=range(1000, 1180))), expected)
+    with pytest.raises(DataError, match="no value for 180 of 180 rows"):
+        fit.refit(pd.Series(y, index=range(1000, 1180)))
+    assert_same_fit(fit.refit(pd.Series(y)[::-1]), expected)
     assert_same_fit(fit.refit(list(y)), expected)
 
 
@@ -207,7 +209,7 @@ def test_refit_does_not_look_at_the_response_again(fit):
         (np.ones((179, 2)), re.escape("shape (179, 2)")),
         (np.r_[np.nan, np.ones(179)], "NA/NaN/Inf in the new response"),
         (np.r_[np.inf, np.ones(179)], "NA/NaN/Inf in the new response"),
-        (["a"] * 180, "not numeric"),
+        (["a"] * 180, "must be numeric"),
     ],
 )
 def test_bad_responses(fit, y, message):
