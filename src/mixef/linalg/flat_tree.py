@@ -109,7 +109,9 @@ class FlatTree:
     def solve_sparse(self, L: np.ndarray, b: sparse.csr_array) -> Iterator[sparse.csr_array]:
         """Yield ``L^-1 b`` for a sparse b (q, k), the rows of one batch after another."""
         for batch in reversed(self._batches):
-            x = sparse.diags_array(1.0 / L[batch.pivot]) @ b[batch.columns]
+            m = len(batch.pivot)
+            scale = sparse.dia_array((1.0 / L[batch.pivot][None], [0]), shape=(m, m))
+            x = scale @ b[batch.columns]
             yield x
             below, count = batch.matrix(L), len(batch.rows)
             if count:
