@@ -22,7 +22,7 @@ IN_R = ("lme4", "glmmTMB")
 # run and repeated until --repeat runs or BUDGET seconds are used up, and at least once.
 LONG, BUDGET = 20.0, 5.0
 IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
-LIBRARIES = "numpy, scipy.sparse, pandas, formulaic"
+LIBRARIES = "numpy, scipy.sparse, pandas"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ DATA = sparse_binary()
 MODELS = {
     "slopes": lambda: lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy")),
     "weights": lambda: lmer("y ~ x + (x | g) + (1 | h)", crossed(), weights="w"),
-    "double bar": lambda: lmer("y ~ x + (x || g) + (1 | h)", crossed(), offset="z"),
+    "two terms": lambda: lmer("y ~ x + (1 | g) + (0 + x | g) + (1 | h)", crossed(), offset="z"),
     "nested": lambda: lmer("y ~ f + (1 | g/k)", crossed(), weights="w"),
     "homogeneous": lambda: lmer("y ~ x + diag(0 + f | g, hom = TRUE)", crossed()),
     "singular": lambda: lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff2")),

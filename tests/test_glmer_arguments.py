@@ -117,7 +117,7 @@ def test_new_levels(fit):
 def test_the_signature_has_the_agreed_names():
     names = list(inspect.signature(glmer).parameters)
     assert names[:4] == ["formula", "data", "family", "nAGQ"]
-    rest = "weights offset subset na_action contrasts start control optimizer verbose unknown"
+    rest = "weights offset subset na_action contrasts start control optimizer verbose env unknown"
     assert names[4:] == rest.split()
     assert list(inspect.signature(glmer_nb).parameters)[:4] == ["formula", "data", "nAGQ", "link"]
 

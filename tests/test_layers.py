@@ -40,9 +40,9 @@ LAYERS = (
 SPINES = {
     "terms": (
         "nodes", "parser", "algebra", "formula", "labels", "factor", "exact", "times", "convert",
-        "sources", "columns", "splines", "functions", "expressions", "per_row", "rows", "frame",
-        "held", "contrasts", "grouping", "fixed", "covariance", "parametrization", "random",
-        "offsets",
+        "sources", "columns", "values", "operators", "recoding", "splines", "functions", "outside",
+        "expressions", "per_row", "rows", "frame", "held", "contrasts", "grouping", "fixed",
+        "covariance", "parametrization", "random", "offsets",
     ),
     "linalg": (
         "layout", "by_level", "small", "crossproducts", "reweighted", "threads", "factor",

@@ -16,7 +16,7 @@ from mixef.inference.refits.refit import with_frame
 from mixef.inference.simulation.simulate import simulated_responses
 
 REFERENCE = "simulate.json"
-LINEAR = ["slopes", "weights", "double bar", "nested", "homogeneous", "singular"]
+LINEAR = ["slopes", "weights", "two terms", "nested", "homogeneous", "singular"]
 
 
 @pytest.mark.filterwarnings("ignore::mixef.errors.SingularFitWarning")

@@ -102,7 +102,7 @@ def test_weights_of_new_data():
 
 
 def test_offsets_of_new_data():
-    fit = model("double bar")
+    fit = model("two terms")
     new = crossed().head(4)
     mean, _ = linear_map(fit, newdata=new)
     np.testing.assert_allclose(mean, fit.predict(new, re_form="~0"), rtol=1e-12)
@@ -170,7 +170,7 @@ def test_what_is_not_given_stays():
 
 
 def test_parameters_of_several_terms_on_a_group():
-    fit = model("double bar")
+    fit = model("two terms")
     groups = [term.label for term in fit.fit.terms]
     cov = np.diag([4.0, 1.0])
     order = [t.columns[0] for t in fit.fit.terms if t.group == "g"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mixef import checks
 from mixef.control import Control
 from mixef.errors import FormulaError
 from mixef.estimation.model import Fit, ModelCall
@@ -22,13 +23,13 @@ from mixef.terms.held import guarded
 from mixef.terms.sources import is_lazy
 
 
-def model_call(data: Any, caller: FrameType, **arguments: Any) -> ModelCall:
+def model_call(data: Any, names: Mapping[str, Any], **arguments: Any) -> ModelCall:
     """Keep the arguments of a call, so that later changes by the caller do not reach them."""
-    return ModelCall(data, _name_of(data, caller), **deepcopy(arguments))
+    return ModelCall(data, _name_of(data, names), **deepcopy(arguments))
 
 
 def updated_call(
-    fit: Fit, formula: str | None, changes: dict[str, Any], caller: FrameType
+    fit: Fit, formula: str | None, changes: dict[str, Any], names: Mapping[str, Any]
 ) -> tuple[str, ModelCall, Control, dict[str, Any]]:
     """Return formula, call and control of a changed model, and the changes that are left."""
     call, control = fit.call, changes.pop("control", fit.control)
@@ -37,7 +38,7 @@ def updated_call(
         control = replace(control, optimizer=changes.pop("optimizer"))
     if "data" in changes:
         data = changes.pop("data")
-        call = replace(call, data=data, data_name=_name_of(data, caller), is_pruned=False)
+        call = replace(call, data=data, data_name=_name_of(data, names), is_pruned=False)
     own = {name: changes.pop(name) for name in list(changes) if name in _CALL}
     return text, replace(call, **deepcopy(own)), control, changes
 
@@ -117,9 +118,14 @@ def refuse_generalized(unknown: dict[str, Any], function: str) -> None:
         raise TypeError(f"{function} got {names}; see glmer for the arguments that there are")
 
 
-def names_in(caller: FrameType) -> Mapping[str, Any]:
-    """Return the caller's names, for functions that a formula uses."""
-    return ChainMap(caller.f_locals, caller.f_globals)
+def names_for(env: Any, caller: FrameType) -> Mapping[str, Any]:
+    """Return the names that text may use beside columns: those given, else the caller's."""
+    if env is None:
+        return ChainMap(caller.f_locals, caller.f_globals)
+    if not isinstance(env, Mapping) or not all(isinstance(name, str) for name in env):
+        expected = "a dict from names to what formulas may use by them, or {} for nothing"
+        raise checks.refusal("env", env, expected)
+    return env
 
 
 def print_step(step: Step) -> None:
@@ -129,9 +135,10 @@ def print_step(step: Step) -> None:
     print(f"criterion {step.objective:.8g}{slope}  par {par}")
 
 
-def _name_of(data: Any, caller: FrameType) -> str | None:
+def _name_of(data: Any, names: Mapping[str, Any]) -> str | None:
     """Return the name of the data: the data set's own, or the variable that holds it."""
     name = getattr(data, "attrs", {}).get("name")
     if isinstance(name, str):
         return name
-    return next((k for k, v in caller.f_locals.items() if v is data and data is not None), None)
+    near = names.maps[0] if isinstance(names, ChainMap) else names
+    return next((k for k, v in near.items() if v is data and data is not None), None)

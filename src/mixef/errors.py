@@ -9,8 +9,16 @@ from pathlib import Path
 _PACKAGE = str(Path(__file__).parent)
 
 
+_LONGEST = 2000
+
+
 class MixefError(Exception):
-    """Root of all errors that mixef raises on purpose."""
+    """Root of all errors that mixef raises on purpose; a formula of pages is cut in its message."""
+
+    def __init__(self, message: str = "", *args: object) -> None:
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}"
+        super().__init__(message, *args)
 
 
 class ArgumentError(MixefError, TypeError, ValueError):

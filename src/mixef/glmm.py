@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from mixef.arguments import (
     check_control,
     frame_of,
     model_call,
-    names_in,
+    names_for,
     print_step,
     refuse_generalized,
     updated_call,
@@ -57,6 +58,7 @@ def glmer(
     control: GlmerControl | None = None,
     optimizer: str | None = None,
     verbose: int = 0,
+    env: Mapping[str, Any] | None = None,
     **unknown: Any,
 ) -> GeneralizedLinearMixedModel:
     """Fit a generalized linear mixed model by maximum likelihood.
@@ -98,6 +100,8 @@ def glmer(
         Short for ``control=GlmerControl(optimizer=...)``.
     verbose : int
         Print every evaluation of the criterion.
+    env : dict, optional
+        As in `lmer`: the names that text may use beside the columns, ``{}`` for none.
 
     Returns
     -------
@@ -136,11 +140,11 @@ def glmer(
      herd   (Intercept) 0.64226
     """
     refuse_generalized(unknown, "glmer")
-    caller = sys._getframe(1)
-    call = model_call(data, caller, weights=weights, offset=offset, subset=subset,
+    names = names_for(env, sys._getframe(1))
+    call = model_call(data, names, weights=weights, offset=offset, subset=subset,
                       na_action=na_action, contrasts=contrasts)  # fmt: skip
     control = with_optimizer(control, GlmerControl, optimizer)
-    return _fit(formula, call, family, nAGQ, control, start, verbose, names_in(caller))
+    return _fit(formula, call, family, nAGQ, control, start, verbose, names)
 
 
 def glmer_nb(
@@ -158,6 +162,7 @@ def glmer_nb(
     control: GlmerControl | None = None,
     optimizer: str | None = None,
     verbose: int = 0,
+    env: Mapping[str, Any] | None = None,
     **unknown: Any,
 ) -> GeneralizedLinearMixedModel:
     """Fit a negative binomial mixed model, with its shape estimated by maximum likelihood.
@@ -167,8 +172,8 @@ def glmer_nb(
 
     Parameters
     ----------
-    formula, data, nAGQ, weights, offset, subset, na_action, contrasts, control, optimizer, verbose
-        As in `glmer`, and so is what is raised.
+    formula, data, nAGQ, weights, offset, subset, na_action, contrasts, control, optimizer
+        As in `glmer`, and so are verbose, env, and what is raised.
     link : str or Link
         "log", "identity", "sqrt" or any other.
     start : array (k,) or dict, optional
@@ -192,12 +197,11 @@ def glmer_nb(
     ('Negative Binomial', 3.3)
     """
     refuse_generalized(unknown, "glmer_nb")
-    caller = sys._getframe(1)
-    call = model_call(data, caller, weights=weights, offset=offset, subset=subset,
-                      na_action=na_action, contrasts=contrasts)  # fmt: skip
-    control = with_optimizer(control, GlmerControl, optimizer)
-    family = NegativeBinomial(link=link)
-    return _fit(formula, call, family, nAGQ, control, start, verbose, names_in(caller))
+    return glmer(
+        formula, data, NegativeBinomial(link=link), nAGQ, weights=weights, offset=offset,
+        subset=subset, na_action=na_action, contrasts=contrasts, start=start, control=control,
+        optimizer=optimizer, verbose=verbose, env=names_for(env, sys._getframe(1)),
+    )  # fmt: skip
 
 
 def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> GeneralizedLinearMixedModel:
@@ -214,9 +218,8 @@ def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> Generaliz
     response = outcome(frame, family)
     X = design(frame.fixed_terms, frame, call.contrasts)
     terms = random_terms(frame, call.contrasts)
-    trace = print_step if verbose else None
     fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
-                   start=start, trace=trace)  # fmt: skip
+                   start=start, trace=print_step if verbose else None)  # fmt: skip
     return GeneralizedLinearMixedModel(fit)
 
 
@@ -385,15 +388,17 @@ class GeneralizedLinearMixedModel(MixedModel):
         """
         return integrands.integrand(self._fit, z)
 
-    def update(self, formula: str | None = None, **changes: Any) -> GeneralizedLinearMixedModel:
+    def update(
+        self, formula: str | None = None, *, env: Mapping[str, Any] | None = None, **changes: Any
+    ) -> GeneralizedLinearMixedModel:
         """Fit a changed model.
 
         Parameters
         ----------
         formula : str, optional
             Change of the formula, as in ``". ~ . - age"``.
-        **changes
-            Other arguments of `glmer` to replace: family, nAGQ, data, weights, control, ...
+        env, **changes
+            As in `glmer`, and its other arguments to replace: family, nAGQ, data, control, ...
 
         Examples
         --------
@@ -402,12 +407,12 @@ class GeneralizedLinearMixedModel(MixedModel):
         >>> fit.update(". ~ . - age", nAGQ=5).formula
         'use ~ (1 | district)'
         """
-        caller = sys._getframe(1)
-        text, call, control, others = updated_call(self._fit, formula, changes, caller)
+        names = names_for(env, sys._getframe(1))
+        text, call, control, others = updated_call(self._fit, formula, changes, names)
         family, nAGQ = others.pop("family", self.family), others.pop("nAGQ", self._fit.nAGQ)
         start, verbose = others.pop("start", None), others.pop("verbose", 0)
         refuse_generalized(others, "update")
-        return _fit(text, call, family, nAGQ, control, start, verbose, names_in(caller))
+        return _fit(text, call, family, nAGQ, control, start, verbose, names)
 
     def refit(
         self, y: Any, *, n_jobs: int = 1, progress: bool | None = None

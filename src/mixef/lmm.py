@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from mixef.arguments import (
     check_control,
     frame_of,
     model_call,
-    names_in,
+    names_for,
     print_step,
     refuse_unknown,
     updated_call,
@@ -45,6 +46,7 @@ def lmer(
     control: LmerControl | None = None,
     optimizer: str | None = None,
     verbose: int = 0,
+    env: Mapping[str, Any] | None = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model.
 
@@ -77,6 +79,10 @@ def lmer(
         Short for ``control=LmerControl(optimizer=...)``.
     verbose : int
         Print every evaluation of the criterion.
+    env : dict, optional
+        The names that formulas and other text may use beside the columns, such as
+        ``{"f": my_function}``; ``{}`` for none, as for text from strangers. By default the
+        caller's variables.
 
     Returns
     -------
@@ -107,17 +113,17 @@ def lmer(
      Residual             25.5918
     """
     control = with_optimizer(control, LmerControl, optimizer)
-    caller = sys._getframe(1)
+    names = names_for(env, sys._getframe(1))
     call = model_call(
         data,
-        caller,
+        names,
         weights=weights,
         offset=offset,
         subset=subset,
         na_action=na_action,
         contrasts=contrasts,
     )
-    return _fit(formula, call, REML, control, start, verbose, names_in(caller))
+    return _fit(formula, call, REML, control, start, verbose, names)
 
 
 def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
@@ -170,13 +176,17 @@ class LinearMixedModel(MixedModel):
         """Quadrature points: one, since the integral of a linear model is exact."""
         return 1
 
-    def update(self, formula: str | None = None, **changes: Any) -> LinearMixedModel:
+    def update(
+        self, formula: str | None = None, *, env: Mapping[str, Any] | None = None, **changes: Any
+    ) -> LinearMixedModel:
         """Fit a changed model.
 
         Parameters
         ----------
         formula : str, optional
             Change of the formula, as in ``". ~ . - Days"``.
+        env : dict, optional
+            As in `lmer`.
         **changes
             Other arguments of `lmer` to replace: data, weights, REML, control, ...
 
@@ -187,12 +197,12 @@ class LinearMixedModel(MixedModel):
         >>> fit.update(". ~ . - Days").formula
         'Reaction ~ (Days | Subject)'
         """
-        caller = sys._getframe(1)
-        text, call, control, rest = updated_call(self._fit, formula, changes, caller)
+        names = names_for(env, sys._getframe(1))
+        text, call, control, rest = updated_call(self._fit, formula, changes, names)
         REML = rest.pop("REML", self._fit.REML)
         start, verbose = rest.pop("start", None), rest.pop("verbose", 0)
         refuse_unknown(rest, "lmer")
-        return _fit(text, call, REML, control, start, verbose, names_in(caller))
+        return _fit(text, call, REML, control, start, verbose, names)
 
     def refit(
         self, y: Any, *, n_jobs: int = 1, progress: bool | None = None

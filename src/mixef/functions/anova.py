@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixef import checks
-from mixef.arguments import names_in
+from mixef.arguments import names_for
 from mixef.display.anova import AnovaTable, anova_of_models
 from mixef.errors import ArgumentError
 from mixef.inference.hypotheses.ordinary import is_ordinary, ordinary_fit
@@ -20,6 +20,7 @@ def anova(
     model_names: Sequence[str] | None = None,
     type: str | int | None = None,
     ddf: str | None = "auto",
+    env: Mapping[str, Any] | None = None,
 ) -> AnovaTable:
     """Compare models by likelihood-ratio tests, or test the terms of one.
 
@@ -37,6 +38,8 @@ def anova(
         By default the names of the caller's variables.
     type, ddf
         For one model, as in its method ``anova``.
+    env : dict, optional
+        Names of models, from name to model; by default the caller's variables.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def anova(
             f"type and ddf are for tests of one model's terms, but anova got {len(models)} models; "
             "leave them out, or call the method anova of each"
         )
-    names = _names(models, model_names, names_in(sys._getframe(1)))
+    names = _names(models, model_names, names_for(env, sys._getframe(1)))
     read = [m.fit if isinstance(m, MixedModel) else ordinary_fit(m) for m in models]
     if not any(isinstance(m, MixedModel) for m in models):
         raise ArgumentError("anova got regressions of statsmodels only; expected a mixed model too")

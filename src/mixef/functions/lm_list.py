@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.arguments import frame_of, model_call, names_in, with_data_read
+from mixef.arguments import frame_of, model_call, names_for, with_data_read
 from mixef.display.lm_list import SeparateSummary, fits_table
 from mixef.display.tables import Printed, Table
 from mixef.families.convert import make_family
@@ -28,6 +29,7 @@ def lm_list(
     subset: Any = None,
     na_action: str = "omit",
     contrasts: dict[str, Any] | None = None,
+    env: Mapping[str, Any] | None = None,
 ) -> SeparateRegressions:
     """Fit a regression of its own to each level of a grouping factor.
 
@@ -53,6 +55,8 @@ def lm_list(
         What is done with rows that have missing values.
     contrasts : dict, optional
         From factor to "treatment", "sum", "helmert", "poly" or a matrix.
+    env : dict, optional
+        As in `lmer`: the names that text may use; ``{}`` for none.
 
     Returns
     -------
@@ -84,12 +88,12 @@ def lm_list(
     (25.5918, 144)
     """
     pool = checks.flag(pool, "pool")
-    caller = sys._getframe(1)
-    call = model_call(data, caller, weights=weights, offset=offset, subset=subset,
+    names = names_for(env, sys._getframe(1))
+    call = model_call(data, names, weights=weights, offset=offset, subset=subset,
                       na_action=na_action, contrasts=contrasts)  # fmt: skip
     parsed = grouped_formula(formula)
     call = with_data_read(parsed, call)
-    frame = frame_of(parsed, call, names_in(caller))
+    frame = frame_of(parsed, call, names)
     chosen = None if family is None else make_family(family)
     return SeparateRegressions(separate_fits(parsed, frame, chosen, pool, call))
 
@@ -302,7 +306,12 @@ class SeparateRegressions(Printed):
         usual = "response" if self._fits.family is None else "deviance"
         return results.residuals(self._fits, usual if type is None else type)
 
-    def predict(self, newdata: Any = None, type: str = "response") -> pd.Series:
+    def predict(
+        self,
+        newdata: Any = None,
+        type: str = "response",
+        env: Mapping[str, Any] | None = None,
+    ) -> pd.Series:
         """Return predictions by each row's own group.
 
         A row that the rows of its group say nothing about is NaN.
@@ -313,6 +322,8 @@ class SeparateRegressions(Printed):
             The own rows by default.
         type : {"response", "link"}
             The mean, or the linear predictor.
+        env : dict, optional
+            As in `lm_list`, for variables and functions of the formula that newdata lack.
 
         Examples
         --------
@@ -321,7 +332,8 @@ class SeparateRegressions(Printed):
         >>> fits.predict({"Days": [0, 12], "Subject": ["308", "309"]}).round(1).tolist()
         [244.2, 232.2]
         """
-        return results.predictions(self._fits, newdata, type, names_in(sys._getframe(1)))
+        names = names_for(env, sys._getframe(1))
+        return results.predictions(self._fits, newdata, type, names)
 
     def summary(self, pool: bool | None = None) -> SeparateSummary:
         """Return a table of tests for each coefficient, which prints as in R.

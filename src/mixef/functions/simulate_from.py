@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.arguments import names_in
+from mixef.arguments import names_for
 from mixef.errors import DataError, FormulaError
 from mixef.families.convert import make_family
 from mixef.inference.prediction.prediction_rows import trials_in
@@ -43,6 +44,7 @@ def simulate_from(
     weights: Any = None,
     offset: Any = None,
     contrasts: dict[str, Any] | None = None,
+    env: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Draw responses of a model with given parameters, without a fit.
 
@@ -71,7 +73,7 @@ def simulate_from(
     weights : str or array (n,), optional
         Prior weights, or numbers of trials of a binomial response.
     offset : str or array (n,), optional
-    contrasts : dict, optional
+    contrasts, env : dict, optional
         As for `lmer`.
 
     Returns
@@ -100,22 +102,22 @@ def simulate_from(
     1.9
     """
     n, rng, family = checks.whole(n, "n"), checks.generator(seed), make_family(family)
-    env = names_in(sys._getframe(1))
+    names = names_for(env, sys._getframe(1))
     columns = Columns(data)
     checks.count(n, "n", each=columns.n)
     parsed = parse_formula(formula)
     counted = family.name == "binomial" and _is_cbind(parsed)
     if weights is None and counted:
         assert parsed.response is not None
-        weights = trials_in(parsed.response, columns, Scope(columns, State(), env))
+        weights = trials_in(parsed.response, columns, Scope(columns, State(), names))
         if weights is None:
             raise DataError(
                 f"the data do not have the columns of {parsed.response.text}, so that the numbers "
                 "of trials are not known; give them as weights="
             )
     frame = model_frame(
-        _one_sided(parsed), columns, weights=weights, offset=offset, na_action="exclude", env=env,
-        unused_levels=True,
+        _one_sided(parsed), columns, weights=weights, offset=offset, na_action="exclude",
+        env=names, unused_levels=True,
     )  # fmt: skip
     check_weights(frame.weights, family.name == "binomial")
     X, terms = design(frame.fixed_terms, frame, contrasts), random_terms(frame, contrasts)

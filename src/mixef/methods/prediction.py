@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from mixef.arguments import names_in
+from mixef.arguments import names_for
 from mixef.inference.prediction import predict
 from mixef.methods.base import Methods
 
@@ -26,6 +27,7 @@ class PredictionMethods(Methods):
         level: float = 0.95,
         population_averaged: bool = False,
         ddf: str | None = "auto",
+        env: Mapping[str, Any] | None = None,
     ) -> pd.Series | pd.DataFrame:
         """Return predicted means for the fit's rows or for new data.
 
@@ -53,6 +55,8 @@ class PredictionMethods(Methods):
             Degrees of freedom of the intervals of a linear model: "auto" is Satterthwaite's for
             the variance of each row, and None is normal quantiles, which those of a generalized
             model always are. Kenward and Roger's method has none for random effects.
+        env : dict, optional
+            As in `lmer`, for variables and functions of the formula that newdata lack.
 
         Returns
         -------
@@ -127,13 +131,13 @@ class PredictionMethods(Methods):
              fit  se_fit
         0  0.216   0.036
         """
-        env = names_in(sys._getframe(1))
+        names = names_for(env, sys._getframe(1))
         return predict.predictions(
             self._fit,
             newdata,
             re_form,
             new_levels,
-            env,
+            names,
             type,
             se_fit=se_fit,
             interval=interval,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.arguments import names_in
+from mixef.arguments import names_for
 from mixef.display.bootstrap import Bootstrap
 from mixef.inference.observations import AnyFit
 from mixef.inference.resampling import bootstrap
@@ -33,6 +33,7 @@ class SimulationMethods(Methods):
         newparams: Any = None,
         new_levels: str = "draw",
         weights: Any = None,
+        env: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Draw responses from the model, with new random effects and new errors.
 
@@ -60,6 +61,8 @@ class SimulationMethods(Methods):
         weights : str or array (m,), optional
             Prior weights of the rows of newdata, or their numbers of trials. By default the fit's
             weights are evaluated on newdata, and trials are those of the response there.
+        env : dict, optional
+            As in `lmer`, for variables and functions of the formula that newdata lack.
 
         Returns
         -------
@@ -94,9 +97,9 @@ class SimulationMethods(Methods):
         >>> fit.simulate(newdata=new, newparams={"beta": {"Days": 0.0}}, seed=1).shape
         (2, 1)
         """
-        env = names_in(sys._getframe(1))
+        names = names_for(env, sys._getframe(1))
         return simulate.simulations(
-            self._fit, n, seed, newdata, re_form, use_u, newparams, new_levels, weights, env
+            self._fit, n, seed, newdata, re_form, use_u, newparams, new_levels, weights, names
         )
 
     def bootstrap(

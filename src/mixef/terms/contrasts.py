@@ -7,14 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulaic.transforms.contrasts import (
-    DiffContrasts,
-    HelmertContrasts,
-    PolyContrasts,
-    SumContrasts,
-)
 
 from mixef.errors import DataError
+from mixef.terms.splines import orthonormal_polynomials
 
 _KINDS = ("treatment", "sum", "helmert", "poly", "sdif", "SAS")
 _POLY_NAMES = {1: ".L", 2: ".Q", 3: ".C"}
@@ -74,12 +69,11 @@ def _named(kind: str, base: Any, levels: tuple[str, ...], name: str) -> Coding:
         return _treatment(base if kind == "treatment" else levels[-1], levels, name)
     if base is not None:
         raise DataError(f"the contrast {kind!r} of {name} takes no base level; got {base!r}")
-    made = _formulaic(kind)
-    if made is None:
+    if kind not in _MAKERS:
         raise DataError(
             f"unknown contrast {kind!r} for {name}; known are {', '.join(_KINDS)}, or give a matrix"
         )
-    matrix = made.get_coding_matrix(levels, reduced_rank=True).to_numpy(dtype=float)
+    matrix = _MAKERS[kind](len(levels))
     columns = range(1, len(levels))
     if kind == "poly":
         return matrix, tuple(_POLY_NAMES.get(d, f"^{d}") for d in columns)
@@ -89,14 +83,27 @@ def _named(kind: str, base: Any, levels: tuple[str, ...], name: str) -> Coding:
     return matrix, tuple(map(str, columns))
 
 
-def _formulaic(kind: str) -> Any:
-    makers = {
-        "sum": SumContrasts,
-        "helmert": HelmertContrasts,
-        "poly": PolyContrasts,
-        "sdif": DiffContrasts,
-    }
-    return makers[kind]() if kind in makers else None
+def _sum(size: int) -> np.ndarray:
+    return np.vstack([np.eye(size - 1), -np.ones(size - 1)])
+
+
+def _helmert(size: int) -> np.ndarray:
+    """Return each level against the mean of those before it."""
+    row, column = np.indices((size, size - 1))
+    return np.where(row <= column, -1.0, np.where(row == column + 1, row, 0.0))
+
+
+def _poly(size: int) -> np.ndarray:
+    return orthonormal_polynomials(np.linspace(-1.0, 1.0, size), size - 1)[0][:, 1:]
+
+
+def _sdif(size: int) -> np.ndarray:
+    """Return the contrasts whose coefficients are differences of successive levels."""
+    row, column = np.indices((size, size - 1))
+    return (column + 1.0) / size - (row <= column)
+
+
+_MAKERS = {"sum": _sum, "helmert": _helmert, "poly": _poly, "sdif": _sdif}
 
 
 def _treatment(base: Any, levels: tuple[str, ...], name: str) -> Coding:

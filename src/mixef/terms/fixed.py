@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mixef.errors import DataError
+from mixef.errors import DataError, DataWarning, warn
 from mixef.terms.algebra import TermSet
 from mixef.terms.columns import Columns
 from mixef.terms.contrasts import contrast_matrix, indicator_matrix
@@ -148,6 +148,7 @@ class DesignSpec:
         scope = Scope(columns, self.state, env)
         nodes = {c.node.text: c.node for codings in self.terms for c in codings}
         variables = {text: scope.variable(node) for text, node in nodes.items()}
+        scope.warn_of_missing()
         return self.build(variables, columns.n)
 
     def build(self, variables: Mapping[str, Variable], n: int) -> np.ndarray:
@@ -231,8 +232,24 @@ def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | Non
         for t, term in enumerate(terms.terms)
     )
     spec = DesignSpec(terms.intercept, codings, terms.labels, frame.state)
+    _warn_of_doubles(spec)
     matrix = spec.build(variables, frame.n)
     return Design(matrix, spec.names, spec.assign, spec.term_labels, spec)
+
+
+def _warn_of_doubles(spec: DesignSpec) -> None:
+    """Warn of coefficients with one name, such as a level b1 of a factor a and a column ab1."""
+    if len(set(spec.names)) == len(spec.names):
+        return
+    terms: dict[str, list[str]] = {}
+    for name, t in zip(spec.names, spec.assign.tolist(), strict=True):
+        terms.setdefault(name, []).append(spec.term_labels[t - 1] if t else name)
+    name, of = next((name, of) for name, of in terms.items() if len(of) > 1)
+    warn(
+        f"the terms {' and '.join(dict.fromkeys(of))} both have a coefficient called {name}; "
+        "rename a column or a level, so that results can be told apart by name",
+        DataWarning,
+    )
 
 
 def full_indicators(terms: TermSet, is_factor: Mapping[str, bool]) -> set[tuple[int, str]]:
@@ -245,14 +262,15 @@ def full_indicators(terms: TermSet, is_factor: Mapping[str, bool]) -> set[tuple[
     the first factor of the first term that has one is coded by indicators too.
     """
     full: set[tuple[int, str]] = set()
-    seen: list[set[str]] = []
+    holders: dict[str, set[int]] = {}  # of each variable, the terms that hold it
     for t, term in enumerate(terms.terms):
-        names = {node.text for node in term}
-        for name in names:
-            rest = names - {name}
-            if is_factor[name] and rest and not any(rest <= earlier for earlier in seen):
+        names = [node.text for node in term]
+        for name in names if len(names) > 1 else ():
+            rest = [holders.get(other, set()) for other in names if other != name]
+            if is_factor[name] and not set.intersection(*rest):
                 full.add((t, name))
-        seen.append(names)
+        for name in names:
+            holders.setdefault(name, set()).add(t)
     if not terms.intercept:
         first = ((t, n.text) for t, term in enumerate(terms.terms) for n in term)
         full.update([pair for pair in first if is_factor[pair[1]]][:1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from mixef.errors import FormulaError
+from mixef.errors import ArgumentError, DataWarning, FormulaError, warn
 from mixef.terms.algebra import TermSet, expand_terms
 from mixef.terms.nodes import (
     Binary,
@@ -17,11 +17,20 @@ from mixef.terms.nodes import (
     Paren,
     Unary,
     bare_name,
+    fold,
     strip_parens,
 )
 from mixef.terms.parser import parse_expression
 
-__all__ = ["BarTerm", "Formula", "TermSet", "expand_terms", "parse_formula", "update_formula"]
+__all__ = [
+    "BarTerm",
+    "Formula",
+    "TermSet",
+    "expand_terms",
+    "parse_formula",
+    "update_formula",
+    "warn_of_absent",
+]
 
 # Tag -> whether its variances are equal when the user does not say.
 STRUCTURES = {"us": False, "diag": False, "cs": False, "ar1": True}
@@ -67,7 +76,7 @@ class BarTerm:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula taken apart; `bars` hold the terms that ``/``, ``*`` and ``||`` stand for.
+    """A formula taken apart; `bars` hold the terms that ``/`` and ``*`` stand for.
 
     Attributes
     ----------
@@ -106,8 +115,7 @@ def parse_formula(text: str) -> Formula:
     Notes
     -----
     Random-effects terms follow Bates et al. (2015), section 2.2: ``(e | a/b)`` is
-    ``(e | b:a) + (e | a)``, and ``(x || g)`` is ``(1 | g) + (0 + x | g)`` where each part has
-    uncorrelated columns.
+    ``(e | b:a) + (e | a)``. ``(x || g)`` is ``diag(x | g)``: all columns uncorrelated.
 
     Examples
     --------
@@ -153,10 +161,11 @@ def is_bar(node: Node) -> bool:
 
 def is_random(node: Node) -> bool:
     """Whether a summand of a formula is a random-effects term, plain or tagged."""
-    if isinstance(node, Paren):
-        return is_bar(node.inner) or is_random(node.inner)
-    tagged = isinstance(node, Call) and node.function in STRUCTURES and bool(node.args)
-    return tagged and is_bar(strip_parens(node.children()[0]))
+    inner = strip_parens(node)
+    if isinstance(node, Paren) and is_bar(inner):
+        return True
+    tagged = isinstance(inner, Call) and inner.function in STRUCTURES and bool(inner.args)
+    return tagged and is_bar(strip_parens(inner.children()[0]))
 
 
 def split_bars(node: Node) -> tuple[Node, list[Node]]:
@@ -165,28 +174,37 @@ def split_bars(node: Node) -> tuple[Node, list[Node]]:
         raise FormulaError(
             f"a random-effects term needs parentheses: write ({node.text}) where {node.text} stands"
         )
-    fixed, bars = _split(node)
+    fixed, bars = fold(node, _parted, _summands)
     for left in () if fixed is None else fixed.walk():
         _refuse_stray_bar(left)
     return (Number(1.0) if fixed is None else fixed), bars
 
 
-def _split(node: Node) -> tuple[Node | None, list[Node]]:
-    if is_random(node):
-        return None, [node]
-    if isinstance(node, Paren):
-        inner, bars = _split(node.inner)
-        return (None if inner is None else Paren(inner)) if bars else node, bars
-    if isinstance(node, Unary) and node.op in _ADDITIVE:
-        _refuse_subtraction(node.op, node.operand)
-        inner, bars = _split(node.operand)
-        return (None if inner is None else Unary(node.op, inner)), bars
-    if not (isinstance(node, Binary) and node.op in _ADDITIVE):
-        return node, []
-    _refuse_subtraction(node.op, node.right)
-    left, left_bars = _split(node.left)
-    right, right_bars = _split(node.right)
-    return _join(node.op, left, right), left_bars + right_bars
+def _summands(node: Node) -> tuple[Node, ...]:
+    """Return the parts of a sum, of which each can be a random-effects term."""
+    additive = isinstance(node, Unary | Binary) and node.op in _ADDITIVE
+    whole = is_random(node) or not (additive or isinstance(node, Paren))
+    return () if whole else node.children()
+
+
+def _parted(
+    node: Node, parts: list[tuple[Node | None, list[Node]]]
+) -> tuple[Node | None, list[Node]]:
+    """Return what is left of a sum, and its random-effects terms."""
+    if not parts:
+        return (None, [node]) if is_random(node) else (node, [])
+    if isinstance(node, Unary | Binary) and node.op == "-" and parts[-1][1]:
+        raise FormulaError(
+            f"a random-effects term cannot be subtracted: remove '- {node.children()[-1].text}' "
+            "(to drop a term from a fitted model, use update)"
+        )
+    bars = parts[0][1]
+    for _, more in parts[1:]:
+        bars += more
+    left, right = parts[0][0], parts[-1][0]
+    if isinstance(node, Binary) and bars:
+        return _join(node.op, left, right), bars
+    return (None if left is None else node if not bars else node.make(node.own(), [left])), bars
 
 
 def _join(op: str, left: Node | None, right: Node | None) -> Node | None:
@@ -195,14 +213,6 @@ def _join(op: str, left: Node | None, right: Node | None) -> Node | None:
     if left is None:
         return right if op == "+" else Unary("-", right)
     return Binary(op, left, right)
-
-
-def _refuse_subtraction(op: str, node: Node) -> None:
-    if op == "-" and is_random(node):
-        raise FormulaError(
-            f"a random-effects term cannot be subtracted: remove '- {node.text}' "
-            "(to drop a term from a fitted model, use update)"
-        )
 
 
 def _refuse_stray_bar(node: Node) -> None:
@@ -216,25 +226,19 @@ def _refuse_stray_bar(node: Node) -> None:
 
 
 def _expand_bar(node: Node) -> Iterator[BarTerm]:
-    """Yield the terms that one bar stands for: first ``||`` is split, then the grouping."""
-    while isinstance(node, Paren):
-        node = node.inner
-    if isinstance(node, Call):
-        structure, hom, bar = _tag(node)
-    else:
-        assert isinstance(node, Binary)
-        structure, hom, bar = "us", False, node
-    pieces = [bar.left]
+    """Yield the terms that one bar stands for, one for each grouping factor."""
+    node = strip_parens(node)
+    structure, hom, bar = _tag(node) if isinstance(node, Call) else ("us", False, node)
+    assert isinstance(bar, Binary)
     if bar.op == "||":
         if isinstance(node, Call):
             raise FormulaError(
                 f"in {node.text}: '||' and {structure}() both choose a structure; use '|' here"
             )
-        structure, pieces = "diag", _uncorrelated_pieces(bar)
+        structure = "diag"
     _refuse_nested_bars(bar)
-    for lhs in pieces:
-        for group in expand_group(bar.right):
-            yield BarTerm(lhs, group, structure, hom)
+    for group in expand_group(bar.right):
+        yield BarTerm(bar.left, group, structure, hom)
 
 
 def _refuse_nested_bars(bar: Binary) -> None:
@@ -267,19 +271,6 @@ def _tag(node: Call) -> tuple[str, bool, Binary]:
     return node.function, hom, bar
 
 
-def _uncorrelated_pieces(bar: Binary) -> list[Node]:
-    terms = expand_terms(bar.left)
-    pieces: list[Node] = [Number(1.0)] if terms.intercept else []
-    for term in terms.terms:
-        product = term[0]
-        for node in term[1:]:
-            product = Binary(":", product, node)
-        pieces.append(Binary("+", Number(0.0), product))
-    if not pieces:
-        raise FormulaError(f"the term ({bar.text}) has no columns: it has neither 1 nor a variable")
-    return pieces
-
-
 def expand_group(node: Node) -> list[Node]:
     """Return the grouping factors that ``a/b``, ``a*b`` and ``a + b`` stand for, in lme4's order.
 
@@ -288,24 +279,31 @@ def expand_group(node: Node) -> list[Node]:
     >>> [g.text for g in expand_group(parse_expression("a/b/c"))]
     ['c:(b:a)', 'b:a', 'a']
     """
-    return _group(node)[0]
+    return fold(node, _factors, _nested)[0]
 
 
-def _group(node: Node) -> tuple[list[Node], Node]:
+def _nested(node: Node) -> tuple[Node, ...]:
+    """Return the parts of a grouping expression that stand for factors of their own."""
+    several = isinstance(node, Binary) and node.op in ("/", "*", "+")
+    return node.children() if several or isinstance(node, Paren) else ()
+
+
+def _factors(node: Node, parts: list[tuple[list[Node], Node]]) -> tuple[list[Node], Node]:
     """Return the factors of a grouping expression and the finest one, for a further ``/``."""
-    inner = strip_parens(node)
-    if not (isinstance(inner, Binary) and inner.op in ("/", "*", "+", ":", "%in%")):
-        return [inner], inner
-    if inner.op in (":", "%in%"):
-        group = Binary(":", inner.left, inner.right)
-        return [group], group
-    left, left_finest = _group(inner.left)
-    right, right_finest = _group(inner.right)
-    finest = _interaction(left_finest, right_finest)
-    if inner.op == "/":
+    if not parts:
+        if isinstance(node, Binary) and node.op == "%in%":
+            node = Binary(":", node.left, node.right)
+        return [node], node
+    if isinstance(node, Paren):
+        return parts[0]
+    assert isinstance(node, Binary)
+    (left, left_finest), (right, right_finest) = parts
+    if node.op == "/":
         crossed = [_interaction(factor, left_finest) for factor in right]
         return [*crossed, *left], crossed[0]
-    return [*left, *right, *([finest] if inner.op == "*" else [])], finest
+    finest = _interaction(left_finest, right_finest)
+    left += [*right, finest] if node.op == "*" else right
+    return left, finest
 
 
 def _interaction(left: Node, right: Node) -> Node:
@@ -328,11 +326,33 @@ def update_formula(old: str, new: str) -> str:
     str
         The new formula, with the fixed part expanded to its terms as in R.
 
+    Raises
+    ------
+    ArgumentError
+        If `new` is not text.
+    FormulaError
+        If it is no formula.
+
+    Warns
+    -----
+    DataWarning
+        If `new` takes away a term that is not there.
+
     Examples
     --------
     >>> update_formula("y ~ x * z + (1 | g)", ". ~ . - x:z")
     'y ~ x + z + (1 | g)'
     """
+    if not isinstance(new, str):
+        raise ArgumentError(
+            f"the change of the formula is {new!r}; expected text such as '. ~ . - x', where '.' "
+            "stands for what was there"
+        )
+    if "~" not in new:
+        raise FormulaError(
+            f"the change of the formula is {new!r}, without '~'; expected text such as "
+            "'. ~ . - x', where '.' stands for what was there"
+        )
     old_left, old_right = _sides(old)
     new_left, new_right = _sides(new)
     left = old_left if new_left is None else _replace_dot(new_left, old_left)
@@ -341,19 +361,13 @@ def update_formula(old: str, new: str) -> str:
     return head + _simplified(right)
 
 
-def _replace_dot(node: Node, by: Node | None) -> Node:
-    if isinstance(node, Name) and node.name == "." and not node.quoted and by is not None:
-        return by
-    if isinstance(node, Paren):
-        return Paren(_replace_dot(node.inner, by))
-    if isinstance(node, Unary):
-        return Unary(node.op, _replace_dot(node.operand, by))
-    if isinstance(node, Binary):
-        return Binary(node.op, _replace_dot(node.left, by), _replace_dot(node.right, by))
-    if isinstance(node, Call):
-        args = tuple(_replace_dot(arg, by) for arg in node.args)
-        return Call(node.function, args, node.keywords)
-    return node
+def _replace_dot(root: Node, by: Node | None) -> Node:
+    def replaced(node: Node, parts: list[Node]) -> Node:
+        if isinstance(node, Name) and node.name == "." and not node.quoted and by is not None:
+            return by
+        return node.make(node.own(), parts) if parts else node
+
+    return fold(root, replaced)
 
 
 def _simplified(right: Node) -> str:
@@ -369,10 +383,23 @@ def _simplified(right: Node) -> str:
                 "write the terms out"
             )
         labels.append(f"({label})" if bars else label)
+    warn_of_absent(terms, labels)
     labels += [o.text for o in terms.offsets if o.text not in removed_offsets]
     if not labels:
         return "1" if terms.intercept else "0"
     return " + ".join(labels) + ("" if terms.intercept else " - 1")
+
+
+def warn_of_absent(terms: TermSet, labels: Sequence[str] | None = None) -> None:
+    """Warn of terms that a formula takes away, but does not have."""
+    if terms.absent:
+        there = terms.labels if labels is None else labels
+        listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")
+        warn(
+            f"the formula takes away {', '.join(terms.absent[:10])}, which is not among its terms; "
+            f"its terms are: {listed or 'none'}",
+            DataWarning,
+        )
 
 
 def _subtracted(node: Node) -> Iterator[Node]:

@@ -17,7 +17,7 @@ from mixef.terms.columns import Columns
 from mixef.terms.exact import Exact
 from mixef.terms.expressions import Scope, State, Variable
 from mixef.terms.factor import Factor
-from mixef.terms.formula import BarTerm, Formula
+from mixef.terms.formula import BarTerm, Formula, warn_of_absent
 from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
 from mixef.terms.parser import parse_expression
@@ -257,6 +257,9 @@ def model_frame(
     absent = absent_values(judged)
     complete = kept_rows(absent, considered, columns.n, na_action)
     rows = without_zero_weights(weight_values, complete, columns.n)
+    scope.warn_of_missing(considered, "; these rows are left out")
+    for terms in (expand_terms(side, dot) for side in _sides(formula)):
+        warn_of_absent(terms)
 
     positions = np.arange(columns.n) if rows is None else rows
     kept = {text: _taken(v, rows, unused_levels) for text, v in variables.items()}
@@ -319,10 +322,14 @@ def numeric_response(frame: ModelFrame) -> np.ndarray:
 
 def group_factors(node: Node) -> tuple[Node, ...]:
     """Return the variables that a grouping expression such as ``c:(b:a)`` crosses, in order."""
-    node = strip_parens(node)
-    if isinstance(node, Binary) and node.op in (":", "%in%"):
-        return group_factors(node.left) + group_factors(node.right)
-    return (node,)
+    out, stack = [], [node]
+    while stack:
+        top = strip_parens(stack.pop())
+        if isinstance(top, Binary) and top.op in (":", "%in%"):
+            stack += [top.right, top.left]
+        else:
+            out.append(top)
+    return tuple(out)
 
 
 def needed_names(formula: Formula, *arguments: Any) -> set[str] | None:
@@ -349,15 +356,23 @@ def _columns_of(formula: Formula, data: Any, env: Mapping[str, Any] | None) -> C
     if data is not None:
         return Columns(data)
     names = _names_in(formula)
-    found = {name: env[name] for name in names if env and np.ndim(env.get(name, 0)) > 0}
+    found = {name: env[name] for name in names if env and _is_array(env.get(name))}
     if not found:
         raise DataError("no data were given, and no variable of the formula is an array in reach")
     return Columns(found)
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (hasattr(value, "__len__") and np.ndim(value) > 0)
+
+
+def _sides(formula: Formula) -> tuple[Node, ...]:
+    """Return what a formula expands to terms: the fixed part, and the left side of each bar."""
+    return (formula.fixed, *(bar.lhs for bar in formula.bars))
+
+
 def _dot_columns(formula: Formula, columns: Columns) -> tuple[str, ...] | None:
-    sides = (formula.fixed, *(bar.lhs for bar in formula.bars))
-    if not any(_has_dot(side) for side in sides):
+    if not any(_has_dot(side) for side in _sides(formula)):
         return None
     used = set() if formula.response is None else set(variable_names(formula.response))
     return tuple(name for name in columns.names if name not in used)

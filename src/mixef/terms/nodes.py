@@ -1,13 +1,18 @@
-"""The syntax tree of a formula; every node knows the text that R gives it."""
+"""The syntax tree of a formula; every node knows the text that R gives it.
+
+Nothing here calls itself: a formula of a thousand terms is a tree a thousand nodes deep, and
+Python's stack is not.
+"""
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _SYNTACTIC = re.compile(r"(?:[^\W\d_]|\.(?!\d))[\w.]*(?:::[\w.]+)?\Z|\.\Z")
 _SPACED = {"+", "-", "*", "~", "==", "!=", "<", "<=", ">", ">=", "&", "&&", "|", "||", "%in%"}
@@ -34,99 +39,165 @@ def number_text(value: float) -> str:
     return fixed if len(fixed) <= len(scientific) else scientific
 
 
-@dataclass(frozen=True)
-class Node(ABC):
-    """One node of a formula's syntax tree."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Node:
+    """One node of a formula's syntax tree. Nodes never change, so that they can be shared."""
 
-    @cached_property
-    def text(self) -> str:
-        """The node as R deparses it; names of coefficients and groups come from it."""
-        return self._deparse()
+    def __post_init__(self) -> None:
+        # Of the children's hashes, which are there already: so that no tree is too deep for it.
+        object.__setattr__(self, "_hash", hash((type(self), *vars(self).values())))
 
-    @abstractmethod
-    def _deparse(self) -> str:
-        """Return the text that R gives the node."""
+    def own(self) -> tuple[Any, ...]:
+        """Return what the node holds besides its children."""
+        return ()
 
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
         return ()
 
+    @classmethod
+    def make(cls, own: tuple[Any, ...], children: Sequence[Node]) -> Node:
+        """Return the node with given own values and children."""
+        return cls(*own, *children)
+
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return the text that R gives the node, with the children in their places."""
+        raise NotImplementedError
+
+    @cached_property
+    def text(self) -> str:
+        """The node as R deparses it; names of coefficients and groups come from it."""
+        out: list[str] = []
+        stack: list[str | Node] = [self]
+        while stack:
+            piece = stack.pop()
+            if isinstance(piece, str):
+                out.append(piece)
+            elif "text" in vars(piece):
+                out.append(piece.text)
+            else:
+                stack.extend(reversed(piece.pieces()))
+        return "".join(out)
+
     def walk(self) -> Iterator[Node]:
         """Yield the node and all below it, parents first."""
-        yield self
-        for child in self.children():
-            yield from child.walk()
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(reversed(node.children()))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Node) or self._hash != other._hash:  # type: ignore[attr-defined]
+            return False
+        return _flat(self) == _flat(other)
+
+    def __reduce__(self) -> Any:
+        return _unflat, (_flat(self),)
+
+    def __deepcopy__(self, memo: Any) -> Node:
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
 
     def __str__(self) -> str:
         return self.text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Name(Node):
     """A variable, or a constant such as ``TRUE``."""
 
     name: str
     quoted: bool = False
 
-    def _deparse(self) -> str:
+    def own(self) -> tuple[Any, ...]:
+        """Return what the node holds besides its children."""
+        return self.name, self.quoted
+
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return the name, in backticks where R needs them."""
         plain = _SYNTACTIC.match(self.name) and not (self.quoted and self.name in _RESERVED)
-        return self.name if plain else f"`{self.name}`"
+        return (self.name if plain else f"`{self.name}`",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Number(Node):
     """A number; ``integer`` for R's ``2L``."""
 
     value: float
     integer: bool = False
 
-    def _deparse(self) -> str:
+    def own(self) -> tuple[Any, ...]:
+        """Return what the node holds besides its children."""
+        return self.value, self.integer
+
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return the number as R writes it."""
         if self.integer:
-            return f"{int(self.value)}L"
-        return str(self.value) if isinstance(self.value, int) else number_text(self.value)
+            return (f"{int(self.value)}L",)
+        whole = isinstance(self.value, int)  # an id, with all its digits
+        return (str(self.value) if whole else number_text(self.value),)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class String(Node):
     """A quoted string."""
 
     value: str
 
-    def _deparse(self) -> str:
+    def own(self) -> tuple[Any, ...]:
+        """Return what the node holds besides its children."""
+        return (self.value,)
+
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return the string in double quotes."""
         escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return (f'"{escaped}"',)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Paren(Node):
     """An expression in parentheses."""
 
     inner: Node
 
-    def _deparse(self) -> str:
-        return f"({self.inner.text})"
-
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
         return (self.inner,)
 
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return what is inside, in parentheses."""
+        return "(", self.inner, ")"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Unary(Node):
     """A prefix operator: ``-``, ``+``, ``!`` or a one-sided ``~``."""
 
     op: str
     operand: Node
 
-    def _deparse(self) -> str:
-        return f"{self.op}{self.operand.text}"
+    def own(self) -> tuple[Any, ...]:
+        """Return what the node holds besides its children."""
+        return (self.op,)
 
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
         return (self.operand,)
 
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return the operator before its operand."""
+        return self.op, self.operand
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Binary(Node):
     """An operator between two expressions."""
 
@@ -134,16 +205,20 @@ class Binary(Node):
     left: Node
     right: Node
 
-    def _deparse(self) -> str:
-        op = f" {self.op} " if self.op in _SPACED else self.op
-        return f"{self.left.text}{op}{self.right.text}"
+    def own(self) -> tuple[Any, ...]:
+        """Return what the node holds besides its children."""
+        return (self.op,)
 
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
         return (self.left, self.right)
 
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return the operator between its operands."""
+        return self.left, f" {self.op} " if self.op in _SPACED else self.op, self.right
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Call(Node):
     """A function call; ``keywords`` runs parallel to ``args``, None for a positional one."""
 
@@ -151,16 +226,70 @@ class Call(Node):
     args: tuple[Node, ...]
     keywords: tuple[str | None, ...]
 
-    def _deparse(self) -> str:
-        parts = (
-            arg.text if key is None else f"{key} = {arg.text}"
-            for key, arg in zip(self.keywords, self.args, strict=True)
-        )
-        return f"{self.function}({', '.join(parts)})"
+    def own(self) -> tuple[Any, ...]:
+        """Return what the node holds besides its children."""
+        return self.function, self.keywords
 
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
         return self.args
+
+    @classmethod
+    def make(cls, own: tuple[Any, ...], children: Sequence[Node]) -> Node:
+        """Return the call with given function, keywords and arguments."""
+        function, keywords = own
+        return cls(function, tuple(children), keywords)
+
+    def pieces(self) -> tuple[str | Node, ...]:
+        """Return the function with its arguments."""
+        out: list[str | Node] = [f"{self.function}("]
+        for i, (key, arg) in enumerate(zip(self.keywords, self.args, strict=True)):
+            out += [(", " if i else "") + ("" if key is None else f"{key} = "), arg]
+        return (*out, ")")
+
+
+def fold(
+    root: Node,
+    combine: Callable[[Node, list[T]], T],
+    below: Callable[[Node], tuple[Node, ...]] = lambda node: node.children(),
+) -> T:
+    """Compute a value of a tree from the leaves up.
+
+    Parameters
+    ----------
+    root : Node
+    combine : callable
+        From a node and the values of what is below it, left to right, to its own value.
+    below : callable, optional
+        The nodes below one, by default its children; a node with none is a leaf.
+    """
+    values: list[T] = []
+    stack: list[tuple[Node, int]] = [(root, -1)]  # with the number of children done, -1 for none
+    while stack:
+        node, done = stack.pop()
+        children = below(node) if done < 0 else ()
+        if children:
+            stack.append((node, len(children)))
+            stack.extend((child, -1) for child in reversed(children))
+        else:
+            first = len(values) - max(done, 0)
+            own = values[first:]
+            del values[first:]
+            values.append(combine(node, own))
+    return values[0]
+
+
+def _flat(root: Node) -> list[tuple[type[Node], tuple[Any, ...], int]]:
+    """Return type, own values and number of children of each node, parents first."""
+    return [(type(node), node.own(), len(node.children())) for node in root.walk()]
+
+
+def _unflat(flat: list[tuple[type[Node], tuple[Any, ...], int]]) -> Node:
+    stack: list[Node] = []
+    for kind, own, count in reversed(flat):
+        children = [stack.pop() for _ in range(count)]
+        stack.append(kind.make(own, children))
+    return stack[0]
 
 
 def strip_parens(node: Node) -> Node:

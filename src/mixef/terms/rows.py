@@ -13,10 +13,10 @@ from mixef.checks import refusal
 from mixef.errors import DataError, DataWarning, warn
 from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
-from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Node
 from mixef.terms.parser import parse_expression
 from mixef.terms.per_row import aligned
+from mixef.terms.values import Matrix, finite_sum, missing_rows
 
 
 def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
@@ -45,25 +45,6 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
             "are counted from 0; to leave rows out, give a condition or booleans"
         )
     return np.unique(array).astype(np.intp)
-
-
-def missing_rows(value: Any) -> np.ndarray | None:
-    """Return where a variable is missing, as booleans (n,); None for nowhere."""
-    if isinstance(value, Factor):
-        missing = value.codes < 0
-        return missing if missing.any() else None
-    array = value.array if isinstance(value, Matrix) else value
-    if array.dtype.kind != "f" or _finite_sum(array):
-        return None
-    missing = np.isnan(array)
-    missing = missing.any(axis=1) if missing.ndim == 2 else missing
-    return missing if missing.any() else None
-
-
-def _finite_sum(array: np.ndarray) -> bool:
-    """Tell in one pass that nothing is missing or infinite; a sum that overflows tells nothing."""
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(array.sum()))
 
 
 @dataclass(frozen=True)
@@ -204,7 +185,7 @@ def refuse_infinite(variables: Mapping[str, Variable], response: Node | None) ->
     """Raise a DataError that names a variable with infinite values."""
     for name, value in variables.items():
         array = value.array if isinstance(value, Matrix) else value
-        if isinstance(array, Factor) or array.dtype.kind != "f" or _finite_sum(array):
+        if isinstance(array, Factor) or array.dtype.kind != "f" or finite_sum(array):
             continue
         count = int(np.isinf(array).sum())
         if count:

@@ -18,6 +18,8 @@ from mixef.terms.nodes import by_known_names, unquoted
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WORD = re.compile(r"[^\s+*/()=`-]+")
+# How strongly operators of a hypothesis bind; "sign" is a minus before its operand.
+_POWERS = {"+": 1, "-": 1, "*": 2, "/": 2, "sign": 3}
 # A combination of more coefficients is named by its place.
 LONGEST = 4
 
@@ -175,10 +177,7 @@ def _label(row: np.ndarray, names: Sequence[str], number: int) -> str:
 
 
 def _from_text(fit: AnyFit, texts: list[str], rhs: Any) -> Hypothesis:
-    try:
-        read = [_Reader(text, fit).equation() for text in texts]
-    except RecursionError:
-        raise FormulaError("the hypothesis has too many brackets inside each other") from None
+    read = [_Reader(text, fit).equation() for text in texts]
     own = np.array([right for _, right, _ in read])
     if rhs is not None:
         if any(has_own for _, _, has_own in read):
@@ -196,118 +195,128 @@ class _Affine(NamedTuple):
     row: np.ndarray
     constant: float
 
+    def plus(self, other: _Affine, times: float) -> _Affine:
+        return _Affine(self.row + times * other.row, self.constant + times * other.constant)
+
+    def times(self, factor: float) -> _Affine:
+        return _Affine(self.row * factor, self.constant * factor)
+
 
 class _Reader:
-    """A recursive-descent parser of linear combinations of coefficients.
+    """A reader of linear combinations of coefficients, by the precedence of their operators.
 
     At every place the longest coefficient name is taken, so that names with operators, such as
-    ``poly(Days, 2)1``, need no backquotes.
+    ``poly(Days, 2)1``, need no backquotes. What waits for its operands stands in a list, so that
+    no nesting is too deep.
     """
 
     def __init__(self, text: str, fit: AnyFit):
         self._text, self._at, self._fit = text, 0, fit
-        names = {*fit.design.names, *map(unquoted, fit.design.names)}
-        self._names = sorted(names, key=len, reverse=True)
+        self._names = frozenset({*fit.design.names, *map(unquoted, fit.design.names)})
+        self._lengths = sorted({len(name) for name in self._names}, reverse=True)
         self._zero = np.zeros(len(fit.kept))
 
     def equation(self) -> tuple[np.ndarray, float, bool]:
         """Return coefficients, right-hand side, and whether the text gives one."""
-        left = self._sum()
+        left = self._side()
         has_own = self._take("=")
-        right = self._sum() if has_own else _Affine(self._zero, 0.0)
-        if self._rest():
+        right = self._side() if has_own else _Affine(self._zero, 0.0)
+        if self._blank() < len(self._text):
             raise self._error("an operator")
         row = left.row - right.row
         if not row.any():
             raise FormulaError(f"the hypothesis {self._text!r} has no coefficient left in it")
         return row, right.constant - left.constant, has_own
 
-    def _sum(self) -> _Affine:
-        total = self._product()
+    def _side(self) -> _Affine:
+        values: list[_Affine] = []
+        waiting: list[str] = []
         while True:
-            if self._take("+"):
-                sign = 1.0
-            elif self._take("-"):
-                sign = -1.0
-            else:
-                return total
-            other = self._product()
-            total = _Affine(total.row + sign * other.row, total.constant + sign * other.constant)
+            self._operand(values, waiting)
+            while "(" in waiting and self._take(")"):
+                self._reduce(values, waiting, 0)
+                waiting.pop()
+            op = next((op for op in "+-*/" if self._take(op)), None)
+            self._reduce(values, waiting, _POWERS[op] if op else 0)
+            if op is None:
+                if waiting:
+                    raise self._error("')'")
+                return values[0]
+            waiting.append(op)
 
-    def _product(self) -> _Affine:
-        value = self._signed()
+    def _operand(self, values: list[_Affine], waiting: list[str]) -> None:
+        """Read signs and opening brackets, and the name or number after them."""
         while True:
-            if self._take("*"):
-                other = self._signed()
-                if other.row.any():
-                    value, other = other, value
-                if other.row.any():
-                    raise self._nonlinear("a product of coefficients")
-                factor = other.constant
-            elif self._take("/"):
-                other = self._signed()
-                if other.row.any() or other.constant == 0.0:
-                    raise self._nonlinear("a division by zero or by a coefficient")
-                factor = 1.0 / other.constant
+            at = self._blank()
+            name = self._name(at)
+            if name is not None:
+                row = self._zero.copy()
+                row[_place(self._fit, name)] = 1.0
+                return values.append(_Affine(row, 0.0))
+            number = _NUMBER.match(self._text, at)
+            if number:
+                self._at = number.end()
+                return values.append(_Affine(self._zero, float(number.group())))
+            if self._take("-"):
+                waiting.append("sign")
+            elif self._take("("):
+                waiting.append("(")
+            elif not self._take("+"):
+                word = _WORD.match(self._text, at)
+                if word:
+                    _place(self._fit, word.group())
+                raise self._error("a coefficient or a number")
+
+    def _reduce(self, values: list[_Affine], waiting: list[str], power: int) -> None:
+        """Carry out the operators that bind at least so much, up to an opening bracket."""
+        while waiting and waiting[-1] != "(" and _POWERS[waiting[-1]] >= power:
+            op, last = waiting.pop(), values.pop()
+            if op == "sign":
+                values.append(last.times(-1.0))
+            elif op in "+-":
+                values.append(values.pop().plus(last, 1.0 if op == "+" else -1.0))
             else:
-                return value
-            value = _Affine(value.row * factor, value.constant * factor)
+                values.append(self._scaled(values.pop(), last, op))
 
-    def _signed(self) -> _Affine:
-        if self._take("-"):
-            value = self._signed()
-            return _Affine(-value.row, -value.constant)
-        return self._signed() if self._take("+") else self._atom()
+    def _scaled(self, left: _Affine, right: _Affine, op: str) -> _Affine:
+        if op == "/":
+            if right.row.any() or right.constant == 0.0:
+                raise self._nonlinear("a division by zero or by a coefficient")
+            return left.times(1.0 / right.constant)
+        if right.row.any():
+            left, right = right, left
+        if right.row.any():
+            raise self._nonlinear("a product of coefficients")
+        return left.times(right.constant)
 
-    def _atom(self) -> _Affine:
-        rest = self._rest()
-        name = self._name(rest)
-        if name is not None:
-            row = self._zero.copy()
-            row[_place(self._fit, name)] = 1.0
-            return _Affine(row, 0.0)
-        number = _NUMBER.match(rest)
-        if number:
-            self._at += number.end()
-            return _Affine(self._zero, float(number.group()))
-        if self._take("("):
-            value = self._sum()
-            if not self._take(")"):
-                raise self._error("')'")
-            return value
-        word = _WORD.match(rest)
-        if word:
-            _place(self._fit, word.group())
-        raise self._error("a coefficient or a number")
-
-    def _name(self, rest: str) -> str | None:
+    def _name(self, at: int) -> str | None:
         """Take a coefficient's name, if one comes next."""
-        for name in self._names:
-            after = rest[len(name) : len(name) + 1]
-            if rest.startswith(name) and not _WORD.match(after) and after != "`":
-                self._at += len(name)
+        for length in self._lengths:
+            name, after = self._text[at : at + length], self._text[at + length : at + length + 1]
+            if name in self._names and not _WORD.match(after) and after != "`":
+                self._at = at + length
                 return name
-        if not rest.startswith("`"):
+        if not self._text.startswith("`", at):
             return None
-        end = rest.find("`", 1)
+        end = self._text.find("`", at + 1)
         if end < 0:
             raise self._error("a second ` after the name")
-        self._at += end + 1
-        return rest[1:end]
+        self._at = end + 1
+        return self._text[at + 1 : end]
 
-    def _rest(self) -> str:
-        """Return the text from the next piece on."""
-        rest = self._text[self._at :]
-        self._at += len(rest) - len(rest.lstrip())
-        return rest.lstrip()
+    def _blank(self) -> int:
+        """Pass over blanks; return the place of the next piece."""
+        while self._at < len(self._text) and self._text[self._at].isspace():
+            self._at += 1
+        return self._at
 
     def _take(self, operator: str) -> bool:
-        found = self._rest().startswith(operator)
+        found = self._text.startswith(operator, self._blank())
         self._at += found
         return found
 
     def _error(self, expected: str) -> FormulaError:
-        rest = self._rest()
+        rest = self._text[self._blank() :]
         found = repr(rest[:12]) if rest else "the end"
         return FormulaError(f"cannot read {self._text!r}: expected {expected}, found {found}")
 
