@@ -47,7 +47,7 @@ def test_numbers_are_written_as_in_R(value, text):
         ("a/(b + c)", ["b:a", "c:a", "a"]),
         ("a:b/c", ["c:(a:b)", "a:b"]),
         ("(a/b)/c", ["c:(b:a)", "b:a", "a"]),
-        ("`my group`/b", ["b:`my group`", "`my group`"]),
+        ("`my group`/b", ["b:`my group`", "my group"]),
     ],
 )
 def test_grouping_expressions(group, names):

@@ -211,8 +211,7 @@ def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> Generaliz
             " or an object such as Binomial(link='probit'); for a Gaussian response use lmer"
         )
     check_control(control, GlmerControl)
-    family = make_family(family)
-    parsed = parse_formula(formula)
+    family, parsed = make_family(family), parse_formula(formula)
     call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     response = outcome(frame, family)
