@@ -6,6 +6,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -79,10 +80,15 @@ def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> Model
 
 def with_optimizer(control: Control | None, kind: type[Control], optimizer: str | None) -> Any:
     """Return the control, a default one for None, with the optimizer if one is named."""
-    control = kind() if control is None else control
+    control = _default(kind) if control is None else control
     if optimizer is not None and isinstance(control, kind):
         return replace(control, optimizer=optimizer)
     return control
+
+
+@cache
+def _default(kind: type[Control]) -> Control:
+    return kind()
 
 
 def check_control(control: Any, kind: type[Control]) -> None:

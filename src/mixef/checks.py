@@ -72,8 +72,8 @@ def option(
         Other names for options, in lower case, and what each of them means.
     """
     known = tuple(known)
-    if value is None and None in known:
-        return None
+    if (value is None or type(value) is str) and value in known:
+        return value
     choice = f"{'one of ' if len(known) > 2 else ''}{either(known)}"
     if not isinstance(value, str):
         raise refusal(name, value, choice)

@@ -270,14 +270,21 @@ class GeneralizedCriterion:
         """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
         return self.problem.basis.back(beta)
 
-    def user_gradient(self) -> np.ndarray:
-        """Return the gradient for the user's parameters at the last value."""
+    def user_gradient(self, lams: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """Return the gradient for the user's parameters at the last value.
+
+        Parameters
+        ----------
+        lams : sequence of ndarray (s_t, s_t), optional
+            The user's templates there, where they are known.
+        """
         k = self.parametrization.n_par
         self._differentiated()
         out = self._gradient.copy()
         par = self._point[:k]
         if self.nAGQ <= 1:
-            out[:k] = self.terms.user_gradient(par, self._differentiated().K)
+            lams = self.terms.user_lams(par) if lams is None else lams
+            out[:k] = self.terms.user_gradient(lams, self._differentiated().K)
         else:
             out[:k] = np.linalg.lstsq(self.par_jacobian(par).T, out[:k], rcond=None)[0]
         if not self.with_beta:

@@ -261,7 +261,7 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         result,
         criterion.scale(result.par),
         labels,
-        criterion.user_gradient(),
+        criterion.user_gradient(estimates.lams),
         control.optimizer,
         lambda flat: remedy(flat, family, names),
     )

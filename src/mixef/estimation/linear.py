@@ -239,10 +239,17 @@ class LinearCriterion:
         """Return the templates (s_t, s_t) of the user's columns, one a term."""
         return self.terms.user_lams(par)
 
-    def user_gradient(self) -> np.ndarray:
-        """Return the gradient for the user's parameters at the last value."""
+    def user_gradient(self, lams: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """Return the gradient for the user's parameters at the last value.
+
+        Parameters
+        ----------
+        lams : sequence of ndarray (s_t, s_t), optional
+            The user's templates there, where they are known.
+        """
         assert self._par is not None
-        return self.terms.user_gradient(self._par, self._differentiated().K)
+        lams = self.user_lams(self._par) if lams is None else lams
+        return self.terms.user_gradient(lams, self._differentiated().K)
 
     def estimates(self, par: np.ndarray) -> Estimates:
         """Return the estimates at ``par``, on the user's scale."""

@@ -63,15 +63,18 @@ class ScaledTerms:
             for s, basis, lam in zip(structures, self.bases, lams, strict=True)
         )
 
-    def user_gradient(self, par: np.ndarray, K: Sequence[np.ndarray]) -> np.ndarray:
+    def user_gradient(
+        self, lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
+    ) -> np.ndarray:
         """Return the gradient for the user's parameters.
 
         Parameters
         ----------
+        lams : sequence of ndarray (s_t, s_t)
+            The user's templates, as `user_lams` returns them.
         K : sequence of ndarray (s_i, s_i)
             Derivative of the criterion for ``lam_i lam_i'``, a block.
         """
-        lams = self.user_lams(par)
         gradient = np.empty(self.parametrization.n_par)
         for t, structure in enumerate(self.parametrization.structures):
             cols = self.parametrization.columns[t]

@@ -229,11 +229,18 @@ def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarr
     if left.shape[2]:
         product = left[pair.rows] @ right[pair.cols].transpose(0, 2, 1)
         cross = flat.T @ product.reshape(-1, si * sj)
-        both = np.tensordot(left, left, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(si * si, -1)
-        other = np.tensordot(right, right, axes=(0, 0)).transpose(0, 2, 1, 3).reshape(sj * sj, -1)
+        both = _gram(left)
+        other = both if right is left else _gram(right)
         square = (both @ other.T).reshape(si, si, sj, sj).transpose(0, 2, 1, 3)
         total = total - cross - cross.T + square.reshape(si * sj, si * sj)
     return _by_factor(total, si, sj)
+
+
+def _gram(rows: np.ndarray) -> np.ndarray:
+    """Return ``sum_l B_l[a, p] B_l[b, q]`` as (s^2, k^2) for rows B (l, s, k)."""
+    n, s, k = rows.shape
+    flat = rows.reshape(n, s * k)
+    return (flat.T @ flat).reshape(s, k, s, k).transpose(0, 2, 1, 3).reshape(s * s, k * k)
 
 
 def squares_by_blocks(matrix: np.ndarray, layout: Layout) -> dict[tuple[int, int], np.ndarray]:

@@ -211,6 +211,12 @@ def lower_triangle(size: int) -> tuple[np.ndarray, np.ndarray]:
     return row, col
 
 
+@lru_cache(maxsize=64)
+def _above(size: int) -> tuple[np.ndarray, ...]:
+    """Return rows and columns of the entries above the diagonal."""
+    return np.triu_indices(size, 1)
+
+
 def theta_of(lam: np.ndarray) -> np.ndarray:
     """Return lme4's theta of one template: its lower triangle, column by column."""
     return lam[lower_triangle(lam.shape[0])]
@@ -232,7 +238,8 @@ def psd_cholesky(half: np.ndarray, floor: float = 0.0) -> np.ndarray:
     size = half.shape[0]
     if size == 1:
         return np.abs(half) if abs(half[0, 0]) > floor else np.zeros((1, 1))
-    R = np.asarray(np.linalg.qr(half.T, mode="r"))
+    is_lower = not half[_above(size)].any()
+    R = half.T if is_lower else np.asarray(np.linalg.qr(half.T, mode="r"))
     diagonal = R.diagonal()
     norms = np.sqrt(np.einsum("ij,ij->i", half, half))
     if (np.abs(diagonal) > np.maximum(1e-6 * norms, floor)).all() and norms.all():
