@@ -166,7 +166,8 @@ class Family(ABC):
 
         A mean that a link reaches only by rounding (a logit beyond 37) is possible.
         """
-        least, most = float(np.min(mu)), float(np.max(mu))  # NaN if there is one
+        mu = np.asarray(mu)
+        least, most = float(mu.min()), float(mu.max())  # NaN if there is one
         (lower, upper), reach = self.mean_range, self.link.mean_range
         above = least > lower or (self.closed and least == lower == reach[0])
         below = most < upper or (self.closed and most == upper == reach[1])
@@ -354,8 +355,10 @@ class Family(ABC):
 
 def by_row(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return values of rows (n,) so that they broadcast with ``like``, (n,) or (n, k)."""
+    missing = np.ndim(like) - np.ndim(values)
+    if missing == 0 and isinstance(values, np.ndarray):
+        return values
     values = np.asarray(values, dtype=float)
-    missing = np.ndim(like) - values.ndim
     return values.reshape(values.shape + (1,) * missing) if values.ndim and missing > 0 else values
 
 

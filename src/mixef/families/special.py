@@ -86,5 +86,7 @@ def log_rising(x: np.ndarray | float, n: np.ndarray) -> np.ndarray:
 
 def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return ``a b``, with 0 where a is zero whatever b is."""
+    if np.all(a):
+        return np.multiply(a, b)
     out = np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b)))
     return np.multiply(a, b, out=out, where=np.not_equal(a, 0.0))
