@@ -1,8 +1,10 @@
 """Cross-products by blocks, the layout of the random effects, and the scaling of columns."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 from structures import (
     STRUCTURES,
@@ -15,8 +17,10 @@ from structures import (
     templates,
 )
 
+from mixef import lmer
 from mixef.errors import DataError
-from mixef.linalg import crossproducts
+from mixef.linalg import crossproducts, row_pieces
+from mixef.linalg.row_pieces import RowPieces
 from mixef.linalg.standardize import (
     independent_columns,
     orthonormal_columns,
@@ -57,7 +61,9 @@ def test_rows(name):
     Z, rng = dense_Z(rows), np.random.default_rng(1)
     V, B = rng.normal(size=(200, 3)), rng.normal(size=(rows.layout.q, 3))
     close(rows.Zt_times(V), Z.T @ V)
-    close(rows.less_random_part(V, B), V - Z @ B)
+    rest = np.column_stack([rows.X, rows.y]) - Z @ B
+    for ours, expected in zip(rows.rest_products(B), (Z.T @ rest, rest.T @ rest), strict=True):
+        close(ours, expected)
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -166,3 +172,76 @@ def test_a_response_in_the_space_of_the_fixed_effects_is_refused():
     for y in (np.zeros(30), np.full(30, 7.0), X @ [1, 2, 3]):
         with pytest.raises(DataError, match="the response height leaves nothing to explain"):
             scale_response(y, Q, "height")
+
+
+# Pieces of rows
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(row_pieces, "FEW", 0)
+    monkeypatch.setattr(row_pieces, "LEAST", 20)
+    monkeypatch.setattr(row_pieces, "MOST", 20)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_pieces_are_the_whole(weighted, scaled, small_pieces):
+    rng = np.random.default_rng(4)
+    V, v = rng.normal(size=(57, 4)), rng.normal(size=57)
+    root = rng.uniform(0.5, 2.0, 57) if weighted else None
+    R = np.triu(rng.normal(size=(4, 4))) + 4 * np.eye(4) if scaled else None
+    pieces = RowPieces(V, root)
+    assert len(list(pieces)) > 5
+    if scaled:
+        pieces = pieces.over(R)
+    whole = V * (root[:, None] if weighted else 1.0) @ (np.linalg.inv(R) if scaled else np.eye(4))
+    close(pieces.whole(), whole)
+    close(pieces.gram(), whole.T @ whole)
+    close(pieces.times(np.arange(4.0)), whole @ np.arange(4.0))
+    close(pieces.transposed_times(v), whole.T @ v)
+    norms = np.linalg.norm(whole, axis=0)
+    triangle = pieces.triangle(norms) * norms
+    close(triangle.T @ triangle, whole.T @ whole)
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e5, 1e9])
+def test_a_basis_by_pieces_is_as_exact(condition, small_pieces):
+    V = conditioned(90, 6, condition)
+    assert len(list(RowPieces(V))) > 5
+    Q, _ = orthonormal_columns(V)
+    # Rounding of V grows by the condition number at most.
+    np.testing.assert_allclose(Q.T @ Q / 90, np.eye(6), atol=1e-14 * max(condition, 100))
+
+
+def test_dependent_columns_are_found_by_pieces(small_pieces):
+    rng = np.random.default_rng(5)
+    f, g = rng.integers(0, 4, 300), rng.integers(0, 3, 300)
+    x = 1e6 + rng.normal(size=300)
+    indicators = [f == k for k in range(4)] + [g == k for k in range(3)]
+    V = np.column_stack([np.ones(300), *indicators, x, x + 1e3, np.zeros(300)]).astype(float)
+    # An intercept and all levels of both; a shift of a column is known from it and the intercept.
+    assert independent_columns(V).tolist() == [0, 1, 2, 3, 5, 6, 8]
+
+
+@pytest.mark.parametrize("formula", ["y ~ f + (1 | g)", "y ~ f * x + (1 | g)"])
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_a_fit_holds_its_columns_once(formula, weights):
+    """NumPy reports what it holds; the data themselves are held before."""
+    rng, n, levels = np.random.default_rng(6), 40_000, 80
+    data = pd.DataFrame(
+        {
+            "f": pd.Categorical.from_codes(rng.integers(0, levels, n), range(levels)),
+            "g": rng.integers(0, 50, n),
+            "x": rng.normal(size=n),
+            "w": rng.uniform(0.5, 2.0, n),
+        }
+    )
+    data["y"] = rng.normal(size=n) + rng.normal(size=50)[data["g"]]
+    lmer(formula, data[:3000], weights=weights)  # loads what is loaded late
+    tracemalloc.start()
+    fit = lmer(formula, data, weights=weights)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * fit.nobs * len(fit.fixef()) * 8
+    assert fit.fit.X is fit.fit.design.matrix

@@ -45,9 +45,10 @@ SPINES = {
         "covariance", "parametrization", "random", "offsets",
     ),
     "linalg": (
-        "layout", "by_level", "small", "crossproducts", "reweighted", "threads", "factor",
-        "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur", "flat_tree",
-        "boundary", "ordering", "sparse_factor", "cholmod", "simplicial", "choose", "standardize",
+        "layout", "by_level", "small", "row_pieces", "crossproducts", "reweighted", "threads",
+        "factor", "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur",
+        "flat_tree", "boundary", "ordering", "sparse_factor", "cholmod", "simplicial", "choose",
+        "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",

@@ -140,7 +140,7 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
             f"{frame.n} observations cannot determine {len(kept)} fixed effects and a variance: "
             "drop fixed effects or add data"
         )
-    criterion = make_criterion(frame, design.matrix[:, kept], terms, REML, formula)
+    criterion = make_criterion(frame, design.columns(kept), terms, REML, formula)
     labels = par_labels(terms)
     begin = criterion.start() if start is None else _starting_point(start, criterion, terms)
     result = search(criterion, begin, control, _on_user_scale(criterion, trace))

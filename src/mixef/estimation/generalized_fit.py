@@ -240,7 +240,7 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
             DataWarning,
         )
     kept = independent(design, outcome.weights, control)
-    X = design.matrix[:, kept]
+    X = design.columns(kept)
     names = [design.names[j] for j in kept]
     criterion = make_criterion(frame, X, terms, family, outcome, nAGQ, control.information)
     labels = search_labels(terms, names, family, nAGQ)

@@ -229,7 +229,7 @@ class LinearJoint:
         products.__dict__["ZtZ"] = whole.ZtZ  # the cached property, which is the same
         if self._rows is None:
             return products, None
-        X = self._rows.X @ H
+        X = self._rows.columns()[:, :-1] @ H
         return products, replace(self._rows, X=X[:, 1:], y=self._rows.y - tau * X[:, 0])
 
     def start(self, par: np.ndarray, scale: float, beta: np.ndarray) -> np.ndarray:

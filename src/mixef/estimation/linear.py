@@ -25,9 +25,10 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import Rows, crossproducts, rotate
 from mixef.linalg.factor import Factor
 from mixef.linalg.standardize import (
-    orthonormal_columns,
+    orthonormal_pieces,
     root_weighted,
     scale_response,
+    weighted_pieces,
 )
 from mixef.terms.random import RandomTerm
 
@@ -145,7 +146,7 @@ class LinearCriterion:
         self.n, self.p = X.shape
         scaled, groups = scale_terms(terms, weights)
         self.parametrization = scaled.parametrization
-        Q, self.x_basis = orthonormal_columns(root_weighted(X, weights))
+        Q, self.x_basis = orthonormal_pieces(weighted_pieces(X, weights))
         rest, self.y_scale = scale_response(root_weighted(y, weights), Q, response)
         products = crossproducts(Rows(groups, Q, rest))
         moments = moment_estimates(products)

@@ -21,7 +21,7 @@ from mixef.errors import (
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.magnitudes import LARGEST, refuse_extremes
 from mixef.estimation.singular import VanishedDirection
-from mixef.linalg.standardize import independent_columns, root_weighted
+from mixef.linalg.standardize import independent_columns, weighted_pieces
 from mixef.terms.covariance import Unstructured
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
@@ -107,7 +107,7 @@ class Fit:
     @property
     def X(self) -> np.ndarray:
         """Fixed-effects columns that are estimated (n, p)."""
-        return self.design.matrix[:, self.kept]
+        return self.design.columns(self.kept)
 
     @property
     def fixed_names(self) -> tuple[str, ...]:
@@ -205,8 +205,7 @@ def response_name(formula: Formula) -> str:
 
 def independent(design: Design, weights: np.ndarray | None, control: Control) -> np.ndarray:
     """Return the columns of X that are independent, after the checks of X."""
-    X = root_weighted(design.matrix, weights)
-    kept = independent_columns(X)
+    kept = independent_columns(weighted_pieces(design.matrix, weights))
     dropped = [name for j, name in enumerate(design.names) if j not in set(kept.tolist())]
     if dropped:
         columns = (
@@ -227,7 +226,7 @@ def independent(design: Design, weights: np.ndarray | None, control: Control) ->
 
 
 def _check_scale(design: Design, control: Control) -> None:
-    spread = design.matrix.std(axis=0)
+    spread = np.array([column.std() for column in design.matrix.T])  # no copy of them all
     spread = np.where(spread > 0, spread, 1.0)
     logs = np.abs(np.log(spread))
     worst = int(np.argmax(logs))

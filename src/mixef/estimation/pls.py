@@ -125,14 +125,12 @@ def _on_rows(factor: Factor, rows: Rows, solved: np.ndarray) -> tuple[np.ndarray
     until its equations hold on the rows.
     """
     layout, lams = factor.layout, factor.lams
-    columns = np.column_stack([rows.X, rows.y])
     B = factor.solve_Lt(solved)
     for _ in range(2):
-        rest = rows.less_random_part(columns, layout.multiply(lams, B))
-        error = layout.multiply(lams, rows.Zt_times(rest), transpose=True) - B
+        Zt_rest, _ = rows.rest_products(layout.multiply(lams, B))
+        error = layout.multiply(lams, Zt_rest, transpose=True) - B
         B = B + factor.solve_Lt(factor.solve_L(error))
-    rest = rows.less_random_part(columns, layout.multiply(lams, B))
-    return rest.T @ rest + B.T @ B, B
+    return rows.rest_products(layout.multiply(lams, B))[1] + B.T @ B, B
 
 
 @dataclass(frozen=True)

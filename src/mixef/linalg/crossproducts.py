@@ -5,7 +5,7 @@ They are formed once; nothing in a linear model's search touches the rows of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from mixef.linalg.layout import Layout
+from mixef.linalg.row_pieces import RowPieces, as_pieces
 
 # Below this many cells of Z, dense BLAS beats the bookkeeping of sparse blocks.
 SMALL_Z = 60_000
@@ -47,12 +48,12 @@ class Rows:
     ----------
     groups : sequence of GroupDesign
         Grouping factors, in the order of the layout.
-    X : ndarray (n, p)
+    X : ndarray (n, p), or RowPieces
     y : ndarray (n,)
     """
 
     groups: Sequence[GroupDesign]
-    X: np.ndarray
+    X: np.ndarray | RowPieces
     y: np.ndarray
 
     @cached_property
@@ -62,12 +63,27 @@ class Rows:
             tuple(g.n_levels for g in self.groups), tuple(g.z.shape[1] for g in self.groups)
         )
 
-    def less_random_part(self, V: np.ndarray, B: np.ndarray) -> np.ndarray:
-        """Return ``V - Z B`` (n, k)."""
-        rest = V.copy()
-        for i, g in enumerate(self.groups):
-            rest -= np.einsum("ns,nsk->nk", g.z, self.layout.by_level(i, B)[g.codes])
-        return rest
+    def pieces(self) -> Iterator[Rows]:
+        """Yield the same, some rows at a time; their X is an array in one piece."""
+        for rows, piece in as_pieces(self.X):
+            groups = [GroupDesign(g.codes[rows], g.n_levels, g.z[rows]) for g in self.groups]
+            yield Rows(groups, piece, self.y[rows])
+
+    def columns(self) -> np.ndarray:
+        """Return ``[X y]`` (n, p + 1)."""
+        return np.column_stack([as_pieces(self.X).whole(), self.y])
+
+    def rest_products(self, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``Z'R`` (q, p + 1) and ``R'R``, with ``R = [X y] - Z B``."""
+        k = B.shape[1]
+        ZtR, RtR = np.zeros(B.shape), np.zeros((k, k))
+        for piece in self.pieces():
+            rest = piece.columns()
+            for i, g in enumerate(piece.groups):
+                rest -= np.einsum("ns,nsk->nk", g.z, self.layout.by_level(i, B)[g.codes])
+            ZtR += piece.Zt_times(rest)
+            RtR += rest.T @ rest
+        return ZtR, RtR
 
     def Zt_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v`` (q, k)."""
@@ -161,31 +177,40 @@ class CrossProducts:
 
 def crossproducts(rows: Rows) -> CrossProducts:
     """Form the cross-products of weighted rows."""
-    layout, groups, X, y = rows.layout, rows.groups, rows.X, rows.y
-    n = y.shape[0]
+    layout, groups, n = rows.layout, rows.groups, len(rows.y)
     if n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
-        Z = _dense_z(groups, layout, n)
+        Z, columns = _dense_z(groups, layout, n), rows.columns()
         ZtZ = Z.T @ Z
         diagonal = tuple(_dense_diagonal(ZtZ, layout, i) for i in range(len(layout)))
-        products = CrossProducts(
-            layout, diagonal, {}, Z.T @ X, Z.T @ y, X.T @ X, X.T @ y, float(y @ y), n
-        )
+        products = _with_columns(layout, diagonal, {}, Z.T @ columns, columns.T @ columns, n)
         products.__dict__["ZtZ"] = ZtZ  # fills the cached property
         return products
-    ZtXy = rows.Zt_times(np.column_stack([X, y]))
+    k = rows.X.shape[1] + 1
+    ZtXy, gram = np.zeros((layout.q, k)), np.zeros((k, k))
+    for piece in rows.pieces():
+        columns = piece.columns()
+        ZtXy += piece.Zt_times(columns)
+        gram += columns.T @ columns
+    diagonal = tuple(_diagonal(g) for g in groups)
+    pairs = {
+        (i, j): _pairs(groups[i], groups[j])
+        for i in range(len(groups))
+        for j in range(i + 1, len(groups))
+    }
+    return _with_columns(layout, diagonal, pairs, ZtXy, gram, n)
+
+
+def _with_columns(layout, diagonal, pairs, ZtXy, gram, n) -> CrossProducts:
+    """Split ``Z'[X y]`` and ``[X y]'[X y]`` into what belongs to X and to y."""
     return CrossProducts(
         layout,
-        tuple(_diagonal(g) for g in groups),
-        {
-            (i, j): _pairs(groups[i], groups[j])
-            for i in range(len(groups))
-            for j in range(i + 1, len(groups))
-        },
-        ZtXy[:, :-1],
+        diagonal,
+        pairs,
+        np.ascontiguousarray(ZtXy[:, :-1]),
         np.ascontiguousarray(ZtXy[:, -1]),
-        X.T @ X,
-        X.T @ y,
-        float(y @ y),
+        gram[:-1, :-1],
+        gram[:-1, -1],
+        float(gram[-1, -1]),
         n,
     )
 

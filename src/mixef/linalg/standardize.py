@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import qr
-from scipy.linalg.blas import dtrsm
 
 from mixef.errors import DataError
+from mixef.linalg.row_pieces import RowPieces, as_pieces
 
 # R's tolerance for a column that is a combination of earlier ones: what is left of the column
 # beside what it was, here after its mean where the model has an intercept.
@@ -24,47 +23,52 @@ ROUNDING = 1e-12
 SAFE_PIVOT = 1e-3
 
 
-def triangular_basis(V: np.ndarray) -> np.ndarray:
+def triangular_basis(V: np.ndarray | RowPieces) -> np.ndarray:
     """Return the upper triangular R (k, k) of ``V = Q R`` with ``Q'Q = I``.
 
     Columns must be independent; well-conditioned ones take the cheap route by the Gram matrix.
     """
-    norms = np.sqrt(np.einsum("ij,ij->j", V, V))
-    if V.shape[1] == 1:
+    pieces = as_pieces(V)
+    gram = pieces.gram()
+    norms = np.sqrt(gram.diagonal())
+    if len(gram) == 1:
         return norms[:, None]
-    gram = (V.T @ V) / np.outer(norms, norms)
     try:
-        R = np.linalg.cholesky(gram).T
+        R = np.linalg.cholesky(gram / np.outer(norms, norms)).T
     except np.linalg.LinAlgError:
         R = np.zeros((1, 1))
     if R.diagonal().min() < SAFE_PIVOT:
-        R = np.atleast_2d(qr(V / norms, mode="r", check_finite=False)[0][: V.shape[1]])
+        R = pieces.triangle(norms)
         R = R * np.sign(R.diagonal())[:, None]
     return R * norms
 
 
-def independent_columns(X: np.ndarray) -> np.ndarray:
+def independent_columns(V: np.ndarray | RowPieces) -> np.ndarray:
     """Return the indices of the columns that are not combinations of earlier ones, as R does.
 
     Parameters
     ----------
-    X : ndarray (n, p)
+    V : ndarray (n, p), or RowPieces
     """
-    n, p = X.shape
+    pieces = as_pieces(V)
+    n, p = pieces.shape
     if p == 0:
         return np.arange(0)
-    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+    gram = pieces.gram()
+    norms = np.sqrt(gram.diagonal())
     if norms.all() and p <= n:
-        unit = (X.T @ X) / np.outer(norms, norms)
         try:
+            unit = gram / np.outer(norms, norms)
             if np.linalg.cholesky(unit).diagonal().min() > SAFE_PIVOT:
                 return np.arange(p)
         except np.linalg.LinAlgError:
             pass
-    return _independent_by_projection(X, norms)
+    # The columns of a triangular factor lie to each other as those of the matrix do.
+    return _independent_by_projection(pieces.triangle(np.where(norms > 0, norms, 1.0)), norms)
 
 
 def _independent_by_projection(X, norms):
+    """Take columns X of unit length, or of zero norm, in turn."""
     n, p = X.shape
     basis = np.empty((n, min(n, p)), order="F")
     kept: list[int] = []
@@ -72,7 +76,7 @@ def _independent_by_projection(X, norms):
         k = len(kept)
         if norms[j] == 0 or k == n:
             continue
-        rest = X[:, j] / norms[j]
+        rest = X[:, j]
         centred = 1.0
         for repeat in range(2):  # a second pass makes up for the first one's cancellation
             if k:
@@ -115,11 +119,17 @@ class Basis:
 
 def orthonormal_columns(X: np.ndarray) -> tuple[np.ndarray, Basis]:
     """Return independent columns X (n, p) as a basis with ``Q'Q = n I``, and the way back."""
+    pieces, basis = orthonormal_pieces(RowPieces(X))
+    return pieces.whole(), basis
+
+
+def orthonormal_pieces(X: RowPieces) -> tuple[RowPieces, Basis]:
+    """Return what `orthonormal_columns` does, some rows at a time."""
     n, p = X.shape
     if p == 0:
         return X, Basis(np.zeros((0, 0)))
     R = triangular_basis(X) / np.sqrt(n)
-    return dtrsm(1.0, R, X, side=1), Basis(R)
+    return X.over(R), Basis(R)
 
 
 def scale_columns(V: np.ndarray, invariance: str) -> tuple[np.ndarray, Basis]:
@@ -158,7 +168,9 @@ class ResponseScale:
     scale: float
 
 
-def scale_response(y: np.ndarray, X: np.ndarray, name: str) -> tuple[np.ndarray, ResponseScale]:
+def scale_response(
+    y: np.ndarray, X: np.ndarray | RowPieces, name: str
+) -> tuple[np.ndarray, ResponseScale]:
     """Take the least-squares fit of X (n, p) out of y (n,), and scale to unit mean square."""
     n, p = X.shape
     size = float(np.abs(y).max(initial=0.0))
@@ -168,10 +180,11 @@ def scale_response(y: np.ndarray, X: np.ndarray, name: str) -> tuple[np.ndarray,
     beta0 = np.zeros(p)
     rest = unit
     if p:
-        gram = X.T @ X
+        pieces = as_pieces(X)
+        gram = pieces.gram()
         for _ in range(2):
-            step = np.linalg.solve(gram, X.T @ rest)
-            beta0, rest = beta0 + step, rest - X @ step
+            step = np.linalg.solve(gram, pieces.transposed_times(rest))
+            beta0, rest = beta0 + step, rest - pieces.times(step)
     rms = float(np.sqrt(rest @ rest / n))
     if rms <= 1e-13 * float(np.sqrt(unit @ unit / n)):
         raise DataError(_exact(name))
@@ -191,3 +204,8 @@ def root_weighted(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray
         return columns
     root = np.sqrt(weights)
     return columns * (root if columns.ndim == 1 else root[:, None])
+
+
+def weighted_pieces(X: np.ndarray, weights: np.ndarray | None) -> RowPieces:
+    """Return what `root_weighted` does to columns (n, k), some rows at a time."""
+    return RowPieces(X, None if weights is None else np.sqrt(weights))

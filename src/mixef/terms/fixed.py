@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,8 +48,8 @@ class Coding:
         """Names of the columns."""
         return tuple(self.node.text + suffix for suffix in self.suffixes)
 
-    def columns(self, variable: Variable) -> list[np.ndarray]:
-        """Return the columns (n,), one a suffix.
+    def columns(self, variable: Variable) -> Iterator[np.ndarray]:
+        """Yield the columns (n,), one a suffix.
 
         Raises
         ------
@@ -57,15 +57,17 @@ class Coding:
             For a level that the training data did not have, or another type or width.
         """
         if self.matrix is None:
-            return self._numeric(variable)
+            yield from self._numeric(variable)
+            return
         if isinstance(variable, Matrix):
             raise self._changed("a matrix")
         factor = as_factor(variable)
         codes = factor.codes if factor.levels == self.levels else self._known_codes(factor)
-        if (codes < 0).any():
-            padded = np.vstack([self.matrix, np.full((1, self.matrix.shape[1]), np.nan)])
-            return [padded[:, j][codes] for j in range(padded.shape[1])]
-        return [self.matrix[:, j].take(codes) for j in range(self.matrix.shape[1])]
+        # A missing value has the code -1, which takes the row behind the last.
+        missing = np.full((1, self.matrix.shape[1]), np.nan)
+        padded = np.vstack([self.matrix, missing]) if (codes < 0).any() else self.matrix
+        for column in padded.T:
+            yield column[codes]
 
     def _known_codes(self, factor: Factor) -> np.ndarray:
         factor = factor.used_levels()
@@ -80,14 +82,14 @@ class Coding:
             )
         return codes
 
-    def _numeric(self, variable: Variable) -> list[np.ndarray]:
+    def _numeric(self, variable: Variable) -> Iterator[np.ndarray]:
         if isinstance(variable, Factor):
             raise self._changed(f"a {variable.kind}")
         if isinstance(variable, np.ndarray):
             variable = Matrix(variable[:, None], ("",))
         if variable.array.shape[1] != len(self.suffixes):
             raise self._changed(f"a matrix with {variable.array.shape[1]} columns")
-        return list(variable.array.T)
+        yield from variable.array.T
 
     def _changed(self, now: str) -> DataError:
         was = "a factor" if self.matrix is not None else f"{len(self.suffixes)} numeric column(s)"
@@ -158,13 +160,24 @@ class DesignSpec:
         if at:
             out[:, 0] = 1.0
         for codings in self.terms:
-            columns = codings[0].columns(variables[codings[0].node.text])
-            for coding in codings[1:]:
-                right = coding.columns(variables[coding.node.text])
-                columns = [a * b for b in right for a in columns]
-            for column in columns:
-                out[:, at] = column
-                at += 1
+            width = 1
+            for number, coding in enumerate(codings):
+                # What the variables before made is multiplied by one column after another; the
+                # first of them, which takes their own place, comes last.
+                before = slice(at, at + width)
+                first = None
+                for k, column in enumerate(coding.columns(variables[coding.node.text])):
+                    if number == 0:
+                        out[:, at + k] = column
+                    elif k == 0:
+                        first = column
+                    else:
+                        place = slice(at + k * width, at + (k + 1) * width)
+                        np.multiply(out[:, before], column[:, None], out=out[:, place])
+                if first is not None:
+                    out[:, before] *= first[:, None]
+                width *= len(coding.suffixes)
+            at += width
         return out
 
 
@@ -188,6 +201,10 @@ class Design:
     assign: np.ndarray
     term_labels: tuple[str, ...]
     spec: DesignSpec
+
+    def columns(self, kept: np.ndarray) -> np.ndarray:
+        """Return the columns ``kept`` (n, k): the matrix itself where that is all of them."""
+        return self.matrix if len(kept) == self.matrix.shape[1] else self.matrix[:, kept]
 
 
 def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | None = None) -> Design:
