@@ -146,7 +146,11 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
     result = search(criterion, begin, control, _on_user_scale(criterion, trace))
     estimates = criterion.estimates(result.par)
     convergence = judge(
-        result, criterion.scale(result.par), labels, criterion.user_gradient(estimates.lams), control.optimizer
+        result,
+        criterion.scale(result.par),
+        labels,
+        criterion.user_gradient(estimates.lams),
+        control.optimizer,
     )
     _refuse_exact(criterion, estimates, convergence)
     fit = LMMFit(
