@@ -63,9 +63,7 @@ class ScaledTerms:
             for s, basis, lam in zip(structures, self.bases, lams, strict=True)
         )
 
-    def user_gradient(
-        self, lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
-    ) -> np.ndarray:
+    def user_gradient(self, lams: Sequence[np.ndarray], K: Sequence[np.ndarray]) -> np.ndarray:
         """Return the gradient for the user's parameters.
 
         Parameters
