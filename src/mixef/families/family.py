@@ -355,10 +355,10 @@ class Family(ABC):
 
 def by_row(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return values of rows (n,) so that they broadcast with ``like``, (n,) or (n, k)."""
-    missing = np.ndim(like) - np.ndim(values)
-    if missing == 0 and isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray) and values.ndim == getattr(like, "ndim", 0):
         return values
     values = np.asarray(values, dtype=float)
+    missing = np.ndim(like) - values.ndim
     return values.reshape(values.shape + (1,) * missing) if values.ndim and missing > 0 else values
 
 
