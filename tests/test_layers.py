@@ -18,6 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("checks",),
+    ("text",),
     ("control",),
     ("families",),
     ("datasets",),

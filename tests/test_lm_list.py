@@ -396,7 +396,7 @@ def test_what_is_printed():
     assert "308   21.765      2.818   7.725 1.74e-12" in text
     assert "Residual standard error: 25.59 on 144 degrees of freedom" in text
     assert "<table" in fits._repr_html_()
-    assert fits.summary()._repr_html_().count("<table") == 3
+    assert fits.summary()._repr_html_().count("<table") == 2
     gamma = lm_list("Reaction ~ Days | Subject", frame("sleepstudy"), Gamma("log"))
     assert "Gamma (log)" in repr(gamma)
     many = lm_list("y ~ 1 | s", frame("InstEval"))

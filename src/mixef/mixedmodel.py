@@ -24,10 +24,12 @@ from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.prediction import PredictionMethods
 from mixef.methods.simulation import SimulationMethods
+from mixef.text.printed import Printed, PrintedFrames
+from mixef.text.tables import Table
 
 
 class MixedModel(
-    HypothesisMethods, AnovaMethods, IntervalMethods, SimulationMethods, PredictionMethods
+    Printed, HypothesisMethods, AnovaMethods, IntervalMethods, SimulationMethods, PredictionMethods
 ):
     """A fitted mixed model.
 
@@ -170,7 +172,7 @@ class MixedModel(
         """
         return ranef.random_effects(self._fit, checks.flag(condVar, "condVar"))
 
-    def coef(self) -> dict[str, pd.DataFrame]:
+    def coef(self) -> PrintedFrames:
         """Return fixed effects plus conditional modes, one frame a grouping factor.
 
         Examples
@@ -271,7 +273,7 @@ class MixedModel(
         fit = self._fit
         return bool(vanished_directions(fit.criterion().terms, fit.scaled_par, fit.terms, tol))
 
-    def rePCA(self) -> dict[str, pca.PrincipalComponents]:
+    def rePCA(self) -> pca.ComponentsByGroup:
         """Return principal components of the random-effects covariances, by grouping factor.
 
         Examples
@@ -349,14 +351,19 @@ class MixedModel(
 
     # Printing
 
-    def __str__(self) -> str:
+    def tables(self) -> list[Table]:
+        """Return the tables of the summary."""
+        return summarize(self._fit).tables()
+
+    def to_text(self) -> str:
+        """Write the short form: criterion, standard deviations and fixed effects."""
         return short_text(summarize(self._fit, ddf=None))
 
-    def __repr__(self) -> str:
-        return str(self)
+    def __str__(self) -> str:
+        return self.to_text()
 
     def _repr_html_(self) -> str:
-        return summarize(self._fit)._repr_html_()
+        return self.to_html()
 
 
 def fit_of(model: Any, name: str) -> AnyFit:

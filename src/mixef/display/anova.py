@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.display.layout import formula_lines
-from mixef.display.numbers import (
-    LEGEND,
-    format_common,
-    format_pvalue,
-    round_all,
-    significance_stars,
-    zap_small,
-)
-from mixef.display.tables import Table
 from mixef.estimation.fit import LMMFit
 from mixef.inference.hypotheses.anova import terms_tested
 from mixef.inference.hypotheses.ddf import check_ddf, method_name
@@ -27,14 +16,25 @@ from mixef.inference.hypotheses.drop1 import single_deletions
 from mixef.inference.hypotheses.likelihood_ratio import REFITTED, AnyModel, compare
 from mixef.inference.hypotheses.term_contrasts import check_type
 from mixef.inference.observations import AnyFit
+from mixef.text.layout import formula_lines
+from mixef.text.numbers import (
+    LEGEND,
+    format_common,
+    format_pvalue,
+    round_all,
+    significance_stars,
+    zap_small,
+)
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 # Significant digits that R prints of an analysis of variance, and decimals of its statistics.
 DIGITS, DECIMALS = 5, 4
 STATISTICS = frozenset({"F value", "Chisq"})
 
 
-@dataclass(frozen=True, eq=False)
-class AnovaTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class AnovaTable(Printed):
     """A table of tests, which prints as R's ``anova``.
 
     ``table["Pr(>F)"]``, ``table.loc`` and ``table.index`` are those of ``frame``.
@@ -98,7 +98,7 @@ class AnovaTable:
         return self.frame.columns
 
     def to_table(self) -> Table:
-        """Return the cells as text, with stars beside p values."""
+        """Return the table that is printed, with stars beside p values."""
         frame = self.frame
         heads = [str(name) for name in frame.columns]
         cells = [_cells(head, frame.iloc[:, j]) for j, head in enumerate(heads)]
@@ -108,44 +108,12 @@ class AnovaTable:
             cells.append(significance_stars(frame.iloc[:, -1]))
             heads, align = [*heads, ""], align + "l"
         rows = list(zip(*cells, strict=True))
-        return Table(heads, rows, [str(name) for name in frame.index], align, None,
-                     LEGEND if stars else None)  # fmt: skip
-
-    def to_text(self) -> str:
-        """Write the table as text."""
-        table = self.to_table()
-        body = Table(table.columns, table.rows, table.index, table.align).to_text()
-        legend = [] if table.note is None else ["---", table.note]
-        return "\n".join([*self.heading, body, *legend, *self._below()])
-
-    def to_html(self) -> str:
-        """Write the table as HTML: heading, table, notes."""
-        parts = [
-            *(f"<p>{html.escape(line)}</p>" for line in self.heading if line),
-            self.to_table().to_html(),
-            *(f"<p>{html.escape(line)}</p>" for line in self._below()),
-        ]
-        return "<div class='mixef'>\n" + "\n".join(parts) + "\n</div>"
-
-    def to_markdown(self) -> str:
-        """Write the numbers as a pipe table."""
-        return self.to_table().to_markdown()
-
-    def to_latex(self) -> str:
-        """Write the numbers as a LaTeX tabular with the rules of the booktabs package."""
-        return self.to_table().to_latex()
-
-    def _below(self) -> list[str]:
-        return [note for note in self.notes if note not in self.heading]
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
+        below = [note for note in self.notes if note not in self.heading]
+        return Table(
+            heads, rows, [str(name) for name in frame.index], align,
+            title="\n".join(self.heading) if self.heading else None,
+            note="\n".join(below) or None, legend=LEGEND if stars else None,
+        )  # fmt: skip
 
 
 def _cells(head: str, column: pd.Series) -> list[str]:

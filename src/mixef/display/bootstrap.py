@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from mixef.display.numbers import format_common, round_all
-from mixef.display.tables import Printed, Table
 from mixef.inference.resampling.bootstrap import BootstrapReplicates
+from mixef.text.numbers import format_common, round_all
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 # Messages of failures that are shown; the others are counted.
 SHOWN = 3

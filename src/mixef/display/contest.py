@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from mixef.display.summary import coef_to_table
-from mixef.display.tables import Table
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 
-@dataclass(frozen=True, eq=False)
-class Contest:
+@dataclass(frozen=True, eq=False, repr=False)
+class Contest(Printed):
     """Tests of linear hypotheses.
 
     Attributes
@@ -39,20 +40,5 @@ class Contest:
 
     def to_table(self) -> Table:
         """Return the table that is printed."""
-        table = coef_to_table(self.frame)
-        note = None if table.note is None else f"---\n{table.note}"
         title = "\n".join([self.method, *(f"  {text}" for text in self.hypotheses), ""])
-        return replace(table, title=title, note=note)
-
-    def to_text(self) -> str:
-        """Write the hypotheses and their tests as text."""
-        return self.to_table().to_text()
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        plain = replace(self.to_table(), title=f"{self.method}: {'; '.join(self.hypotheses)}")
-        return replace(plain, note=coef_to_table(self.frame).note).to_html()
+        return replace(coef_to_table(self.frame), title=title)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from mixef.display.numbers import format_common
-from mixef.display.tables import Printed, Table
 from mixef.inference.intervals.profile import USUAL, Curves, limits, normal_quantile
+from mixef.text.numbers import format_common
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)

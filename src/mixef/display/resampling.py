@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mixef.display.bootstrap import counts_note
-from mixef.display.numbers import format_common, format_fixed, format_pvalue, significance_stars
-from mixef.display.tables import Printed, Table
 from mixef.inference.resampling.parametric_bootstrap import PBTestResult
 from mixef.inference.resampling.power import PowerResult
+from mixef.text.numbers import format_common, format_fixed, format_pvalue, significance_stars
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 METHOD_NAMES = {
     "t": "t or F test with Satterthwaite's method",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from mixef.display.abbreviate import abbreviate
-from mixef.display.layout import WIDTH, fill, formula_lines, named_vector
-from mixef.display.numbers import (
+from mixef.display.varcorr import GroupVarCorr, varcorr_table
+from mixef.text.abbreviate import abbreviate
+from mixef.text.layout import WIDTH, fill, formula_lines, named_vector
+from mixef.text.numbers import (
     ESTIMATE_COLUMNS,
     LEGEND,
     format_coef_columns,
@@ -23,8 +23,8 @@ from mixef.display.numbers import (
     significance_stars,
     zap_small,
 )
-from mixef.display.tables import Table
-from mixef.display.varcorr import GroupVarCorr, varcorr_table
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 QUANTILES = ("Min", "1Q", "Median", "3Q", "Max")
 DF_RESIDUAL = "df.resid"
@@ -36,8 +36,8 @@ SHARED = ESTIMATE_COLUMNS | {"df"}
 DIGITS = 7
 
 
-@dataclass(frozen=True, eq=False)
-class Summary:
+@dataclass(frozen=True, eq=False, repr=False)
+class Summary(Printed):
     """All that a summary shows, ready to be laid out.
 
     Parameters
@@ -149,19 +149,6 @@ class Summary:
         ]
         return [table for table in tables if table is not None and len(table.rows)]
 
-    def to_markdown(self) -> str:
-        """Write the summary as Markdown, one pipe table after the other."""
-        return "\n\n".join(table.to_markdown() for table in self.tables())
-
-    def to_latex(self) -> str:
-        """Write the summary as LaTeX tables with the rules of the booktabs package."""
-        return "\n\n".join(table.to_latex() for table in self.tables())
-
-    def to_html(self) -> str:
-        """Write the summary as HTML tables inside one ``<div>``."""
-        tables = "\n".join(table.to_html() for table in self.tables())
-        return f"<div class='mixef' title='{html.escape(self.title)}'>\n{tables}\n</div>"
-
     def to_text(self) -> str:
         """Write the summary as text, line for line as lme4 prints it."""
         blocks = [
@@ -177,9 +164,6 @@ class Summary:
 
     def __str__(self) -> str:
         return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
 
 def short_text(summary: Summary) -> str:
@@ -262,16 +246,19 @@ def coef_to_table(
     >>> print(coef_to_table(frame))
       Estimate Std. Error z value Pr(>|z|)
     x      2.0        0.5       4 6.33e-05 ***
+    ---
     Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
     """
     heads = [str(name) for name in frame.columns]
     columns = format_coef_columns(frame.to_numpy(dtype=float), heads, digits, shared)
-    align, note = "r" * len(heads), None
+    align, legend = "r" * len(heads), None
     if heads and heads[-1].startswith("Pr(") and (frame.iloc[:, -1] < 0.1).any():
         columns.append(significance_stars(frame.iloc[:, -1]))
-        heads, align, note = [*heads, ""], align + "l", LEGEND
+        heads, align, legend = [*heads, ""], align + "l", LEGEND
     rows = list(zip(*columns, strict=True))
-    return Table(heads, rows, [str(name) for name in frame.index], align, title, note)
+    return Table(
+        heads, rows, [str(name) for name in frame.index], align, title, legend=legend
+    )  # fmt: skip
 
 
 def _heading(summary: Summary, control: Sequence[tuple[str, str]]) -> list[str]:
@@ -363,9 +350,7 @@ def _fixed_effects(summary: Summary) -> Table:
 def _fixed_lines(summary: Summary) -> list[str]:
     if not len(summary.coef_table):
         return []
-    table = _fixed_effects(summary)
-    note = None if table.note is None else f"---\n{table.note}"
-    return [replace(table, note=note).to_text()]
+    return [_fixed_effects(summary).to_text()]
 
 
 def _correlation(summary: Summary) -> Table | None:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from mixef.display.numbers import format_common, format_fixed
-from mixef.display.tables import Printed, Table
 from mixef.inference.varcorr import GroupVarCorr, component_frame, unique_names
+from mixef.text.numbers import format_common, format_fixed
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 COMPONENTS = ("Variance", "Std.Dev.")
 RESIDUAL = "Residual"

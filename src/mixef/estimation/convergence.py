@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.optimize import FLAT, SearchResult, Step, expected_gain, trust_region_step
+from mixef.text.numbers import format_common
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 # A point counts as an optimum when a Newton step promises less than this: half the square of
 # 2e-3, the gradient in units of standard errors that the field accepts.
 CONVERGED_GAIN = 2e-6
 
 
-@dataclass(frozen=True)
-class Convergence:
+@dataclass(frozen=True, repr=False)
+class Convergence(Printed):
     """How a search ended.
 
     Attributes
@@ -65,12 +68,19 @@ class Convergence:
         """Exact gradient by covariance parameter, on the user's scale."""
         return pd.Series(self.slopes, index=list(self.labels), name="gradient")
 
-    def __str__(self) -> str:
+    def to_table(self) -> Table:
+        """Return the exact gradient, with how the search ended above and its problems below."""
+        cells = [(text,) for text in format_common(self.slopes, 3)]
+        note = "\n".join([*self.problems, *self.remarks]) or None
+        return Table(("gradient",), cells, self.labels, title=self._ended, note=note)
+
+    @property
+    def _ended(self) -> str:
         state = "converged" if self.converged else "not converged"
-        lines = [
-            f"{self.optimizer}: {state} after {self.n_evaluations} evaluations; {self.message}"
-        ]
-        return "\n".join([*lines, *self.problems, *self.remarks])
+        return f"{self.optimizer}: {state} after {self.n_evaluations} evaluations; {self.message}"
+
+    def __str__(self) -> str:
+        return "\n".join([self._ended, *self.problems, *self.remarks])
 
 
 def judge(

@@ -7,8 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from mixef.display.numbers import format_common, format_number
-from mixef.display.tables import Printed, Table
 from mixef.inference.refits.all_fit import (
     MAX_EVALUATIONS,
     SAME_CRITERION,
@@ -20,6 +18,9 @@ from mixef.inference.refits.all_fit import (
     compare,
 )
 from mixef.mixedmodel import MixedModel, fit_of
+from mixef.text.numbers import format_common, format_number
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 
 def all_fit(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mixef.display.numbers import format_number, format_pvalue
-from mixef.display.tables import Printed, Table
 from mixef.inference.hypotheses import rlrt
 from mixef.mixedmodel import MixedModel, fit_of
+from mixef.text.numbers import format_number, format_pvalue
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 
 def exact_rlrt(

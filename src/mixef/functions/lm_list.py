@@ -12,10 +12,11 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import frame_of, model_call, names_for, with_data_read
 from mixef.display.lm_list import SeparateSummary, fits_table
-from mixef.display.tables import Printed, Table
 from mixef.families.convert import make_family
 from mixef.inference.refits import lm_list_results as results
 from mixef.inference.refits.lm_list import SeparateFits, grouped_formula, separate_fits
+from mixef.text.printed import Printed, PrintedFrames
+from mixef.text.tables import Table
 
 
 def lm_list(
@@ -237,7 +238,7 @@ class SeparateRegressions(Printed):
         """
         return pd.Series(self._fits.sigma_by_group.copy(), index=self._fits.index, name="sigma")
 
-    def coef_tables(self, pool: bool | None = None) -> dict[str, pd.DataFrame]:
+    def coef_tables(self, pool: bool | None = None) -> PrintedFrames:
         """Return estimates, standard errors and tests: one frame (G, 4) a coefficient.
 
         Parameters
@@ -254,7 +255,7 @@ class SeparateRegressions(Printed):
         """
         return results.coefficient_tables(self._fits, self._pooled(pool))
 
-    def confint(self, level: float = 0.95, pool: bool | None = None) -> dict[str, pd.DataFrame]:
+    def confint(self, level: float = 0.95, pool: bool | None = None) -> PrintedFrames:
         """Return confidence intervals: one frame (G, 2) a coefficient.
 
         They are by Student's t, or by the normal law where there is no dispersion.

@@ -9,6 +9,7 @@ from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.hypotheses.ddf import REFITTED, check_ddf, is_refitted, t_tests
 from mixef.inference.observations import AnyFit
 from mixef.inference.ranef import modes_by_group
+from mixef.text.printed import PrintedFrames
 
 
 def fixed_effects(fit: AnyFit, add_dropped: bool = False) -> pd.Series:
@@ -47,10 +48,9 @@ def coefficient_table(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
     return table.rename_axis(columns=REFITTED) if is_refitted(fit, ddf) else table
 
 
-def coefficients_by_group(fit: AnyFit) -> dict[str, pd.DataFrame]:
+def coefficients_by_group(fit: AnyFit) -> PrintedFrames:
     """Return fixed effect plus conditional mode, one frame (levels, coefficients) a factor."""
-    fixed = fixed_effects(fit)
-    out = {}
+    fixed, out = fixed_effects(fit), PrintedFrames()
     for group, modes in modes_by_group(fit).items():
         names = list(dict.fromkeys([*fixed.index, *modes.columns]))
         base = fixed.reindex(names).fillna(0.0).to_numpy()

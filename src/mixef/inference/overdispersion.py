@@ -11,12 +11,15 @@ from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.information import df_residual
 from mixef.inference.residuals import pearson_chisq
+from mixef.text.numbers import format_number, format_pvalue
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 ALPHA = 0.05
 
 
-@dataclass(frozen=True)
-class Overdispersion:
+@dataclass(frozen=True, repr=False)
+class Overdispersion(Printed):
     """Pearson's chi-square of the rows, beside its residual degrees of freedom.
 
     Attributes
@@ -40,6 +43,12 @@ class Overdispersion:
     def found(self) -> bool:
         """Whether there is more variance than the family has, at the level of 5 percent."""
         return self.ratio > 1.0 and self.p_value < ALPHA
+
+    def to_table(self) -> Table:
+        """Return the numbers as a table of one row."""
+        cells = (format_number(self.chisq, 4), str(self.df), format_number(self.ratio, 3),
+                 format_pvalue([self.p_value])[0])  # fmt: skip
+        return Table(("Pearson chi-square", "df.resid", "ratio", "p-value"), [cells])
 
     def __str__(self) -> str:
         p = f"p = {self.p_value:.3g}" if self.p_value >= 1e-15 else "p < 1e-15"

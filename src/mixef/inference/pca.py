@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
 from mixef.inference.observations import AnyFit
+from mixef.text.numbers import format_fixed
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 
-@dataclass(frozen=True, eq=False)
-class PrincipalComponents:
+@dataclass(frozen=True, eq=False, repr=False)
+class PrincipalComponents(Printed):
     """Principal components of one grouping factor's relative covariance.
 
     Attributes
@@ -41,19 +44,23 @@ class PrincipalComponents:
         names = [f"PC{i + 1}" for i in range(len(share))]
         return pd.DataFrame.from_dict(rows, orient="index", columns=names)
 
-    def __str__(self) -> str:
-        return self.importance.to_string(float_format="{:.4f}".format)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.importance.to_html(float_format="{:.4f}".format)
+    def to_table(self) -> Table:
+        """Return the printed table: `importance`."""
+        rows = [format_fixed(row, 4) for row in self.importance.to_numpy()]
+        return Table(list(self.importance.columns), rows, list(self.importance.index))
 
 
-def principal_components(fit: AnyFit) -> dict[str, PrincipalComponents]:
+class ComponentsByGroup(Printed, dict[str, PrincipalComponents]):
+    """Principal components by grouping factor."""
+
+    def tables(self) -> list[Table]:
+        """Return one table a grouping factor, with its name above."""
+        return [replace(part.to_table(), title=group) for group, part in self.items()]
+
+
+def principal_components(fit: AnyFit) -> ComponentsByGroup:
     """Return the principal components of ``lam lam'``, one a grouping factor."""
-    out = {}
+    out = ComponentsByGroup()
     for group, members in fit.groups.items():
         lam = block_diag(*[fit.estimates.lams[t] for t in members])
         names = [name for t in members for name in fit.terms[t].columns]

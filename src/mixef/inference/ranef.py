@@ -7,9 +7,10 @@ import pandas as pd
 
 from mixef.inference.observations import AnyFit
 from mixef.linalg.threads import one_blas_thread
+from mixef.text.printed import PrintedFrames
 
 
-class RandomEffects(dict[str, pd.DataFrame]):
+class RandomEffects(PrintedFrames):
     """Conditional modes: one frame (levels, coefficients) a grouping factor.
 
     Attributes

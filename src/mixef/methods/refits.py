@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.display.numbers import format_common
-from mixef.display.tables import Printed, Table
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import ManyFits, refit_many
 from mixef.inference.refits.response_matrix import response_matrix
+from mixef.text.numbers import format_common
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
 
 
 class Refits(Printed):

@@ -14,6 +14,7 @@ from mixef.errors import DataError
 from mixef.inference.refits.lm_list import SeparateFits, listed
 from mixef.terms.columns import Columns
 from mixef.terms.offsets import new_offset
+from mixef.text.printed import PrintedFrames
 
 # What a row's distance from the space of a group's rows may be, beside its size.
 OUTSIDE = 1e-7
@@ -44,11 +45,11 @@ def degrees_of_freedom(fits: SeparateFits, pool: bool) -> np.ndarray:
     return np.full(len(df), df[~fits.estimates.failed].sum()) if pool else df
 
 
-def coefficient_tables(fits: SeparateFits, pool: bool) -> dict[str, pd.DataFrame]:
+def coefficient_tables(fits: SeparateFits, pool: bool) -> PrintedFrames:
     """Return one table a coefficient: a row a group, with estimate, error and test."""
     estimates, errors = coefficients(fits), standard_errors(fits, pool)
     df, letter = degrees_of_freedom(fits, pool), "t" if fits.has_dispersion else "z"
-    out = {}
+    out = PrintedFrames()
     for name in fits.design.names:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = estimates[name] / errors[name]
@@ -67,7 +68,7 @@ def _tail(statistic: np.ndarray, df: np.ndarray) -> np.ndarray:
     return np.where(df > 0, values, np.nan)
 
 
-def intervals(fits: SeparateFits, level: float, pool: bool) -> dict[str, pd.DataFrame]:
+def intervals(fits: SeparateFits, level: float, pool: bool) -> PrintedFrames:
     """Return confidence limits, one frame (G, 2) a coefficient."""
     level = checks.level(level)
     tails = np.array([0.5 - level / 2.0, 0.5 + level / 2.0])
@@ -79,7 +80,7 @@ def intervals(fits: SeparateFits, level: float, pool: bool) -> dict[str, pd.Data
     quantile = np.where(df > 0, quantile, np.nan)
     estimates, errors = coefficients(fits), standard_errors(fits, pool)
     labels = [f"{100 * tail:.3g} %" for tail in tails]
-    out = {}
+    out = PrintedFrames()
     for name in fits.design.names:
         half, centre = quantile * errors[name].to_numpy(), estimates[name].to_numpy()
         limits = np.column_stack([centre - half, centre + half])

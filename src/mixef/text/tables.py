@@ -1,11 +1,11 @@
-"""One table, shown as text, HTML, Markdown or LaTeX."""
+"""One table, written as text, HTML, Markdown or LaTeX."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ALIGNMENTS = frozenset("lrn")
 _NEGATIVE = re.compile(r"^-(?=[\d.])")
@@ -23,7 +23,7 @@ _MARKDOWN = {char: "\\" + char for char in "\\|*_`<>[]~$"}
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: what every printed result of mixef is made of.
+    """A table of text: what every printed result of mixef is made of, see `Printed`.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ class Table:
         A letter for each column: ``l`` left, ``r`` right, ``n`` a number that has been padded
         already (left in text, as R prints its matrices of text, and right elsewhere). Right for
         all by default.
-    title, note : str, optional
-        A line above and a line below.
+    title, legend, note : str, optional
+        Lines above, what the signs in the cells mean, and lines below.
 
     Raises
     ------
@@ -58,6 +58,7 @@ class Table:
     align: str | None = None
     title: str | None = None
     note: str | None = None
+    legend: str | None = None
 
     def __post_init__(self) -> None:
         k = len(self.columns)
@@ -89,7 +90,17 @@ class Table:
             for j, name in enumerate(self.columns)
         ]
         lines = [" ".join(cells).rstrip() for cells in zip(*index, *body, strict=True)]
-        return "\n".join([*_some(self.title), *lines, *_some(self.note)])
+        legend = [] if self.legend is None else ["---", self.legend]
+        return "\n".join([*_some(self.title), *lines, *legend, *_some(self.note)])
+
+    def head(self, longest: int) -> Table:
+        """Return the first rows, with a line on how many there are more."""
+        more = len(self.rows) - longest
+        if more <= 0:
+            return self
+        index = None if self.index is None else self.index[:longest]
+        note = "\n".join([f"... {more} more rows", *_some(self.note)])
+        return replace(self, rows=self.rows[:longest], index=index, note=note)
 
     def to_html(self) -> str:
         """Write the table as an HTML ``<table>``, with every cell escaped.
@@ -106,10 +117,11 @@ class Table:
             "".join(f"<{t}{s}>{_html(c)}</{t}>" for t, s, c in zip(tags, sides, row, strict=True))
             for row in self._body()
         ]
-        caption = [f"<caption>{_html(line)}</caption>" for line in _some(self.title)]
+        title = "<br>".join(_html(line) for line in self._above())
+        caption = [f"<caption>{title}</caption>"] if title else []
         foot = [
             f"<tfoot><tr><td colspan='{len(sides)}'>{_html(line)}</td></tr></tfoot>"
-            for line in _some(self.note)
+            for line in self._below()
         ]
         rows = [f"<tr>{row}</tr>" for row in body]
         return "\n".join(
@@ -126,7 +138,7 @@ class Table:
         )
 
     def to_markdown(self) -> str:
-        """Write the table as a pipe table, the title in bold above and the note below.
+        """Write the table as a pipe table, the title in bold above and the notes below.
 
         Returns
         -------
@@ -136,8 +148,10 @@ class Table:
         rule = ["---:" if side == "r" else ":---" for side in self._sides()]
         rows = [[_escape(c, _MARKDOWN) for c in row] for row in (self._head(), *self._body())]
         lines = [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
-        title = [f"**{_escape(line, _MARKDOWN)}**\n" for line in _some(self.title)]
-        note = [f"\n{_escape(line, _MARKDOWN)}" for line in _some(self.note)]
+        first, *more = self._above() or [""]
+        title = [f"**{_escape(first, _MARKDOWN)}**\n"] if first else []
+        title += [f"{_escape(line, _MARKDOWN)}\n" for line in more]
+        note = [f"\n{_escape(line, _MARKDOWN)}" for line in self._below()]
         return "\n".join([*title, *lines, *note])
 
     def to_latex(self) -> str:
@@ -158,12 +172,12 @@ class Table:
             "\\midrule",
             *lines,
             "\\bottomrule",
-            *(f"\\multicolumn{{{len(sides)}}}{{l}}{{{_latex(n)}}} \\\\" for n in _some(self.note)),
+            *(f"\\multicolumn{{{len(sides)}}}{{l}}{{{_latex(n)}}} \\\\" for n in self._below()),
             "\\end{tabular}",
         ]
-        if self.title is None:
+        if not self._above():
             return "\n".join(tabular)
-        caption = f"\\caption{{{_latex(self.title)}}}"
+        caption = f"\\caption{{{'; '.join(_latex(line) for line in self._above())}}}"
         return "\n".join(["\\begin{table}", "\\centering", caption, *tabular, "\\end{table}"])
 
     def __str__(self) -> str:
@@ -171,6 +185,15 @@ class Table:
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def _above(self) -> list[str]:
+        """Lines of the title that say something."""
+        return [line for line in (self.title or "").split("\n") if line.strip()]
+
+    def _below(self) -> list[str]:
+        """Lines below the cells that say something."""
+        lines = "\n".join([*_some(self.legend), *_some(self.note)]).split("\n")
+        return [line for line in lines if line.strip()]
 
     def _sides(self) -> list[str]:
         """Alignments of all columns, the index included, with numbers to the right."""
@@ -184,23 +207,6 @@ class Table:
         if self.index is None:
             return [[*row] for row in self.rows]
         return [[label, *row] for label, row in zip(self.index, self.rows, strict=True)]
-
-
-class Printed:
-    """A result that shows as one table, in a terminal and in a notebook."""
-
-    def to_table(self) -> Table:
-        """Return the table."""
-        raise NotImplementedError
-
-    def __str__(self) -> str:
-        return self.to_table().to_text()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self.to_table().to_html()
 
 
 _HTML_LEFT = " style='text-align: left'"

@@ -1,0 +1,1 @@
+"""How anything is printed: numbers, names, lines, and tables in four forms."""

@@ -1,0 +1,131 @@
+"""Results that print themselves: in a terminal, in a notebook, in Markdown and in LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mixef.text.numbers import format_common
+from mixef.text.tables import Table
+
+# Rows of a table that a prompt or a notebook shows; the other forms have all.
+LONGEST = 40
+
+
+class Printed:
+    """A result that shows as tables; a subclass gives its one table, or its tables.
+
+    Examples
+    --------
+    >>> class Answer(Printed):
+    ...     def to_table(self):
+    ...         return Table(("x",), [("42",)], title="The answer")
+    >>> Answer()
+    The answer
+     x
+    42
+    >>> print(Answer().to_markdown())
+    **The answer**
+    <BLANKLINE>
+    | x |
+    | ---: |
+    | 42 |
+    """
+
+    def to_table(self) -> Table:
+        """Return the table that is printed."""
+        raise NotImplementedError
+
+    def tables(self) -> Sequence[Table]:
+        """Return the tables that are printed, the same for every form."""
+        return [self.to_table()]
+
+    def to_text(self) -> str:
+        """Write the result as text."""
+        return "\n\n".join(table.to_text() for table in self.tables())
+
+    def to_html(self) -> str:
+        """Write the result as HTML: a table, or several inside one ``<div>``."""
+        return _in_div(self.tables())
+
+    def to_markdown(self) -> str:
+        """Write the result as Markdown, one pipe table after the other."""
+        return "\n\n".join(table.to_markdown() for table in self.tables())
+
+    def to_latex(self) -> str:
+        """Write the result as LaTeX tables with the rules of the booktabs package."""
+        return "\n\n".join(table.to_latex() for table in self.tables())
+
+    def __str__(self) -> str:
+        return "\n\n".join(table.head(LONGEST).to_text() for table in self.tables())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return _in_div([table.head(LONGEST) for table in self.tables()])
+
+    def _repr_latex_(self) -> str:
+        return self.to_latex()
+
+
+def _in_div(tables: Sequence[Table]) -> str:
+    inside = "\n".join(table.to_html() for table in tables)
+    return inside if len(tables) == 1 else f"<div class='mixef'>\n{inside}\n</div>"
+
+
+class PrintedFrames(Printed, dict[str, pd.DataFrame]):
+    """Frames by name, which print one below the other."""
+
+    def tables(self) -> Sequence[Table]:
+        """Return one table a frame, with its name above."""
+        return [frame_table(frame, name) for name, frame in self.items()]
+
+
+def frame_table(frame: pd.DataFrame, title: str | None = None, digits: int = 5) -> Table:
+    """Lay out a frame of numbers and text; the numbers of a column share their decimals.
+
+    Examples
+    --------
+    >>> print(frame_table(pd.DataFrame({"x": [1.0, 2.25]}, index=["a", "b"]), "g:"))
+    g:
+         x
+    a 1.00
+    b 2.25
+    """
+    columns = [_cells(frame.iloc[:, j], digits) for j in range(frame.shape[1])]
+    rows = list(zip(*columns, strict=True)) if columns else [() for _ in range(len(frame))]
+    align = "".join("r" if is_number(frame.iloc[:, j]) else "l" for j in range(frame.shape[1]))
+    return Table(
+        [_name(name) for name in frame.columns], rows, [_name(level) for level in frame.index],
+        align, title,
+    )  # fmt: skip
+
+
+def is_number(column: pd.Series) -> bool:
+    """Tell whether a column holds numbers, and not flags."""
+    return column.dtype.kind in "iuf"
+
+
+def _cells(column: pd.Series, digits: int) -> list[str]:
+    if not is_number(column):
+        return ["" if value is None or value is pd.NA else str(value) for value in column]
+    return format_common(column.to_numpy(dtype=float), digits)
+
+
+def _name(label: Hashable) -> str:
+    return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
+
+
+def brief(value: Any, **facts: Any) -> str:
+    """Write a short form in angle brackets, for parts that are seldom looked at.
+
+    Examples
+    --------
+    >>> brief(3, formula="y ~ x", rows=10)
+    '<int: formula y ~ x, rows 10>'
+    """
+    said = ", ".join(f"{name} {fact}" for name, fact in facts.items())
+    return f"<{type(value).__name__}: {said}>"
