@@ -400,7 +400,7 @@ def test_what_is_printed():
     gamma = lm_list("Reaction ~ Days | Subject", frame("sleepstudy"), Gamma("log"))
     assert "Gamma (log)" in repr(gamma)
     many = lm_list("y ~ 1 | s", frame("InstEval"))
-    assert "... 2932 more groups" in str(many)
+    assert "... 2932 more rows" in str(many)
     assert many.coef().shape == (2972, 1)
     own = many.summary(pool=False)
     assert "Residual standard error" not in str(own)

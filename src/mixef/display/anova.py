@@ -25,7 +25,7 @@ from mixef.text.numbers import (
     significance_stars,
     zap_small,
 )
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 # Significant digits that R prints of an analysis of variance, and decimals of its statistics.
@@ -34,7 +34,7 @@ STATISTICS = frozenset({"F value", "Chisq"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AnovaTable(Printed):
+class AnovaTable(PrintedTable):
     """A table of tests, which prints as R's ``anova``.
 
     ``table["Pr(>F)"]``, ``table.loc`` and ``table.index`` are those of ``frame``.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef.inference.resampling.bootstrap import BootstrapReplicates
 from mixef.text.numbers import format_common, round_all
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 # Messages of failures that are shown; the others are counted.
@@ -18,7 +18,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Bootstrap(Printed, BootstrapReplicates):
+class Bootstrap(PrintedTable, BootstrapReplicates):
     """Bootstrap replicates of a fit's statistics, as the method ``bootstrap`` returns them.
 
     Attributes

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from mixef.display.summary import coef_to_table
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Contest(Printed):
+class Contest(PrintedTable):
     """Tests of linear hypotheses.
 
     Attributes

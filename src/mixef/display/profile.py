@@ -8,12 +8,12 @@ import numpy as np
 
 from mixef.inference.intervals.profile import USUAL, Curves, limits, normal_quantile
 from mixef.text.numbers import format_common
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Profile(Printed, Curves):
+class Profile(PrintedTable, Curves):
     """Likelihood profiles of a fit's parameters, as the method ``profile`` returns them.
 
     Attributes

@@ -10,7 +10,7 @@ from mixef.display.bootstrap import counts_note
 from mixef.inference.resampling.parametric_bootstrap import PBTestResult
 from mixef.inference.resampling.power import PowerResult
 from mixef.text.numbers import format_common, format_fixed, format_pvalue, significance_stars
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 METHOD_NAMES = {
@@ -21,7 +21,7 @@ METHOD_NAMES = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PBTest(Printed, PBTestResult):
+class PBTest(PrintedTable, PBTestResult):
     """A parametric bootstrap likelihood-ratio test, as `pb_test` returns it.
 
     Attributes
@@ -67,7 +67,7 @@ class PBTest(Printed, PBTestResult):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Power(Printed, PowerResult):
+class Power(PrintedTable, PowerResult):
     """Power over sizes of the sample, as `power` returns it.
 
     Attributes

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef.inference.varcorr import GroupVarCorr, component_frame, unique_names
 from mixef.text.numbers import format_common, format_fixed
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 COMPONENTS = ("Variance", "Std.Dev.")
@@ -122,7 +122,7 @@ def _corr_block(group: GroupVarCorr, decimals: int) -> list[list[str]]:
     return [cells[i * s : i * s + i] for i in range(s)]
 
 
-class VarCorr(Printed, dict[str, pd.DataFrame]):
+class VarCorr(PrintedTable, dict[str, pd.DataFrame]):
     """Covariance matrices of the random effects, one frame (s, s) a term.
 
     Prints as in R: standard deviations and correlations.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef.estimation.optimize import FLAT, SearchResult, Step, expected_gain, trust_region_step
 from mixef.text.numbers import format_common
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 # A point counts as an optimum when a Newton step promises less than this: half the square of
@@ -19,7 +19,7 @@ CONVERGED_GAIN = 2e-6
 
 
 @dataclass(frozen=True, repr=False)
-class Convergence(Printed):
+class Convergence(PrintedTable):
     """How a search ended.
 
     Attributes

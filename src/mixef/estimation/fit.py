@@ -39,7 +39,7 @@ from mixef.terms.random import RandomTerm, check_terms
 EXACT = 1e-6
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LMMFit(Fit):
     """A fitted linear mixed model.
 

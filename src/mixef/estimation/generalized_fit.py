@@ -60,7 +60,7 @@ LARGER = 3.0
 DIFFERENT = 1e-6
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class GLMMFit(Fit):
     """A fitted generalized linear mixed model.
 

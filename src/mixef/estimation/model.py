@@ -104,6 +104,9 @@ class Fit:
     convergence: Convergence
     vanished: tuple[VanishedDirection, ...]
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.formula.text}, {self.frame.n} rows>"
+
     @property
     def X(self) -> np.ndarray:
         """Fixed-effects columns that are estimated (n, p)."""

@@ -37,6 +37,9 @@ class Step:
     objective: float
     max_gradient: float
 
+    def __repr__(self) -> str:
+        return f"<Step: objective {self.objective:.10g}, largest gradient {self.max_gradient:.3g}>"
+
 
 @dataclass(frozen=True)
 class SearchResult:

@@ -23,6 +23,9 @@ import scipy
 from mixef import checks
 from mixef.estimation.levels import Levels, Movement
 from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.text.numbers import format_common
+from mixef.text.printed import PrintedTable
+from mixef.text.tables import Table
 
 MAX_NODES = 100
 MAX_COLUMNS = 3
@@ -30,8 +33,8 @@ MAX_COLUMNS = 3
 CHUNK = 1_000_000
 
 
-@dataclass(frozen=True)
-class GaussHermite:
+@dataclass(frozen=True, eq=False, repr=False)
+class GaussHermite(PrintedTable):
     """A Gauss-Hermite rule for the standard normal density.
 
     Attributes
@@ -47,6 +50,11 @@ class GaussHermite:
     z: np.ndarray
     w: np.ndarray
     ldnorm: np.ndarray
+
+    def to_table(self) -> Table:
+        """Return the rule as a table, one row a node."""
+        cells = (format_common(column, 7) for column in (self.z, self.w, self.ldnorm))
+        return Table(("z", "w", "ldnorm"), list(zip(*cells, strict=True)))
 
 
 def GHrule(k: int) -> GaussHermite:

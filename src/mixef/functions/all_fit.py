@@ -19,7 +19,7 @@ from mixef.inference.refits.all_fit import (
 )
 from mixef.mixedmodel import MixedModel, fit_of
 from mixef.text.numbers import format_common, format_number
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 
@@ -79,7 +79,7 @@ def all_fit(
     return AllFit(fit, tried)
 
 
-class AllFit(Printed):
+class AllFit(PrintedTable):
     """One model by several optimizers, made by `all_fit`.
 
     Attributes
@@ -134,7 +134,7 @@ class AllFit(Printed):
         return self._summary.to_table()
 
 
-class AllFitSummary(Printed):
+class AllFitSummary(PrintedTable):
     """Ends of several optimizers, side by side; parts go by lme4's names.
 
     Attributes

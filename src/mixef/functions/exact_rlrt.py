@@ -8,7 +8,7 @@ import pandas as pd
 from mixef.inference.hypotheses import rlrt
 from mixef.mixedmodel import MixedModel, fit_of
 from mixef.text.numbers import format_number, format_pvalue
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 
@@ -74,7 +74,7 @@ def exact_rlrt(
     return ExactTest(rlrt.exact_rlrt(fit_of(fit, "fit"), term, alone, smaller, n, seed))
 
 
-class ExactTest(Printed):
+class ExactTest(PrintedTable):
     """An exact restricted likelihood-ratio test, made by `exact_rlrt`.
 
     Examples

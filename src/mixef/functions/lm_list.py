@@ -15,7 +15,7 @@ from mixef.display.lm_list import SeparateSummary, fits_table
 from mixef.families.convert import make_family
 from mixef.inference.refits import lm_list_results as results
 from mixef.inference.refits.lm_list import SeparateFits, grouped_formula, separate_fits
-from mixef.text.printed import Printed, PrintedFrames
+from mixef.text.printed import PrintedFrames, PrintedTable
 from mixef.text.tables import Table
 
 
@@ -99,7 +99,7 @@ def lm_list(
     return SeparateRegressions(separate_fits(parsed, frame, chosen, pool, call))
 
 
-class SeparateRegressions(Printed):
+class SeparateRegressions(PrintedTable):
     """Regressions of the levels of one grouping factor, made by `lm_list`.
 
     Examples

@@ -12,14 +12,14 @@ from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.information import df_residual
 from mixef.inference.residuals import pearson_chisq
 from mixef.text.numbers import format_number, format_pvalue
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 ALPHA = 0.05
 
 
 @dataclass(frozen=True, repr=False)
-class Overdispersion(Printed):
+class Overdispersion(PrintedTable):
     """Pearson's chi-square of the rows, beside its residual degrees of freedom.
 
     Attributes

@@ -10,12 +10,12 @@ from scipy.linalg import block_diag
 
 from mixef.inference.observations import AnyFit
 from mixef.text.numbers import format_fixed
-from mixef.text.printed import Printed
+from mixef.text.printed import Printed, PrintedTable
 from mixef.text.tables import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PrincipalComponents(Printed):
+class PrincipalComponents(PrintedTable):
     """Principal components of one grouping factor's relative covariance.
 
     Attributes

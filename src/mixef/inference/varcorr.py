@@ -36,6 +36,9 @@ class GroupVarCorr:
     structure: str = "us"
     hom: bool = False
 
+    def __repr__(self) -> str:
+        return f"<GroupVarCorr of {', '.join(self.columns)} by {self.name}>"
+
     @property
     def variances(self) -> np.ndarray:
         """Variances, shape (s,)."""

@@ -14,11 +14,11 @@ from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import ManyFits, refit_many
 from mixef.inference.refits.response_matrix import response_matrix
 from mixef.text.numbers import format_common
-from mixef.text.printed import Printed
+from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 
-class Refits(Printed):
+class Refits(PrintedTable):
     """Fits of one model to several responses, made by ``refit``.
 
     ``len`` counts them, ``refits[i]`` is the whole model of response i, by its position, and

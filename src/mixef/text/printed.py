@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -15,32 +14,11 @@ LONGEST = 40
 
 
 class Printed:
-    """A result that shows as tables; a subclass gives its one table, or its tables.
-
-    Examples
-    --------
-    >>> class Answer(Printed):
-    ...     def to_table(self):
-    ...         return Table(("x",), [("42",)], title="The answer")
-    >>> Answer()
-    The answer
-     x
-    42
-    >>> print(Answer().to_markdown())
-    **The answer**
-    <BLANKLINE>
-    | x |
-    | ---: |
-    | 42 |
-    """
-
-    def to_table(self) -> Table:
-        """Return the table that is printed."""
-        raise NotImplementedError
+    """A result that shows as tables, which is all that a subclass has to give."""
 
     def tables(self) -> Sequence[Table]:
         """Return the tables that are printed, the same for every form."""
-        return [self.to_table()]
+        raise NotImplementedError
 
     def to_text(self) -> str:
         """Write the result as text."""
@@ -69,6 +47,35 @@ class Printed:
 
     def _repr_latex_(self) -> str:
         return self.to_latex()
+
+
+class PrintedTable(Printed):
+    """A result that shows as one table.
+
+    Examples
+    --------
+    >>> class Answer(PrintedTable):
+    ...     def to_table(self):
+    ...         return Table(("x",), [("42",)], title="The answer")
+    >>> Answer()
+    The answer
+     x
+    42
+    >>> print(Answer().to_markdown())
+    **The answer**
+    <BLANKLINE>
+    | x |
+    | ---: |
+    | 42 |
+    """
+
+    def to_table(self) -> Table:
+        """Return the table that is printed."""
+        raise NotImplementedError
+
+    def tables(self) -> Sequence[Table]:
+        """Return the table that is printed, alone."""
+        return [self.to_table()]
 
 
 def _in_div(tables: Sequence[Table]) -> str:
@@ -111,21 +118,9 @@ def is_number(column: pd.Series) -> bool:
 
 def _cells(column: pd.Series, digits: int) -> list[str]:
     if not is_number(column):
-        return ["" if value is None or value is pd.NA else str(value) for value in column]
+        return ["" if missing else str(x) for x, missing in zip(column, column.isna(), strict=True)]
     return format_common(column.to_numpy(dtype=float), digits)
 
 
 def _name(label: Hashable) -> str:
     return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
-
-
-def brief(value: Any, **facts: Any) -> str:
-    """Write a short form in angle brackets, for parts that are seldom looked at.
-
-    Examples
-    --------
-    >>> brief(3, formula="y ~ x", rows=10)
-    '<int: formula y ~ x, rows 10>'
-    """
-    said = ", ".join(f"{name} {fact}" for name, fact in facts.items())
-    return f"<{type(value).__name__}: {said}>"

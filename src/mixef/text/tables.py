@@ -21,7 +21,7 @@ _LATEX = {
 _MARKDOWN = {char: "\\" + char for char in "\\|*_`<>[]~$"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A table of text: what every printed result of mixef is made of, see `Printed`.
 
@@ -181,6 +181,9 @@ class Table:
         return "\n".join(["\\begin{table}", "\\centering", caption, *tabular, "\\end{table}"])
 
     def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
         return self.to_text()
 
     def _repr_html_(self) -> str:

@@ -81,6 +81,9 @@ class Curve:
     others: np.ndarray
     ends: tuple[End, End]
 
+    def __repr__(self) -> str:
+        return f"<Curve of {self.name}: {len(self.at)} points>"
+
     @property
     def range(self) -> tuple[float, float]:
         """The bounds of the parameter itself."""

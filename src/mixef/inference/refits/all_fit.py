@@ -94,6 +94,9 @@ class Comparison:
     distance: pd.Series
     best: str
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {', '.join(map(str, self.which_OK.index))}>"
+
     @property
     def agree(self) -> bool:
         """Whether all that ended are at one optimum."""

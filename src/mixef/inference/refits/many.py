@@ -73,6 +73,9 @@ class ManyFits:
     def __len__(self) -> int:
         return len(self.objective)
 
+    def __repr__(self) -> str:
+        return f"<ManyFits: {len(self)} fits of {self.model.formula.text}>"
+
     @property
     def covariance_scale(self) -> np.ndarray:
         """What ``lam lam'`` is relative to (m,): sigma squared, or 1."""

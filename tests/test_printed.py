@@ -1,0 +1,257 @@
+"""What every public result looks like: at the prompt, in a notebook, in Markdown and in LaTeX."""
+
+import inspect
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+import mixef
+from mixef import (
+    all_fit,
+    anova,
+    exact_rlrt,
+    glmer,
+    glmer_nb,
+    lm_list,
+    lmer,
+    load_dataset,
+    pb_test,
+    power,
+    simulate_from,
+)
+from mixef.estimation.model import Fit
+from mixef.text.printed import LONGEST, Printed, frame_table
+
+KNOWN = {"beta": [1, 2], "theta": [1, 0, 1], "sigma": 1}
+SLEEP = "Reaction ~ Days + (Days | Subject)"
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+# Longest text of a result, and of a part that is only reached through one.
+LINES, WIDTH = 60, 120
+# What a user makes shows how it was made.
+MADE_BY_USERS = (mixef.LmerControl, mixef.GlmerControl, mixef.Family, mixef.Link)
+# The state of a fit is the program's own; it shows as one line.
+CLOSED = (*MADE_BY_USERS, Fit)
+PLAIN = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, np.generic, str, int, float, bool,
+         type(None), sparse.sparray, sparse.spmatrix)  # fmt: skip
+
+
+def models():
+    sleep = load_dataset("sleepstudy")
+    return {
+        "lmm": lmer(SLEEP, sleep),
+        "ml": lmer("Reaction ~ Days + (1 | Subject)", sleep, REML=False),
+        "glmm": glmer(CBPP, load_dataset("cbpp"), "binomial"),
+        "nb": glmer_nb("TICKS ~ YEAR + (1 | BROOD)", load_dataset("grouseticks")),
+    }
+
+
+def of_model(fit):
+    """The result of every public method and property of a model, by name."""
+    linear = isinstance(fit, mixef.LinearMixedModel)
+    name = fit.fixef().index[-1]
+    arguments = {
+        "contest": [name], "getME": ["ALL"], "bootstrap": [5], "integrand": [[0.0, 1.0]],
+        "update": [". ~ ."], "drop1": [None, "F" if linear else "Chisq"],
+        "refit": [fit.simulate(3, seed=1)],
+    }  # fmt: skip
+    options = {"bootstrap": {"seed": 1}, "profile": {"which": name, "delta_cutoff": 0.9},
+               "ranef": {"condVar": True}, "simulate": {"n": 2, "seed": 1},
+               "confint": {"method": "wald"}}  # fmt: skip
+    out = {}
+    for key in sorted(key for key in dir(fit) if not key.startswith("_")):
+        value = getattr(fit, key)
+        if inspect.ismethod(value):
+            value = value(*arguments.get(key, []), **options.get(key, {}))
+        out[key] = value
+    return out
+
+
+@cache
+def results():
+    """Every public result, by what returns it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = models()
+        out = {f"{kind}.{key}": value for kind, fit in made.items()
+               for key, value in of_model(fit).items()}  # fmt: skip
+        lmm, ml, glmm = made["lmm"], made["ml"], made["glmm"]
+        sleep = load_dataset("sleepstudy")
+        tried, lists = (
+            all_fit(ml, ["newton", "COBYLA"]),
+            lm_list("Reaction ~ Days | Subject", sleep),
+        )
+        out |= {
+            "anova": anova(lmm, ml), "all_fit": tried, "all_fit.summary": tried.summary(),
+            "exact_rlrt": exact_rlrt(ml, n=20, seed=1), "lm_list": lists,
+            "lm_list.summary": lists.summary(), "lm_list.coef_tables": lists.coef_tables(),
+            "lm_list.confint": lists.confint(), "pb_test": pb_test(lmm, ". ~ . - Days", 5, seed=1),
+            "power": power(ml, "Days", n=3, seed=1),
+            "glmm.joint": glmm.contest(["period2", "period3"]),
+            "simulate_from": simulate_from(SLEEP, sleep, KNOWN, seed=1),
+            "datasets": mixef.datasets(), "contest.each": lmm.contest(["Days"], joint=False),
+            "GHrule": mixef.GHrule(3),
+        }  # fmt: skip
+    return out
+
+
+def parts(value, seen, depth=0):
+    """A result and what is reached from it: values of mappings and public attributes."""
+    if id(value) in seen or isinstance(value, PLAIN) or (callable(value) and not depth):
+        return
+    seen[id(value)] = value
+    yield value
+    if depth == 3:
+        return
+    if isinstance(value, Mapping):
+        inner = list(value.values())
+    elif isinstance(value, (list, tuple)):
+        inner = list(value)
+    else:
+        inner = []
+    if type(value).__module__.startswith("mixef") and not isinstance(value, CLOSED):
+        names = [n for n in dir(value) if not n.startswith("_")]
+        inner += [getattr(value, n) for n in names if not callable(getattr(value, n, None))]
+    for part in inner:
+        yield from parts(part, seen, depth + 1)
+
+
+def printed():
+    """The results that are of mixef's own types, and the dicts among them."""
+    return {key: value for key, value in results().items() if not isinstance(value, PLAIN)}
+
+
+def test_no_result_is_a_dump():
+    """Neither itself nor what it holds shows as the generated text of a dataclass."""
+    seen = {}
+    for key in printed():
+        for value in parts(printed()[key], seen):
+            if isinstance(value, MADE_BY_USERS) or not type(value).__module__.startswith("mixef"):
+                continue
+            assert "__create_fn__" not in type(value).__repr__.__qualname__, (key, type(value))
+            text = repr(value)
+            assert "object at 0x" not in text, (key, type(value))
+            assert "array(" not in text, (key, type(value))
+            assert len(text.splitlines()) <= LINES, (key, type(value))
+            assert max(map(len, text.splitlines()), default=0) <= WIDTH, (key, type(value))
+    kinds = {type(value).__name__ for value in seen.values()}
+    assert kinds >= {"Convergence", "Step", "GroupVarCorr", "Curve", "ManyFits", "Comparison"}
+
+
+def test_every_result_is_pandas_or_prints_itself():
+    """But for the pieces of getME, and the tables of a result themselves."""
+    for key, value in printed().items():
+        if key.endswith((".getME", ".tables")) or isinstance(value, CLOSED):
+            continue
+        assert isinstance(value, Printed), (key, type(value))
+        assert type(value).__repr__ is Printed.__repr__, key
+        assert not hasattr(value, "_repr_markdown_"), key  # beside HTML it would show twice
+
+
+class Reader(HTMLParser):
+    """The tags that are open, and the text of cells, captions and notes."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.texts, self.tables = [], [], 0
+
+    def handle_starttag(self, tag, attributes):
+        if tag != "br":
+            self.open.append(tag)
+            self.tables += tag == "table"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+def test_every_form_has_the_same_cells():
+    for key, value in printed().items():
+        if not isinstance(value, Printed):
+            continue
+        tables = value.tables()
+        cells = {cell.strip() for table in tables for row in table.rows for cell in row}
+        reader = Reader()
+        reader.feed(value.to_html())
+        assert not reader.open
+        assert reader.tables == len(tables), key
+        assert cells <= {*reader.texts, ""}, key
+        assert value._repr_html_().startswith(("<div", "<table")), key
+        rules = [
+            line for line in value.to_markdown().splitlines() if re.fullmatch(r"[|:\- ]+", line)
+        ]
+        assert len(rules) == len(tables), key
+        latex = value.to_latex()
+        assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == len(tables), key
+        assert value._repr_latex_() == latex
+
+
+NASTY = '<b>&"$x_1$ 50% #|*\\~^{}'
+
+
+def test_names_are_escaped_in_every_form():
+    """A column, a level and a coefficient with all the signs that HTML, Markdown and TeX read."""
+    data = load_dataset("sleepstudy").rename(columns={"Days": NASTY})
+    data["Subject"] = data["Subject"].astype(str) + NASTY
+    fit = lmer(f"Reaction ~ `{NASTY}` + (`{NASTY}` | Subject)", data, REML=False)
+    small = fit.update(f". ~ . - `{NASTY}`")
+    for value in (fit, fit.summary(), fit.ranef(), fit.coef(), fit.VarCorr(), fit.anova(),
+                  fit.contest([0, 1]), fit.convergence, fit.drop1(),
+                  anova(fit, small), fit.refit(fit.simulate(2, seed=1))):  # fmt: skip
+        html, latex, markdown = value.to_html(), value.to_latex(), value.to_markdown()
+        assert "<b>" not in html
+        assert "&lt;b&gt;&amp;" in html
+        reader = Reader()
+        reader.feed(html)
+        assert not reader.open
+        assert r"\textless{}b\textgreater{}\&" in latex
+        assert not re.search(r"(?<!\\)[$#%_](?!-\$)", latex.replace("$-$", ""))
+        assert not re.search(r"(?<!\\)[<*$]b?", markdown.replace("**", ""))
+
+
+def test_long_results_show_their_first_rows():
+    """The forms to keep have all rows; a prompt and a notebook the first ones."""
+    effects = lmer("y ~ 1 + (1 | s)", load_dataset("InstEval").head(4000)).ranef()
+    n = len(effects["s"])
+    assert n > 100
+    lines = repr(effects).splitlines()
+    assert len(lines) == LONGEST + 3
+    assert lines[-1] == f"... {n - LONGEST} more rows"
+    assert f"... {n - LONGEST} more rows" in effects._repr_html_()
+    for text in (effects.to_text(), effects.to_markdown(), effects.to_latex(), effects.to_html()):
+        assert "more rows" not in text
+        assert text.count("\n") > n
+
+
+def test_frames_by_name_are_still_dicts():
+    fit = lmer(SLEEP, load_dataset("sleepstudy"))
+    effects = fit.ranef()
+    assert isinstance(effects, dict)
+    assert list(effects) == ["Subject"]
+    assert pickle.loads(pickle.dumps(effects))["Subject"].equals(effects["Subject"])
+    assert repr(effects).splitlines()[0] == "Subject"
+    assert repr(fit.coef()).splitlines()[2].split()[0] == "308"
+
+
+def test_the_prompt_shows_what_is_printed():
+    fit = lmer(SLEEP, load_dataset("sleepstudy"))
+    assert repr(fit.summary()) == str(fit.summary())
+    assert repr(fit.summary()).startswith("Linear mixed model fit by REML. t-tests use Satt")
+    assert repr(fit.convergence).startswith("newton: converged after 1 evaluations")
+    assert repr(fit.fit) == f"<LMMFit of {SLEEP}, 180 rows>"
+    assert repr(fit) == str(fit) == fit.to_text()
+    assert fit.to_markdown() == fit.summary().to_markdown()
+
+
+def test_a_frame_of_text_and_flags():
+    table = frame_table(pd.DataFrame({"a": ["x", None], "b": [True, False], ("c", 1): [1, 20]}))
+    assert table.to_text().splitlines() == ["  a b     c, 1", "0 x True     1", "1   False   20"]
+    assert frame_table(pd.DataFrame(index=["a", "b"])).to_text().splitlines() == ["", "a", "b"]
