@@ -19,6 +19,7 @@ LAYERS = (
     ("errors",),
     ("checks",),
     ("text",),
+    ("hints",),
     ("control",),
     ("families",),
     ("datasets",),

@@ -101,29 +101,6 @@ def check_control(control: Any, kind: type[Control]) -> None:
         )
 
 
-def refuse_unknown(changes: dict[str, Any], function: str) -> None:
-    """Refuse arguments of `update` that the fitting function does not have."""
-    if changes:
-        raise TypeError(f"update got {', '.join(sorted(changes))}; see {function} for arguments")
-
-
-def refuse_generalized(unknown: dict[str, Any], function: str) -> None:
-    """Refuse arguments that a generalized linear mixed model does not have."""
-    if "REML" in unknown:
-        raise TypeError(
-            f"{function} has no REML: a generalized linear mixed model is fitted by maximum "
-            "likelihood; leave REML out, or use lmer for a Gaussian response"
-        )
-    if "family" in unknown:
-        raise TypeError(
-            f"{function} fits the negative binomial family only; use glmer(..., family=...), or "
-            "link= for another link"
-        )
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        raise TypeError(f"{function} got {names}; see glmer for the arguments that there are")
-
-
 def names_for(env: Any, caller: FrameType) -> Mapping[str, Any]:
     """Return the names that text may use beside columns: those given, else the caller's."""
     if env is None:

@@ -17,7 +17,6 @@ from mixef.arguments import (
     model_call,
     names_for,
     print_step,
-    refuse_generalized,
     updated_call,
     with_data_read,
     with_optimizer,
@@ -27,6 +26,7 @@ from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
 from mixef.families.convert import make_family
 from mixef.families.family import Family
 from mixef.families.standard import NegativeBinomial
+from mixef.hints import refuse_unknown
 from mixef.inference import information, parameters
 from mixef.inference import integrand as integrands
 from mixef.inference import overdispersion as dispersions
@@ -139,7 +139,7 @@ def glmer(
      Groups Name        Std.Dev.
      herd   (Intercept) 0.64226
     """
-    refuse_generalized(unknown, "glmer")
+    refuse_unknown(unknown, glmer)
     names = names_for(env, sys._getframe(1))
     call = model_call(data, names, weights=weights, offset=offset, subset=subset,
                       na_action=na_action, contrasts=contrasts)  # fmt: skip
@@ -196,7 +196,7 @@ def glmer_nb(
     >>> fit.family.name, round(fit.shape, 1)
     ('Negative Binomial', 3.3)
     """
-    refuse_generalized(unknown, "glmer_nb")
+    refuse_unknown(unknown, glmer_nb)
     return glmer(
         formula, data, NegativeBinomial(link=link), nAGQ, weights=weights, offset=offset,
         subset=subset, na_action=na_action, contrasts=contrasts, start=start, control=control,
@@ -410,7 +410,7 @@ class GeneralizedLinearMixedModel(MixedModel):
         text, call, control, others = updated_call(self._fit, formula, changes, names)
         family, nAGQ = others.pop("family", self.family), others.pop("nAGQ", self._fit.nAGQ)
         start, verbose = others.pop("start", None), others.pop("verbose", 0)
-        refuse_generalized(others, "update")
+        refuse_unknown(others, glmer)
         return _fit(text, call, family, nAGQ, control, start, verbose, names)
 
     def refit(

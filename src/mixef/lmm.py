@@ -15,13 +15,13 @@ from mixef.arguments import (
     model_call,
     names_for,
     print_step,
-    refuse_unknown,
     updated_call,
     with_data_read,
     with_optimizer,
 )
 from mixef.control import LmerControl
 from mixef.estimation.fit import LMMFit, fit_lmm
+from mixef.hints import refuse_unknown
 from mixef.inference.refits.new_response import response_numbers
 from mixef.inference.refits.response_matrix import is_several
 from mixef.methods.refits import Refits, refits
@@ -47,6 +47,7 @@ def lmer(
     optimizer: str | None = None,
     verbose: int = 0,
     env: Mapping[str, Any] | None = None,
+    **unknown: Any,
 ) -> LinearMixedModel:
     """Fit a linear mixed model.
 
@@ -112,6 +113,7 @@ def lmer(
               Days         5.9221  0.066
      Residual             25.5918
     """
+    refuse_unknown(unknown, lmer)
     control = with_optimizer(control, LmerControl, optimizer)
     names = names_for(env, sys._getframe(1))
     call = model_call(
@@ -201,7 +203,7 @@ class LinearMixedModel(MixedModel):
         text, call, control, rest = updated_call(self._fit, formula, changes, names)
         REML = rest.pop("REML", self._fit.REML)
         start, verbose = rest.pop("start", None), rest.pop("verbose", 0)
-        refuse_unknown(rest, "lmer")
+        refuse_unknown(rest, lmer)
         return _fit(text, call, REML, control, start, verbose, names)
 
     def refit(

@@ -13,6 +13,7 @@ from mixef.display.summary import short_text
 from mixef.display.varcorr import VarCorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
+from mixef.hints import attribute_hint
 from mixef.inference import augment, coef, getme, information, pca, ranef
 from mixef.inference import residuals as rest
 from mixef.inference import tidy as broom
@@ -48,6 +49,13 @@ class MixedModel(
 
     def __init__(self, fit: AnyFit):
         self._fit = fit
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what an attribute of other programs is called here."""
+        hint = attribute_hint(type(self).__name__, name)
+        if hint is not None:
+            raise AttributeError(hint, name=name, obj=self)
+        return super().__getattribute__(name)  # raises what was raised before
 
     # Stored numbers
 

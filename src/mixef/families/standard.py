@@ -21,11 +21,13 @@ __all__ = [
 #: In lower case; the negative binomial goes by several names.
 FAMILIES: dict[str, Callable[..., Family]] = {
     "binomial": Binomial,
+    "bernoulli": Binomial,
     "poisson": Poisson,
     "gamma": Gamma,
     "inverse.gaussian": InverseGaussian,
     "inversegaussian": InverseGaussian,
     "gaussian": Gaussian,
+    "normal": Gaussian,
     "negative.binomial": NegativeBinomial,
     "negativebinomial": NegativeBinomial,
     "negative binomial": NegativeBinomial,

@@ -13,6 +13,7 @@ from mixef import checks
 from mixef.arguments import frame_of, model_call, names_for, with_data_read
 from mixef.display.lm_list import SeparateSummary, fits_table
 from mixef.families.convert import make_family
+from mixef.hints import refuse_unknown
 from mixef.inference.refits import lm_list_results as results
 from mixef.inference.refits.lm_list import SeparateFits, grouped_formula, separate_fits
 from mixef.text.printed import PrintedFrames, PrintedTable
@@ -31,6 +32,7 @@ def lm_list(
     na_action: str = "omit",
     contrasts: dict[str, Any] | None = None,
     env: Mapping[str, Any] | None = None,
+    **unknown: Any,
 ) -> SeparateRegressions:
     """Fit a regression of its own to each level of a grouping factor.
 
@@ -88,6 +90,7 @@ def lm_list(
     >>> round(fits.sigma, 4), fits.df_residual
     (25.5918, 144)
     """
+    refuse_unknown(unknown, lm_list)
     pool = checks.flag(pool, "pool")
     names = names_for(env, sys._getframe(1))
     call = model_call(data, names, weights=weights, offset=offset, subset=subset,

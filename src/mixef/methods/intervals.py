@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from mixef.display.profile import Profile
+from mixef.hints import refuse_unknown
 from mixef.inference.intervals.confint import confidence_intervals
 from mixef.inference.intervals.profile import profile_curves
 from mixef.methods.base import Methods
@@ -26,6 +29,7 @@ class IntervalMethods(Methods):
         signames: bool = False,
         n_jobs: int = 1,
         progress: bool | None = None,
+        **unknown: Any,
     ) -> pd.DataFrame:
         """Return confidence intervals: of standard deviations, correlations, sigma, coefficients.
 
@@ -79,6 +83,7 @@ class IntervalMethods(Methods):
         >>> fit.confint("sd_*", method="wald").round(2).to_numpy().tolist()
         [[15.58, 39.28], [3.92, 8.95]]
         """
+        refuse_unknown(unknown, self.confint)
         return confidence_intervals(
             self._fit,
             parm,

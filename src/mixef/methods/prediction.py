@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mixef.arguments import names_for
+from mixef.hints import refuse_unknown
 from mixef.inference.prediction import predict
 from mixef.methods.base import Methods
 
@@ -28,6 +29,7 @@ class PredictionMethods(Methods):
         population_averaged: bool = False,
         ddf: str | None = "auto",
         env: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> pd.Series | pd.DataFrame:
         """Return predicted means for the fit's rows or for new data.
 
@@ -131,6 +133,7 @@ class PredictionMethods(Methods):
              fit  se_fit
         0  0.216   0.036
         """
+        refuse_unknown(unknown, self.predict)
         names = names_for(env, sys._getframe(1))
         return predict.predictions(
             self._fit,

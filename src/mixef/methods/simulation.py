@@ -14,6 +14,7 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import names_for
 from mixef.display.bootstrap import Bootstrap
+from mixef.hints import refuse_unknown
 from mixef.inference.observations import AnyFit
 from mixef.inference.resampling import bootstrap
 from mixef.inference.simulation import simulate
@@ -34,6 +35,7 @@ class SimulationMethods(Methods):
         new_levels: str = "draw",
         weights: Any = None,
         env: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> pd.DataFrame:
         """Draw responses from the model, with new random effects and new errors.
 
@@ -97,6 +99,7 @@ class SimulationMethods(Methods):
         >>> fit.simulate(newdata=new, newparams={"beta": {"Days": 0.0}}, seed=1).shape
         (2, 1)
         """
+        refuse_unknown(unknown, self.simulate)
         names = names_for(env, sys._getframe(1))
         return simulate.simulations(
             self._fit, n, seed, newdata, re_form, use_u, newparams, new_levels, weights, names
@@ -112,6 +115,7 @@ class SimulationMethods(Methods):
         seed: int | np.random.Generator | None = None,
         n_jobs: int = 1,
         progress: bool | None = None,
+        **unknown: Any,
     ) -> Bootstrap:
         """Draw bootstrap replicates: refits to responses, or rows, that are drawn from the fit.
 
@@ -172,6 +176,7 @@ class SimulationMethods(Methods):
         >>> ratio.replicates.shape
         (20, 1)
         """
+        refuse_unknown(unknown, self.bootstrap)
         if fn is not None:
             checks.function(fn, "fn", "a function of a model")
         statistic = None if fn is None else partial(_of_model, fn, builtins.type(self))

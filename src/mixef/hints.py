@@ -1,0 +1,92 @@
+"""Words of other programs, and what they are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+from mixef.errors import ArgumentError
+
+_TERM = 'name groups in the formula, as in "y ~ x + (1 | g)"'
+_GROUPINGS = ("groups", "group", "vc_formula", "random", "re_formula")
+_FAMILY = "for another family than the Gaussian use glmer(..., family=...)"
+_TABLE = "coef_table()"
+
+#: What a fit of statsmodels, pymer4 or lme4 has, and what ours has in its place.
+ATTRIBUTES = {
+    "AIC": "aic", "BIC": "bic", "logLik": "loglik", "llf": "loglik", "log_likelihood": "loglik",
+    "REMLcrit": "objective", "remlcrit": "objective",
+    "params": "fixef()", "fe_params": "fixef()", "coefficients": "fixef()", "coef_": "fixef()",
+    "bse": f"{_TABLE}['Std. Error']", "bse_fe": f"{_TABLE}['Std. Error']",
+    "std_errors": f"{_TABLE}['Std. Error']",
+    "tvalues": f"{_TABLE}, which has t or z values", "pvalues": f"{_TABLE}, which has p values",
+    "p_values": f"{_TABLE}, which has p values", "coefs": _TABLE, "coeftable": _TABLE,
+    "conf_int": "confint()", "cov_params": "vcov()", "normalized_cov_params": "vcov()",
+    "resid": "residuals()", "resids": "residuals()", "fittedvalues": "fitted()",
+    "fits": "fitted()", "fitted_values": "fitted()",
+    "random_effects": "ranef()", "random_effects_cov": "ranef(condVar=True).condVar",
+    "bse_re": "VarCorr()", "cov_re": "VarCorr()", "vcomp": "VarCorr()", "ranef_var": "VarCorr()",
+    "ranef_corr": "VarCorr()", "scale": "sigma, whose square is the residual variance",
+    "df_resid": "df_residual", "n_groups": "ngrps()", "isSingular": "is_singular()",
+    "singular": "is_singular()", "getCall": "fit.call", "refitML": "refit_ml()",
+    "bootMer": "bootstrap()", "get_prediction": "predict(..., se_fit=True)",
+    "f_test": "contest(L)", "wald_test": "contest(L)", "t_test": "contest(L, joint=False)",
+    "t_test_pairwise": "contest(L)", "model_matrix": 'getME("X")', "data": "augment()",
+    "warnings": "convergence", "optinfo": "convergence",
+}  # fmt: skip
+
+#: Arguments that other programs have, and what ours are called, where a function has them.
+ARGUMENTS = {
+    "nsim": "n", "nboot": "n", "n_boot": "n", "B": "n", "FUN": "fn", "func": "fn",
+    "statistic": "fn", "random_state": "seed", "rng": "seed", "cores": "n_jobs", "ncpus": "n_jobs",
+    "se": "se_fit", "conf_level": "level", "alpha": "level", "exog": "newdata",
+    "new_data": "newdata", "data": "newdata", "exposure": "offset, its logarithm",
+    "freq_weights": "weights", "var_weights": "weights", "missing": "na_action",
+    "re_formula": "re_form", "allow_new_levels": "new_levels, as \"population\"",
+}  # fmt: skip
+
+#: Arguments that take more to say, by function and name.
+ADVICE = {
+    **{(own, name): _TERM for own in ("lmer", "glmer") for name in _GROUPINGS},
+    ("lmer", "family"): _FAMILY,
+    ("lmer", "nAGQ"): f"the integral of a linear model is exact; {_FAMILY}",
+    ("lmer", "method"): "write REML=True or REML=False",
+    ("glmer", "REML"): (
+        "a generalized linear mixed model is fitted by maximum likelihood; leave REML out, or use "
+        "lmer for a Gaussian response"
+    ),
+    ("glmer_nb", "family"): (
+        "it fits the negative binomial family only; use glmer(..., family=...), or link= for "
+        "another link"
+    ),
+}
+# Generalized models share their advice.
+_KIN = {"glmer_nb": "glmer", "lm_list": "glmer"}
+
+
+def attribute_hint(kind: str, name: str) -> str | None:
+    """Return the message for an attribute that other programs have; None if it is not known."""
+    here = ATTRIBUTES.get(name)
+    return None if here is None else f"{kind} has no attribute {name!r}: use {here}"
+
+
+def refuse_unknown(unknown: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Refuse arguments that a function does not have, with the word for what was meant."""
+    own = function.__name__
+    for name in unknown:
+        advice = ADVICE.get((own, name)) or ADVICE.get((_KIN.get(own, own), name))
+        raise ArgumentError(f"{own} has no {name}: {advice or _closest(name, function)}")
+
+
+def _closest(name: str, function: Callable[..., Any]) -> str:
+    """Return the argument that was meant, or all that there are."""
+    kinds = ("self", "unknown", "changes")
+    known = [text for text in signature(function).parameters if text not in kinds]
+    word = ARGUMENTS.get(name, "")
+    if word.split(",")[0] in known:
+        return f"use {word.replace(',', '=,', 1) if ',' in word else word + '='}"
+    plain = {text.lower(): text for text in known}
+    close = get_close_matches(name.lower(), plain, n=1, cutoff=0.75)
+    return f"use {plain[close[0]]}=" if close else f"its arguments are {', '.join(known)}"
