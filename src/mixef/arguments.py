@@ -87,7 +87,7 @@ def with_optimizer(control: Control | None, kind: type[Control], optimizer: str 
 
 
 @cache
-def _default(kind: type[Control]) -> Control:
+def _default(kind: Any) -> Control:
     return kind()
 
 

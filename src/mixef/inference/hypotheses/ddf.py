@@ -18,7 +18,7 @@ from mixef.inference.hypotheses.satterthwaite import satterthwaite
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.refit import quiet, with_REML
 
-SATTERTHWAITE, KENWARD_ROGER = "satterthwaite", "kenward-roger"
+AUTO, SATTERTHWAITE, KENWARD_ROGER = "auto", "satterthwaite", "kenward-roger"
 NAMES = {SATTERTHWAITE: "Satterthwaite", KENWARD_ROGER: "Kenward-Roger"}
 # What every table says whose numbers are not those of the fit by maximum likelihood.
 REFITTED = "on a refit by REML"
@@ -125,8 +125,9 @@ def check_ddf(fit: AnyFit, ddf: Any) -> str | None:
     """
     linear = isinstance(fit, LMMFit)
     known = (*NAMES, None) if linear else (None,)
-    auto = SATTERTHWAITE if linear else None
-    rule = checks.option(ddf, "ddf", ("auto", *known), {"auto": auto, **_SPELLINGS})
+    rule = checks.option(ddf, "ddf", (AUTO, *known), _SPELLINGS)
+    if rule == AUTO:
+        return SATTERTHWAITE if linear else None
     if rule is not None and not linear:
         raise ArgumentError(
             f"ddf is {ddf!r}, but a generalized model has z tests and chi-square tests, without "
