@@ -155,6 +155,13 @@ def test_names_of_data_and_models_come_from_env_too(fit):
     assert "Data: mine" in str(lmer(F, plain, env={"mine": plain}).summary())
 
 
+def test_a_variable_does_not_stand_for_the_index_of_the_data():
+    g = np.zeros(60)
+    with pytest.raises(FormulaError, match=r"'g' is in the index of the data.*reset_index"):
+        lmer(F, DATA.set_index("g"))
+    assert not g.any()
+
+
 @pytest.mark.parametrize("env", [3, [], {1: 2}, "x"])
 def test_env_is_a_dict(fit, env):
     for ask in (

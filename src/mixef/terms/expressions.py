@@ -214,7 +214,8 @@ class Scope:
             return _CONSTANTS[name]
         if name in self.state.outside and not callable(self.state.outside[name]):
             return self.state.outside[name]
-        found = caller_name(self.env, name)
+        indexed = self.columns.index is not None and name in self.columns.index.names
+        found = None if indexed else caller_name(self.env, name)
         if found is None and numpy_name(name) is not None and not node.quoted:
             return numpy_constant(name)
         if found is None or callable(found) or inspect.ismodule(found):
