@@ -258,7 +258,7 @@ def model_frame(
     complete = kept_rows(absent, considered, columns.n, na_action)
     rows = without_zero_weights(weight_values, complete, columns.n)
     scope.warn_of_missing(considered, "; these rows are left out")
-    for terms in (expand_terms(side, dot) for side in _sides(formula)):
+    for terms in _with_absent(formula, dot):
         warn_of_absent(terms)
 
     positions = np.arange(columns.n) if rows is None else rows
@@ -404,6 +404,13 @@ def _needed(
         if isinstance(node, Number):
             raise FormulaError(f"the number {node.text} cannot be a response or grouping factor")
     return _distinct(nodes), _distinct(groups), fixed.offsets
+
+
+@lru_cache(maxsize=512)
+def _with_absent(formula: Formula, dot: tuple[str, ...] | None) -> tuple[TermSet, ...]:
+    """Return the expansions of a formula that take away what is not there."""
+    expanded = (expand_terms(side, dot) for side in _sides(formula))
+    return tuple(terms for terms in expanded if terms.absent)
 
 
 def _distinct(nodes: list[Node]) -> tuple[Node, ...]:

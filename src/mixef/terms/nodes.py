@@ -95,6 +95,8 @@ class Node:
             return True
         if not isinstance(other, Node) or self._hash != other._hash:  # type: ignore[attr-defined]
             return False
+        if not self.children():
+            return type(self) is type(other) and self.own() == other.own()
         return _flat(self) == _flat(other)
 
     def __reduce__(self) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FormulaError
 from mixef.inference.hypotheses.ddf import checked_hypothesis
 from mixef.inference.observations import AnyFit
-from mixef.terms.nodes import by_known_names, unquoted
+from mixef.terms.nodes import unquoted
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WORD = re.compile(r"[^\s+*/()=`-]+")
@@ -140,8 +142,9 @@ def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
 
 def _place(fit: AnyFit, name: str) -> int:
     """Return the position of an estimated coefficient."""
-    name = next(iter(by_known_names({name: 0}, fit.design.names)))
-    if fit.design.names.count(name) > 1:
+    by_bare_name, count = _known_names(fit.design.names)
+    name = by_bare_name.get(unquoted(name), name)
+    if count[name] > 1:
         terms = [fit.design.term_labels[t - 1] for t in fit.design.assign[_named(fit, name)]]
         raise ArgumentError(
             f"{len(terms)} coefficients are called {name!r}, of the terms {', '.join(terms)}, so "
@@ -158,6 +161,12 @@ def _place(fit: AnyFit, name: str) -> int:
     raise ArgumentError(
         f"{name!r} is no coefficient; the estimated coefficients are: " + ", ".join(fit.fixed_names)
     )
+
+
+@lru_cache(maxsize=16)
+def _known_names(names: tuple[str, ...]) -> tuple[dict[str, str], Counter[str]]:
+    """Return the names of coefficients by what they are without backticks, and how often each is."""
+    return {unquoted(name): name for name in names}, Counter(names)
 
 
 def _named(fit: AnyFit, name: str) -> np.ndarray:
