@@ -12,13 +12,20 @@ from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import EXACT
 from mixef.estimation.laplace_error import LARGE, LaplaceError
 from mixef.estimation.response import Response
-from mixef.estimation.separation import edges, separating_direction, separation_message
+from mixef.estimation.separation import (
+    edges,
+    pure_levels,
+    separating_direction,
+    separation_message,
+    tells_by_level,
+)
 from mixef.families.family import Family
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm
 
-# A linear predictor that has gone this far from zero may be on its way to infinity.
-FAR = 8.0
+# A mean this close to a response at the edge of its range, beside the largest response, may be on
+# its way there: a log odds of 8.
+NEAR = 3e-4
 # A mean this close to the end of its range beside the others, for a search that did not converge,
 # is at it.
 EDGE = 1e-8
@@ -95,16 +102,61 @@ def with_separation(
     X: np.ndarray,
     outcome: Outcome,
     family: Family,
-    beta: np.ndarray,
+    eta: np.ndarray,
+    estimates: GeneralizedEstimates,
+    terms: Sequence[RandomTerm],
     names: Sequence[str],
 ) -> Convergence:
-    """Look for separation where coefficients look as if they were on their way to infinity."""
-    side = edges(outcome.y, outcome.weights, family.name)
-    far = float(np.abs(X @ beta).max(initial=0.0)) > FAR
-    if not (far or set(end.flat) & set(names)) or family.link.name == "identity":
+    """Look for separation: by group, or where coefficients may be on their way to infinity.
+
+    Parameters
+    ----------
+    eta : ndarray (n,)
+        The linear predictor without random effects.
+    """
+    side = edges(outcome.y, outcome.weights, family)
+    used = np.isin(side, (-1.0, 1.0))
+    if not used.any():
         return end
-    direction = separating_direction(X, side)
-    if direction is None:
+    message = None
+    with np.errstate(all="ignore"):
+        gap = np.abs(family.link.inverse(eta[used]) - outcome.y[used])
+    if (gap < NEAR * outcome.y.max()).any() or set(end.flat) & set(names):
+        direction = separating_direction(X, side)
+        if direction is not None:
+            message = separation_message(direction, X, side, names)
+    if message is None:
+        found = pure_levels(terms, side, outcome.weights)
+        message = str(found) if found else _told_by_effects(family, outcome, estimates, terms, side)
+    if message is None:
         return end
-    message = separation_message(direction, X, side, names)
-    return replace(end, converged=False, problems=(message,), flat=(), separation=message)
+    # A shape on its way to infinity is another matter.
+    kept = end.problems[-1:] if f"log({family.extra})" in end.flat else ()
+    return replace(
+        end,
+        converged=False,
+        problems=(message, *kept),
+        flat=end.flat if kept else (),
+        separation=message,
+        remarks=(),
+    )
+
+
+def _told_by_effects(family, outcome, estimates, terms, side) -> str | None:
+    """Say so where the random effects tell every response, and most of them without error."""
+    used = ~np.isnan(side)
+    gap = np.abs(outcome.y - estimates.mu)[used]
+    if (side[used] == 0).any() or gap.max() >= 0.5 or np.median(gap) > NEAR:
+        return None
+    sizes = [
+        np.linalg.norm(t.z @ lam, axis=1).mean()
+        for t, lam in zip(terms, estimates.lams, strict=True)
+    ]
+    term = terms[int(np.argmax(sizes))]
+    if not tells_by_level(term, side):
+        return None
+    return (
+        f"separation by group: the effects of ({term.label}) predict every response without error, "
+        "so the likelihood rises for ever as their standard deviations grow, and the estimates "
+        "mean nothing; leave out or simplify the term, or collect more data a level"
+    )

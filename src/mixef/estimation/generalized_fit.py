@@ -275,7 +275,8 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         message = laplace_message(error, terms, criterion.response)
         convergence = replace(convergence, remarks=(message,))
     if control.check_separation != "ignore":
-        convergence = with_separation(convergence, X, outcome, family, estimates.beta, names)
+        eta = X @ estimates.beta + (0.0 if frame.offset is None else frame.offset)
+        convergence = with_separation(convergence, X, outcome, family, eta, estimates, terms, names)
     fit = GLMMFit(
         formula=formula,
         frame=frame,

@@ -10,33 +10,45 @@ detecting separated data in binary logistic regression models, thesis, Universit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import scipy
+
+from mixef.families.counts import Binomial, NegativeBinomial, Poisson
+from mixef.families.family import Family
+from mixef.terms.random import RandomTerm
 
 # A direction whose rows add up to less than this does not separate anything.
 TOLERANCE = 1e-7
 # A share of the largest coefficient of the direction that makes a predictor part of it.
 PART = 1e-4
+# Means that a response may have.
+_ENDS: dict[type[Family], tuple[float, ...]] = {
+    Binomial: (0.0, 1.0),
+    Poisson: (0.0,),
+    NegativeBinomial: (0.0,),
+}
 
 
-def edges(y: np.ndarray, weights: np.ndarray | None, name: str) -> np.ndarray:
-    """Return the side (n,) to which a mean may grow for ever: -1, 1, or 0 for none.
+def edges(y: np.ndarray, weights: np.ndarray | None, family: Family) -> np.ndarray:
+    """Return the side (n,) to which a linear predictor may grow for ever: -1, 1, or 0 for none.
 
     Parameters
     ----------
     y : ndarray (n,)
     weights : ndarray (n,) or None
         Rows with weight zero say nothing (NaN).
-    name : str
-        Name of the family; families other than binomial and counts have no edges.
+    family : Family
+        Families other than binomial and counts have no edges, and a link has none where it reaches
+        the end of the means at a finite linear predictor, as the square root does.
     """
     side = np.zeros(len(y))
-    if name == "binomial":
-        side[y == 0] = -1.0
-        side[y == 1] = 1.0
-    elif name == "poisson" or name.startswith("Negative Binomial"):
-        side[y == 0] = -1.0
+    for end in _ENDS.get(type(family), ()):
+        with np.errstate(all="ignore"):
+            eta = float(family.link.link(np.array(end)))
+        if np.isinf(eta):
+            side[y == end] = np.sign(eta)
     if weights is not None:
         side[weights == 0] = np.nan
     return side
@@ -101,9 +113,13 @@ def is_complete(X: np.ndarray, side: np.ndarray, direction: np.ndarray) -> bool:
         return False
     columns = np.flatnonzero(direction)
     scale = np.abs(X[:, columns]).max(axis=0)
-    rows = np.unique(X[used][:, columns] / scale * side[used][:, None], axis=0)
+    return _separated(X[used][:, columns] / scale * side[used][:, None])
+
+
+def _separated(outward: np.ndarray) -> bool:
+    """Tell whether there is a direction with ``outward delta > 0``."""
+    rows, k = np.unique(outward, axis=0), outward.shape[1]
     # the largest margin: maximize t with rows delta >= t
-    k = len(columns)
     result = scipy.optimize.linprog(
         np.r_[np.zeros(k), -1.0],
         A_ub=np.column_stack([-rows, np.ones(len(rows))]),
@@ -130,3 +146,77 @@ def separation_message(
         "ever as the coefficient grows, and its estimate and standard error mean nothing; drop or "
         "combine categories of the predictor, or collect more data"
     )
+
+
+@dataclass(frozen=True)
+class PureLevels:
+    """A grouping factor in which every level has responses at one edge only.
+
+    Attributes
+    ----------
+    term : RandomTerm
+    low, high : int
+        Levels whose responses are all at the lower edge, and all at the upper one.
+    """
+
+    term: RandomTerm
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        group = self.term.group
+        return (
+            f"separation by group: no level of {group} has responses of both kinds ({self.low} "
+            f"have only 0, {self.high} only 1), so the likelihood rises for ever as the standard "
+            f"deviation of ({self.term.label}) grows, and the estimates mean nothing; leave the "
+            f"term out and model one row for each level of {group}, or collect more data"
+        )
+
+
+def pure_levels(
+    terms: Sequence[RandomTerm], side: np.ndarray, trials: np.ndarray | None
+) -> PureLevels | None:
+    """Return the first term with an intercept whose levels tell all responses, if there is one.
+
+    As the variance of the intercepts grows, such responses become as likely as responses of whole
+    levels can be; with any finite variance some of that goes to levels with both kinds. A factor
+    with a single trial in every level tells nothing.
+
+    Parameters
+    ----------
+    side : ndarray (n,)
+        As of `edges`.
+    trials : ndarray (n,) or None
+    """
+    used = ~np.isnan(side)
+    if (side[used] == 0).any():
+        return None
+    size = np.ones(len(side)) if trials is None else trials
+    for term in terms:
+        codes, n_levels = term.grouping.codes[used], term.n_levels
+        counts = [
+            np.bincount(codes[side[used] == s], size[used][side[used] == s], n_levels)
+            for s in (-1.0, 1.0)
+        ]
+        mixed = (counts[0] > 0) & (counts[1] > 0)
+        low, high = (int((count > 0).sum()) for count in counts)
+        several = (counts[0] + counts[1]).max(initial=0.0) > 1.0
+        if not mixed.any() and low and high and several and _has_intercept(term.z[used]):
+            return PureLevels(term, low, high)
+    return None
+
+
+def tells_by_level(term: RandomTerm, side: np.ndarray) -> bool:
+    """Tell whether the term's columns separate the responses within every level."""
+    used = ~np.isnan(side)
+    outward, codes = (term.z * side[:, None])[used], term.grouping.codes[used]
+    outward = outward / np.maximum(np.abs(outward).max(axis=0), np.finfo(float).tiny)
+    order = np.argsort(codes, kind="stable")
+    ends = np.flatnonzero(np.diff(codes[order])) + 1
+    return all(_separated(outward[rows]) for rows in np.split(order, ends))
+
+
+def _has_intercept(z: np.ndarray) -> bool:
+    """Tell whether a constant is a combination of the columns (n, s)."""
+    one = np.ones(len(z))
+    return bool(np.allclose(z @ np.linalg.lstsq(z, one, rcond=None)[0], one, rtol=0, atol=1e-8))

@@ -297,7 +297,7 @@ class _Scoring:
         themselves; in other groups whose search failed one is looked for.
         """
         groups = self._groups
-        side = edges(self._y, self._prior, self._family.name)
+        side = edges(self._y, self._prior, self._family)
         known = ~np.isnan(side)
         wrong = known & ~(side * (self._eta - self._offset) > 0.0)
         out = (groups.sums(wrong.astype(int)) == 0) & (groups.sums(known.astype(int)) > 0)
