@@ -102,7 +102,7 @@ ERRORS = {
     "start that is no number": ("y ~ x + (1|g)", {}, {"start": [np.nan]}, DataError, r"\[nan\]"),
     "start of another length": ("y ~ x + (1|g)", {}, {"start": [1, 2]}, DataError, "are 2 values"),
     "start with another key": (
-        "y ~ x + (1|g)", {}, {"start": {"foo": 1}}, DataError, r"keys \['foo'\]; expected some of",
+        "y ~ x + (1|g)", {}, {"start": {"foo": 1}}, DataError, r"keys \['foo'\]; expected 'par',",
     ),
     "start with one coefficient": (
         "y ~ x + (1|g)", {}, {"start": {"beta": [1]}}, DataError,
@@ -140,8 +140,8 @@ def test_errors(name):
         ({"family": "binomial(foo)"}, ValueError, "there is no link 'foo'; expected one of"),
         ({"family": 3}, ValueError, "family is 3; expected one of"),
         ({"family": None}, TypeError, "glmer needs a family"),
-        ({"family": "binomial", "nAGQ": -1}, ValueError, "nAGQ is -1; expected 0"),
-        ({"family": "binomial", "nAGQ": 101}, ValueError, "expected at most 100 nodes"),
+        ({"family": "binomial", "nAGQ": -1}, ValueError, "nAGQ is -1; expected a whole number"),
+        ({"family": "binomial", "nAGQ": 101}, ValueError, "nAGQ is 101; .*from 0 to 100"),
         ({"family": "binomial", "control": LmerControl()}, TypeError, "control is LmerControl"),
         ({"family": "binomial", "optimizer": "foo"}, ValueError, "optimizer is 'foo'"),
     ],
@@ -210,6 +210,49 @@ WARNINGS = {
 }  # fmt: skip
 
 
+PURE = D["g"].to_numpy() % 2  # by level of g
+HALVES = np.where(D["x"] > 0, PURE, 1 - PURE)  # by x within every level
+WARNINGS |= {
+    "separation by group": (
+        "s1 ~ x + (1|g)", {"s1": PURE}, {},
+        [(ConvergenceWarning, r"separation by group: no level of g has responses of both kinds "
+                              r"\(10 have only 0, 10 only 1\).*standard deviation of \(1 \| g\)")],
+    ),
+    "separation by group, quadrature": (
+        "s1 ~ x + (1|g)", {"s1": PURE}, {"nAGQ": 9},
+        [(ConvergenceWarning, "separation by group: no level of g")],
+    ),
+    "separation by group, coefficients in the mode": (
+        "s1 ~ x + (1|g)", {"s1": PURE}, {"nAGQ": 0},
+        [(ConvergenceWarning, "separation by group: no level of g")],
+    ),
+    "separation by one of two groups": (
+        "s1 ~ x + (1|g) + (1|h)", {"s1": PURE}, {},
+        [(ConvergenceWarning, "separation by group: no level of g"),
+         (SingularFitWarning, "boundary")],
+    ),
+    "separation by group, with slopes": (
+        "s1 ~ (x | g)", {"s1": PURE}, {"control": GlmerControl(check_conv_singular="ignore")},
+        [(ConvergenceWarning, "separation by group: no level of g")],
+    ),
+    "separation by group, of counts": (
+        "cbind(s1, 4 - s1) ~ x + (1|g)", {"s1": 4 * PURE}, {"family": "binomial(probit)"},
+        [(ConvergenceWarning, "separation by group: no level of g")],
+    ),
+    "separation by slopes within groups": (
+        "s1 ~ (0 + x | g)", {"s1": HALVES}, {},
+        [(ConvergenceWarning, r"separation by group: the effects of \(0 \+ x \| g\) predict")],
+    ),
+    "separation and no overdispersion": (
+        "s1 ~ x + three + (1|g)",
+        {"s1": np.where(D["three"] == "c", 0, np.random.default_rng(2).binomial(4, 0.5, N))},
+        {"family": "nbinom2", "control": GlmerControl(check_conv_singular="ignore")},
+        [(ConvergenceWarning, "quasi-complete separation: threec predicts some responses"),
+         (ConvergenceWarning, "shape of the negative binomial goes to infinity.*family='poisson'")],
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", WARNINGS)
 def test_warnings(name):
     formula, changes, arguments, expected = WARNINGS[name]
@@ -223,6 +266,24 @@ def test_warnings(name):
     assert {w.category for w in caught} == {category for category, _ in expected}
     assert fit.converged == (not any("separation" in m or "failed" in m or "run into" in m
                                      for _, m in expected))  # fmt: skip
+
+
+NOT_SEPARATED = {
+    "one level has both": ("s1 ~ x + (1|g)", {"s1": np.r_[1 - PURE[:1], PURE[1:]]}, "binomial"),
+    "a row a level": ("y ~ x + (1|obs)", {"obs": np.arange(N)}, "binomial"),
+    "counts that are zero in whole levels": ("s1 ~ x + (1|g)", {"s1": D["c"] * PURE}, "poisson"),
+    "an end that is not at infinity": (
+        "s1 ~ three + (1|g)", {"s1": np.where(D["three"] == "c", 0, D["c"])}, "poisson(sqrt)"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", NOT_SEPARATED)
+def test_what_is_no_separation(name):
+    formula, changes, family = NOT_SEPARATED[name]
+    fit = glmer(formula, D.assign(**changes), family)
+    assert fit.convergence.separation == ""
 
 
 @pytest.mark.parametrize("check", ["ignore", "raise"])

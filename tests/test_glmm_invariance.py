@@ -19,7 +19,6 @@ from simulated_glmm import (
     value,
 )
 
-from mixef import load_dataset
 from mixef.errors import DataWarning
 from mixef.families.convert import make_family
 from mixef.glmm import glmer
@@ -214,16 +213,6 @@ def test_shares_of_one_trial(link, nAGQ):
         assert_same(fit, expected)
         assert fit.relative_loglik == pytest.approx(expected.relative_loglik, rel=0, abs=1e-9)
         np.testing.assert_allclose(fit.residuals("deviance"), expected.residuals("deviance"))
-
-
-@pytest.mark.filterwarnings("ignore:non-integer #successes")
-@pytest.mark.filterwarnings("ignore:boundary")
-@pytest.mark.parametrize("weights", [None, np.ones(56)])
-def test_shares_of_one_trial_have_glmmtmbs_log_likelihood(weights):
-    """glmmTMB 1.1.5, with weights = 1 and without; lme4 rounds shares to 0 and 1."""
-    formula = "incidence / size ~ period + (1 | herd)"
-    fit = glmer(formula, load_dataset("cbpp"), "binomial", weights=weights)
-    assert fit.loglik == pytest.approx(-18.0431937, rel=0, abs=1e-6)
 
 
 def expanded(data):

@@ -268,3 +268,27 @@ def test_quadrature_with_four_columns():
     data = simulated("poisson(log)")
     with pytest.raises(DataError, match=r"4 random effects a level of g would take 5\^4 nodes"):
         glmer("y ~ x + (x * z | g)", data, "poisson", 5)
+
+
+@pytest.mark.parametrize(
+    ("nAGQ", "formula", "message"),
+    [
+        (100, "y ~ x + (x + z | g)", r"each of 8 levels of g takes 100\^3 nodes .*8e\+06 in all.*"
+                                     r"at most 1,000,000: use nAGQ=50 at most, or nAGQ=1"),
+        (51, "y ~ x + (x + z | g)", r"51\^3 nodes a level, 1.1e\+06 in all"),
+        (100, "y ~ 1 + (1 | g) + (0 + x | g) + (0 + z | g)", r"100\^3 nodes a level"),
+    ],
+)  # fmt: skip
+def test_nodes_past_a_million_are_refused_before_the_work(nAGQ, formula, message, monkeypatch):
+    monkeypatch.setattr("mixef.estimation.generalized_fit.make_criterion", None)
+    with pytest.raises(DataError, match=message):
+        glmer(formula, simulated("poisson(log)"), "poisson", nAGQ)
+
+
+@pytest.mark.parametrize(("most", "remedy"), [(75, "use nAGQ=3 at most"), (20, "use nAGQ=1 ")])
+def test_the_remedy_is_what_is_possible(most, remedy, monkeypatch):
+    monkeypatch.setattr("mixef.estimation.quadrature.MOST_NODES", most)
+    with pytest.raises(DataError, match=remedy):
+        glmer("y ~ x + (x | g)", simulated("poisson(log)"), "poisson", 4)
+    # Scalar effects never have more than a hundred nodes a level.
+    assert glmer("y ~ x + (1 | g)", simulated("poisson(log)"), "poisson", 11).converged

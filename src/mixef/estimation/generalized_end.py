@@ -11,6 +11,7 @@ from mixef.estimation.convergence import Convergence
 from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import EXACT
 from mixef.estimation.laplace_error import LARGE, LaplaceError
+from mixef.estimation.quadrature import most_nodes
 from mixef.estimation.response import Response
 from mixef.estimation.separation import (
     edges,
@@ -60,9 +61,10 @@ def observed_is_negative(response: Response, estimates: GeneralizedEstimates) ->
 def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: Response) -> str:
     """Say that Laplace's approximation is poor, and what to do about it."""
     off = f"by about {abs(error.shift):.2g}" if error.ratio < 1.0 else "by much"
-    remedy = "nAGQ=25"
-    if len({term.group for term in terms}) > 1:
-        remedy = "simpler random effects, or collect more data a level"
+    nodes = min(most_nodes(terms), 25)
+    remedy = (
+        f"nAGQ={nodes}" if nodes > 1 else "simpler random effects, or collect more data a level"
+    )
     if response.uses_observed and not response.is_canonical:
         remedy = f"{remedy}, or GlmerControl(information='expected')"
     return (

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mixef import checks
 from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.convergence import judge
@@ -40,7 +39,7 @@ from mixef.estimation.model import (
     theta_labels,
 )
 from mixef.estimation.optimize import FLAT, SearchResult, Step, derivatives_at
-from mixef.estimation.quadrature import MAX_COLUMNS, MAX_NODES
+from mixef.estimation.quadrature import check_quadrature
 from mixef.estimation.response import Response
 from mixef.estimation.search import search
 from mixef.estimation.singular import vanished_directions
@@ -341,25 +340,6 @@ def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
         if np.isfinite(criterion.value(point)) and derivatives_at(criterion) is not None:
             return point
     return criterion.start()
-
-
-def check_quadrature(nAGQ: Any, terms: tuple[RandomTerm, ...]) -> None:
-    """Refuse a number of nodes that cannot be used with these terms."""
-    if checks.whole(nAGQ, "nAGQ", 0, MAX_NODES) <= 1:
-        return
-    groups = dict.fromkeys(term.group for term in terms)
-    if len(groups) > 1:
-        raise DataError(
-            f"nAGQ = {nAGQ} needs a single grouping factor, but the formula has "
-            f"{', '.join(groups)}; use nAGQ=1 (Laplace)"
-        )
-    columns = sum(len(term.columns) for term in terms)
-    if columns > MAX_COLUMNS:
-        raise DataError(
-            f"nAGQ = {nAGQ} with {columns} random effects a level of {next(iter(groups))} would "
-            f"take {nAGQ}^{columns} nodes; at most {MAX_COLUMNS} columns are supported: use "
-            "nAGQ=1 (Laplace)"
-        )
 
 
 def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -> np.ndarray:

@@ -14,21 +14,27 @@ parameters, and the gradient follows them.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import scipy
 
 from mixef import checks
+from mixef.errors import DataError
 from mixef.estimation.levels import Levels, Movement
 from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.terms.random import RandomTerm
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 MAX_NODES = 100
 MAX_COLUMNS = 3
+# Nodes of all levels together, for effects in several dimensions.
+MOST_NODES = 1_000_000
 # Cells of (rows, nodes) that are held at a time.
 CHUNK = 1_000_000
 
@@ -137,6 +143,46 @@ def values_at(
     values = levels.of_row.sums(rows - at_mode[:, None], axis=0) - penalty
     values += 0.5 * (nodes**2).sum(axis=0)
     return NodeValues(np.where(np.isnan(values), -np.inf, values), eta, mu)
+
+
+def check_quadrature(nAGQ: Any, terms: Sequence[RandomTerm]) -> None:
+    """Refuse a number of nodes that cannot be used with these terms, or would take for ever."""
+    if checks.whole(nAGQ, "nAGQ", 0, MAX_NODES) <= 1:
+        return
+    groups = dict.fromkeys(term.group for term in terms)
+    if len(groups) > 1:
+        raise DataError(
+            f"nAGQ = {nAGQ} needs a single grouping factor, but the formula has "
+            f"{', '.join(groups)}; use nAGQ=1 (Laplace)"
+        )
+    columns = sum(len(term.columns) for term in terms)
+    if columns > MAX_COLUMNS:
+        raise DataError(
+            f"nAGQ = {nAGQ} with {columns} random effects a level of {next(iter(groups))} would "
+            f"take {nAGQ}^{columns} nodes; at most {MAX_COLUMNS} columns are supported: use "
+            "nAGQ=1 (Laplace)"
+        )
+    most = most_nodes(terms)
+    if nAGQ > most:
+        levels = terms[0].n_levels
+        remedy = f"nAGQ={most} at most, or nAGQ=1 (Laplace)" if most > 1 else "nAGQ=1 (Laplace)"
+        raise DataError(
+            f"nAGQ = {nAGQ} with {columns} random effects for each of {levels} levels of "
+            f"{terms[0].group} takes {nAGQ}^{columns} nodes a level, "
+            f"{float(levels * nAGQ**columns):.2g} in all; expected at most {MOST_NODES:,}: use "
+            f"{remedy}"
+        )
+
+
+def most_nodes(terms: Sequence[RandomTerm]) -> int:
+    """Return the largest nAGQ for terms of one grouping factor; 1 where there is none."""
+    columns = sum(len(term.columns) for term in terms)
+    if len({term.group for term in terms}) > 1 or columns > MAX_COLUMNS:
+        return 1
+    if columns == 1:
+        return MAX_NODES
+    fit = (MOST_NODES / terms[0].n_levels) ** (1.0 / columns)
+    return int(np.clip(fit * (1.0 + 1e-12), 1, MAX_NODES))
 
 
 class Quadrature:
