@@ -24,11 +24,11 @@ TOLERANCE = 1e-7
 # A share of the largest coefficient of the direction that makes a predictor part of it.
 PART = 1e-4
 # Means that a response may have.
-_ENDS: dict[type[Family], tuple[float, ...]] = {
-    Binomial: (0.0, 1.0),
-    Poisson: (0.0,),
-    NegativeBinomial: (0.0,),
-}
+_ENDS: tuple[tuple[type[Family], tuple[float, ...]], ...] = (
+    (Binomial, (0.0, 1.0)),
+    (Poisson, (0.0,)),
+    (NegativeBinomial, (0.0,)),
+)
 
 
 def edges(y: np.ndarray, weights: np.ndarray | None, family: Family) -> np.ndarray:
@@ -44,9 +44,9 @@ def edges(y: np.ndarray, weights: np.ndarray | None, family: Family) -> np.ndarr
         the end of the means at a finite linear predictor, as the square root does.
     """
     side = np.zeros(len(y))
-    for end in _ENDS.get(type(family), ()):
+    for end in next((ends for cls, ends in _ENDS if isinstance(family, cls)), ()):
         with np.errstate(all="ignore"):
-            eta = float(family.link.link(np.array(end)))
+            eta = family.link.link(np.array([end]))[0]
         if np.isinf(eta):
             side[y == end] = np.sign(eta)
     if weights is not None:
