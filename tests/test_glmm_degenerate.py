@@ -136,7 +136,7 @@ def test_errors(name):
     ("arguments", "error", "message"),
     [
         ({"family": "quasibinomial"}, ValueError, '"quasi" families cannot be used in glmer'),
-        ({"family": "normal"}, ValueError, "there is no family 'normal'; the families are"),
+        ({"family": "weibull"}, ValueError, "there is no family 'weibull'; the families are"),
         ({"family": "binomial(foo)"}, ValueError, "there is no link 'foo'; expected one of"),
         ({"family": 3}, ValueError, "family is 3; expected one of"),
         ({"family": None}, TypeError, "glmer needs a family"),
