@@ -49,8 +49,8 @@ SPINES = {
     "linalg": (
         "layout", "by_level", "small", "row_pieces", "crossproducts", "reweighted", "threads",
         "factor", "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur",
-        "flat_tree", "boundary", "ordering", "sparse_factor", "cholmod", "simplicial", "choose",
-        "standardize",
+        "flat_tree", "boundary", "memory", "ordering", "sparse_factor", "cholmod", "simplicial",
+        "choose", "standardize",
     ),
     "estimation": (
         "magnitudes", "start", "pls", "optimize", "hessian", "scaling", "linear", "convergence",

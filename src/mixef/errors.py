@@ -37,6 +37,10 @@ class FitError(MixefError, RuntimeError):
     """A search or factorization that could not be carried through."""
 
 
+class MemoryNeededError(MixefError, MemoryError):
+    """A model that takes more memory than there is; the message says how much, and why."""
+
+
 class MissingLibraryError(MixefError, ImportError):
     """A library that mixef needs is not installed; the message gives the install line."""
 

@@ -132,6 +132,7 @@ def scale_terms(
             terms[members[0]].grouping.codes,
             terms[members[0]].n_levels,
             np.column_stack([scaled[t] for t in members]),
+            " and ".join(f"({terms[t].label})" for t in members),
         )
         for members in blocks
     ]

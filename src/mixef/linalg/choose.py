@@ -10,6 +10,7 @@ from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import SMALL_Q, CrossProducts
 from mixef.linalg.dense import DenseFactor
 from mixef.linalg.factor import Factor
+from mixef.linalg.memory import DENSE_CELL, SPARSE_ENTRY, fits, require, too_large
 from mixef.linalg.ordering import is_nested
 from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import SimplicialFactor
@@ -39,13 +40,28 @@ def make_factor(products: CrossProducts) -> Factor:
     if is_nested(products):
         return sparse_factor(products)
     remainder = layout.q - layout.offsets[1]
+    dense_bytes = DENSE_CELL * float(remainder) ** 2
+    fills = scatter_products(products) > FILLING * remainder**2
     if remainder <= LARGEST_REMAINDER:
         dense_time = schur_time(products)
-        if dense_time < CHEAP or scatter_products(products) > FILLING * remainder**2:
-            return SchurFactor(products)
+        if dense_time < CHEAP or fills:
+            return _schur(products, dense_bytes)
         factor = sparse_factor(products)
-        return SchurFactor(products) if sparse_time(factor) > dense_time else factor
-    return sparse_factor(products)
+        slower = sparse_time(factor) > dense_time
+        return _schur(products, dense_bytes) if slower and fits(dense_bytes) else factor
+    if fills:  # half of the remainder is in L: no analysis is needed to say so
+        require(products, SPARSE_ENTRY * float(remainder) ** 2 / 2)
+    factor = sparse_factor(products)
+    require(products, SPARSE_ENTRY * float(factor.column_counts().sum()))
+    return factor
+
+
+def _schur(products: CrossProducts, needed: float) -> SchurFactor:
+    require(products, needed)
+    try:
+        return SchurFactor(products)
+    except MemoryError as error:
+        raise too_large(products, needed) from error
 
 
 def sparse_factor(products: CrossProducts) -> SparseFactor:

@@ -33,11 +33,14 @@ class GroupDesign:
     n_levels : int
     z : ndarray (n, s)
         Raw columns, multiplied by the square root of the weights.
+    name : str
+        Its terms, for messages.
     """
 
     codes: np.ndarray
     n_levels: int
     z: np.ndarray
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,7 @@ class Rows:
     @cached_property
     def layout(self) -> Layout:
         """How the groups' random effects are laid out."""
-        return Layout(
-            tuple(g.n_levels for g in self.groups), tuple(g.z.shape[1] for g in self.groups)
-        )
+        return layout_of(self.groups)
 
     def pieces(self) -> Iterator[Rows]:
         """Yield the same, some rows at a time; their X is an array in one piece."""
@@ -173,6 +174,15 @@ class CrossProducts:
     def ZtZ(self) -> np.ndarray | sparse.csr_array:
         """``Z'WZ`` (q, q): dense for a small q, else sparse."""
         return assemble(self.layout, self.diagonal, self.pairs)
+
+
+def layout_of(groups: Sequence[GroupDesign]) -> Layout:
+    """Return how the random effects of grouping factors are laid out."""
+    return Layout(
+        tuple(g.n_levels for g in groups),
+        tuple(g.z.shape[1] for g in groups),
+        tuple(g.name for g in groups) if all(g.name for g in groups) else (),
+    )
 
 
 def crossproducts(rows: Rows) -> CrossProducts:

@@ -20,10 +20,13 @@ class Layout:
     ----------
     n_levels, widths : tuple of int
         Levels ``l_i`` and columns ``s_i`` of each block.
+    names : tuple of str
+        The terms of each block, for messages; empty where nobody asks.
     """
 
     n_levels: tuple[int, ...]
     widths: tuple[int, ...]
+    names: tuple[str, ...] = ()
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:

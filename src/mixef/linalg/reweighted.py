@@ -22,6 +22,7 @@ from mixef.linalg.crossproducts import (
     Pairs,
     SymmetricBlocks,
     assemble,
+    layout_of,
     match_levels,
 )
 from mixef.linalg.layout import Layout
@@ -115,7 +116,7 @@ class ReweightedProducts:
 
     def __init__(self, groups: Sequence[GroupDesign]):
         self.n = len(groups[0].codes)
-        self.layout = Layout(tuple(g.n_levels for g in groups), tuple(g.z.shape[1] for g in groups))
+        self.layout = layout_of(groups)
         self._groups = groups
         self._z = [[np.ascontiguousarray(z, dtype=float) for z in g.z.T] for g in groups]
         self._cells, levels = _number(groups)
