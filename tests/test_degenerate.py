@@ -184,7 +184,7 @@ DATA = {
         study(pair=np.repeat(np.arange(90), 2)),
         ["random effects (=180) for term (Days | pair)"],
     ),
-    "dates": (FORMULA, study(Days=pd.Timestamp("2020-01-01")), ["'Days' has type datetime64"]),
+    "complex numbers": (FORMULA, study(Days=1j), ["'Days' has type complex128"]),
     "constant response": (FORMULA, study(Reaction=5.0), ["Reaction", "it is constant"]),
     "zero response": (FORMULA, study(Reaction=0.0), ["Reaction", "it is constant"]),
     "exact response": (
@@ -239,7 +239,7 @@ def test_small_residual_variance_is_not_taken_for_an_exact_fit():
     ids=["list", "text", "array", "number", "function"],
 )
 def test_data_of_another_type(data):
-    parts = [f"cannot read data of type {type(data).__name__}", "expected a pandas"]
+    parts = [f"cannot read data of type {type(data).__name__}", "expected a frame of pandas"]
     refused(DataError, parts, data=data)
 
 
