@@ -53,8 +53,9 @@ def with_data_read(formula: Formula, call: ModelCall) -> ModelCall:
     A lazy frame or a stream is collected: once, the columns that it needs.
     """
     needed = needed_names(formula, call.weights, call.offset, call.subset)
-    data = Columns(call.data, needed).data if is_lazy(call.data) else guarded(call.data, needed)
-    return replace(call, data=data)
+    if is_lazy(call.data):
+        return replace(call, data=Columns(call.data, needed).data, is_pruned=True)
+    return replace(call, data=guarded(call.data, needed))
 
 
 def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> ModelFrame:
@@ -73,8 +74,9 @@ def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> Model
         if not call.is_pruned:
             raise
         raise FormulaError(
-            f"{error}; the fit comes from a pickle, which holds only the columns that it used: to "
-            "use others, give the data again, as in update(..., data=data)"
+            f"{error}; the fit holds only the columns that it used, since it comes from a pickle "
+            "or its data were collected for it: to use others, give the data again, as in "
+            "update(..., data=data)"
         ) from None
 
 

@@ -114,7 +114,9 @@ def _whole_numbers(x: np.ndarray, missing: np.ndarray | None, name: str) -> Inte
 
 def _from_objects(x: np.ndarray, name: str) -> Column:
     inferred = pd.api.types.infer_dtype(x, skipna=True)
-    if inferred in ("string", "empty"):
+    if inferred == "empty":  # nothing says what the values would be
+        return np.full(len(x), np.nan)
+    if inferred == "string":
         return factor_from_strings(x)
     if inferred in _TIMES:
         return times(x, name)
@@ -200,6 +202,8 @@ def _from_narwhals(series: nw.Series[Any], name: str) -> Column:
         zone = getattr(dtype, "time_zone", None)
         stamps = pd.DatetimeIndex(series.to_numpy())
         return times(stamps.tz_localize("UTC").tz_convert(zone) if zone else stamps, name)
+    if series.null_count() == len(series):
+        return np.full(len(series), np.nan)
     if dtype in (nw.Categorical, nw.Enum):
         return _categorical_from_narwhals(series, name)
     raise _unusable(name, str(dtype))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.terms.columns import convert
+from mixef.terms.convert import convert, read
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame
 from mixef.terms.functions import Matrix
@@ -69,13 +69,14 @@ def new_response(old: GLMMFit, y: Any) -> dict[str, Any]:
 
 def _codes(response: Factor, y: Any) -> Any:
     """Return 0 and 1 for labels of a factor's two levels; anything else as it is."""
-    labels = pd.Series(np.asarray(y).ravel(), dtype=object)
-    if not labels.map(lambda value: isinstance(value, str)).any():
+    labels = read(y, "the new response") if np.ndim(y) == 1 else y
+    if not isinstance(labels, Factor) or labels.kind == "logical":
         return y
-    codes = labels.map({level: float(code) for code, level in enumerate(response.levels)})
-    if codes.isna().any():
+    labels = labels.used_levels()
+    unknown = [level for level in labels.levels if level not in response.levels]
+    if unknown:
         raise DataError(
-            f"the new response has the level {labels[codes.isna()].iloc[0]!r}; expected "
+            f"the new response has the level {unknown[0]!r}; expected "
             f"{' and '.join(response.levels)}, or 0 and 1"
         )
-    return codes.to_numpy()
+    return replace(labels, codes=labels.recode(response.levels)).as_float()

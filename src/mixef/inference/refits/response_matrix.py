@@ -44,7 +44,7 @@ def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
     names = y.columns if isinstance(y, pd.DataFrame) else pd.RangeIndex(np.shape(y)[1])
     if isinstance(fit, GLMMFit):
         columns = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y))
-        values = [new_response(fit, np.asarray(column))["y"] for _, column in columns.items()]
+        values = [new_response(fit, column.array)["y"] for _, column in columns.items()]
         return np.column_stack(values), names
     matrix = numbers_for(fit.frame, y, WHAT)
     if len(matrix) != fit.frame.n:
