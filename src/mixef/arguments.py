@@ -82,7 +82,8 @@ def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> Model
 
 def with_optimizer(control: Control | None, kind: type[Control], optimizer: str | None) -> Any:
     """Return the control, a default one for None, with the optimizer if one is named."""
-    control = _default(kind) if control is None else control
+    made: Any = _default  # a type is hashed by what it is
+    control = made(kind) if control is None else control
     if optimizer is not None and isinstance(control, kind):
         return replace(control, optimizer=optimizer)
     return control

@@ -165,7 +165,7 @@ def _place(fit: AnyFit, name: str) -> int:
 
 @lru_cache(maxsize=16)
 def _known_names(names: tuple[str, ...]) -> tuple[dict[str, str], Counter[str]]:
-    """Return the names of coefficients by what they are without backticks, and how often each is."""
+    """Return the names of coefficients by those without backticks, and how often each is."""
     return {unquoted(name): name for name in names}, Counter(names)
 
 
