@@ -190,6 +190,13 @@ def test_rows_that_a_function_turns_to_nan_are_told(formula, text, count):
     assert frame.n == N - count - ("hole" in formula)
 
 
+def test_conditions_that_a_function_turns_to_nan_are_told():
+    count = int((DATA.z < 0).sum())
+    with pytest.warns(DataWarning, match=rf"log\(z\) is missing .* in {count} of 24.*no row"):
+        frame = model_frame(parse_formula("y ~ x"), DATA, subset="log(z) > -100")
+    assert frame.n == N - count
+
+
 @pytest.mark.parametrize(
     ("formula", "subset"),
     [

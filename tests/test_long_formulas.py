@@ -240,6 +240,14 @@ def test_a_change_without_tilde_says_how_it_is_written():
         update_formula("y ~ x", ". - x")
 
 
+def test_time_is_linear_in_the_depth():
+    start = time.process_time()
+    assert parse_formula("y ~ " + "(" * 30_000 + "x" + ")" * 30_000).fixed.text.endswith(")")
+    assert len(parse_formula("y ~ " + "(" * 30_000 + "1 | g" + ")" * 30_000).bars) == 1
+    update_formula("y ~ x", ". ~ x - " + "(q - " * 20_000 + "q" + ")" * 20_000)
+    assert time.process_time() - start < 3
+
+
 def test_messages_about_long_formulas_are_short():
     text = " + ".join(f"v{i}" for i in range(3000))
     for wrong in (f"y ~ {text} + (1 | g", f"y ~ {text} + 'a' + (1|g)", f"{text}"):

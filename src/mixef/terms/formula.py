@@ -161,11 +161,10 @@ def is_bar(node: Node) -> bool:
 
 def is_random(node: Node) -> bool:
     """Whether a summand of a formula is a random-effects term, plain or tagged."""
-    inner = strip_parens(node)
-    if isinstance(node, Paren) and is_bar(inner):
-        return True
-    tagged = isinstance(inner, Call) and inner.function in STRUCTURES and bool(inner.args)
-    return tagged and is_bar(strip_parens(inner.children()[0]))
+    if isinstance(node, Paren):
+        return is_bar(node.inner)
+    tagged = isinstance(node, Call) and node.function in STRUCTURES and bool(node.args)
+    return tagged and is_bar(strip_parens(node.children()[0]))
 
 
 def split_bars(node: Node) -> tuple[Node, list[Node]]:
@@ -402,7 +401,12 @@ def warn_of_absent(terms: TermSet, labels: Sequence[str] | None = None) -> None:
         )
 
 
-def _subtracted(node: Node) -> Iterator[Node]:
-    for n in node.walk():
-        if isinstance(n, Binary) and n.op == "-":
-            yield from (strip_parens(m) for m in n.right.walk())
+def _subtracted(root: Node) -> Iterator[Node]:
+    """Yield the nodes that stand anywhere right of a minus."""
+    stack = [(root, False)]
+    while stack:
+        node, taken = stack.pop()
+        if taken:
+            yield node
+        minus = isinstance(node, Binary) and node.op == "-"
+        stack += [(child, taken or (minus and i == 1)) for i, child in enumerate(node.children())]

@@ -253,7 +253,9 @@ def model_frame(
     judged.update({f"offset {i + 1}": v for i, v in enumerate(offset_values)})
     if weight_values is not None:
         judged["weights"] = weight_values
-    considered = considered_rows(subset, scope)
+    chooser = Scope(columns, scope.state, env)
+    considered = considered_rows(subset, chooser)
+    chooser.warn_of_missing(end="; a condition that is missing chooses no row")
     absent = absent_values(judged)
     complete = kept_rows(absent, considered, columns.n, na_action)
     rows = without_zero_weights(weight_values, complete, columns.n)
