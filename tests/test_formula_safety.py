@@ -144,6 +144,23 @@ def test_env_is_all_that_is_read_beside_the_columns(fit):
         lm_list("y ~ x | g", DATA).predict(new, env={})
 
 
+def test_a_fit_needs_none_of_the_callers_names_again():
+    def made():
+        def half(x):
+            return x / 2
+
+        k = 3.0
+        assert k > 0
+        return lmer("y ~ half(x) + I(x * k > 0) + (1 | g)", DATA)
+
+    fit = made()
+    assert fit.update(". ~ . - half(x)").formula == "y ~ I(x * k > 0) + (1 | g)"
+    np.testing.assert_array_equal(fit.predict(DATA), fit.predict())
+    assert fit.simulate(newdata=DATA, seed=1).shape == (60, 1)
+    with pytest.raises(FormulaError, match="unknown function 'half'"):
+        fit.update(env={})
+
+
 def test_names_of_data_and_models_come_from_env_too(fit):
     other = fit.update(". ~ . - x")
     assert "other" in str(anova(fit, other))

@@ -308,3 +308,25 @@ def test_functions_of_the_caller_are_found_again():
     plain = lmer("Reaction ~ Days + (1 | Subject)", frame("sleepstudy"))
     newdata = newdata_of("sleep")
     np.testing.assert_allclose(fit.predict(newdata), plain.predict(newdata), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("re_form", "message"),
+    [
+        ("y ~ (1 | Subject)", "has the response y"),
+        ("~ Days + (1 | Subject)", "has Days, which is no random-effects term"),
+        ("Subject", "re_form is no formula; expected None, False or text such as"),
+        ("~ (1 | ", "re_form is no formula.*found end of formula"),
+        ("~ (1 | Batch)", "no grouping factor Batch; it has Subject"),
+        ("~ 1", "has no random-effects term; use '~0' for none"),
+        (3, "re_form is 3; expected None, False or text"),
+    ],
+)
+def test_what_re_form_cannot_be(re_form, message):
+    fit = lmer("Reaction ~ Days + (Days | Subject)", frame("sleepstudy"))
+    for ask in (fit.predict, fit.simulate):
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            ask(re_form=re_form)
+    np.testing.assert_array_equal(
+        fit.predict(re_form="~ 0 + (1 | Subject)"), fit.predict(re_form="~ (1 | Subject)")
+    )

@@ -104,10 +104,15 @@ def check_control(control: Any, kind: type[Control]) -> None:
         )
 
 
-def names_for(env: Any, caller: FrameType) -> Mapping[str, Any]:
-    """Return the names that text may use beside columns: those given, else the caller's."""
+def names_for(
+    env: Any, caller: FrameType, known: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
+    """Return the names that text may use beside columns: those given, else the caller's.
+
+    After the caller's come those that the formula of a fit had found before.
+    """
     if env is None:
-        return ChainMap(caller.f_locals, caller.f_globals)
+        return ChainMap(caller.f_locals, caller.f_globals, dict(known or {}))
     if not isinstance(env, Mapping) or not all(isinstance(name, str) for name in env):
         expected = "a dict from names to what formulas may use by them, or {} for nothing"
         raise checks.refusal("env", env, expected)

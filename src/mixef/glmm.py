@@ -406,7 +406,7 @@ class GeneralizedLinearMixedModel(MixedModel):
         >>> fit.update(". ~ . - age", nAGQ=5).formula
         'use ~ (1 | district)'
         """
-        names = names_for(env, sys._getframe(1))
+        names = names_for(env, sys._getframe(1), self._fit.frame.state.outside)
         text, call, control, others = updated_call(self._fit, formula, changes, names)
         family, nAGQ = others.pop("family", self.family), others.pop("nAGQ", self._fit.nAGQ)
         start, verbose = others.pop("start", None), others.pop("verbose", 0)

@@ -199,7 +199,7 @@ class LinearMixedModel(MixedModel):
         >>> fit.update(". ~ . - Days").formula
         'Reaction ~ (Days | Subject)'
         """
-        names = names_for(env, sys._getframe(1))
+        names = names_for(env, sys._getframe(1), self._fit.frame.state.outside)
         text, call, control, rest = updated_call(self._fit, formula, changes, names)
         REML = rest.pop("REML", self._fit.REML)
         start, verbose = rest.pop("start", None), rest.pop("verbose", 0)

@@ -15,7 +15,7 @@ from mixef.inference.observations import AnyFit, is_counted, prior_weights
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.fixed import design
-from mixef.terms.formula import parse_formula
+from mixef.terms.formula import expand_terms, parse_formula
 from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Name, Node, variable_names
 from mixef.terms.offsets import new_offset
@@ -146,10 +146,19 @@ def included_columns(fit: AnyFit, re_form: str | bool | None) -> dict[int, np.nd
     if re_form is False or is_NA or (isinstance(re_form, str) and re_form.replace(" ", "") == "~0"):
         return {}
     expected = "None, False or text such as '~ (1|g)'"
-    formula = parse_formula(checks.text(re_form, "re_form", expected))
+    try:
+        formula = parse_formula(checks.text(re_form, "re_form", expected))
+    except FormulaError as error:
+        raise FormulaError(f"re_form is no formula; expected {expected}: {error}") from None
     if formula.response is not None:
         raise FormulaError(
             f"re_form {re_form!r} has the response {formula.response.text}; expected {expected}"
+        )
+    fixed = expand_terms(formula.fixed, ()).labels
+    if fixed:
+        raise FormulaError(
+            f"re_form {re_form!r} has {fixed[0]}, which is no random-effects term; expected "
+            f"{expected}"
         )
     out: dict[int, np.ndarray] = {}
     for bar in formula.bars:
