@@ -36,7 +36,7 @@ class Case:
     evaluations: int = 12
     family: str = "gaussian"
     nAGQ: int = 1
-    peers: tuple[str, ...] = ("lme4", "mixedlm")
+    peers: tuple[str, ...] = ("lme4", "glmm", "mixedlm")
 
 
 def _small(name: str, formula: str) -> Case:
@@ -45,10 +45,10 @@ def _small(name: str, formula: str) -> Case:
 
 # GPBoost, which has gradients too, needs up to 0.05 of lme4's time.
 _generalized = partial(Case, REML=False, evaluations=25)
-_beside_both = partial(_generalized, ratio=0.05, peers=("lme4", "glmmTMB"))
+_beside_both = partial(_generalized, ratio=0.05, peers=("lme4", "glmmTMB", "glmm"))
 # lme4 minimises another criterion here: without the scale in the Laplace approximation (gamma),
 # with expected information (negative binomial), where glmmTMB has the scale, and observed.
-_with_scale = partial(_generalized, formula="y ~ x + z + (1|g)", peers=("glmmTMB",))
+_with_scale = partial(_generalized, formula="y ~ x + z + (1|g)", peers=("glmmTMB", "glmm"))
 
 LINEAR = (
     _small("sleepstudy", "Reaction ~ Days + (Days | Subject)"),
@@ -77,8 +77,8 @@ LINEAR = (
 GENERALIZED = (
     _beside_both(
         "cbpp",
-        "cbind(incidence, size - incidence) ~ period + (1|herd)",
-        partial(load_dataset, "cbpp"),
+        "cbind(incidence, healthy) ~ period + (1|herd)",
+        simulate.cbpp,
         ratio=0.1,
         family="binomial",
     ),

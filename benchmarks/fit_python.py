@@ -55,6 +55,8 @@ def median_seconds(fit: Callable[[], Any], first: float, repeat: int, budget: fl
 
 def facts(program: str, fit: Any) -> dict[str, float]:
     """Sizes, criterion and evaluations, by each program's own names."""
+    if program == "glmm":
+        return {"criterion": -2.0 * fit.loglik, "evaluations": fit.n_eval}
     if program == "mixedlm":
         sizes = {"q": fit.matrices.n_random, "parameters": len(fit.theta)}
         return sizes | {"criterion": fit.deviance, "evaluations": fit.function_evals}
@@ -65,6 +67,11 @@ def facts(program: str, fit: Any) -> dict[str, float]:
 
 def fitted(module: Any, formula: str, frame: pd.DataFrame, family: str, reml: str, agq: str) -> Any:
     """Fit a model; a generalized one with its standard errors, as the peers in R do."""
+    if module.__name__ == "glmm":
+        family, _, link = family.rstrip(")").partition("(")
+        own = {"Gamma": "gamma", "nbinom2": "negativebinomial"}.get(family, family)
+        linear = {"reml": reml == "TRUE"} if family == "gaussian" else {"nagq": int(agq)}
+        return module.fit(frame, formula, family=own, link=link or None, **linear)
     if family == "gaussian":
         return module.lmer(formula, frame, REML=reml == "TRUE")
     if family == "nbinom2":
@@ -80,6 +87,10 @@ def main(program: str, folder: str, formula: str, family: str, reml: str, *numbe
     module = importlib.import_module(program)
     repeat, long, budget = int(numbers[1]), float(numbers[2]), float(numbers[3])
     frame = storage.read(Path(folder))
+    if program == "glmm":  # it takes 0 and 1 for a response of two levels
+        response = formula.partition("~")[0].strip()
+        if isinstance(frame.get(response, pd.Series()).dtype, pd.CategoricalDtype):
+            frame[response] = frame[response].cat.codes.astype(float)
     gc.collect()
     base = megabytes("VmRSS")
     forget_peak()

@@ -16,7 +16,7 @@ from benchmarks.cases import Case
 from benchmarks.fit_python import megabytes
 
 HERE = Path(__file__).parent
-PEERS = ("lme4", "glmmTMB", "mixedlm")
+PEERS = ("lme4", "glmmTMB", "glmm", "mixedlm")
 IN_R = ("lme4", "glmmTMB")
 # A fit that takes longer than LONG seconds is run once. A faster one is warmed up by its first
 # run and repeated until --repeat runs or BUDGET seconds are used up, and at least once.

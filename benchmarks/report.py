@@ -18,7 +18,7 @@ LARGE = 50_000
 # The criterion is a sum over n rows: this share of it is lost in rounding.
 ROUNDING = 1e-9
 NAN = float("nan")
-IMPORT_RATIO = 1.3
+IMPORT_RATIO = 1.15
 MET = {True: "met", False: "MISSED"}
 
 

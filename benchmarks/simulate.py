@@ -80,6 +80,12 @@ def nested(rows: int = 1_000_000, a: int = 1_000, b: int = 50) -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "a": cell // b, "b": cell % b})
 
 
+def cbpp() -> pd.DataFrame:
+    """The data of cbpp with a column of the animals that stayed healthy."""
+    frame = load_dataset("cbpp")
+    return frame.assign(healthy=frame["size"] - frame["incidence"])
+
+
 def contraception() -> pd.DataFrame:
     """Contraception with `ch`: whether a woman has children."""
     frame = load_dataset("Contraception")
