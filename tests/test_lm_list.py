@@ -10,6 +10,7 @@ from reference_data import case, cases, frame
 
 from mixef import Gamma, NegativeBinomial, lm_list
 from mixef.errors import DataError, DataWarning, FormulaError
+from mixef.estimation.separation import edges, separating_direction
 
 # Orthogonalization and R's QR both end within rounding, times the condition of the columns.
 ROUNDING = 1e-9
@@ -297,6 +298,44 @@ def test_every_separated_group_is_called_so(family):
     assert sorted(listed.split(", ")) == expected
     regular = fits.coef().drop(expected)
     assert np.isfinite(regular.to_numpy()).all()
+
+
+@pytest.mark.parametrize("family", ["binomial", "binomial(probit)", "binomial(cloglog)", "poisson"])
+def test_groups_are_called_separated_where_linear_programming_finds_them_so(family):
+    """Small groups of every kind: separated ones, overlapping ones, and close calls."""
+    rng = np.random.default_rng(0)
+    G, m = 80, 6
+    data = pd.DataFrame({"g": np.repeat(np.arange(G), m), "x": rng.normal(size=G * m).round(1),
+                         "z": rng.integers(0, 2, G * m)})  # fmt: skip
+    counts = family == "poisson"
+    data["y"] = rng.poisson(0.5, G * m) if counts else (rng.random(G * m) < 0.5) * 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = lm_list("y ~ x + z | g", data, family)._fits.estimates
+    expected = []
+    for g, rows in data.groupby("g"):
+        X = np.column_stack([np.ones(m), rows["x"], rows["z"]])[:, found.kept[g]]
+        side = edges(rows["y"].to_numpy(float), None, "poisson" if counts else "binomial")
+        expected.append(separating_direction(X, side) is not None)
+    assert 0.2 * G < sum(expected) < 0.9 * G
+    np.testing.assert_array_equal(found.edge, expected)
+    assert not (found.failed & ~found.edge).any()
+
+
+def test_a_close_call_is_no_separation():
+    """Two responses in the wrong order, 0.004 and 0.01 apart: the estimates of R's glm are large,
+    and finite."""
+    data = pd.DataFrame({
+        "g": [0] * 5 + [1] * 5, "y": [0, 1, 0, 1, 1, 1, 1, 0, 1, 0],
+        "x": [-0.726071, -0.641732, -0.637737, -0.216394, 0.554693, -2.112392, -0.203740, 0.581044,
+              0.588652, 0.598032],
+    })  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fits = lm_list("y ~ x | g", data, "binomial")
+    # R 4.2.2: glm(y ~ x, binomial, control = list(epsilon = 1e-14, maxit = 100))
+    expected = [[27.0143975606, 42.3030460156], [10.1860094417, -18.4676264890]]
+    np.testing.assert_allclose(fits.coef(), expected, rtol=1e-6)
 
 
 def test_missing_values_are_left_out_or_padded():

@@ -370,9 +370,6 @@ class MixedModel(
     def __str__(self) -> str:
         return self.to_text()
 
-    def _repr_html_(self) -> str:
-        return self.to_html()
-
 
 def fit_of(model: Any, name: str) -> AnyFit:
     """Return the state of a fitted model; anything else is refused."""

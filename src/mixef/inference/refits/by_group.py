@@ -14,8 +14,9 @@ MAX_STEPS = 100
 # The search of a group ends when its deviance changes by less than this share.
 ENOUGH = 1e-11
 HALVINGS = 30
-# A row whose unit information is below this has its mean at the edge of what is possible.
-EDGE = 1e-8
+# A row whose unit information is below this has its mean at the edge of what is possible; it goes
+# there for ever, its responses being separated, if its linear predictor still moves by this.
+EDGE, MOVING = 1e-8, 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,12 +278,13 @@ class _Scoring:
     def result(self) -> GroupwiseFit:
         """Return the estimates where the search stands."""
         groups, family, mu = self._groups, self._family, self._mu
-        slope, variance = family.link.d_inverse(self._eta), family.variance(mu)
+        slope, variance = family.link.d_inverse(self._eta), family.variance_at(self._eta, mu)
         information = slope**2 / variance
         root = np.sqrt(self._prior * information)
         T = triangle(groups, self._X * root[:, None], self._first.kept)
         failed = self._stuck | ~np.isfinite(self._deviance) | self.is_open
-        edge = groups.sums((~(information > EDGE)).astype(int)) > 0
+        moved = np.abs(self._predictor(self._target()) - self._eta)
+        edge = groups.sums((~(information > EDGE) & ~(moved < MOVING)).astype(int)) > 0
         edge &= ~failed & (family.extra is None)
         edge |= self._separated(failed)
         return GroupwiseFit(
@@ -312,10 +314,14 @@ class _Scoring:
 
     def _target(self) -> np.ndarray:
         """Return the coefficients (G, p) that a full step goes to."""
-        slope = self._family.link.d_inverse(self._eta)
-        root = np.abs(slope) * np.sqrt(self._prior / self._family.variance(self._mu))
+        link = self._family.link
+        slope = link.d_inverse(self._eta)
+        variance = self._family.variance_at(self._eta, self._mu)
+        root = np.abs(slope) * np.sqrt(self._prior / np.where(variance > 0.0, variance, np.inf))
         still = slope == 0.0
-        change = np.where(still, 0.0, (self._y - self._mu) / np.where(still, 1.0, slope))
+        # 1 - mu keeps its digits where the mean rounds to 1.
+        rest = np.where(self._y == 1.0, link.complement(self._eta), self._y - self._mu)
+        change = np.where(still, 0.0, rest / np.where(still, 1.0, slope))
         T = triangle(self._groups, self._X * root[:, None], self._first.kept)
         return T.coefficients(self._groups, root * (self._eta - self._offset + change))[0]
 
