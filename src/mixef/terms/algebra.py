@@ -23,7 +23,7 @@ from mixef.terms.nodes import (
 
 #: Products of terms end here, before the work of an expansion that nobody can mean.
 MOST_TERMS = 10_000
-_MOST_PAIRS = 1_000_000
+_MOST_PAIRS = 300_000
 
 Term = frozenset[int]
 Terms = dict[Term, None]  # in order; the values mean nothing
