@@ -17,7 +17,13 @@ from mixef.estimation.response import Response
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
 from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts, rotate
-from mixef.linalg.standardize import Basis, orthonormal_columns, root_weighted
+from mixef.linalg.row_pieces import RowPieces
+from mixef.linalg.standardize import (
+    Basis,
+    orthonormal_columns,
+    orthonormal_pieces,
+    weighted_pieces,
+)
 from mixef.terms.random import RandomTerm
 
 # The smallest weight that scales a row, beside the mean weight: a row that says nothing at the
@@ -88,10 +94,11 @@ def scaled_problem(
     offset = np.zeros(len(X)) if offset is None else offset
     plain, plain_basis = orthonormal_columns(X)
     glm = fit_glm(response, plain, offset)
+    del plain  # a copy of X, as the columns that are returned are
     W = glm.state.expected
     W = np.maximum(W, LEAST_WEIGHT * W.mean())
     root = np.sqrt(W)
-    Q, basis = orthonormal_columns(root_weighted(X, W))
+    Q, basis = orthonormal_pieces(weighted_pieces(X, W))
     scaled, groups = scale_terms(terms, W, user_axes)
     parametrization = scaled.parametrization
     working = glm.state.score / root
@@ -114,7 +121,7 @@ def scaled_problem(
         designs=tuple(
             replace(g, z=np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
         ),
-        X=Q / root[:, None],
+        X=RowPieces(X, R=basis.R).whole() if X.shape[1] else X,
         basis=basis,
         offset=offset,
         par=par,
