@@ -13,7 +13,9 @@ from structures import SPARSE
 from mixef import lmer
 from mixef.display.summary import Summary
 from mixef.errors import SingularFitWarning
-from mixef.inference.hypotheses import kenward_roger, marginal_squares
+from mixef.estimation import marginal
+from mixef.estimation.hessian import difference_hessian
+from mixef.inference.hypotheses import kenward_roger
 from mixef.inference.hypotheses.ddf import approximation, f_test, t_tests
 from mixef.inference.hypotheses.kenward_roger import moments
 from mixef.linalg.factor import Factor
@@ -122,11 +124,28 @@ def test_columns_in_groups_give_what_all_pairs_give(name, monkeypatch):
     fit = fit_of(name).fit
     whole = kenward_roger.kenward_roger(fit)
     monkeypatch.setattr(type(fit.criterion().factor), "projected_squares", Factor.projected_squares)
-    monkeypatch.setattr(marginal_squares, "CHUNK", 5)
+    monkeypatch.setattr(marginal, "CHUNK", 5)
     parts = kenward_roger.kenward_roger(fit)
     unit = np.sqrt(whole.W.diagonal())
     assert parts.W / np.outer(unit, unit) == pytest.approx(whole.W / np.outer(unit, unit), abs=1e-9)
     assert parts.vcov == pytest.approx(whole.vcov, rel=1e-9)
+
+
+@pytest.mark.parametrize("REML", [True, False])
+@pytest.mark.parametrize("name", ["large crossed", "large nested", "weights"])
+def test_the_same_sums_give_the_exact_hessian(name, REML):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        fit = fit_of(name).update(REML=REML).fit
+    criterion, par = fit.criterion(), fit.scaled_par
+    criterion.value(par)
+    information = criterion.derivatives()[1]
+    expected = difference_hessian(criterion, par, information)
+    ours = criterion.hessian(par)
+    unit = np.sqrt(expected.diagonal())
+    # Central differences are off by their third derivatives, at 2e-3 of a standard error.
+    assert ours / np.outer(unit, unit) == pytest.approx(expected / np.outer(unit, unit), abs=1e-5)
+    assert abs(information - expected).max() > 1e-3 * abs(expected).max()  # which it is not
 
 
 def test_an_ml_fit_is_tested_by_its_refit():

@@ -10,11 +10,13 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.hessian import difference_hessian
+from mixef.estimation.marginal import columns_in_largest_part
 from mixef.estimation.pls import (
     Derivatives,
     PLSSolution,
     differentiate,
     effects_slopes,
+    exact_information,
     solve_pls,
     solve_upper,
     spherical_effects,
@@ -35,6 +37,8 @@ from mixef.terms.random import RandomTerm
 # Where levels of one factor leave less than this share of the response's variance, sums of squares
 # of cross-products lose digits, and the solution is refined on the rows of the data.
 CANCELLATION = 1e-5
+# With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
+MOST_COLUMNS = 200
 # With more random effects than this a factor is not kept after the fit.
 LARGE_Q = 2_000
 
@@ -284,13 +288,17 @@ class LinearCriterion:
     def hessian(self, par: np.ndarray) -> np.ndarray:
         """Return the Hessian (k, k) of the criterion, with sigma profiled out.
 
-        Exact where the factor gives the blocks of ``Z'V^-1 Z``, else by differences of the exact
-        gradient.
+        Exact; by differences of the exact gradient where the sums over pairs of levels would take
+        longer: where the factor is sparse and the data hold together in large parts.
         """
         self.value(par)
-        d = self._differentiated()
+        d, solution = self._differentiated(), self._solution
         if d.is_exact:
             return d.information
+        if self.factor.has_squares or columns_in_largest_part(self.factor) <= MOST_COLUMNS:
+            assert solution is not None
+            dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
+            return exact_information(self.factor, solution, d, dsigmas, self.REML)
         H = difference_hessian(self, np.asarray(par, dtype=float), d.information)
         return d.information if H is None else H
 

@@ -18,8 +18,9 @@ import numpy as np
 from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
+from mixef.estimation.marginal import MarginalView, expected_information, marginal_squares
 from mixef.linalg.crossproducts import Rows
-from mixef.linalg.factor import INVERTIBLE, Factor
+from mixef.linalg.factor import Factor
 from mixef.terms.parametrization import Parametrization
 
 # A residual sum of squares below this share of the response's is rounding, (1e-13)^2.
@@ -193,7 +194,7 @@ def differentiate(
     information = observed - np.outer(k, k) / (solution.m * s2 * s2)
     squares = factor.projected_squares(Q if REML else Q[:, :0])
     if squares is not None:
-        information += observed - _expected(squares, dsigmas)
+        information += observed - expected_information(squares, dsigmas)
 
     K = []
     for i, T in enumerate(factor.trace_blocks()):
@@ -207,6 +208,26 @@ def differentiate(
     return Derivatives(
         gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], squares is not None
     )
+
+
+def exact_information(
+    factor: Factor,
+    solution: PLSSolution,
+    d: Derivatives,
+    dsigmas: Sequence[np.ndarray],
+    REML: bool,
+) -> np.ndarray:
+    """Return the exact Hessian (k, k) where the derivatives d were taken.
+
+    They have the average information: to it comes the average less the expected one.
+    """
+    layout, view = factor.layout, MarginalView(factor)
+    H = np.concatenate([directions(layout.by_level(i, d.w), D) for i, D in enumerate(dsigmas)])
+    Q = solve_upper(solution.RX, d.ZtVX.T, transpose=True).T
+    R2 = Q.T @ H
+    observed = (H.T @ view.times(H) - R2.T @ R2) / solution.s2
+    squares = marginal_squares(factor, view, Q if REML else Q[:, :0])
+    return d.information + observed - expected_information(squares, dsigmas)
 
 
 def effects_slopes(
@@ -234,64 +255,6 @@ def effects_slopes(
 def directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
     """Return ``h_a = d(Lambda Lambda')/d par_a w`` (l s, k) of a block, for w (l, s)."""
     return np.tensordot(w, dsigma, axes=(1, 1)).transpose(0, 2, 1).reshape(w.size, -1)
-
-
-def _expected(
-    squares: dict[tuple[int, int], np.ndarray], dsigmas: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Return ``tr(P dV_a P dV_b)`` (k, k), from `Factor.projected_squares` of ``Z'PZ``."""
-    flat = [D.reshape(len(D), -1) for D in dsigmas]
-    total = np.zeros((len(dsigmas[0]),) * 2)
-    for (i, j), square in squares.items():
-        part = flat[i] @ square @ flat[j].T
-        total += part if i == j else part + part.T
-    return total
-
-
-class MarginalView:
-    """Products with ``Z'V^-1 Z`` and ``Z'V^-1 [X y]``, by the form that keeps digits.
-
-    With invertible templates ``Z'V^-1 Z = Lambda^-T (I - M^-1) Lambda^-1``, which is exact where
-    Lambda is large; else ``Z'Z - Z'Z Lambda M^-1 Lambda'Z'Z``, which is exact where it vanishes.
-    """
-
-    def __init__(self, factor: Factor):
-        self._factor = factor
-        invertible = min(factor.least) > INVERTIBLE
-        self._inverses = [np.linalg.inv(lam) for lam in factor.lams] if invertible else None
-
-    def project(self, back: np.ndarray) -> np.ndarray:
-        """Return ``Z'V^-1 [X y]`` (q, p + 1), given ``M^-1 Lambda'Z'[X y]``."""
-        layout, products = self._factor.layout, self._factor.products
-        if self._inverses is not None:
-            return layout.multiply(self._inverses, back, transpose=True)
-        W = -(products.ZtZ @ layout.multiply(self._factor.lams, back))
-        W[:, :-1] += products.ZtX
-        W[:, -1] += products.Zty
-        return W
-
-    def times(self, H: np.ndarray) -> np.ndarray:
-        """Return ``Z'V^-1 Z H`` (q, k) for H (q, k)."""
-        factor, layout = self._factor, self._factor.layout
-        if self._inverses is not None:
-            half = layout.multiply(self._inverses, H)
-            return layout.multiply(self._inverses, half - factor.solve(half), transpose=True)
-        ZtZH = factor.products.ZtZ @ H
-        half = factor.solve(layout.multiply(factor.lams, ZtZH, transpose=True))
-        return ZtZH - factor.products.ZtZ @ layout.multiply(factor.lams, half)
-
-    def gram(self, H: np.ndarray) -> np.ndarray:
-        """Return ``H'Z'V^-1 Z H`` (k, k) for H (q, k)."""
-        layout = self._factor.layout
-        if self._inverses is not None:
-            half = layout.multiply(self._inverses, H)
-            whole = half.T @ half
-        else:
-            ZtZH = self._factor.products.ZtZ @ H
-            half = layout.multiply(self._factor.lams, ZtZH, transpose=True)
-            whole = H.T @ ZtZH
-        solved = self._factor.solve_L(half)
-        return whole - solved.T @ solved
 
 
 def solve_upper(R: np.ndarray, rhs: np.ndarray, transpose: bool = False) -> np.ndarray:

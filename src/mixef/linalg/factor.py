@@ -39,6 +39,7 @@ class Factor(ABC):
     """
 
     ldL2: float
+    has_squares = False
 
     def __init__(self, products: CrossProducts):
         self.products = products

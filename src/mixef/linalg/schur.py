@@ -37,6 +37,8 @@ class SchurFactor(Factor):
     ``U = C^-1 lam_1' (Z'Z)_12 Lambda_2``, ``S = Lambda_2'(Z'Z)_22 Lambda_2 + I - U'U``.
     """
 
+    has_squares = True
+
     def __init__(self, products: CrossProducts):
         super().__init__(products)
         layout = self.layout

@@ -19,13 +19,14 @@ with ``tr(P V P G_s) = tr((A - BB')(I (x) D_s))`` and ``tr(P V P V) = n - p``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.hessian import inverse_hessian
-from mixef.estimation.pls import MarginalView
-from mixef.inference.hypotheses.marginal_squares import marginal_squares
+from mixef.estimation.marginal import MarginalView, expected_information, marginal_squares
+from mixef.inference.replicates import with_progress
 from mixef.linalg.factor import Factor
 from mixef.linalg.threads import one_blas_thread
 from mixef.terms.parametrization import Parametrization
@@ -180,13 +181,10 @@ def _expected(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``tr(P G_r P G_s)`` (R, R) and ``tr(P V P G_s)`` (R,)."""
     layout = factor.layout
-    flat = [D.reshape(len(D), -1) for D in changes]
-    both = np.zeros((len(changes[0]),) * 2)
-    for (i, j), squares in marginal_squares(factor, view, B).items():
-        part = flat[i] @ squares @ flat[j].T
-        both += part if i == j else part + part.T
+    bar = partial(with_progress, label="Kenward-Roger")
+    both = expected_information(marginal_squares(factor, view, B, bar), changes)
     with_V = np.zeros(len(changes[0]))
     for i, T in enumerate(factor.trace_blocks()):
         level = layout.by_level(i, B).transpose(1, 0, 2).reshape(len(T), -1)
-        with_V += flat[i] @ (T - level @ level.T).ravel()
+        with_V += np.tensordot(changes[i], T - level @ level.T)
     return both, with_V

@@ -1,21 +1,22 @@
-"""Sums over all pairs of levels of squares of ``A = Z'V^-1 Z``, which is full where factors cross.
+"""Products with ``A = Z'V^-1 Z``, and sums of its squares over all pairs of levels.
 
-A never stands in memory. Where one factor is eliminated first, its part of A is a diagonal and a
-product of the rank of the remainder, so that sums of squares are products of Gram matrices of that
-size. Elsewhere A is zero between parts of the data that share no level: one solve gives a column of
-every part.
+A is full where factors cross, and never stands in memory. Where one factor is eliminated first, its
+part of A is a diagonal and a product of the rank of the remainder, so that sums of squares are
+products of Gram matrices of that size. Elsewhere A is zero between parts of the data that share no
+level: one solve gives a column of every part.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from mixef.estimation.pls import MarginalView
-from mixef.inference.replicates import with_progress
 from mixef.linalg.crossproducts import CrossProducts, block_squares
-from mixef.linalg.factor import CHUNK, Factor
+from mixef.linalg.factor import CHUNK, INVERTIBLE, Factor
 from mixef.linalg.layout import Layout
 
 # Cells of a group of columns of Z'V^-1 Z.
@@ -24,7 +25,58 @@ LARGEST = 20_000_000
 Squares = dict[tuple[int, int], np.ndarray]
 
 
-def marginal_squares(factor: Factor, view: MarginalView, B: np.ndarray) -> Squares:
+class MarginalView:
+    """Products with ``Z'V^-1 Z`` and ``Z'V^-1 [X y]``, by the form that keeps digits.
+
+    With invertible templates ``Z'V^-1 Z = Lambda^-T (I - M^-1) Lambda^-1``, which is exact where
+    Lambda is large; else ``Z'Z - Z'Z Lambda M^-1 Lambda'Z'Z``, which is exact where it vanishes.
+    """
+
+    def __init__(self, factor: Factor):
+        self._factor = factor
+        invertible = min(factor.least) > INVERTIBLE
+        self._inverses = [np.linalg.inv(lam) for lam in factor.lams] if invertible else None
+
+    def project(self, back: np.ndarray) -> np.ndarray:
+        """Return ``Z'V^-1 [X y]`` (q, p + 1), given ``M^-1 Lambda'Z'[X y]``."""
+        layout, products = self._factor.layout, self._factor.products
+        if self._inverses is not None:
+            return layout.multiply(self._inverses, back, transpose=True)
+        W = -(products.ZtZ @ layout.multiply(self._factor.lams, back))
+        W[:, :-1] += products.ZtX
+        W[:, -1] += products.Zty
+        return W
+
+    def times(self, H: np.ndarray) -> np.ndarray:
+        """Return ``Z'V^-1 Z H`` (q, k) for H (q, k)."""
+        factor, layout = self._factor, self._factor.layout
+        if self._inverses is not None:
+            half = layout.multiply(self._inverses, H)
+            return layout.multiply(self._inverses, half - factor.solve(half), transpose=True)
+        ZtZH = factor.products.ZtZ @ H
+        half = factor.solve(layout.multiply(factor.lams, ZtZH, transpose=True))
+        return ZtZH - factor.products.ZtZ @ layout.multiply(factor.lams, half)
+
+    def gram(self, H: np.ndarray) -> np.ndarray:
+        """Return ``H'Z'V^-1 Z H`` (k, k) for H (q, k)."""
+        layout = self._factor.layout
+        if self._inverses is not None:
+            half = layout.multiply(self._inverses, H)
+            whole = half.T @ half
+        else:
+            ZtZH = self._factor.products.ZtZ @ H
+            half = layout.multiply(self._factor.lams, ZtZH, transpose=True)
+            whole = H.T @ ZtZH
+        solved = self._factor.solve_L(half)
+        return whole - solved.T @ solved
+
+
+def marginal_squares(
+    factor: Factor,
+    view: MarginalView,
+    B: np.ndarray,
+    each: Callable[[list[Any]], Iterable[Any]] = iter,
+) -> Squares:
     """Return ``sum S (x) S`` (s_i^2, s_j^2) over the blocks S of ``A - BB'``, for i <= j.
 
     Parameters
@@ -32,6 +84,8 @@ def marginal_squares(factor: Factor, view: MarginalView, B: np.ndarray) -> Squar
     view : MarginalView
         Of the factor, which may give up L.
     B : ndarray (q, p)
+    each : callable
+        Goes over a list of pieces of work that may take long.
     """
     layout = factor.layout
     projected = factor.projected_squares(B)
@@ -39,7 +93,7 @@ def marginal_squares(factor: Factor, view: MarginalView, B: np.ndarray) -> Squar
         return projected
     squares = factor.marginal_squares()
     if squares is None:
-        squares = _by_parts(factor, view)
+        squares = _by_parts(factor, view, each)
     for j, s in enumerate(layout.widths):
         # A times B with one of the block's columns in the place of another, b for d
         masked = np.zeros((layout.q, s, s, B.shape[1]))
@@ -62,7 +116,9 @@ def _gram(layout: Layout, i: int, B: np.ndarray) -> np.ndarray:
     return np.tensordot(level, level, axes=(0, 0))
 
 
-def _by_parts(factor: Factor, view: MarginalView) -> Squares:
+def _by_parts(
+    factor: Factor, view: MarginalView, each: Callable[[list[Any]], Iterable[Any]]
+) -> Squares:
     """Return ``sum A_lk (x) A_lk`` by columns of A, one of every part of the data at once."""
     layout = factor.layout
     part = parts(factor.products)
@@ -77,7 +133,7 @@ def _by_parts(factor: Factor, view: MarginalView) -> Squares:
         rank = _rank_in_part(part[j])
         step = max(most // s, 1)
         tasks += [(j, rank, first, step) for first in range(0, int(rank.max()) + 1, step)]
-    for j, rank, first, step in with_progress(tasks, label="Kenward-Roger"):
+    for j, rank, first, step in each(tasks):
         s = layout.widths[j]
         levels = np.flatnonzero((rank >= first) & (rank < first + step))
         unit = np.zeros((layout.q, int(rank[levels].max()) + 1 - first, s))
@@ -105,6 +161,15 @@ def parts(products: CrossProducts) -> list[np.ndarray]:
     return np.split(connected_components(graph, directed=False)[1], start[1:-1])
 
 
+def columns_in_largest_part(factor: Factor) -> int:
+    """Return how many columns of A have to be solved for, one of every part at once."""
+    layout = factor.layout
+    of_effects = np.concatenate(
+        [np.repeat(part, s) for part, s in zip(parts(factor.products), layout.widths, strict=True)]
+    )
+    return int(np.bincount(of_effects).max())
+
+
 def _rank_in_part(part: np.ndarray) -> np.ndarray:
     """Return each level's number among those of its part."""
     order = np.argsort(part, kind="stable")
@@ -112,3 +177,13 @@ def _rank_in_part(part: np.ndarray) -> np.ndarray:
     rank = np.empty(len(part), dtype=int)
     rank[order] = np.arange(len(part)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return rank
+
+
+def expected_information(squares: Squares, dsigmas: Sequence[np.ndarray]) -> np.ndarray:
+    """Return ``tr(P dV_a P dV_b)`` (k, k), from the squares of ``Z'PZ``."""
+    flat = [D.reshape(len(D), -1) for D in dsigmas]
+    total = np.zeros((len(dsigmas[0]),) * 2)
+    for (i, j), square in squares.items():
+        part = flat[i] @ square @ flat[j].T
+        total += part if i == j else part + part.T
+    return total
