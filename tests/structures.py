@@ -153,6 +153,7 @@ def make(cls, variant, products, monkeypatch):
             assert isinstance(factor._coupling, expected)
         return factor
     if cls is SimplicialFactor:
-        monkeypatch.setattr(flat_tree, "MOST_BATCHES", 10_000 if variant == ("flat",) else 0)
+        if variant == ("compiled",):
+            monkeypatch.setattr(flat_tree, "MOST_BATCHES", 0)
         return cls(products)
     return cls(products, *variant)

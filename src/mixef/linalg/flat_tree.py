@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -43,6 +44,14 @@ class _Batch:
     inner: np.ndarray
     rows: np.ndarray
     row: np.ndarray
+
+    @cached_property
+    def targets(self) -> tuple[np.ndarray, slice]:
+        """Where the products of each column's entries go, counted from the start of a slice."""
+        i, k = np.tril_indices(self.below.shape[1])
+        where = self.inner[:, i, k].ravel()
+        first = where.min()
+        return where - first, slice(first, where.max() + 1)
 
     def matrix(self, L: np.ndarray) -> sparse.csc_array:
         """Return what is below the diagonals (u, m)."""
@@ -81,14 +90,14 @@ class FlatTree:
             if not (pivot > 0.0).all():
                 return False
             L[batch.pivot] = pivot = np.sqrt(pivot)
-            L[batch.below] /= pivot[:, None]
             below = L[batch.below]
-            i, k = np.tril_indices(below.shape[1])
-            if len(i):
-                where = batch.inner[:, i, k].ravel()
-                first, stop = where.min(), where.max() + 1
+            below /= pivot[:, None]
+            L[batch.below] = below
+            if len(batch.rows):
+                where, places = batch.targets
+                i, k = np.tril_indices(below.shape[1])
                 product = (below[:, i] * below[:, k]).ravel()
-                L[first:stop] -= np.bincount(where - first, product, stop - first)
+                L[places] -= np.bincount(where, product, places.stop - places.start)
         return True
 
     def solve(self, L: np.ndarray, x: np.ndarray) -> None:
@@ -162,19 +171,21 @@ def flat_tree(start: np.ndarray, rows: np.ndarray) -> FlatTree | None:
         depth[waiting[depth[parent[waiting]] == level - 1]] = level
     else:
         return None
-    keys, member = np.unique(np.column_stack([depth, counts]), axis=0, return_inverse=True)
-    if len(keys) > MOST_BATCHES:
+    kind = depth * (counts.max() + 1) + counts
+    kinds = np.flatnonzero(np.bincount(kind))
+    if len(kinds) > MOST_BATCHES:
         return None
     stored = np.repeat(np.arange(q), counts + 1) * q + rows
     batches = []
-    for number, (_, d) in enumerate(keys):
-        columns = np.flatnonzero(member.ravel() == number)
-        below = first[columns][:, None] + 1 + np.arange(d)
+    for each in kinds:
+        columns = np.flatnonzero(kind == each)
+        below = first[columns][:, None] + 1 + np.arange(counts[columns[0]])
         row = rows[below].astype(np.int64)
         low = np.minimum(row[:, :, None], row[:, None, :])
         high = np.maximum(row[:, :, None], row[:, None, :])
         inner = np.searchsorted(stored, low * q + high)
-        distinct, which = np.unique(row, return_inverse=True)
+        occurs = np.zeros(q, dtype=bool)
+        occurs[row] = True
         together = columns[-1] - columns[0] + 1 == len(columns)
         batches.append(
             _Batch(
@@ -182,8 +193,8 @@ def flat_tree(start: np.ndarray, rows: np.ndarray) -> FlatTree | None:
                 first[columns],
                 below,
                 inner,
-                distinct,
-                which.reshape(row.shape),
+                np.flatnonzero(occurs),
+                (np.cumsum(occurs) - 1)[row],
             )
         )
     return FlatTree(batches)

@@ -16,7 +16,7 @@ def is_nested(products: CrossProducts) -> bool:
     """
     n_levels = products.layout.n_levels
     return bool(products.pairs) and all(
-        len(np.unique(pair.rows if n_levels[i] >= n_levels[j] else pair.cols)) == len(pair.rows)
+        np.bincount(pair.rows if n_levels[i] >= n_levels[j] else pair.cols).max() == 1
         for (i, j), pair in products.pairs.items()
     )
 

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import not_positive_definite
-from mixef.linalg.flat_tree import flat_tree
+from mixef.linalg.flat_tree import FlatTree, flat_tree
 from mixef.linalg.kernels import compiled
 from mixef.linalg.ordering import elimination_order, is_nested, least_fill
 from mixef.linalg.sparse_factor import SparseFactor, filled_counts, permuted_entries
@@ -45,6 +45,9 @@ class SimplicialFactor(SparseFactor):
         """Return L (q, q), the rows of each column ascending."""
         return self._cholesky.lower()
 
+    def _plan(self, start: np.ndarray, rows: np.ndarray) -> FlatTree | None:
+        return self._cholesky.tree
+
 
 class SparseCholesky:
     """``A[order][:, order] = L L'``, on a pattern that is analysed once.
@@ -62,6 +65,8 @@ class SparseCholesky:
     ----------
     counts : ndarray of int (n,)
         The number of non-zeros of each column of L.
+    tree : FlatTree or None
+        How to work on many columns at a time; known once there was a factorization.
     """
 
     def __init__(self, A: sparse.csc_matrix, order: np.ndarray, fills: bool = True):
@@ -74,6 +79,7 @@ class SparseCholesky:
             self.counts = np.bincount(self._entries[1], minlength=len(order))
         self._start = np.concatenate([[0], np.cumsum(self.counts)])
         self._rows: np.ndarray | None = None
+        self.tree: FlatTree | None = None
 
     def factor(self, values: np.ndarray) -> float:
         """Factor at these values of A, and return ``log|A|``.
@@ -88,8 +94,8 @@ class SparseCholesky:
         L, diagonal = self._L, self._start[:-1]
         L[:] = 0.0
         L[self._place] = values
-        if self._tree is not None:
-            positive = self._tree.factor(L)
+        if self.tree is not None:
+            positive = self.tree.factor(L)
         else:
             positive = compiled()["cholesky_columns"](self._start, self._rows, L)
         if not positive:
@@ -100,8 +106,8 @@ class SparseCholesky:
         """Solve ``L x = rhs[order]``, (n,) or (n, k)."""
         x = np.ascontiguousarray(rhs[self._order], dtype=float)
         columns = x.reshape(len(x), -1)
-        if self._tree is not None:
-            self._tree.solve(self._L, columns)
+        if self.tree is not None:
+            self.tree.solve(self._L, columns)
         else:
             compiled()["solve_columns"](self._start, self._rows, self._L, columns)
         return x
@@ -110,8 +116,8 @@ class SparseCholesky:
         """Solve ``L' x[order] = rhs``, (n,) or (n, k)."""
         x = np.array(rhs, dtype=float, order="C")
         columns = x.reshape(len(x), -1)
-        if self._tree is not None:
-            self._tree.solve_transposed(self._L, columns)
+        if self.tree is not None:
+            self.tree.solve_transposed(self._L, columns)
         else:
             compiled()["solve_columns_transposed"](self._start, self._rows, self._L, columns)
         out = np.empty(x.shape)
@@ -126,16 +132,20 @@ class SparseCholesky:
     def _find_pattern(self) -> None:
         """Find the rows of L, and where the entries of A go among them."""
         n, (row, col) = len(self._order), self._entries
+        self._place = np.empty(len(row), dtype=np.int64)
         if self._below is None:
-            self._rows = row[np.lexsort((row, col))].astype(np.int32)
+            number = sparse.csc_matrix((np.arange(len(row)), (row, col)), shape=(n, n))
+            number.sort_indices()
+            self._rows = number.indices
+            self._place[number.data] = np.arange(len(row))
         else:
             below, self._rows = self._below, np.empty(self._start[-1], dtype=np.int32)
             compiled()["filled_rows"](
                 below.indptr, below.indices, self._parent, self._start, self._rows
             )
-        stored = np.repeat(np.arange(n), self.counts) * n + self._rows
-        self._place = np.searchsorted(stored, col * n + row)
-        self._tree = flat_tree(self._start, self._rows)
+            stored = np.repeat(np.arange(n), self.counts) * n + self._rows
+            self._place[:] = np.searchsorted(stored, col * n + row)
+        self.tree = flat_tree(self._start, self._rows)
         self._L = np.empty(len(self._rows))
 
 

@@ -105,13 +105,17 @@ class SparseFactor(Factor):
             start, rows = L.indptr, L.indices
             if not (np.array_equal(start, self._start) and np.array_equal(rows, self._rows)):
                 self._start, self._rows = start, rows
-                self._places, self._tree = {}, flat_tree(start, rows)
+                self._places, self._tree = {}, self._plan(start, rows)
             if self._tree is not None:
                 self._C = self._tree.inverse(L.data)
             else:
                 self._C = np.empty_like(L.data)
                 compiled()["selected_inverse"](start, rows, L.data, self._C)
         return self._C
+
+    def _plan(self, start: np.ndarray, rows: np.ndarray) -> FlatTree | None:
+        """Return the plan of a new pattern of L."""
+        return flat_tree(start, rows)
 
     def _places_in_L(self, i: int, j: int, level_i, level_j) -> np.ndarray:
         """Return where L stores the blocks (m, s_i, s_j) of pairs of levels, found once."""
