@@ -57,8 +57,9 @@ def lmer(
         Response, fixed effects and random-effects terms, as in lme4:
         ``"Reaction ~ Days + (Days | Subject)"``.
     data : DataFrame
-        pandas, polars, pyarrow, or a dict of arrays; only the columns that the formula names
-        are read, and nothing is changed.
+        pandas, polars (lazy too), pyarrow, a DuckDB relation, whatever has ``__arrow_c_stream__``,
+        or a dict of arrays; only the columns that the model names are read, and nothing is
+        changed.
     REML : bool
         Restricted maximum likelihood, or maximum likelihood.
     weights : str or array (n,), optional

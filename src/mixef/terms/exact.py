@@ -112,7 +112,7 @@ class Integers(Exact):
             present = ~self.missing
             codes = np.full(len(self), -1, dtype=np.int32)
             codes[present], values = encode_numbers(self.array[present])
-        return Factor(codes, LevelSet(values))
+        return Factor(codes, LevelSet(values), full=True)
 
     def own(self) -> Any:
         """Return the numbers as the data hold them."""

@@ -130,7 +130,7 @@ class Scope:
         if isinstance(value, Matrix):
             raise DataError(f"the grouping factor {node.text} is a matrix; expected one variable")
         factor = as_factor(value)
-        return Factor(factor.codes, factor.level_set)
+        return Factor(factor.codes, factor.level_set, full=factor.full)
 
     def value(self, node: Node) -> Variable | Exact:
         """Evaluate a node to one value a row; whole numbers and times stay what they are."""

@@ -28,6 +28,8 @@ class Factor:
         Contrasts that came with the variable; None for the default.
     kind : {"factor", "character", "logical"}
         What the values were in R's terms.
+    full : bool
+        Whether every level is known to occur: the levels were made of the rows.
     """
 
     codes: np.ndarray
@@ -35,6 +37,7 @@ class Factor:
     ordered: bool = False
     contrasts: Any = None
     kind: str = "factor"
+    full: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.level_set, LevelSet):
@@ -56,14 +59,14 @@ class Factor:
 
     def take(self, rows: np.ndarray) -> Factor:
         """Return the factor at some rows, with all its levels."""
-        return replace(self, codes=self.codes[rows])
+        return replace(self, codes=self.codes[rows], full=False)
 
     def used_levels(self) -> Factor:
         """Drop levels that no row has; a logical keeps both, as in R."""
-        if self.kind == "logical":
+        if self.kind == "logical" or self.full:
             return self
         used = np.zeros(self.n_levels + 1, dtype=bool)  # the last cell is that of code -1
-        used[self.codes] = True
+        used[self.codes.astype(np.intp)] = True
         kept = np.flatnonzero(used[:-1])
         if len(kept) == self.n_levels:
             return self
@@ -146,7 +149,7 @@ def encode_numbers(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def factor_from_numbers(x: np.ndarray) -> Factor:
     """Make a factor of floating-point numbers; values alike to 15 digits share a level."""
     codes, values = encode_numbers(x)
-    return merged(Factor(codes, LevelSet(values)))
+    return merged(Factor(codes, LevelSet(values), full=True))
 
 
 def factor_from_logical(x: np.ndarray, missing: np.ndarray | None = None) -> Factor:
@@ -163,7 +166,7 @@ def factor_from_strings(values: Any) -> Factor:
     order = np.argsort(np.asarray(uniques, dtype=object))
     table = np.full(len(order) + 1, -1, dtype=np.int32)
     table[order] = np.arange(len(order), dtype=np.int32)
-    return Factor(table[codes], LevelSet(uniques.take(order)), kind="character")
+    return Factor(table[codes], LevelSet(uniques.take(order)), kind="character", full=True)
 
 
 def factor_from_categories(codes: np.ndarray, categories: pd.Index, ordered: bool) -> Factor:

@@ -71,7 +71,7 @@ class Times(Exact):
         codes[present], keys = encode_numbers(self.stamps.asi8[present])
         first = np.empty(len(keys), dtype=np.intp)
         first[codes[present][::-1]] = present[::-1]
-        return Factor(codes, LevelSet(self.held.take(first)))
+        return Factor(codes, LevelSet(self.held.take(first)), full=True)
 
     def take(self, rows: np.ndarray) -> Times:
         """Return the column at some rows."""
