@@ -722,3 +722,22 @@ def test_a_column_without_a_value_is_missing_whatever_it_would_be(missing):
     both["f"] = ["u", "v"]
     population = fit.predict(both, re_form="~0")
     np.testing.assert_array_equal(fit.predict(both, new_levels="population"), population)
+
+
+def test_new_data_may_be_lazy_too():
+    plain = sleep()
+    fit = lmer("Reaction ~ Days + (Days | Subject)", plain)
+    for make in LAZY.values():
+        drawn = fit.simulate(seed=1, newdata=make(plain))
+        np.testing.assert_array_equal(drawn, fit.simulate(seed=1, newdata=plain))
+        assert (
+            len(simulate_from("~ Days + (1 | Subject)", make(plain), truth_of(fit), seed=1)) == 180
+        )
+    separate = lm_list("Reaction ~ Days | Subject", pl.from_pandas(plain).lazy())
+    np.testing.assert_array_equal(
+        separate.predict(pl.from_pandas(plain).lazy()), separate.predict(plain)
+    )
+
+
+def truth_of(fit):
+    return {"beta": fit.beta, "sd": {"Subject": 1.0}, "sigma": fit.sigma}

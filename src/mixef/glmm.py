@@ -71,8 +71,7 @@ def glmer(
         1, booleans, or a factor with two levels, of which the second is modelled.
     data : DataFrame
         pandas, polars (lazy too), pyarrow, a DuckDB relation, whatever has ``__arrow_c_stream__``,
-        or a dict of arrays; only the columns that the model names are read, and nothing is
-        changed.
+        or a dict of arrays; only columns that the model names are read, and none is changed.
     family : Family, type or str
         Distribution of the response, with its link: ``"binomial"``, ``"poisson"``,
         ``"Gamma(link='log')"``, ``Binomial(link="probit")``, ``NegativeBinomial(shape=2)``, ...

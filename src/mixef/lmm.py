@@ -58,8 +58,7 @@ def lmer(
         ``"Reaction ~ Days + (Days | Subject)"``.
     data : DataFrame
         pandas, polars (lazy too), pyarrow, a DuckDB relation, whatever has ``__arrow_c_stream__``,
-        or a dict of arrays; only the columns that the model names are read, and nothing is
-        changed.
+        or a dict of arrays; only columns that the model names are read, and none is changed.
     REML : bool
         Restricted maximum likelihood, or maximum likelihood.
     weights : str or array (n,), optional

@@ -28,7 +28,7 @@ from mixef.terms.exact import Integers
 from mixef.terms.expressions import Scope, State
 from mixef.terms.fixed import design
 from mixef.terms.formula import Formula, parse_formula
-from mixef.terms.frame import model_frame
+from mixef.terms.frame import model_frame, needed_names
 from mixef.terms.nodes import Call, Name
 from mixef.terms.random import random_terms
 
@@ -103,9 +103,9 @@ def simulate_from(
     """
     n, rng, family = checks.whole(n, "n"), checks.generator(seed), make_family(family)
     names = names_for(env, sys._getframe(1))
-    columns = Columns(data)
-    checks.count(n, "n", each=columns.n)
     parsed = parse_formula(formula)
+    columns = Columns(data, needed_names(parsed, weights, offset))
+    checks.count(n, "n", each=columns.n)
     counted = family.name == "binomial" and _is_cbind(parsed)
     if weights is None and counted:
         assert parsed.response is not None

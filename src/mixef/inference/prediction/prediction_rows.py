@@ -16,6 +16,7 @@ from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.fixed import design
 from mixef.terms.formula import expand_terms, parse_formula
+from mixef.terms.frame import needed_names
 from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Name, Node, variable_names
 from mixef.terms.offsets import new_offset
@@ -115,7 +116,8 @@ def prediction_rows(
             for t, use in included.items()
         }
         return PredictionRows(fit.X, frame.offset, own, included, frame.index, None, env)
-    columns = Columns(newdata)
+    needed = needed_names(fit.formula, fit.call.weights, fit.call.offset)
+    columns = Columns(newdata, needed)
     X = fit.design.spec.apply(columns, env)[:, fit.kept]
     offset = new_offset(fit.frame, fit.call.offset, columns, env)
     terms = {t: _new_rows(fit, t, use, columns, new_levels, env) for t, use in included.items()}

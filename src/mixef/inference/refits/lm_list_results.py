@@ -13,6 +13,7 @@ from mixef import checks
 from mixef.errors import DataError
 from mixef.inference.refits.lm_list import SeparateFits, listed
 from mixef.terms.columns import Columns
+from mixef.terms.frame import needed_names
 from mixef.terms.offsets import new_offset
 from mixef.text.printed import PrintedFrames
 
@@ -129,7 +130,7 @@ def predictions(
     if newdata is None:
         rows = fits.estimates.mu if type == "response" else fits.estimates.eta
         return on_rows(fits, _known(fits, rows), "predicted")
-    columns = Columns(newdata)
+    columns = Columns(newdata, needed_names(fits.formula, fits.call.offset))
     X = fits.design.spec.apply(columns, env)
     new = fits.grouping.spec.codes(columns, env)
     if new.new_levels:

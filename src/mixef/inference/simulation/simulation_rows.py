@@ -18,6 +18,7 @@ from mixef.inference.simulation.sampler import LevelEffects
 from mixef.terms.columns import Columns
 from mixef.terms.covariance import psd_cholesky
 from mixef.terms.expressions import Scope
+from mixef.terms.frame import needed_names
 from mixef.terms.offsets import new_offset
 from mixef.terms.per_row import per_row
 
@@ -99,7 +100,8 @@ def new_rows(
         Prior weights, or numbers of trials; by default what the fit's weights and response say of
         the new data.
     """
-    columns = Columns(newdata)
+    needed = needed_names(fit.formula, fit.call.weights, fit.call.offset, weights)
+    columns = Columns(newdata, needed)
     scope = Scope(columns, fit.frame.state, env)
     X = fit.design.spec.apply(columns, env)[:, fit.kept]
     offset = new_offset(fit.frame, fit.call.offset, columns, env)
