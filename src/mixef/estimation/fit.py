@@ -28,6 +28,7 @@ from mixef.estimation.model import (
 from mixef.estimation.optimize import Step
 from mixef.estimation.search import search
 from mixef.estimation.singular import vanished_directions
+from mixef.linalg.row_pieces import RowPieces
 from mixef.linalg.threads import one_blas_thread
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
@@ -85,13 +86,23 @@ class LMMFit(Fit):
         """Return the criterion of this model on its data; built once, not pickled."""
         cached = self.__dict__.get("_criterion")
         if cached is None:
-            cached = make_criterion(self.frame, self.X, self.terms, self.REML, self.formula)
+            cached = make_criterion(
+                self.frame,
+                RowPieces(self.design.matrix, kept=self.kept),
+                self.terms,
+                self.REML,
+                self.formula,
+            )
             object.__setattr__(self, "_criterion", cached)
         return cached
 
 
 def make_criterion(
-    frame: ModelFrame, X: np.ndarray, terms: tuple[RandomTerm, ...], REML: bool, formula: Formula
+    frame: ModelFrame,
+    X: np.ndarray | RowPieces,
+    terms: tuple[RandomTerm, ...],
+    REML: bool,
+    formula: Formula,
 ) -> LinearCriterion:
     """Return the criterion of a model whose fixed-effects columns are independent."""
     y = numeric_response(frame)
@@ -140,7 +151,7 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
             f"{frame.n} observations cannot determine {len(kept)} fixed effects and a variance: "
             "drop fixed effects or add data"
         )
-    criterion = make_criterion(frame, design.columns(kept), terms, REML, formula)
+    criterion = make_criterion(frame, RowPieces(design.matrix, kept=kept), terms, REML, formula)
     labels = par_labels(terms)
     begin = criterion.start() if start is None else _starting_point(start, criterion, terms)
     result = search(criterion, begin, control, _on_user_scale(criterion, trace))

@@ -26,6 +26,7 @@ from mixef.estimation.start import moment_estimates, moment_start, principal_axe
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import Rows, crossproducts, rotate
 from mixef.linalg.factor import Factor
+from mixef.linalg.row_pieces import RowPieces
 from mixef.linalg.standardize import (
     orthonormal_pieces,
     root_weighted,
@@ -115,7 +116,7 @@ class LinearCriterion:
 
     Parameters
     ----------
-    X : ndarray (n, p)
+    X : ndarray (n, p), or RowPieces
         Linearly independent columns.
     y : ndarray (n,)
         Response, offset taken off.
@@ -139,7 +140,7 @@ class LinearCriterion:
 
     def __init__(
         self,
-        X: np.ndarray,
+        X: np.ndarray | RowPieces,
         y: np.ndarray,
         terms: Sequence[RandomTerm],
         weights: np.ndarray | None,

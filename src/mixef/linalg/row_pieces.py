@@ -26,6 +26,8 @@ class RowPieces:
         Square root of the weights.
     R : ndarray (p, p), optional
         Upper triangular.
+    kept : ndarray of int (p,), optional
+        Which columns of a larger X these are.
 
     Attributes
     ----------
@@ -39,9 +41,17 @@ class RowPieces:
     [(slice(0, 2, None), [[0.6], [0.8]])]
     """
 
-    def __init__(self, X: np.ndarray, root: np.ndarray | None = None, R: np.ndarray | None = None):
-        self._X, self._root, self._R = X, root, R
-        self.shape = n, p = X.shape
+    def __init__(
+        self,
+        X: np.ndarray,
+        root: np.ndarray | None = None,
+        R: np.ndarray | None = None,
+        kept: np.ndarray | None = None,
+    ):
+        if kept is not None and len(kept) == X.shape[1]:
+            kept = None
+        self._X, self._root, self._R, self._kept = X, root, R, kept
+        self.shape = n, p = len(X), X.shape[1] if kept is None else len(kept)
         cells = min(max(n * p // PIECES, LEAST), MOST)
         self._step = max(cells // max(p, 1), 2 * p, 1)
         self._held = self._piece(slice(0, n)) if n <= self._step or p <= FEW else None
@@ -60,7 +70,13 @@ class RowPieces:
         """Return these columns times ``R^-1``, for columns that are not scaled yet."""
         if self._held is not None:
             return RowPieces(self._held, R=R)
-        return RowPieces(self._X, self._root, R)
+        return RowPieces(self._X, self._root, R, self._kept)
+
+    def weighted(self, root: np.ndarray) -> RowPieces:
+        """Return these columns times the square root of the weights, for columns as they are."""
+        if self._held is not None:
+            return RowPieces(self._held, root)
+        return RowPieces(self._X, root, None, self._kept)
 
     def whole(self) -> np.ndarray:
         """Return all rows in one array (n, p)."""
@@ -98,7 +114,7 @@ class RowPieces:
         return sum(piece.T @ v[rows] for rows, piece in self)
 
     def _piece(self, rows: slice) -> np.ndarray:
-        piece = self._X[rows]
+        piece = self._X[rows] if self._kept is None else self._X[rows, self._kept]
         if self._root is not None:
             piece = piece * self._root[rows, None]
         return piece if self._R is None else dtrsm(1.0, self._R, piece, side=1)

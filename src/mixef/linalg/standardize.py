@@ -206,6 +206,6 @@ def root_weighted(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray
     return columns * (root if columns.ndim == 1 else root[:, None])
 
 
-def weighted_pieces(X: np.ndarray, weights: np.ndarray | None) -> RowPieces:
+def weighted_pieces(X: np.ndarray | RowPieces, weights: np.ndarray | None) -> RowPieces:
     """Return what `root_weighted` does to columns (n, k), some rows at a time."""
-    return RowPieces(X, None if weights is None else np.sqrt(weights))
+    return as_pieces(X) if weights is None else as_pieces(X).weighted(np.sqrt(weights))
