@@ -741,3 +741,9 @@ def test_new_data_may_be_lazy_too():
 
 def truth_of(fit):
     return {"beta": fit.beta, "sd": {"Subject": 1.0}, "sigma": fit.sigma}
+
+
+def test_categories_with_one_label_are_refused():
+    mixed = pd.Categorical([1, "1"] * 6)
+    with pytest.raises(DataError, match="column 'g' has categories of several types with one"):
+        model_frame(parse_formula("y ~ 1 + (1 | g)"), {"y": np.arange(12.0), "g": mixed})

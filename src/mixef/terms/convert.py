@@ -149,7 +149,13 @@ def _integers(x: np.ndarray, missing: np.ndarray, name: str) -> Integers:
 
 def _from_extension(values: Any, name: str) -> Column:
     if isinstance(values, pd.Categorical):
-        return factor_from_categories(values.codes, values.categories, bool(values.ordered))
+        factor = factor_from_categories(values.codes, values.categories, bool(values.ordered))
+        if values.categories.dtype == object and factor.n_levels < len(values.categories):
+            raise DataError(
+                f"column {name!r} has categories of several types with one label, such as 1 and "
+                "'1'; rename one of them"
+            )
+        return factor
     dtype = values.dtype
     kind = getattr(dtype, "kind", "O")
     if isinstance(dtype, pd.StringDtype):
@@ -224,5 +230,5 @@ def _categorical_from_narwhals(series: nw.Series[Any], name: str) -> Column:
 def _unusable(name: str, dtype: str) -> DataError:
     return DataError(
         f"column {name!r} has type {dtype}, which is neither numbers, booleans, labels nor "
-        "times; convert it first: to a number, or to a string or category"
+        "dates; convert it first: to a number, or to a string or category"
     )
