@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from mixef import checks
-from mixef.control import Control
+from mixef.control import Control, GlmerControl, LmerControl
 from mixef.errors import FormulaError
 from mixef.estimation.model import Fit, ModelCall
 from mixef.estimation.optimize import Step
@@ -26,7 +24,8 @@ from mixef.terms.sources import is_lazy
 
 def model_call(data: Any, names: Mapping[str, Any], **arguments: Any) -> ModelCall:
     """Keep the arguments of a call, so that later changes by the caller do not reach them."""
-    return ModelCall(data, _name_of(data, names), **deepcopy(arguments))
+    kept = {name: checks.copied(value, name) for name, value in arguments.items()}
+    return ModelCall(data, _name_of(data, names), **kept)
 
 
 def updated_call(
@@ -34,14 +33,16 @@ def updated_call(
 ) -> tuple[str, ModelCall, Control, dict[str, Any]]:
     """Return formula, call and control of a changed model, and the changes that are left."""
     call, control = fit.call, changes.pop("control", fit.control)
-    text = fit.formula.text if formula is None else update_formula(fit.formula.text, formula)
+    text = fit.formula.text
+    if formula is not None:
+        text = update_formula(text, checks.text(formula, "formula", "text, such as '. ~ . - x'"))
     if "optimizer" in changes:
         control = replace(control, optimizer=changes.pop("optimizer"))
     if "data" in changes:
         data = changes.pop("data")
         call = replace(call, data=data, data_name=_name_of(data, names), is_pruned=False)
-    own = {name: changes.pop(name) for name in list(changes) if name in _CALL}
-    return text, replace(call, **deepcopy(own)), control, changes
+    own = {name: checks.copied(changes.pop(name), name) for name in list(changes) if name in _CALL}
+    return text, replace(call, **own), control, changes
 
 
 _CALL = frozenset(ModelCall.__dataclass_fields__) - {"data", "data_name", "is_pruned"}
@@ -80,28 +81,23 @@ def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> Model
         ) from None
 
 
+_DEFAULTS: dict[type, Control] = {kind: kind() for kind in (LmerControl, GlmerControl)}
+
+
 def with_optimizer(control: Control | None, kind: type[Control], optimizer: str | None) -> Any:
     """Return the control, a default one for None, with the optimizer if one is named."""
-    made: Any = _default  # a type is hashed by what it is
-    control = made(kind) if control is None else control
+    control = _DEFAULTS[kind] if control is None else control
     if optimizer is not None and isinstance(control, kind):
         return replace(control, optimizer=optimizer)
     return control
-
-
-@cache
-def _default(kind: Any) -> Control:
-    return kind()
 
 
 def check_control(control: Any, kind: type[Control]) -> None:
     """Refuse a control that is not one of this kind of model."""
     if not isinstance(control, kind):
         name = kind.__name__
-        raise TypeError(
-            f"control is {control!r}; expected an instance of {name}, such as "
-            f"{name}(optimizer='L-BFGS-B')"
-        )
+        expected = f"an instance of {name}, such as {name}(optimizer='L-BFGS-B')"
+        raise checks.refusal("control", control, expected)
 
 
 def names_for(
@@ -119,6 +115,19 @@ def names_for(
     return env
 
 
+def trace_of(verbose: Any) -> Callable[[Step], None] | None:
+    """Return what prints the steps of a search, for a flag or a level above zero."""
+    if not isinstance(verbose, bool | np.bool_):
+        verbose = checks.whole(verbose, "verbose", 0)
+    return print_step if verbose else None
+
+
+def checked_contrasts(contrasts: Any) -> Any:
+    """Return the contrasts by factor, or None."""
+    expected = "a dict from factor to contrasts, such as {'f': 'sum'}"
+    return None if contrasts is None else checks.mapping(contrasts, "contrasts", expected)
+
+
 def print_step(step: Step) -> None:
     """Print one evaluation of the criterion."""
     par = " ".join(f"{value:.6g}" for value in step.par)
@@ -128,7 +137,8 @@ def print_step(step: Step) -> None:
 
 def _name_of(data: Any, names: Mapping[str, Any]) -> str | None:
     """Return the name of the data: the data set's own, or the variable that holds it."""
-    name = getattr(data, "attrs", {}).get("name")
+    attrs = getattr(data, "attrs", None)
+    name = attrs.get("name") if isinstance(attrs, Mapping) else None
     if isinstance(name, str):
         return name
     near = names.maps[0] if isinstance(names, ChainMap) else names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from decimal import Decimal
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -193,10 +194,39 @@ def names(value: Any, name: str, what: str = "a name or a list of names") -> lis
     if isinstance(value, str):
         return [value]
     kinds = list | tuple | set | frozenset | np.ndarray | pd.Series | pd.Index
-    found = list(value) if isinstance(value, kinds) else [None]
+    found = list(value) if isinstance(value, kinds) and ndim(value) == 1 else [None]
     if not all(isinstance(part, str) for part in found):
         raise refusal(name, value, what)
     return [str(part) for part in found]
+
+
+def key(value: Any, name: str, known: Iterable[str]) -> str:
+    """Return one of some names, spelled as it is."""
+    known = list(known)
+    if not isinstance(value, str) or value not in known:
+        raise refusal(name, value, f"one of {either(known)}")
+    return str(value)
+
+
+def digits(value: Any) -> int:
+    """Return a number of digits to print."""
+    return whole(value, "digits", 1, 17)
+
+
+def ndim(value: Any) -> int:
+    """Return the number of dimensions; -1 for ragged lists, and what is no array at all."""
+    try:
+        return int(np.ndim(value))
+    except Exception:  # an object of a user's own may do anything
+        return -1
+
+
+def copied(value: Any, name: str) -> Any:
+    """Return a copy of an argument, which later changes do not reach."""
+    try:
+        return deepcopy(value)
+    except Exception:
+        raise refusal(name, value, "text, numbers, or a frame's column") from None
 
 
 def function(value: Any, name: str, what: str) -> Callable[..., Any]:

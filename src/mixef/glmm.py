@@ -13,15 +13,17 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import (
     check_control,
+    checked_contrasts,
     frame_of,
     model_call,
     names_for,
-    print_step,
+    trace_of,
     updated_call,
     with_data_read,
     with_optimizer,
 )
 from mixef.control import GlmerControl
+from mixef.errors import FitError
 from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
 from mixef.families.convert import make_family
 from mixef.families.family import Family
@@ -211,14 +213,21 @@ def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> Generaliz
             " or an object such as Binomial(link='probit'); for a Gaussian response use lmer"
         )
     check_control(control, GlmerControl)
+    contrasts = checked_contrasts(call.contrasts)
     family, parsed = make_family(family), parse_formula(formula)
     call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     response = outcome(frame, family)
-    X = design(frame.fixed_terms, frame, call.contrasts)
-    terms = random_terms(frame, call.contrasts)
-    fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
-                   start=start, trace=print_step if verbose else None)  # fmt: skip
+    X = design(frame.fixed_terms, frame, contrasts)
+    terms = random_terms(frame, contrasts)
+    try:
+        fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
+                       start=start, trace=trace_of(verbose))  # fmt: skip
+    except np.linalg.LinAlgError:
+        raise FitError(
+            "the linear predictor reaches beyond what double precision computes with: rescale the "
+            "predictors, or check the offset and the weights"
+        ) from None
     return GeneralizedLinearMixedModel(fit)
 
 

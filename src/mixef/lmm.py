@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from mixef import checks
 from mixef.arguments import (
     check_control,
+    checked_contrasts,
     frame_of,
     model_call,
     names_for,
-    print_step,
+    trace_of,
     updated_call,
     with_data_read,
     with_optimizer,
@@ -129,25 +129,25 @@ def lmer(
 
 
 def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
-    if not isinstance(REML, bool | np.bool_):
-        raise TypeError(f"REML is {REML!r}; expected True or False")
+    REML = checks.flag(REML, "REML")
+    contrasts = checked_contrasts(call.contrasts)
     check_control(control, LmerControl)
     parsed = parse_formula(formula)
     call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     numeric_response(frame)
-    X = design(frame.fixed_terms, frame, call.contrasts)
-    terms = random_terms(frame, call.contrasts)
+    X = design(frame.fixed_terms, frame, contrasts)
+    terms = random_terms(frame, contrasts)
     fit = fit_lmm(
         parsed,
         frame,
         X,
         terms,
-        bool(REML),
+        REML,
         control,
         call=call,
         start=start,
-        trace=print_step if verbose else None,
+        trace=trace_of(verbose),
     )
     return LinearMixedModel(fit)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.datasets.catalogue import CATALOGUE
 from mixef.errors import DataError
 
@@ -73,7 +74,7 @@ def load_dataset(name: str) -> pd.DataFrame:
     1  258.7047   1.0     308
     2  250.8006   2.0     308
     """
-    if name not in CATALOGUE:
+    if checks.text(name, "name", "the name of a data set: see datasets()") not in CATALOGUE:
         raise DataError(_unknown(name))
     with np.load(_FOLDER / f"{name}.npz", allow_pickle=False) as packed:
         meta = json.loads(packed["meta"].tobytes())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.inference.resampling.bootstrap import BootstrapReplicates
 from mixef.text.numbers import format_common, round_all
 from mixef.text.printed import PrintedTable
@@ -42,6 +43,7 @@ class Bootstrap(PrintedTable, BootstrapReplicates):
 
     def to_table(self, digits: int = 4) -> Table:
         """Return the summary as a table."""
+        digits = checks.digits(digits)
         summary = self.summary()
         columns = ["statistic", "bias", "std_error"]
         rows = _cells(summary[columns].to_numpy(), digits)

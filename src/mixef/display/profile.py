@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from mixef import checks
 from mixef.inference.intervals.profile import USUAL, Curves, limits, normal_quantile
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
@@ -39,6 +40,7 @@ class Profile(PrintedTable, Curves):
 
     def to_table(self, digits: int = 5) -> Table:
         """Return estimates and intervals as a table: 95 %, or as far as the profile goes."""
+        digits = checks.digits(digits)
         z = normal_quantile(USUAL)
         level = USUAL if z <= self.cutoff else self.level
         intervals = self.confint(level)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from mixef import checks
 from mixef.display.bootstrap import counts_note
 from mixef.inference.resampling.parametric_bootstrap import PBTestResult
 from mixef.inference.resampling.power import PowerResult
@@ -46,6 +47,7 @@ class PBTest(PrintedTable, PBTestResult):
 
     def to_table(self, digits: int = 4) -> Table:
         """Return the tests as a table of text."""
+        digits = checks.digits(digits)
         p = self.frame["p_value"].to_numpy()
         columns = [_some(self.frame[name].to_numpy(), digits) for name in ("stat", "df", "ddf")]
         cells = [*columns, format_pvalue(p, 3), significance_stars(p)]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.inference.varcorr import GroupVarCorr, component_frame, unique_names
 from mixef.text.numbers import format_common, format_fixed
 from mixef.text.printed import PrintedTable
@@ -84,7 +85,7 @@ def varcorr_table(
 
 
 def _checked(comp: Iterable[str]) -> list[str]:
-    wanted = {comp} if isinstance(comp, str) else set(comp)
+    wanted = set(checks.names(comp, "comp", "'Variance', 'Std.Dev.' or both"))
     if not wanted or wanted - set(COMPONENTS):
         raise ValueError(f"comp is {sorted(wanted)}; give 'Variance', 'Std.Dev.' or both")
     return [name for name in COMPONENTS if name in wanted]
@@ -147,12 +148,12 @@ class VarCorr(PrintedTable, dict[str, pd.DataFrame]):
 
     def stddev(self, group: str) -> pd.Series:
         """Return the standard deviations (s,) of one term."""
-        cov = self[group]
+        cov = self[checks.key(group, "group", self)]
         return pd.Series(np.sqrt(cov.to_numpy().diagonal()), index=cov.index)
 
     def correlation(self, group: str) -> pd.DataFrame:
         """Return the correlations (s, s) of one term, NaN where a variance is zero."""
-        cov = self[group]
+        cov = self[checks.key(group, "group", self)]
         values = self.groups[list(self).index(group)].correlation
         return pd.DataFrame(values, index=cov.index, columns=cov.columns)
 
@@ -168,4 +169,5 @@ class VarCorr(PrintedTable, dict[str, pd.DataFrame]):
 
     def to_table(self, comp: Sequence[str] = ("Std.Dev.",), digits: int = 5):
         """Return the printed table; ``comp`` names its columns, "Variance" and "Std.Dev."."""
-        return varcorr_table(self.groups, self.sigma, comp=tuple(comp), digits=digits)
+        digits = checks.digits(digits)
+        return varcorr_table(self.groups, self.sigma, comp=comp, digits=digits)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from mixef.checks import shown
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES, NegativeBinomial
 
@@ -56,7 +57,7 @@ def make_family(spec: Any) -> Family:
     if cls.__module__.split(".")[0] == "statsmodels":
         return _from_statsmodels(spec)
     raise ValueError(
-        f"family is {spec!r}; expected one of {_NAMES}, or a Family such as Binomial()"
+        f"family is {shown(spec)}; expected one of {_NAMES}, or a Family such as Binomial()"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from mixef.checks import shown
 from mixef.errors import DataWarning, warn
 from mixef.families.family import Extra, Family, Information, by_row, refuse, weigh
 from mixef.families.links import Logit
@@ -284,7 +285,7 @@ class NegativeBinomial(Family):
         super().__init__(link)
         if shape is not None and not (is_number(shape) and 0 < shape < np.inf):
             raise ValueError(
-                f"the shape of a negative binomial family is {shape!r}; expected a positive "
+                f"the shape of a negative binomial family is {shown(shape)}; expected a positive "
                 "number, or None to estimate it"
             )
         self._set(shape=None if shape is None else float(shape))

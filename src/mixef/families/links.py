@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from mixef.checks import shown
 from mixef.families.link import Link, UserLink, link_from_parts, parts_of
 from mixef.families.special import log1mexp
 
@@ -382,7 +383,7 @@ def make_link(spec: Any) -> Link:
     given = dict(spec) if isinstance(spec, Mapping) else parts_of(spec)
     if "link" in given and "inverse" in given and not isinstance(spec, type):
         return link_from_parts(given)
-    raise ValueError(f"link is {spec!r}; {_EXPECTED}")
+    raise ValueError(f"link is {shown(spec)}; {_EXPECTED}")
 
 
 _EXPECTED = (

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.arguments import names_for
+from mixef.arguments import checked_contrasts, names_for
 from mixef.errors import DataError, FormulaError
 from mixef.families.convert import make_family
 from mixef.inference.prediction.prediction_rows import trials_in
@@ -103,6 +103,7 @@ def simulate_from(
     """
     n, rng, family = checks.whole(n, "n"), checks.generator(seed), make_family(family)
     names = names_for(env, sys._getframe(1))
+    contrasts = checked_contrasts(contrasts)
     parsed = parse_formula(formula)
     columns = Columns(data, needed_names(parsed, weights, offset))
     checks.count(n, "n", each=columns.n)

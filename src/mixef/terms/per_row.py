@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.checks import number, shown
+from mixef.checks import ndim, number, shown
 from mixef.errors import DataError
 from mixef.terms.columns import Columns, convert
 from mixef.terms.expressions import Scope, Variable
@@ -30,7 +30,7 @@ def per_row(value: Any, what: str, scope: Scope) -> np.ndarray:
 def aligned(value: Any, what: str, columns: Columns) -> Variable:
     """Return values for the rows of the data, a Series by its labels."""
     value = in_rows(value, what, columns.index, columns.n)
-    if np.ndim(value) != 1:
+    if ndim(value) != 1:
         raise DataError(
             f"{what} is {shown(value)}; expected one value a row of the data ({columns.n},), or "
             "the name of a column"

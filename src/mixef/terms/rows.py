@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.checks import refusal
+from mixef.checks import ndim, refusal
 from mixef.errors import DataError, DataWarning, warn
 from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
@@ -29,10 +29,11 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
     if isinstance(value, Factor) and value.kind == "logical":
         return np.flatnonzero(value.codes == 1)
     expected = f"a condition, {scope.n} booleans, or row positions from 0"
-    if not isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | range):
+    several = isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | range)
+    if not several or ndim(value) != 1:
         raise refusal("subset", value, expected)
     array = np.asarray(value, dtype=object if len(value) == 0 else None)
-    if array.ndim != 1 or (isinstance(subset, str) and array.dtype.kind != "b"):
+    if isinstance(subset, str) and array.dtype.kind != "b":
         raise refusal("subset", value, expected)
     if array.dtype.kind == "b" and len(array) == scope.n:
         return np.flatnonzero(array)

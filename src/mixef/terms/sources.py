@@ -14,7 +14,7 @@ from mixef.errors import DataError, MissingLibraryError
 
 def is_lazy(data: Any) -> bool:
     """Tell whether data are yet to be collected, or a stream that can be read once."""
-    if isinstance(data, pd.DataFrame | Mapping) or data is None:
+    if isinstance(data, pd.DataFrame | pd.Series | Mapping | type) or data is None:
         return False
     native = nw_main.from_native(data, pass_through=True)
     return not isinstance(native, nw_main.DataFrame) and (
@@ -38,12 +38,13 @@ def frame_of(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
     DataError
         For anything else.
     """
-    native = nw_main.from_native(data, pass_through=True)
+    is_frame = not isinstance(data, type | pd.Series)  # which have some of a frame's methods
+    native = nw_main.from_native(data, pass_through=True) if is_frame else data
     if isinstance(native, nw_main.LazyFrame):
         return _eager(native.select(_chosen(native.collect_schema().names(), needed)).collect())
     if isinstance(native, nw_main.DataFrame):
         return _eager(native)
-    if hasattr(data, "__arrow_c_stream__"):
+    if is_frame and hasattr(data, "__arrow_c_stream__"):
         return _from_stream(data, needed)
     raise DataError(
         f"cannot read data of type {type(data).__name__}; expected a frame of pandas, polars, "

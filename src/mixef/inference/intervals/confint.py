@@ -45,6 +45,7 @@ def confidence_intervals(
     """
     method, signames = checks.option(method, "method", METHODS), checks.flag(signames, "signames")
     n_jobs, progress = checks.work(n_jobs, progress)
+    level = checks.level(level)
     z, places, known = normal_quantile(level), chosen(fit, parm, signames), named_parameters(fit)
     names = [known[a].sign if signames else known[a].name for a in places]
     if method == "profile":

@@ -113,6 +113,8 @@ def chosen(fit: AnyFit, which: Any, signames: bool = False) -> list[int]:
     if which is None:
         return order
     wanted = checks.names(which, "the choice of parameters", "names, patterns, or a list of them")
+    if not wanted:
+        raise ArgumentError("no parameter is chosen; expected some, or None for all")
     out: list[int] = []
     for text in wanted:
         found = [a for a, parameter in enumerate(known) if _fits(parameter, text)]

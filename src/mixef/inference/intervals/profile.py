@@ -85,7 +85,7 @@ class Curves:
 
     def label(self, name: str) -> str:
         """Return what a parameter is called on this scale."""
-        kind = self.kinds[self.names.index(name)]
+        kind = self.kinds[self.names.index(checks.key(name, "name", self.names))]
         if self.scale == "log" and kind in ("sd", "sigma", "shape"):
             return f"log({name})"
         if self.scale == "variance" and kind in ("sd", "sigma"):
@@ -137,6 +137,7 @@ class Curves:
         ValueError
             If the profile does not go as far as the level asks for.
         """
+        level = checks.level(level)
         z = normal_quantile(level)
         if z > self.cutoff * (1.0 + 1e-9):
             raise ArgumentError(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.control import OPTIMIZERS
-from mixef.errors import ArgumentError, MixefError
+from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.model import theta_labels
 from mixef.inference.natural import natural_values
 from mixef.inference.observations import AnyFit
@@ -131,7 +131,10 @@ def attempts(
     control = replace(quiet(fit.control), max_evaluations=max_evaluations)
     start = warm_start(fit) if start_from_mle else start
     task = partial(_attempt, fit, control, start)
-    return in_parallel(task, names, n_jobs=n_jobs, progress=progress, label="all_fit")
+    tried = in_parallel(task, names, n_jobs=n_jobs, progress=progress, label="all_fit")
+    if start is not None and all(attempt.fit is None for attempt in tried):
+        raise FitError(f"no optimizer can start there: {tried[0].error}")
+    return tried
 
 
 def checked_optimizers(optimizers: Sequence[str] | None) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.terms.convert import convert, read
@@ -30,6 +31,8 @@ def numbers_for(frame: ModelFrame, y: Any, what: str) -> np.ndarray:
     DataError
         For text and dates, and labels that are not those of the rows.
     """
+    if checks.ndim(y) < 1:
+        raise DataError(f"{what} is {checks.shown(y)}; expected numbers, one value a row")
     y = frame.used(y, what)
     if isinstance(y, pd.DataFrame) and y.shape[1]:
         return np.column_stack([numbers(convert(column, what), what) for _, column in y.items()])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef.checks import ndim
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import AnyFit, is_counted
@@ -18,8 +19,8 @@ WHAT = "the new responses"
 def is_several(fit: AnyFit, y: Any) -> bool:
     """Tell several responses from one: a column each, or two where the response is cbind()."""
     if is_counted(fit):
-        return np.ndim(y) == 3 or (isinstance(y, pd.DataFrame) and y.columns.nlevels == 2)
-    return np.ndim(y) == 2
+        return ndim(y) == 3 or (isinstance(y, pd.DataFrame) and y.columns.nlevels == 2)
+    return ndim(y) == 2
 
 
 def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:

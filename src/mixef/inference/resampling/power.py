@@ -27,6 +27,7 @@ from mixef.inference.resampling.power_design import (
     Scenario,
     Size,
     generating_values,
+    refuse_too_large,
     scenario,
     size_grid,
 )
@@ -84,6 +85,8 @@ def power(
     hypothesis, text = hypothesis_of(fit, test)
     values = generating_values(fit, params)
     grid = size_grid(fit, sizes, within)
+    for place in grid:
+        refuse_too_large(fit, place, n)
     if method == "lrt":
         fit = by_ml(fit)
     records, messages = [], Counter[str]()

@@ -98,6 +98,19 @@ def size_grid(
     return list(product(*axes))
 
 
+def refuse_too_large(fit: AnyFit, place: Sequence[Size], n: int) -> None:
+    """Refuse a size whose rows and n responses memory cannot hold, before they are made."""
+    factors, n_rows = grouping_factors(fit.terms), fit.frame.n
+    for size in place:
+        n_levels = factors[size.group].n_levels
+        n_rows = size.count * (n_levels if size.within else max(1, n_rows // n_levels))
+    columns = fit.design.matrix.shape[1] + sum(term.z.shape[1] for term in fit.terms)
+    what = f"the size {_text(place)} has about {n_rows} rows"
+    checks.refuse_beyond_memory(
+        n_rows * (columns + n), what, f"{n} responses and {columns} columns"
+    )
+
+
 def generating_values(fit: AnyFit, params: Mapping[str, Any] | None) -> Values:
     """Return the parameters of a fit, some of them changed.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef.checks import shown
 from mixef.errors import DataError
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.model import checked_parameters, par_labels, theta_labels
@@ -119,7 +120,7 @@ def read_values(given: Any, parameters: Parameters, old: Values | None) -> Value
         given = given.to_dict()
     if not isinstance(given, Mapping):
         raise DataError(
-            f"the parameters are {given!r}; expected a dict with {parameters.describe()}"
+            f"the parameters are {shown(given)}; expected a dict with {parameters.describe()}"
         )
     parts = components(parameters.terms)
     by_name = {part.name for part in parts}
