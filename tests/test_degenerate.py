@@ -329,8 +329,8 @@ ARGUMENTS = {
     "optimizer": (ValueError, {"optimizer": "bobyqa"}, ["'bobyqa'", "expected one of", "newton"]),
     "contrasts unknown": (DataError, {"contrasts": {"q": "sum"}}, ["'q'", "not in the model"]),
     "contrasts number": (DataError, {"contrasts": {"Days": "sum"}}, ["'Days'", "not a factor"]),
-    "contrasts text": (DataError, {"contrasts": "sum"}, ["'sum'", "expected a dict"]),
-    "contrasts list": (DataError, {"contrasts": ["sum"]}, ["expected a dict"]),
+    "contrasts text": (TypeError, {"contrasts": "sum"}, ["'sum'", "expected a dict"]),
+    "contrasts list": (TypeError, {"contrasts": ["sum"]}, ["expected a dict"]),
 }
 WITH_FACTOR = {
     "misspelt": ("sums", ["unknown contrast 'sums' for f", "known are treatment"]),

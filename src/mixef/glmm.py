@@ -23,7 +23,6 @@ from mixef.arguments import (
     with_optimizer,
 )
 from mixef.control import GlmerControl
-from mixef.errors import FitError
 from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
 from mixef.families.convert import make_family
 from mixef.families.family import Family
@@ -220,14 +219,8 @@ def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> Generaliz
     response = outcome(frame, family)
     X = design(frame.fixed_terms, frame, contrasts)
     terms = random_terms(frame, contrasts)
-    try:
-        fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
-                       start=start, trace=trace_of(verbose))  # fmt: skip
-    except np.linalg.LinAlgError:
-        raise FitError(
-            "the linear predictor reaches beyond what double precision computes with: rescale the "
-            "predictors, or check the offset and the weights"
-        ) from None
+    fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
+                   start=start, trace=trace_of(verbose))  # fmt: skip
     return GeneralizedLinearMixedModel(fit)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mixef import checks
+from mixef.checks import shown
 from mixef.datasets.catalogue import CATALOGUE
 from mixef.errors import DataError
 
@@ -74,7 +74,7 @@ def load_dataset(name: str) -> pd.DataFrame:
     1  258.7047   1.0     308
     2  250.8006   2.0     308
     """
-    if checks.text(name, "name", "the name of a data set: see datasets()") not in CATALOGUE:
+    if not isinstance(name, str) or name not in CATALOGUE:
         raise DataError(_unknown(name))
     with np.load(_FOLDER / f"{name}.npz", allow_pickle=False) as packed:
         meta = json.loads(packed["meta"].tobytes())
@@ -95,6 +95,6 @@ def _column(values: np.ndarray, meta: dict) -> np.ndarray | pd.Categorical:
 def _unknown(name: object) -> str:
     """Return the message for a name that is not in the catalogue."""
     by_lower = {known.lower(): known for known in CATALOGUE}
-    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    close = difflib.get_close_matches(name.lower() if isinstance(name, str) else "", by_lower, n=1)
     hint = f"did you mean {by_lower[close[0]]!r}? The" if close else "the"
-    return f"no data set is named {name!r}: {hint} data sets are {', '.join(CATALOGUE)}."
+    return f"no data set is named {shown(name)}: {hint} data sets are {', '.join(CATALOGUE)}."

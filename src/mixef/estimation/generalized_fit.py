@@ -180,9 +180,15 @@ def fit_glmm(
     """
 
     def fitted(control: GlmerControl) -> GLMMFit:
-        return _fitted(
-            formula, frame, design, terms, family, outcome, nAGQ, control, call, start, trace
-        )
+        try:
+            return _fitted(
+                formula, frame, design, terms, family, outcome, nAGQ, control, call, start, trace
+            )
+        except np.linalg.LinAlgError:
+            raise FitError(
+                "the linear predictor reaches beyond what double precision computes with: rescale "
+                "the predictors, or check the offset and the weights"
+            ) from None
 
     with one_blas_thread():
         fit = _by_either_information(fitted, control, family)

@@ -147,7 +147,7 @@ def included_columns(fit: AnyFit, re_form: str | bool | None) -> dict[int, np.nd
     is_NA = isinstance(re_form, float) and np.isnan(re_form)
     if re_form is False or is_NA or (isinstance(re_form, str) and re_form.replace(" ", "") == "~0"):
         return {}
-    expected = "None, False or text such as '~ (1|g)'"
+    expected = "None, False or text such as '~ (1|g)': use '~0' for none"
     try:
         formula = parse_formula(checks.text(re_form, "re_form", expected))
     except FormulaError as error:
