@@ -24,8 +24,7 @@ from mixef.terms.sources import is_lazy
 
 def model_call(data: Any, names: Mapping[str, Any], **arguments: Any) -> ModelCall:
     """Keep the arguments of a call, so that later changes by the caller do not reach them."""
-    kept = {name: checks.copied(value, name) for name, value in arguments.items()}
-    return ModelCall(data, _name_of(data, names), **kept)
+    return ModelCall(data, _name_of(data, names), **_kept(arguments))
 
 
 def updated_call(
@@ -41,8 +40,15 @@ def updated_call(
     if "data" in changes:
         data = changes.pop("data")
         call = replace(call, data=data, data_name=_name_of(data, names), is_pruned=False)
-    own = {name: checks.copied(changes.pop(name), name) for name in list(changes) if name in _CALL}
-    return text, replace(call, **own), control, changes
+    own = {name: changes.pop(name) for name in list(changes) if name in _CALL}
+    return text, replace(call, **_kept(own)), control, changes
+
+
+def _kept(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return copies of arguments that text, or one value a row, may be."""
+    if "contrasts" in arguments:
+        arguments["contrasts"] = checked_contrasts(arguments["contrasts"])
+    return {name: checks.copied(value, name) for name, value in arguments.items()}
 
 
 _CALL = frozenset(ModelCall.__dataclass_fields__) - {"data", "data_name", "is_pruned"}

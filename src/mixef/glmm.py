@@ -13,7 +13,6 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import (
     check_control,
-    checked_contrasts,
     frame_of,
     model_call,
     names_for,
@@ -212,13 +211,12 @@ def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> Generaliz
             " or an object such as Binomial(link='probit'); for a Gaussian response use lmer"
         )
     check_control(control, GlmerControl)
-    contrasts = checked_contrasts(call.contrasts)
     family, parsed = make_family(family), parse_formula(formula)
     call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     response = outcome(frame, family)
-    X = design(frame.fixed_terms, frame, contrasts)
-    terms = random_terms(frame, contrasts)
+    X = design(frame.fixed_terms, frame, call.contrasts)
+    terms = random_terms(frame, call.contrasts)
     fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
                    start=start, trace=trace_of(verbose))  # fmt: skip
     return GeneralizedLinearMixedModel(fit)

@@ -10,7 +10,6 @@ from typing import Any
 from mixef import checks
 from mixef.arguments import (
     check_control,
-    checked_contrasts,
     frame_of,
     model_call,
     names_for,
@@ -130,14 +129,13 @@ def lmer(
 
 def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
     REML = checks.flag(REML, "REML")
-    contrasts = checked_contrasts(call.contrasts)
     check_control(control, LmerControl)
     parsed = parse_formula(formula)
     call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     numeric_response(frame)
-    X = design(frame.fixed_terms, frame, contrasts)
-    terms = random_terms(frame, contrasts)
+    X = design(frame.fixed_terms, frame, call.contrasts)
+    terms = random_terms(frame, call.contrasts)
     fit = fit_lmm(
         parsed,
         frame,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.arguments import checked_contrasts, frame_of, model_call, names_for, with_data_read
+from mixef.arguments import frame_of, model_call, names_for, with_data_read
 from mixef.display.lm_list import SeparateSummary, fits_table
 from mixef.families.convert import make_family
 from mixef.hints import refuse_unknown
@@ -94,7 +94,7 @@ def lm_list(
     pool = checks.flag(pool, "pool")
     names = names_for(env, sys._getframe(1))
     call = model_call(data, names, weights=weights, offset=offset, subset=subset,
-                      na_action=na_action, contrasts=checked_contrasts(contrasts))  # fmt: skip
+                      na_action=na_action, contrasts=contrasts)  # fmt: skip
     parsed = grouped_formula(formula)
     call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, names)
