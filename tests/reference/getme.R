@@ -14,7 +14,7 @@ cases <- list(
   list(id = "slope", data = "sleepstudy", formula = "Reaction ~ Days + (Days | Subject)", REML = TRUE),
   list(id = "weights", data = "sleepstudy", formula = "Reaction ~ Days + (Days | Subject)", REML = TRUE, weights = "w"),
   list(id = "several", data = "sleepstudy", formula = "Reaction ~ Days + (1 | h) + (Days | Subject)", REML = FALSE, weights = "w", offset = "o"),
-  list(id = "uncorrelated", data = "sleepstudy", formula = "Reaction ~ Days + (Days || Subject)", REML = FALSE, offset = "o"),
+  list(id = "uncorrelated", data = "sleepstudy", formula = "Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", REML = FALSE, offset = "o"),
   list(id = "cbpp", data = "cbpp", formula = "incidence / size ~ period + (1 | herd)", family = "binomial", weights = "size"),
   list(id = "ticks", data = "grouseticks", formula = "TICKS ~ YEAR + (1 | BROOD) + (1 | LOCATION)", family = "poisson", offset = "o"))
 dense <- function(x) {
