@@ -27,7 +27,8 @@ from mixef import (
     simulate_from,
 )
 from mixef.estimation.model import Fit
-from mixef.text.printed import LONGEST, Printed, frame_table
+from mixef.text.printed import LONGEST, WIDEST, Printed, frame_table
+from mixef.text.tables import Table
 
 KNOWN = {"beta": [1, 2], "theta": [1, 0, 1], "sigma": 1}
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -229,6 +230,22 @@ def test_long_results_show_their_first_rows():
     for text in (effects.to_text(), effects.to_markdown(), effects.to_latex(), effects.to_html()):
         assert "more rows" not in text
         assert text.count("\n") > n
+
+
+def test_wide_frames_show_their_first_columns():
+    data = load_dataset("cake").assign(day=lambda d: d.index % 30)
+    fit = lmer("angle ~ C + (1 | replicate)".replace("C", "factor(day)"), data)
+    coefficients = fit.coef()
+    lines = repr(coefficients).splitlines()
+    assert max(map(len, lines)) <= WIDEST
+    shown = len(lines[1].split())
+    assert lines[-1] == f"... {30 - shown} more columns"
+    assert f"... {30 - shown} more columns" in coefficients._repr_html_()
+    for text in (coefficients.to_text(), coefficients.to_markdown(), coefficients.to_html()):
+        assert "more columns" not in text
+        assert "factor(day)29" in text
+    narrow = Table(("a" * 200, "b"), [("1", "2")]).narrow(10)  # one column, whatever its width
+    assert narrow.to_text().endswith("... 1 more columns")
 
 
 def test_frames_by_name_are_still_dicts():

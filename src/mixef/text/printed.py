@@ -9,8 +9,9 @@ import pandas as pd
 from mixef.text.numbers import format_common
 from mixef.text.tables import Table
 
-# Rows of a table that a prompt or a notebook shows; the other forms have all.
-LONGEST = 40
+# Rows of a table, and characters in a row of a frame, that a prompt or a notebook shows; the other
+# forms have all.
+LONGEST, WIDEST = 40, 100
 
 
 class Printed:
@@ -36,14 +37,18 @@ class Printed:
         """Write the result as LaTeX tables with the rules of the booktabs package."""
         return "\n\n".join(table.to_latex() for table in self.tables())
 
+    def _shown(self) -> Sequence[Table]:
+        """Return the tables as a prompt and a notebook show them: the first rows of long ones."""
+        return [table.head(LONGEST) for table in self.tables()]
+
     def __str__(self) -> str:
-        return "\n\n".join(table.head(LONGEST).to_text() for table in self.tables())
+        return "\n\n".join(table.to_text() for table in self._shown())
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return _in_div([table.head(LONGEST) for table in self.tables()])
+        return _in_div(self._shown())
 
     def _repr_latex_(self) -> str:
         return self.to_latex()
@@ -89,6 +94,10 @@ class PrintedFrames(Printed, dict[str, pd.DataFrame]):
     def tables(self) -> Sequence[Table]:
         """Return one table a frame, with its name above."""
         return [frame_table(frame, name) for name, frame in self.items()]
+
+    def _shown(self) -> Sequence[Table]:
+        """Return the first rows and columns, as many as a prompt and a notebook show."""
+        return [table.narrow(WIDEST) for table in super()._shown()]
 
 
 def frame_table(frame: pd.DataFrame, title: str | None = None, digits: int = 5) -> Table:

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 ALIGNMENTS = frozenset("lrn")
 _NEGATIVE = re.compile(r"^-(?=[\d.])")
@@ -101,6 +102,22 @@ class Table:
         index = None if self.index is None else self.index[:longest]
         note = "\n".join([f"... {more} more rows", *_some(self.note)])
         return replace(self, rows=self.rows[:longest], index=index, note=note)
+
+    def narrow(self, widest: int) -> Table:
+        """Return the first columns, at least one, with a line on how many there are more."""
+        index = max(map(len, self.index or [""])) + 1
+        widths = [
+            max(map(len, (name, *(row[j] for row in self.rows)))) + 1
+            for j, name in enumerate(self.columns)
+        ]
+        fit = max(1, sum(total <= widest for total in accumulate(widths, initial=index)) - 1)
+        more = len(self.columns) - fit
+        if more <= 0:
+            return self
+        note = "\n".join([*_some(self.note), f"... {more} more columns"])
+        align = None if self.align is None else self.align[:fit]
+        rows = [row[:fit] for row in self.rows]
+        return replace(self, columns=self.columns[:fit], rows=rows, align=align, note=note)
 
     def to_html(self) -> str:
         """Write the table as an HTML ``<table>``, with every cell escaped.
