@@ -83,6 +83,9 @@ class Function:
     def scale(self, par):
         return np.ones(len(par))
 
+    def rounding(self):
+        return 1e-16
+
 
 ROSENBROCK = (
     lambda x, y: (1 - x) ** 2 + 100 * (y - x**2) ** 2,

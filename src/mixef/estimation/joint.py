@@ -19,7 +19,7 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.generalized import GeneralizedCriterion
-from mixef.estimation.linear import LinearCriterion
+from mixef.estimation.linear import EPSILON, LinearCriterion
 from mixef.estimation.pls import PLSSolution, differentiate, solve_pls
 from mixef.estimation.scaling import ScaledTerms
 from mixef.linalg.choose import make_factor
@@ -286,6 +286,13 @@ class LinearJoint:
         self.kept = (self._x, solution.beta)
         return g, H
 
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value."""
+        if self._solution is None:
+            return 0.0
+        relative = self._factor.products.yty / self._solution.variance
+        return EPSILON * (self._n * (1.0 + abs(float(self._x[self._k]))) + relative)
+
     def units(self, x: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         rest = [LOG_UNIT] if self._turn is None else [LOG_UNIT, 1.0]
@@ -368,6 +375,10 @@ class GeneralizedJoint:
         if self._turn is None:
             return g, H
         return self._turn.T @ g, self._turn.T @ H @ self._turn
+
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value."""
+        return self._criterion.rounding()
 
     def units(self, x: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""

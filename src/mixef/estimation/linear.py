@@ -40,6 +40,7 @@ from mixef.terms.random import RandomTerm
 CANCELLATION = 1e-5
 # With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
 MOST_COLUMNS = 200
+EPSILON = float(np.finfo(float).eps)
 # With more random effects than this a factor is not kept after the fit.
 LARGE_Q = 2_000
 
@@ -232,6 +233,16 @@ class LinearCriterion:
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         return self.parametrization.scale(par, floor=0.3)
+
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value.
+
+        Those of pwrss, a difference of cross-products, times what they do to m log(pwrss).
+        """
+        if self._solution is None:
+            return 0.0
+        lost = 1.0 if self.rows is not None else self.products.yty / self._solution.pwrss
+        return EPSILON * (self._m * lost + abs(self._solution.objective + self.shift))
 
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the same covariances with non-negative diagonals, those up to floor at zero."""

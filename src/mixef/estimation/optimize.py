@@ -28,6 +28,19 @@ class Criterion(Protocol):
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size (k,) of a change of each parameter that counts as large."""
 
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value."""
+
+
+class Axes(Protocol):
+    """Coordinates of a criterion that may change during a search."""
+
+    def turn(self, par: np.ndarray) -> np.ndarray | None:
+        """Change coordinates where that helps; return the point of the last value in them."""
+
+    def back(self, par: np.ndarray) -> np.ndarray:
+        """Return a point in the coordinates of the start."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -56,6 +69,8 @@ class SearchResult:
     log : tuple of Step
     message : str
         Why the search stopped.
+    expected_gain : float
+        What one more step promises, as far as rounding and failed steps do not disprove it.
     """
 
     par: np.ndarray
@@ -65,11 +80,14 @@ class SearchResult:
     n_evaluations: int
     log: tuple[Step, ...]
     message: str
+    expected_gain: float
 
 
 # The search ends when the model promises to gain less than this (in units of the criterion,
 # where a change of 1e-3 of an estimate's standard error costs 1e-6).
 DECREMENT = 1e-12
+# A step is taken when it gains more than this share of what it promised.
+ACCEPTED = 1e-4
 # Below this gain the criterion is as good as quadratic, and a first secant is to be trusted.
 QUADRATIC_GAIN = 3e-3
 # ... and below this one, corrections that have held so far.
@@ -78,6 +96,11 @@ LEARNING_GAIN = 1.0
 FLAT = 1e-5
 # ... and its slope, which rounding keeps from zero, is below this.
 STILL = 1e-6
+# A promise below so many times the criterion's rounding cannot be seen in differences of its
+# values: there the gradient judges a step.
+VISIBLE = 10.0
+# ... and after so many steps that did not halve the promise, rounding hides what is left.
+PATIENCE = 6
 
 
 def newton(
@@ -85,10 +108,13 @@ def newton(
     par: np.ndarray,
     max_evaluations: int = 1000,
     trace: Callable[[Step], None] | None = None,
+    axes: Axes | None = None,
 ) -> SearchResult:
-    """Minimize by Newton steps inside a trust region.
+    """Minimize by Newton steps inside a trust region (Nocedal and Wright, algorithm 4.1).
 
-    The subproblem is solved exactly, so negative curvature (a saddle) is left by itself.
+    The subproblem is solved exactly, so negative curvature (a saddle) is left by itself. Every
+    step that is taken lowers the criterion visibly, or is one of a few that `PATIENCE` allows, so
+    that the search ends whatever rounding does.
 
     Parameters
     ----------
@@ -96,8 +122,11 @@ def newton(
         Where to start.
     trace : callable, optional
         Called with every `Step`.
+    axes : Axes, optional
+        Changes the criterion's coordinates on the way. The result is in those of the end, its log
+        in those of the start.
     """
-    recorder = _Recorder(trace)
+    recorder = _Recorder(trace, axes)
     f = criterion.value(par)
     first = derivatives_at(criterion)
     if first is None:
@@ -107,47 +136,51 @@ def newton(
         )
     g, H = first
     recorder.add(par, f, g)
-    radius, correction, corrected = 1.0, np.zeros_like(H), False
+    radius, secants, patience = 1.0, _Secants(len(par)), _Patience()
     while True:
         unit = criterion.scale(par)
         slope, units = g * unit, np.outer(unit, unit)
-        if expected_gain(slope, H * units) < DECREMENT:
+        promise = expected_gain(slope, H * units)
+        if promise < DECREMENT:
             message = "the exact gradient vanishes"
             break
         if len(recorder.log) >= max_evaluations:
             message = "the largest number of evaluations was reached"
             break
-        model = H + correction if corrected else H
-        step, gain = trust_region_step(slope, model * units, radius)
-        move = unit * step
-        new = par + move
-        f_new = criterion.value(new)
-        length = float(np.linalg.norm(step))
-        # Below this the criterion's own rounding decides, not the step.
-        noise = 1e-13 * abs(f)
-        ratio = (f - f_new + noise) / (gain + noise)
-        found = derivatives_at(criterion) if ratio > 1e-4 else None
-        if found is None:
+        step, gain = trust_region_step(slope, secants.model(H) * units, radius)
+        visible = VISIBLE * criterion.rounding()
+        hidden = gain < visible
+        if patience.ends(promise, hidden):
+            message = "the exact gradient vanishes up to rounding"
+            promise = expected_gain(slope, H * units, saddle=False)
+            break
+        new, move, length = par + unit * step, unit * step, float(np.linalg.norm(step))
+        f_new, found, turned = criterion.value(new), None, None
+        fall = f - f_new
+        if hidden and fall > -visible:
+            found = derivatives_at(criterion)
+            if found is not None:  # by the trapezoidal rule, exact for a quadratic function
+                fall = -0.5 * float((g + found[0]) @ move)
+        elif fall > ACCEPTED * gain:
+            turned = None if axes is None else axes.turn(new)
+            found = derivatives_at(criterion)
+        if found is None or not fall > ACCEPTED * gain:
             recorder.add(new, f_new, None)
-            radius, corrected = 0.25 * length, False
+            radius = 0.25 * length
+            secants.distrust()
             if radius < 1e-9:
                 message = "no smaller value can be found along the gradient"
                 break
             continue
-        radius = _next_radius(radius, length, ratio)
-        # What the last steps taught is used where it foretold this step's fall no worse than the
-        # information alone did; far from the end only if that promised too little.
-        fall = f - f_new
-        plain = -float(g @ move) - 0.5 * float(move @ H @ move)
-        learnt = plain - 0.5 * float(move @ correction @ move)
-        near = LEARNING_GAIN if correction.any() else QUADRATIC_GAIN
-        corrected = abs(learnt - fall) <= abs(plain - fall) and (ratio > 1.25 or gain < near)
-        if not corrected:
-            correction = np.zeros_like(H)
-        g_old, par, f, (g, H) = g, new, f_new, found
+        radius = _next_radius(radius, length, fall / gain)
+        if turned is None:
+            secants.learn(g, H, move, fall, gain, found[0])
+        else:
+            new, secants = turned, _Secants(len(par))
+        par, f, (g, H) = new, f_new, found
         recorder.add(par, f, g)
-        correction = _secant(correction, H, move, g - g_old)
-    return SearchResult(par, f, g, H, len(recorder.log), tuple(recorder.log), message)
+    log = tuple(recorder.log)
+    return SearchResult(par, f, g, H, len(log), log, message, promise)
 
 
 def _next_radius(radius: float, length: float, ratio: float) -> float:
@@ -157,6 +190,59 @@ def _next_radius(radius: float, length: float, ratio: float) -> float:
     return 0.5 * length if ratio < 0.25 else radius
 
 
+class _Secants:
+    """What the last steps taught about the part of the Hessian that the information leaves out.
+
+    Symmetric rank one corrections, which turn linear convergence into superlinear (Conn, Gould
+    and Toint, 1991, Mathematical Programming 50, 177-195).
+    """
+
+    def __init__(self, size: int):
+        self._correction = np.zeros((size, size))
+        self._trusted = False
+
+    def model(self, H: np.ndarray) -> np.ndarray:
+        """Return the information H (k, k), corrected where that has proved right."""
+        return H + self._correction if self._trusted else H
+
+    def distrust(self) -> None:
+        """Leave the correction out of the next step."""
+        self._trusted = False
+
+    def learn(self, g, H, move, fall: float, gain: float, g_new) -> None:
+        """Correct the information so that it maps the last move to the change of gradient.
+
+        What was known before is kept where it foretold this fall no worse than the information
+        alone did; far from the end only if that promised too little.
+        """
+        plain = -float(g @ move) - 0.5 * float(move @ H @ move)
+        learnt = plain - 0.5 * float(move @ self._correction @ move)
+        near = LEARNING_GAIN if self._correction.any() else QUADRATIC_GAIN
+        better = abs(learnt - fall) <= abs(plain - fall)
+        self._trusted = better and (fall > 1.25 * gain or gain < near)
+        if not self._trusted:
+            self._correction = np.zeros_like(H)
+        rest = g_new - g - (H + self._correction) @ move
+        along = float(rest @ move)
+        if abs(along) > 1e-6 * np.linalg.norm(rest) * np.linalg.norm(move):
+            self._correction = self._correction + np.outer(rest, rest) / along
+
+
+class _Patience:
+    """Counts the steps whose promise rounding hides and that do not come nearer to the end."""
+
+    def __init__(self) -> None:
+        self._least, self._idle = np.inf, 0
+
+    def ends(self, promise: float, hidden: bool) -> bool:
+        """Say whether to give up, before a step."""
+        if not hidden or promise < 0.5 * self._least:
+            self._least, self._idle = promise if hidden else np.inf, 0
+        else:
+            self._idle += 1
+        return self._idle > PATIENCE
+
+
 def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:
     """Return gradient and information at the last value, None where they are not finite."""
     try:
@@ -164,22 +250,6 @@ def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None
     except FitError:
         return None
     return (g, H) if np.isfinite(g).all() and np.isfinite(H).all() else None
-
-
-def _secant(
-    correction: np.ndarray, H: np.ndarray, step: np.ndarray, change: np.ndarray
-) -> np.ndarray:
-    """Correct H (k, k) so that it maps the last step to the change of gradient that it made.
-
-    Symmetric rank one: what the information leaves out of the Hessian is learnt on the way, which
-    turns linear convergence into superlinear (Conn, Gould and Toint, 1991, Mathematical
-    Programming 50, 177-195).
-    """
-    rest = change - (H + correction) @ step
-    along = float(rest @ step)
-    if abs(along) <= 1e-6 * np.linalg.norm(rest) * np.linalg.norm(step):
-        return correction
-    return correction + np.outer(rest, rest) / along
 
 
 def scipy_search(
@@ -196,7 +266,7 @@ def scipy_search(
     method : str
         "L-BFGS-B", which uses the exact gradient, or a derivative-free method.
     """
-    recorder = _Recorder(trace)
+    recorder = _Recorder(trace, None)
     with_gradient = method == "L-BFGS-B"
 
     def evaluate(x):
@@ -216,74 +286,85 @@ def scipy_search(
     )
     f = criterion.value(found.x)
     g, H = criterion.derivatives()
-    return SearchResult(
-        found.x, f, g, H, len(recorder.log), tuple(recorder.log), str(found.message)
-    )
+    unit = criterion.scale(found.x)
+    promise = expected_gain(g * unit, H * np.outer(unit, unit))
+    log = tuple(recorder.log)
+    return SearchResult(found.x, f, g, H, len(log), log, str(found.message), promise)
 
 
 class _Recorder:
     """Keeps the log of a search and passes each step on."""
 
-    def __init__(self, trace: Callable[[Step], None] | None):
+    def __init__(self, trace: Callable[[Step], None] | None, axes: Axes | None):
         self.log: list[Step] = []
-        self._trace = trace
+        self._trace, self._axes = trace, axes
 
     def add(self, par: np.ndarray, objective: float, gradient: np.ndarray | None) -> None:
         largest = np.nan if gradient is None else float(np.abs(gradient).max(initial=0.0))
-        self.log.append(Step(np.array(par), float(objective), largest))
+        par = np.array(par) if self._axes is None else self._axes.back(par)
+        self.log.append(Step(par, float(objective), largest))
         if self._trace:
             self._trace(self.log[-1])
 
 
-def expected_gain(g: np.ndarray, H: np.ndarray) -> float:
+def expected_gain(g: np.ndarray, H: np.ndarray, saddle: bool = True) -> float:
     """Return what a Newton step promises to gain, flat directions left aside.
 
     Parameters
     ----------
     g, H : ndarray (k,), (k, k)
         For parameters in their natural units.
+    saddle : bool
+        Believe in negative curvature; else only its size counts.
     """
     value, vector = np.linalg.eigh(H)
     slope = vector.T @ g
+    if not saddle:
+        value = np.abs(value)
     curved = (np.abs(value) > FLAT) | (np.abs(slope) > STILL)
     if value[curved].min(initial=1.0) > 0.0:
         step = slope[curved] / value[curved]
         if step @ step <= 1.0:
             return 0.5 * float(slope[curved] @ step)
-    return trust_region_step(slope[curved], np.diag(value[curved]), radius=1.0)[1]
+    return _step_along(slope[curved], value[curved], radius=1.0)[1]
 
 
 def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
     """Minimize ``g's + s'Hs/2`` over ``|s| <= radius``; return s and the gain.
 
-    Exact, by the eigenvalues of H, the hard case included: where g has no part along the lowest,
-    negative eigenvalue, the step goes that way to the boundary (More and Sorensen, 1983).
+    Exact, by the eigenvalues of H (Nocedal and Wright, section 4.3).
+    """
+    value, vector = np.linalg.eigh(H)
+    step, gain = _step_along(vector.T @ g, value, radius)
+    return vector @ step, gain
+
+
+def _step_along(g: np.ndarray, value: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
+    """Return the step along the eigenvectors of H, for their slopes and eigenvalues, and the gain.
+
+    ``s = -g / (value + shift)``, with the smallest shift that keeps ``|s| <= radius``. In the hard
+    case, where g has no part along a lowest, negative eigenvalue, the step goes that way to the
+    boundary (More and Sorensen, 1983). The shift is counted from where the lowest denominator
+    vanishes, so that it keeps its digits where g hardly has such a part.
     """
     if not len(g):
         return np.zeros(0), 0.0
-    value, vector = np.linalg.eigh(H)
-    gv = vector.T @ g
-    low = value[0]
-    scale = max(abs(value[0]), abs(value[-1]), 1e-100)
-
-    def step_at(shift):
-        return -gv / (value + shift)
-
-    if low > 1e-14 * scale:
-        s = step_at(0.0)
-        if s @ s <= radius**2:
-            return vector @ s, float(-(gv @ s) - 0.5 * (value * s) @ s)
-    shift_min = max(0.0, -low) + 1e-14 * scale
-    s = step_at(shift_min)
-    if s @ s < radius**2:
-        if low < -1e-10 * scale:  # hard case: along the lowest eigenvector to the boundary
-            rest = s[1:] @ s[1:]
-            s[0] = np.copysign(np.sqrt(radius**2 - rest), -gv[0] if gv[0] else 1.0)
-    else:
-        lo, hi = shift_min, np.linalg.norm(g) / radius + abs(low)
+    order = np.argmin(value)
+    low = float(value[order])
+    scale = max(float(np.abs(value).max()), 1e-100)
+    definite = low > 1e-14 * scale
+    base = value if definite else value - low
+    # Denominators are base + t; without a shift for a definite H.
+    t = 0.0 if definite else 1e-14 * scale + max(low, 0.0)
+    s = -g / (base + t)
+    if s @ s > radius**2:
+        lo, hi = t, float(np.linalg.norm(g)) / radius
         for _ in range(60):
             mid = 0.5 * (lo + hi)
-            s = step_at(mid)
+            s = -g / (base + mid)
             lo, hi = (mid, hi) if s @ s > radius**2 else (lo, mid)
-        s = step_at(hi)
-    return vector @ s, float(-(gv @ s) - 0.5 * (value * s) @ s)
+        s = -g / (base + hi)
+    elif low < -1e-10 * scale:
+        rest = s @ s - s[order] ** 2
+        s[order] = np.copysign(np.sqrt(radius**2 - rest), -g[order] if g[order] else 1.0)
+    return s, float(-(g @ s) - 0.5 * (value * s) @ s)

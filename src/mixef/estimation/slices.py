@@ -320,6 +320,10 @@ class Slice:
             H = np.delete(np.delete(H, self._pinned, 0), self._pinned, 1)
         return g, H
 
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value."""
+        return self._joint.rounding()
+
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each free parameter that counts as large."""
         x = self._constraint.expand(self._held, self._whole(par))
@@ -348,6 +352,7 @@ class _Whole:
 
     def __init__(self, joint: GeneralizedJoint):
         self.value, self.derivatives, self.scale = joint.value, joint.derivatives, joint.units
+        self.rounding = joint.rounding
 
 
 def _constraint(
