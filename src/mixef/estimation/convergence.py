@@ -106,7 +106,7 @@ def judge(
         What to do about parameters that the data do not determine, given their names.
     """
     g, H = result.gradient * unit, result.information * np.outer(unit, unit)
-    step, gain = trust_region_step(g, H, radius=1.0)[0], expected_gain(g, H)
+    step, gain = trust_region_step(g, H, radius=1.0)[0], result.expected_gain
     problems = []
     if not gain < CONVERGED_GAIN:
         worst = int(np.argmax(np.abs(step)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -229,6 +230,30 @@ class GeneralizedCriterion:
         return np.concatenate(
             [own, self.problem.units[self.p :] if self.with_beta else self.problem.units]
         )
+
+    def turned(self, point: np.ndarray) -> tuple[GeneralizedCriterion, np.ndarray]:
+        """Return the criterion on the principal axes at ``point``, and ``point`` in them.
+
+        It shares the factor: use one at a time, and start with a value.
+        """
+        out, k = copy.copy(self), self.parametrization.n_par
+        out.parametrization, par = self.parametrization.turned(point[:k])
+        moved = np.concatenate([par, point[k:]])
+        if self._mode is not None and np.array_equal(point, self._point):
+            out._point, out._derivatives = moved, None
+        else:
+            out._forget()
+        return out, moved
+
+    def is_askew(self, point: np.ndarray) -> bool:
+        """Tell whether turning helps: not with quadrature, whose nodes depend on the axes."""
+        return self.nAGQ <= 1 and self.parametrization.is_askew(point[:self.parametrization.n_par])
+
+    def plain(self, other: GeneralizedCriterion, point: np.ndarray) -> np.ndarray:
+        """Return the point of this criterion at that of a turned one."""
+        k = self.parametrization.n_par
+        lams = other.parametrization.term_lams(point[:k])
+        return np.concatenate([self.parametrization.canonical_par(lams), point[k:]])
 
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value: of sums, and of the mode."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -233,6 +234,26 @@ class LinearCriterion:
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         return self.parametrization.scale(par, floor=0.3)
+
+    def turned(self, par: np.ndarray) -> tuple[LinearCriterion, np.ndarray]:
+        """Return the criterion on the principal axes at ``par``, and ``par`` in them.
+
+        It shares the factor: use one at a time, and start with a value.
+        """
+        out = copy.copy(self)
+        out.parametrization, point = self.parametrization.turned(par)
+        out._par = point if self._par is not None and np.array_equal(par, self._par) else None
+        out._derivatives = None
+        return out, point
+
+    def is_askew(self, par: np.ndarray) -> bool:
+        """Tell whether turning helps."""
+        return self.parametrization.is_askew(par)
+
+    def plain(self, other: LinearCriterion, par: np.ndarray) -> np.ndarray:
+        """Return the parameters of this criterion at those of a turned one."""
+        lams = other.parametrization.term_lams(par)
+        return self.parametrization.canonical_par(lams)
 
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -23,6 +23,49 @@ class MixedCriterion(Criterion, Protocol):
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
 
+    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray]:
+        """Return the criterion on the principal axes at ``par``, and ``par`` in them."""
+
+    def is_askew(self, par: np.ndarray) -> bool:
+        """Tell whether turning helps."""
+
+    def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
+        """Return the parameters of this criterion at those of a turned one."""
+
+
+class MovingAxes:
+    """A criterion on axes that follow the covariances where they become singular."""
+
+    def __init__(self, criterion: MixedCriterion):
+        self._origin = self.view = criterion
+
+    def value(self, par: np.ndarray) -> float:
+        """Return the criterion."""
+        return self.view.value(par)
+
+    def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradient and information at the last value."""
+        return self.view.derivatives()
+
+    def scale(self, par: np.ndarray) -> np.ndarray:
+        """Return the size of a change of each parameter that counts as large."""
+        return self.view.scale(par)
+
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value."""
+        return self.view.rounding()
+
+    def turn(self, par: np.ndarray) -> np.ndarray | None:
+        """Go to the principal axes where that helps; return the point there."""
+        if not self.view.is_askew(par):
+            return None
+        self.view, point = self.view.turned(par)
+        return point
+
+    def back(self, par: np.ndarray) -> np.ndarray:
+        """Return a point in the coordinates of the start."""
+        return par if self.view is self._origin else self._origin.plain(self.view, par)
+
 
 def search(
     criterion: MixedCriterion,
@@ -38,18 +81,21 @@ def search(
     """
     if control.optimizer != "newton":
         return scipy_search(criterion, start, control.optimizer, control.max_evaluations, trace)
-    result = newton(criterion, start, control.max_evaluations, trace)
-    snapped = criterion.canonical(result.par, VANISHING)
-    plain = criterion.canonical(result.par)
+    axes = MovingAxes(criterion)
+    result = newton(axes, start, control.max_evaluations, trace, axes)
+    snapped = axes.view.canonical(result.par, VANISHING)
+    plain = axes.view.canonical(result.par)
     left = control.max_evaluations - result.n_evaluations
-    if np.array_equal(snapped, plain) or left < 1:
+    if not np.array_equal(snapped, plain) and left > 0 and axes.value(snapped) <= result.objective + VANISHING_COST:
+        again = newton(axes, snapped, left, trace, axes)
+        result = replace(
+            again,
+            n_evaluations=result.n_evaluations + again.n_evaluations,
+            log=result.log + again.log,
+        )
+    if axes.view is criterion:
         return result
-    if not criterion.value(snapped) <= result.objective + VANISHING_COST:
-        criterion.value(result.par)
-        return result
-    again = newton(criterion, snapped, left, trace)
-    return replace(
-        again,
-        n_evaluations=result.n_evaluations + again.n_evaluations,
-        log=result.log + again.log,
-    )
+    par = axes.back(result.par)
+    objective = criterion.value(par)
+    g, H = criterion.derivatives()
+    return replace(result, par=par, objective=objective, gradient=g, information=H)

@@ -69,6 +69,12 @@ class Covariance(ABC):
     def lower(self) -> np.ndarray:
         """Lower bounds of the parameters, ``-inf`` where there is none."""
 
+    def natural_units(self, par: np.ndarray, floor: float) -> np.ndarray:
+        """Return each parameter's natural unit (n_par,): the standard deviation of its row."""
+        rows = np.sqrt((self.lam(par) ** 2).sum(axis=1))
+        dlam = self.d_lam(par) != 0
+        return np.where(dlam, np.maximum(rows, floor)[:, None], 0.0).max(axis=(1, 2))
+
     def start(self) -> np.ndarray:
         """Return the parameters at which a search starts: the identity template."""
         return self.par(np.eye(self.size))
@@ -117,6 +123,43 @@ class Unstructured(Covariance):
         """Zero for the diagonal."""
         row, col = lower_triangle(self.size)
         return np.where(row == col, 0.0, -np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Turned(Unstructured):
+    """All variances and correlations free, as ``lam = left T right'`` with T lower triangular.
+
+    From the singular value decomposition of a template: T is diagonal there, largest entries
+    first. Columns that vanish come last, and none is nearly a combination of those before it.
+
+    Attributes
+    ----------
+    left, right : ndarray (s, s)
+        Orthogonal.
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+
+    def lam(self, par: np.ndarray) -> np.ndarray:
+        """Return the template (s, s) at the lower triangle ``par`` of T."""
+        return self.left @ super().lam(par) @ self.right.T
+
+    def d_lam(self, par: np.ndarray) -> np.ndarray:
+        """Return the template's derivatives (n_par, s, s)."""
+        return self.left @ super().d_lam(par) @ self.right.T
+
+    def par(self, lam: np.ndarray) -> np.ndarray:
+        """Return the lower triangle of T for the covariance of a template."""
+        return super().par(psd_cholesky(self.left.T @ lam))
+
+    def canonical(self, lam: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the template with the same covariance and a non-negative diagonal of T."""
+        return self.left @ psd_cholesky(self.left.T @ lam, floor) @ self.right.T
+
+    def natural_units(self, par: np.ndarray, floor: float) -> np.ndarray:
+        """Return the relative standard deviation along the axis of each entry's row."""
+        return Unstructured(self.size).natural_units(par, floor)
 
 
 class Diagonal(Covariance):

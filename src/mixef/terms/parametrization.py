@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from mixef.terms.covariance import Covariance, lower_triangle, theta_of
+from mixef.terms.covariance import Covariance, Turned, Unstructured, lower_triangle, theta_of
+
+# A template is askew where a diagonal entry is below this share of the singular value in its
+# place, unless that is a relative standard deviation below VANISHED.
+ASKEW, VANISHED = 0.9, 1e-3
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,41 @@ class Parametrization:
 
         Diagonal entries up to ``floor`` are set to zero.
         """
-        lams = self.term_lams(par)
+        return self.canonical_par(self.term_lams(par), floor)
+
+    def canonical_par(self, lams: Sequence[np.ndarray], floor: float = 0.0) -> np.ndarray:
+        """Return the parameters of the covariances of any templates (s_t, s_t), one a term."""
         return self.par(
             [s.canonical(lam, floor) for s, lam in zip(self.structures, lams, strict=True)]
         )
+
+    def turned(self, par: np.ndarray) -> tuple[Parametrization, np.ndarray]:
+        """Return the terms on the principal axes of their covariances at ``par``, and par there.
+
+        The templates are the same matrices. Only unstructured terms can be turned.
+        """
+        structures, parts = [], []
+        for structure, lam, where in zip(
+            self.structures, self.term_lams(par), self.par_slices, strict=True
+        ):
+            if isinstance(structure, Unstructured) and structure.size > 1:
+                left, size, right = np.linalg.svd(lam)
+                structures.append(Turned(structure.size, left, right.T))
+                parts.append(np.diag(size)[lower_triangle(structure.size)])
+            else:
+                structures.append(structure)
+                parts.append(par[where])
+        return replace(self, structures=tuple(structures)), np.concatenate(parts)
+
+    def is_askew(self, par: np.ndarray) -> bool:
+        """Tell whether some template has turned away from its principal axes."""
+        for structure, where in zip(self.structures, self.par_slices, strict=True):
+            if isinstance(structure, Unstructured) and structure.size > 1:
+                T = Unstructured(structure.size).lam(par[where])
+                size = np.linalg.svd(T, compute_uv=False)
+                if (np.abs(T.diagonal()) < ASKEW * size)[size > VANISHED].any():
+                    return True
+        return False
 
     def resized(self, par: np.ndarray, factor: float) -> np.ndarray:
         """Return the parameters of templates multiplied by a positive factor."""
@@ -106,15 +141,12 @@ class Parametrization:
 
     def scale(self, par: np.ndarray, floor: float) -> np.ndarray:
         """Return each parameter's natural unit: the relative standard deviation of its row."""
-        out = []
-        for structure, lam, where in zip(
-            self.structures, self.term_lams(par), self.par_slices, strict=True
-        ):
-            rows = np.sqrt((lam**2).sum(axis=1))
-            dlam = structure.d_lam(par[where]) != 0
-            unit = np.where(dlam, np.maximum(rows, floor)[:, None], 0.0)
-            out.append(unit.max(axis=(1, 2)))
-        return np.concatenate(out)
+        return np.concatenate(
+            [
+                s.natural_units(par[where], floor)
+                for s, where in zip(self.structures, self.par_slices, strict=True)
+            ]
+        )
 
     def derivatives(self, par: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the derivatives of templates and of covariances.
