@@ -1,7 +1,8 @@
 """The search laboratory: many designs from several starts, and how the searches end.
 
-``python -m benchmarks.search --help``. Each design is fitted from the default start and from 0.01 and
-100 times it. Printed are the evaluations, ends above the best known one, and verdicts that are wrong.
+``python -m benchmarks.search --help``. Each design is fitted from the default start and from 0.01
+and 100 times it. Printed are the evaluations, ends above the best known one, and verdicts that are
+wrong.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.optimize import FLAT, SearchResult, Step, expected_gain, trust_region_step
+from mixef.estimation.optimize import FLAT, SearchResult, Step, trust_region_step
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table

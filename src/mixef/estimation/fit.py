@@ -26,7 +26,7 @@ from mixef.estimation.model import (
     theta_labels,
 )
 from mixef.estimation.optimize import Step
-from mixef.estimation.search import search
+from mixef.estimation.search import search, search_from
 from mixef.estimation.singular import vanished_directions
 from mixef.linalg.row_pieces import RowPieces
 from mixef.linalg.threads import one_blas_thread
@@ -153,8 +153,12 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
         )
     criterion = make_criterion(frame, RowPieces(design.matrix, kept=kept), terms, REML, formula)
     labels = par_labels(terms)
-    begin = criterion.start() if start is None else _starting_point(start, criterion, terms)
-    result = search(criterion, begin, control, _on_user_scale(criterion, trace))
+    begin, translated = criterion.start(), _on_user_scale(criterion, trace)
+    if start is None:
+        result = search(criterion, begin, control, translated)
+    else:
+        chosen = _starting_point(start, criterion, terms)
+        result = search_from(criterion, chosen, begin, control, translated)
     estimates = criterion.estimates(result.par)
     convergence = judge(
         result,

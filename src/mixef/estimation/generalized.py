@@ -26,6 +26,8 @@ from mixef.terms.random import RandomTerm
 # With more rows times parameters than this, the Hessian's arrays take more memory than they are
 # worth (each of them 160 MB here).
 MOST_CELLS = 20_000_000
+# Natural unit of relative standard deviations that vanish.
+LEAST_UNIT = 0.3
 # What rounding in the mode does to -2 log L, relative to its terms: ten times the machine's.
 MODE_ROUNDING = 10.0 * float(np.finfo(float).eps)
 
@@ -226,7 +228,7 @@ class GeneralizedCriterion:
 
     def scale(self, point: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
-        own = self.parametrization.scale(point[: self.parametrization.n_par], floor=0.3)
+        own = self.parametrization.scale(point[: self.parametrization.n_par], floor=LEAST_UNIT)
         return np.concatenate(
             [own, self.problem.units[self.p :] if self.with_beta else self.problem.units]
         )
@@ -247,7 +249,7 @@ class GeneralizedCriterion:
 
     def is_askew(self, point: np.ndarray) -> bool:
         """Tell whether turning helps: not with quadrature, whose nodes depend on the axes."""
-        return self.nAGQ <= 1 and self.parametrization.is_askew(point[:self.parametrization.n_par])
+        return self.nAGQ <= 1 and self.parametrization.is_askew(point[: self.parametrization.n_par])
 
     def plain(self, other: GeneralizedCriterion, point: np.ndarray) -> np.ndarray:
         """Return the point of this criterion at that of a turned one."""
@@ -324,7 +326,7 @@ class GeneralizedCriterion:
 
     def par_jacobian(self, par: np.ndarray) -> np.ndarray:
         """Return ``d user / d scaled`` (k, k) of the covariance parameters, by differences."""
-        step = 1e-6 * self.parametrization.scale(par, floor=0.3)
+        step = 1e-6 * self.parametrization.scale(par, floor=LEAST_UNIT)
 
         def user(point):
             return self.parametrization.par(self.terms.user_lams(point))

@@ -13,7 +13,11 @@ import numpy as np
 from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.convergence import judge
-from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
+from mixef.estimation.generalized import (
+    LEAST_UNIT,
+    GeneralizedCriterion,
+    GeneralizedEstimates,
+)
 from mixef.estimation.generalized_end import (
     FALLBACK,
     edge_message,
@@ -41,7 +45,7 @@ from mixef.estimation.model import (
 from mixef.estimation.optimize import FLAT, SearchResult, Step, derivatives_at
 from mixef.estimation.quadrature import check_quadrature
 from mixef.estimation.response import Response
-from mixef.estimation.search import search
+from mixef.estimation.search import DIFFERENT, better, search, search_from
 from mixef.estimation.singular import vanished_directions
 from mixef.estimation.user_density import check_variance
 from mixef.families.family import Family
@@ -55,8 +59,9 @@ from mixef.terms.random import RandomTerm, check_terms
 
 # How much larger than at first the covariances are from which a second search starts ...
 LARGER = 3.0
-# ... and how much lower it has to end.
-DIFFERENT = 1e-6
+# It has come back to the first end where its value is above by less than this, and covariances
+# and coefficients differ by less than this share of their natural units.
+SAME_VALUE, NEAR = 0.03, 0.05
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -249,13 +254,12 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
     names = [design.names[j] for j in kept]
     criterion = make_criterion(frame, X, terms, family, outcome, nAGQ, control.information)
     labels = search_labels(terms, names, family, nAGQ)
-    if start is None:
-        begin = _first_inside(criterion)
-    else:
-        begin = _starting_point(start, criterion, terms, names)
+    begin, chosen = _first_inside(criterion), None
+    if start is not None:
+        chosen = _starting_point(start, criterion, terms, names)
     if not np.isfinite(criterion.value(begin)):
         raise criterion.failure
-    result = _searched(criterion, begin, control, _on_user_scale(criterion, trace), terms)
+    result = _searched(criterion, begin, chosen, control, _on_user_scale(criterion, trace), terms)
     hessian, exact = None, criterion.hessian(result.par)
     if exact is not None:
         result = replace(result, information=exact)
@@ -304,13 +308,18 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
     return fit
 
 
-def _searched(criterion: GeneralizedCriterion, begin, control, trace, terms) -> SearchResult:
+def _searched(
+    criterion: GeneralizedCriterion, begin, chosen, control, trace, terms
+) -> SearchResult:
     """Search; where the end is singular, once more from large covariances.
 
     Laplace's approximation can have several minima, and the one with a vanished variance need not
     be the lowest.
     """
-    result = search(criterion, begin, control, trace)
+    if chosen is None:
+        result = search(criterion, begin, control, trace)
+    else:
+        result = search_from(criterion, chosen, begin, control, trace)
     k = criterion.parametrization.n_par
     left = control.max_evaluations - result.n_evaluations
     if control.optimizer != "newton" or left < 1:
@@ -324,13 +333,30 @@ def _searched(criterion: GeneralizedCriterion, begin, control, trace, terms) -> 
     start = criterion.join(large, beta, extra)
     if not np.isfinite(criterion.value(start)) or derivatives_at(criterion) is None:
         return result
-    other = search(criterion, start, replace(control, max_evaluations=left), trace)
-    best = other if other.objective < result.objective - DIFFERENT else result
-    return replace(
-        best,
-        n_evaluations=result.n_evaluations + other.n_evaluations,
-        log=result.log + other.log,
+    other = search(
+        criterion,
+        start,
+        replace(control, max_evaluations=left),
+        trace,
+        until=lambda point, value: _is_back(criterion, point, value, result),
     )
+    return better(criterion, result, other)
+
+
+def _is_back(
+    criterion: GeneralizedCriterion, point: np.ndarray, value: float, end: SearchResult
+) -> bool:
+    """Tell whether a search has come so near to the end of another that it would end there."""
+    if not -DIFFERENT <= value - end.objective < SAME_VALUE:
+        return False
+    k = criterion.parametrization.n_par
+    lams, ends = (criterion.parametrization.term_lams(x[:k]) for x in (point, end.par))
+    for lam, at_end in zip(lams, ends, strict=True):
+        unit = np.maximum(np.sqrt((at_end**2).sum(axis=1)), LEAST_UNIT)
+        if (np.abs(lam @ lam.T - at_end @ at_end.T) > NEAR * np.outer(unit, unit)).any():
+            return False
+    rest = np.abs(point - end.par)[k:] > NEAR * criterion.scale(end.par)[k:]
+    return not rest.any()
 
 
 def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:

@@ -92,6 +92,8 @@ ACCEPTED = 1e-4
 QUADRATIC_GAIN = 3e-3
 # ... and below this one, corrections that have held so far.
 LEARNING_GAIN = 1.0
+# A corrected model that promises more than so many times what the information does is not used.
+BELIEVED = 100.0
 # A direction is flat when its curvature for a change by natural units is below this ...
 FLAT = 1e-5
 # ... and its slope, which rounding keeps from zero, is below this.
@@ -109,6 +111,7 @@ def newton(
     max_evaluations: int = 1000,
     trace: Callable[[Step], None] | None = None,
     axes: Axes | None = None,
+    until: Callable[[np.ndarray, float], bool] | None = None,
 ) -> SearchResult:
     """Minimize by Newton steps inside a trust region (Nocedal and Wright, algorithm 4.1).
 
@@ -125,6 +128,8 @@ def newton(
     axes : Axes, optional
         Changes the criterion's coordinates on the way. The result is in those of the end, its log
         in those of the start.
+    until : callable, optional
+        Given a point and its value, says whether the search may stop there.
     """
     recorder = _Recorder(trace, axes)
     f = criterion.value(par)
@@ -147,7 +152,13 @@ def newton(
         if len(recorder.log) >= max_evaluations:
             message = "the largest number of evaluations was reached"
             break
-        step, gain = trust_region_step(slope, secants.model(H) * units, radius)
+        if until is not None and until(par, f):
+            message = "the search has come back to an end of another one"
+            break
+        step, gain = trust_region_step(slope, H * units, radius)
+        if secants.trusted:
+            other = trust_region_step(slope, secants.model(H) * units, radius)
+            step, gain = other if other[1] <= BELIEVED * gain else (step, gain)
         visible = VISIBLE * criterion.rounding()
         hidden = gain < visible
         if patience.ends(promise, hidden):
@@ -199,15 +210,15 @@ class _Secants:
 
     def __init__(self, size: int):
         self._correction = np.zeros((size, size))
-        self._trusted = False
+        self.trusted = False
 
     def model(self, H: np.ndarray) -> np.ndarray:
-        """Return the information H (k, k), corrected where that has proved right."""
-        return H + self._correction if self._trusted else H
+        """Return the information H (k, k), corrected."""
+        return H + self._correction
 
     def distrust(self) -> None:
         """Leave the correction out of the next step."""
-        self._trusted = False
+        self.trusted = False
 
     def learn(self, g, H, move, fall: float, gain: float, g_new) -> None:
         """Correct the information so that it maps the last move to the change of gradient.
@@ -219,8 +230,8 @@ class _Secants:
         learnt = plain - 0.5 * float(move @ self._correction @ move)
         near = LEARNING_GAIN if self._correction.any() else QUADRATIC_GAIN
         better = abs(learnt - fall) <= abs(plain - fall)
-        self._trusted = better and (fall > 1.25 * gain or gain < near)
-        if not self._trusted:
+        self.trusted = better and (fall > 1.25 * gain or gain < near)
+        if not self.trusted:
             self._correction = np.zeros_like(H)
         rest = g_new - g - (H + self._correction) @ move
         along = float(rest @ move)

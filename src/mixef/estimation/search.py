@@ -9,12 +9,17 @@ from typing import Protocol, Self
 import numpy as np
 
 from mixef.control import Control
+from mixef.estimation.convergence import CONVERGED_GAIN
 from mixef.estimation.optimize import Criterion, SearchResult, Step, newton, scipy_search
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
 VANISHING = 1e-3
 # ... where setting it to zero costs the criterion no more than this.
 VANISHING_COST = 1e-8
+# A start whose criterion is above that of the usual one by more than this is nowhere near.
+FAR = 100.0
+# How much lower a second search has to end for its end to be another one.
+DIFFERENT = 1e-6
 
 
 class MixedCriterion(Criterion, Protocol):
@@ -67,35 +72,115 @@ class MovingAxes:
         return par if self.view is self._origin else self._origin.plain(self.view, par)
 
 
+Until = Callable[[np.ndarray, float], bool]
+Trace = Callable[[Step], None]
+
+
 def search(
     criterion: MixedCriterion,
     start: np.ndarray,
     control: Control,
-    trace: Callable[[Step], None] | None = None,
+    trace: Trace | None = None,
+    until: Until | None = None,
 ) -> SearchResult:
     """Search with the optimizer of ``control``; Newton also certifies singular ends.
 
     Where a template's diagonal vanishes, the template is brought to the form with zero columns,
     whose free entries reach every direction that has no variance, and the search goes on: a
     saddle is left by the negative curvature that it has there.
+
+    Parameters
+    ----------
+    until : callable, optional
+        Given a point and its value, says whether the search may stop there.
     """
     if control.optimizer != "newton":
         return scipy_search(criterion, start, control.optimizer, control.max_evaluations, trace)
     axes = MovingAxes(criterion)
-    result = newton(axes, start, control.max_evaluations, trace, axes)
-    snapped = axes.view.canonical(result.par, VANISHING)
-    plain = axes.view.canonical(result.par)
-    left = control.max_evaluations - result.n_evaluations
-    if not np.array_equal(snapped, plain) and left > 0 and axes.value(snapped) <= result.objective + VANISHING_COST:
-        again = newton(axes, snapped, left, trace, axes)
-        result = replace(
-            again,
-            n_evaluations=result.n_evaluations + again.n_evaluations,
-            log=result.log + again.log,
-        )
+
+    def stops(par: np.ndarray, value: float) -> bool:
+        return until is not None and until(axes.back(par), value)
+
+    result = newton(axes, start, control.max_evaluations, trace, axes, stops)
+    if not stops(result.par, result.objective):
+        result = _certified(axes, result, control.max_evaluations, trace)
     if axes.view is criterion:
         return result
     par = axes.back(result.par)
     objective = criterion.value(par)
     g, H = criterion.derivatives()
     return replace(result, par=par, objective=objective, gradient=g, information=H)
+
+
+def _certified(
+    axes: MovingAxes, result: SearchResult, max_evaluations: int, trace: Trace | None
+) -> SearchResult:
+    """Set vanishing diagonals to zero, and go on from there."""
+    snapped = axes.view.canonical(result.par, VANISHING)
+    left = max_evaluations - result.n_evaluations
+    if np.array_equal(snapped, axes.view.canonical(result.par)) or left < 1:
+        return result
+    if not axes.value(snapped) <= result.objective + VANISHING_COST:
+        axes.value(result.par)
+        return result
+    return _after(newton(axes, snapped, left, trace, axes), result.log)
+
+
+def search_from(
+    criterion: MixedCriterion,
+    start: np.ndarray,
+    usual: np.ndarray,
+    control: Control,
+    trace: Trace | None = None,
+) -> SearchResult:
+    """Search from a start that somebody chose, with the ``usual`` one to fall back on.
+
+    Newton's search takes the usual start where that is far better, and after the other where that
+    ended above it or at no optimum.
+    """
+    if control.optimizer != "newton" or control.max_evaluations < 2:
+        return search(criterion, start, control, trace)
+    at_usual = Step(usual, criterion.value(usual), np.nan)
+    at_start = criterion.value(start)
+    rest = replace(control, max_evaluations=control.max_evaluations - 1)
+    if not at_start <= at_usual.objective + FAR:
+        first = Step(start, at_start, np.nan)
+        if trace is not None:
+            trace(first)
+        return _after(search(criterion, usual, rest, trace), (first,))
+    waiting = [at_usual]
+
+    def passed_on(step: Step) -> None:
+        if trace is not None:
+            trace(step)
+            if waiting:
+                trace(waiting.pop())
+
+    result = search(criterion, start, rest, passed_on)
+    result = replace(
+        result,
+        log=(result.log[0], at_usual, *result.log[1:]),
+        n_evaluations=result.n_evaluations + 1,
+    )
+    left = control.max_evaluations - result.n_evaluations
+    if left < 1 or (
+        result.expected_gain < CONVERGED_GAIN and result.objective <= at_usual.objective
+    ):
+        return result
+    again = search(criterion, usual, replace(control, max_evaluations=left), trace)
+    return better(criterion, result, again)
+
+
+def better(criterion: MixedCriterion, first: SearchResult, second: SearchResult) -> SearchResult:
+    """Return the lower end of two searches, with the evaluations of both."""
+    log = first.log + second.log
+    if second.objective < first.objective - DIFFERENT:
+        return _after(second, first.log)
+    criterion.value(first.par)
+    return replace(first, log=log, n_evaluations=len(log))
+
+
+def _after(result: SearchResult, log: tuple[Step, ...]) -> SearchResult:
+    """Put the log of what came before a search in front of its own."""
+    whole = log + result.log
+    return replace(result, log=whole, n_evaluations=len(whole))
