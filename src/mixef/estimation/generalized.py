@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -233,25 +234,24 @@ class GeneralizedCriterion:
             [own, self.problem.units[self.p :] if self.with_beta else self.problem.units]
         )
 
-    def turned(self, point: np.ndarray) -> tuple[GeneralizedCriterion, np.ndarray]:
+    def turned(self, point: np.ndarray) -> tuple[Self, np.ndarray] | None:
         """Return the criterion on the principal axes at ``point``, and ``point`` in them.
 
-        It shares the factor: use one at a time, and start with a value.
+        ``point`` is where the last value was taken; None where turning does not help, and with
+        quadrature, whose nodes depend on the axes. The factor goes over to the other one: go on
+        here with a new value.
         """
-        out, k = copy.copy(self), self.parametrization.n_par
-        out.parametrization, par = self.parametrization.turned(point[:k])
-        moved = np.concatenate([par, point[k:]])
-        if self._mode is not None and np.array_equal(point, self._point):
-            out._point, out._derivatives = moved, None
-        else:
-            out._forget()
-        return out, moved
+        k = self.parametrization.n_par
+        turned = self.parametrization.turned(point[:k]) if self.nAGQ <= 1 else None
+        if turned is None:
+            return None
+        out = copy.copy(self)
+        out.parametrization, out._point = turned[0], np.concatenate([turned[1], point[k:]])
+        out._derivatives = None
+        self._forget()
+        return out, out._point
 
-    def is_askew(self, point: np.ndarray) -> bool:
-        """Tell whether turning helps: not with quadrature, whose nodes depend on the axes."""
-        return self.nAGQ <= 1 and self.parametrization.is_askew(point[: self.parametrization.n_par])
-
-    def plain(self, other: GeneralizedCriterion, point: np.ndarray) -> np.ndarray:
+    def plain(self, other: Self, point: np.ndarray) -> np.ndarray:
         """Return the point of this criterion at that of a turned one."""
         k = self.parametrization.n_par
         lams = other.parametrization.term_lams(point[:k])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -235,22 +235,21 @@ class LinearCriterion:
         """Return the size of a change of each parameter that counts as large."""
         return self.parametrization.scale(par, floor=0.3)
 
-    def turned(self, par: np.ndarray) -> tuple[LinearCriterion, np.ndarray]:
+    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray] | None:
         """Return the criterion on the principal axes at ``par``, and ``par`` in them.
 
-        It shares the factor: use one at a time, and start with a value.
+        ``par`` is where the last value was taken; None where turning does not help. The factor
+        goes over to the other one: go on here with a new value.
         """
+        turned = self.parametrization.turned(par)
+        if turned is None:
+            return None
         out = copy.copy(self)
-        out.parametrization, point = self.parametrization.turned(par)
-        out._par = point if self._par is not None and np.array_equal(par, self._par) else None
-        out._derivatives = None
-        return out, point
+        out.parametrization, out._par = turned
+        out._derivatives = self._par = None
+        return out, turned[1]
 
-    def is_askew(self, par: np.ndarray) -> bool:
-        """Tell whether turning helps."""
-        return self.parametrization.is_askew(par)
-
-    def plain(self, other: LinearCriterion, par: np.ndarray) -> np.ndarray:
+    def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of this criterion at those of a turned one."""
         lams = other.parametrization.term_lams(par)
         return self.parametrization.canonical_par(lams)

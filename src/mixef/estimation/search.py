@@ -13,7 +13,7 @@ from mixef.estimation.convergence import CONVERGED_GAIN
 from mixef.estimation.optimize import Criterion, SearchResult, Step, newton, scipy_search
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
-VANISHING = 1e-3
+VANISHING = 1e-2
 # ... where setting it to zero costs the criterion no more than this.
 VANISHING_COST = 1e-8
 # A start whose criterion is above that of the usual one by more than this is nowhere near.
@@ -28,11 +28,11 @@ class MixedCriterion(Criterion, Protocol):
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
 
-    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray]:
-        """Return the criterion on the principal axes at ``par``, and ``par`` in them."""
+    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray] | None:
+        """Return the criterion on the principal axes at the last point, and the point in them.
 
-    def is_askew(self, par: np.ndarray) -> bool:
-        """Tell whether turning helps."""
+        None where that does not help.
+        """
 
     def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of this criterion at those of a turned one."""
@@ -62,9 +62,10 @@ class MovingAxes:
 
     def turn(self, par: np.ndarray) -> np.ndarray | None:
         """Go to the principal axes where that helps; return the point there."""
-        if not self.view.is_askew(par):
+        turned = self.view.turned(par)
+        if turned is None:
             return None
-        self.view, point = self.view.turned(par)
+        self.view, point = turned
         return point
 
     def back(self, par: np.ndarray) -> np.ndarray:

@@ -107,12 +107,16 @@ class Parametrization:
             [s.canonical(lam, floor) for s, lam in zip(self.structures, lams, strict=True)]
         )
 
-    def turned(self, par: np.ndarray) -> tuple[Parametrization, np.ndarray]:
+    def turned(self, par: np.ndarray) -> tuple[Parametrization, np.ndarray] | None:
         """Return the terms on the principal axes of their covariances at ``par``, and par there.
 
-        The templates are the same matrices. Only unstructured terms can be turned.
+        The templates are the same matrices. Only unstructured terms can be turned. None where
+        all are on their axes, or nearly so.
         """
-        structures, parts = [], []
+        if not self._is_askew(par):
+            return None
+        structures: list[Covariance] = []
+        parts = []
         for structure, lam, where in zip(
             self.structures, self.term_lams(par), self.par_slices, strict=True
         ):
@@ -125,7 +129,7 @@ class Parametrization:
                 parts.append(par[where])
         return replace(self, structures=tuple(structures)), np.concatenate(parts)
 
-    def is_askew(self, par: np.ndarray) -> bool:
+    def _is_askew(self, par: np.ndarray) -> bool:
         """Tell whether some template has turned away from its principal axes."""
         for structure, where in zip(self.structures, self.par_slices, strict=True):
             if isinstance(structure, Unstructured) and structure.size > 1:
