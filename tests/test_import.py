@@ -32,6 +32,7 @@ HEAVY = [
     "polars",
     "pyarrow.parquet",
     "IPython",
+    "formulaic",
 ]
 
 
@@ -112,6 +113,18 @@ def test_another_api_of_scikit_sparse_is_not_used():
 def test_nested_models_load_no_compiler():
     for without in ("", "import sys; sys.modules['sksparse'] = None"):
         assert "numba" not in loaded_by(without + textwrap.dedent(NESTED))
+
+
+def test_nothing_that_windows_lacks_is_needed():
+    code = """
+        import os, sys
+        import numpy, scipy.sparse, pandas, scipy.linalg
+        for name in ("resource", "fcntl", "pwd", "grp", "termios"):
+            sys.modules[name] = None
+        del os.sysconf, os.sched_getaffinity, os.getuid
+    """
+    done = run(textwrap.dedent(code) + textwrap.dedent(FIT) + "fit.bootstrap(20, seed=1)")
+    assert done.returncode == 0, done.stderr
 
 
 def test_importing_is_silent_even_with_warnings_as_errors():

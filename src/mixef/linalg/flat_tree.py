@@ -175,7 +175,7 @@ def flat_tree(start: np.ndarray, rows: np.ndarray) -> FlatTree | None:
     kinds = np.flatnonzero(np.bincount(kind))
     if len(kinds) > MOST_BATCHES:
         return None
-    stored = np.repeat(np.arange(q), counts + 1) * q + rows
+    stored = np.repeat(np.arange(q, dtype=np.int64), counts + 1) * q + rows
     batches = []
     for each in kinds:
         columns = np.flatnonzero(kind == each)

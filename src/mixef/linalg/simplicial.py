@@ -143,7 +143,7 @@ class SparseCholesky:
             compiled()["filled_rows"](
                 below.indptr, below.indices, self._parent, self._start, self._rows
             )
-            stored = np.repeat(np.arange(n), self.counts) * n + self._rows
+            stored = np.repeat(np.arange(n, dtype=np.int64), self.counts) * n + self._rows
             self._place[:] = np.searchsorted(stored, col * n + row)
         self.tree = flat_tree(self._start, self._rows)
         self._L = np.empty(len(self._rows))

@@ -124,7 +124,8 @@ class SparseFactor(Factor):
             place = inverse_order(self.order)
             one, two = (place[e] for e in block_entries(layout, i, j, level_i, level_j))
             # Columns ascend, and rows inside a column: one number an entry, in ascending order.
-            stored = np.repeat(np.arange(q), np.diff(self._start)) * q + self._rows
+            column = np.repeat(np.arange(q, dtype=np.int64), np.diff(self._start))
+            stored = column * q + self._rows
             where = np.searchsorted(stored, np.minimum(one, two) * q + np.maximum(one, two))
             self._places[i, j] = where.reshape(-1, layout.widths[i], layout.widths[j])
         return self._places[i, j]
