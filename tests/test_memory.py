@@ -11,6 +11,7 @@ from mixef import glmer, lmer
 from mixef.linalg import cholmod, choose, crossproducts, memory
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import GroupDesign, Rows
+from mixef.linalg.simplicial import SimplicialFactor
 
 
 def crossed(levels, n, seed=0):
@@ -74,7 +75,7 @@ def test_predictions_are_of_the_size_of_what_is_taken():
 
 
 def test_memory_that_runs_out_is_called_so(monkeypatch):
-    """Whatever was foreseen: in the dense remainder, and in CHOLMOD."""
+    """Whatever was foreseen: in the dense remainder, in our own sparse factor and in CHOLMOD."""
     products = products_of([900, 700], 8000)
 
     def refuse(*_, **__):
@@ -83,6 +84,10 @@ def test_memory_that_runs_out_is_called_so(monkeypatch):
     monkeypatch.setattr(choose, "SchurFactor", refuse)
     with pytest.raises(mixef.errors.MemoryNeededError, match="needs about"):
         make_factor(products)
+    factor = SimplicialFactor(products)
+    monkeypatch.setattr(factor._cholesky, "_find_pattern", refuse)
+    with pytest.raises(mixef.errors.MemoryNeededError, match="needs about"):
+        factor.update([np.eye(1)] * 2)
     library = cholmod.library()
     if library is None:
         return

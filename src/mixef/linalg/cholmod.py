@@ -13,7 +13,6 @@ from scipy import sparse
 
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import not_positive_definite
-from mixef.linalg.memory import SPARSE_ENTRY, too_large
 from mixef.linalg.sparse_factor import SparseFactor
 
 
@@ -41,8 +40,7 @@ class CholmodFactor(SparseFactor):
         try:
             self._factor.cholesky_inplace(self._M, beta=1.0)
         except (library().CholmodOutOfMemoryError, library().CholmodTooLargeError) as error:
-            needed = SPARSE_ENTRY * float(self.column_counts().sum())
-            raise too_large(self.products, needed) from error
+            raise self._too_large() from error
         except library().CholmodError as error:
             raise not_positive_definite() from error
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -27,7 +27,10 @@ class SimplicialFactor(SparseFactor):
     def _refactor(self) -> None:
         self._write(self.lams)
         self._M.data[self._M.indptr[:-1]] += 1.0  # a column starts with its diagonal
-        self.ldL2 = self._cholesky.factor(self._M.data)
+        try:
+            self.ldL2 = self._cholesky.factor(self._M.data)
+        except MemoryError as error:
+            raise self._too_large() from error
 
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L x = P rhs``."""
@@ -78,7 +81,7 @@ class SparseCholesky:
         else:
             self.counts = np.bincount(self._entries[1], minlength=len(order))
         self._start = np.concatenate([[0], np.cumsum(self.counts)])
-        self._rows: np.ndarray | None = None
+        self._L = np.empty(0)
         self.tree: FlatTree | None = None
 
     def factor(self, values: np.ndarray) -> float:
@@ -89,8 +92,8 @@ class SparseCholesky:
         FitError
             If A is not positive definite.
         """
-        if self._rows is None:
-            self._find_pattern()
+        if not len(self._L):
+            self._L = self._find_pattern()
         L, diagonal = self._L, self._start[:-1]
         L[:] = 0.0
         L[self._place] = values
@@ -129,8 +132,8 @@ class SparseCholesky:
         n = len(self._order)
         return sparse.csc_matrix((self._L, self._rows, self._start), shape=(n, n))
 
-    def _find_pattern(self) -> None:
-        """Find the rows of L, and where the entries of A go among them."""
+    def _find_pattern(self) -> np.ndarray:
+        """Find the rows of L and where the entries of A go among them; return room for L."""
         n, (row, col) = len(self._order), self._entries
         self._place = np.empty(len(row), dtype=np.int64)
         if self._below is None:
@@ -146,7 +149,7 @@ class SparseCholesky:
             stored = np.repeat(np.arange(n, dtype=np.int64), self.counts) * n + self._rows
             self._place[:] = np.searchsorted(stored, col * n + row)
         self.tree = flat_tree(self._start, self._rows)
-        self._L = np.empty(len(self._rows))
+        return np.empty(len(self._rows))
 
 
 def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:

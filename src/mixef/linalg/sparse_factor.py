@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from mixef.errors import MemoryNeededError
 from mixef.linalg.boundary import BoundaryColumns
 from mixef.linalg.crossproducts import (
     CrossProducts,
@@ -18,6 +19,7 @@ from mixef.linalg.crossproducts import (
 from mixef.linalg.factor import Factor
 from mixef.linalg.flat_tree import FlatTree, flat_tree
 from mixef.linalg.kernels import compiled
+from mixef.linalg.memory import SPARSE_ENTRY, too_large
 
 
 class SparseFactor(Factor):
@@ -62,6 +64,10 @@ class SparseFactor(Factor):
     def column_counts(self) -> np.ndarray:
         """Return the number of non-zeros of each column of L, from the pattern alone."""
         return filled_counts(self._M, self.order)[2]
+
+    def _too_large(self) -> MemoryNeededError:
+        """Return the error where memory ran out."""
+        return too_large(self.products, SPARSE_ENTRY * float(self.column_counts().sum()))
 
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks of ``M^-1`` that belong to block i."""
