@@ -42,9 +42,9 @@ LAYERS = (
 SPINES = {
     "terms": (
         "nodes", "parser", "algebra", "formula", "labels", "factor", "exact", "times", "convert",
-        "sources", "columns", "values", "operators", "recoding", "splines", "functions", "outside",
-        "expressions", "per_row", "rows", "frame", "held", "contrasts", "grouping", "fixed",
-        "covariance", "parametrization", "random", "offsets",
+        "alignment", "sources", "columns", "values", "operators", "recoding", "splines",
+        "functions", "outside", "expressions", "per_row", "rows", "frame", "held", "contrasts",
+        "grouping", "fixed", "covariance", "parametrization", "random", "offsets",
     ),
     "linalg": (
         "layout", "by_level", "small", "row_pieces", "crossproducts", "reweighted", "threads",

@@ -104,6 +104,26 @@ def test_rows_without_labels_are_counted():
     assert lmer(SLEEP, arrays, weights=named).objective == expected
 
 
+def test_series_in_a_dict_and_of_the_caller_go_by_their_labels():
+    data = sleep()
+    w = weights_of(data)
+    expected = lmer(SLEEP, data, weights=w).objective
+    mixed = {name: data[name] for name in data} | {"Days": data["Days"].iloc[SHUFFLED]}
+    for columns in (mixed, dict(data), dict(data.iloc[SHUFFLED].items())):
+        assert lmer(SLEEP, columns, weights=w).objective == pytest.approx(expected, rel=1e-12)
+    fit = lmer(SLEEP, dict(data))
+    assert fit.fitted().index.equals(data.index)
+    assert fit.refit(data["Reaction"].iloc[SHUFFLED]).objective == fit.objective
+    counted = frame("sleepstudy").iloc[SHUFFLED]  # labels that are numbers, in another order
+    again = lmer(SLEEP, dict(counted.items()), weights=w.set_axis(range(180)))
+    assert again.objective == pytest.approx(expected, rel=1e-12)
+    days = data["Days"].iloc[SHUFFLED]
+    mine = lmer("Reaction ~ days + (days | Subject)", data[["Reaction", "Subject"]], weights=w)
+    assert mine.objective == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(DataError, match="the column 'Days' has no value for 180 of 180 rows"):
+        lmer(SLEEP, mixed | {"Days": days.set_axis(range(180))})
+
+
 def test_equal_labels_need_not_be_unique():
     data = sleep()
     data.index = ["a", "b"] * 90

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError
+from mixef.terms.alignment import in_rows, labels_in
 from mixef.terms.convert import Column, convert, read
 from mixef.terms.sources import frame_of
 
@@ -45,13 +46,14 @@ class Columns:
     def __init__(self, data: Any, needed: Collection[str] | None = None) -> None:
         self._cache: dict[str, Column] = {}
         self.index: pd.Index | None = None
+        self.labels: pd.Index | None = None
         if isinstance(data, pd.DataFrame):
             self._source: Any = data
-            self.index = data.index
+            self.index = self.labels = data.index
             self.n = len(data.index)
         elif isinstance(data, Mapping):
             self._source = data
-            self.n = _common_length(data)
+            self.n, self.labels = _common_length(data), labels_in(data)
         else:
             self._source = frame_of(data, needed)
             self.n = len(self._source)
@@ -88,7 +90,9 @@ class Columns:
         """Return a column as the data hold it."""
         if name not in self:
             raise DataError(f"the data have no column {name!r}{self.suggestion(name)}")
-        return _of_pandas(self._source, name) if self.index is not None else self._source[name]
+        if self.index is not None:
+            return _of_pandas(self._source, name)
+        return in_rows(self._source[name], f"the column {name!r}", self.labels, self.n)
 
     def own(self, name: str, rows: np.ndarray) -> Any:
         """Return what the data hold in some rows of a column, as pandas keeps it."""

@@ -11,8 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mixef.errors import DataError, DataWarning, FormulaError, warn
+from mixef.terms.alignment import in_rows
 from mixef.terms.columns import Columns
 from mixef.terms.convert import read
 from mixef.terms.exact import Exact
@@ -222,6 +224,8 @@ class Scope:
             raise FormulaError(
                 f"{name!r} is not a column of the data{self.columns.suggestion(name)}"
             )
+        if isinstance(found, pd.Series) and len(found) == self.n:
+            found = in_rows(found, name, self.columns.labels, self.n)
         value = caller_variable(found, name, self.n)
         if isinstance(value, list) or is_constant(value):
             # An array of one value a row belongs to the training rows: new data must bring theirs.

@@ -13,6 +13,7 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import DataError, FormulaError
 from mixef.terms.algebra import TermSet, expand_terms
+from mixef.terms.alignment import in_rows
 from mixef.terms.columns import Columns
 from mixef.terms.exact import Exact
 from mixef.terms.expressions import Scope, State, Variable
@@ -21,7 +22,7 @@ from mixef.terms.formula import BarTerm, Formula, warn_of_absent
 from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
 from mixef.terms.parser import parse_expression
-from mixef.terms.per_row import in_rows, numbers, per_row
+from mixef.terms.per_row import numbers, per_row
 from mixef.terms.rows import (
     NOTHING_LEFT_OUT,
     LeftOut,
@@ -282,7 +283,7 @@ def model_frame(
         dot_columns=dot,
         state=scope.state,
         offset_nodes=offset_nodes,
-        source_index=columns.index,
+        source_index=columns.labels,
         variables=kept,
         groups={text: _taken(v, rows) for text, v in groups.items()},
         left_out=left_out(columns.n, considered, absent, complete, rows),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mixef.checks import ndim, number, shown
 from mixef.errors import DataError
+from mixef.terms.alignment import in_rows
 from mixef.terms.columns import Columns, convert
 from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
@@ -29,7 +29,7 @@ def per_row(value: Any, what: str, scope: Scope) -> np.ndarray:
 
 def aligned(value: Any, what: str, columns: Columns) -> Variable:
     """Return values for the rows of the data, a Series by its labels."""
-    value = in_rows(value, what, columns.index, columns.n)
+    value = in_rows(value, what, columns.labels, columns.n)
     if ndim(value) != 1:
         raise DataError(
             f"{what} is {shown(value)}; expected one value a row of the data ({columns.n},), or "
@@ -42,48 +42,6 @@ def aligned(value: Any, what: str, columns: Columns) -> Variable:
             "give one value a row of the data, or the name of a column"
         )
     return converted
-
-
-def in_rows(value: Any, what: str, index: pd.Index | None, n: int) -> Any:
-    """Return a Series or frame in the order of rows, by its labels; all else as it is.
-
-    This is the one rule for whatever comes a row: what has labels goes by them, and has to have
-    one for each of the rows; what has none goes by position.
-
-    Parameters
-    ----------
-    value : Any
-    index : Index (n,) or None
-        Labels of the rows; None for data without labels, whose rows are numbered from 0.
-
-    Raises
-    ------
-    DataError
-        If rows have no value, or labels occur more than once.
-    """
-    if not isinstance(value, pd.Series | pd.DataFrame):
-        return value
-    if index is None:
-        if value.index.dtype.kind not in "iu" or len(value) != n:
-            return value
-        index = pd.RangeIndex(n)
-    if value.index.equals(index):
-        return value
-    kind = "Series" if isinstance(value, pd.Series) else "frame"
-    remedy = f"a {kind} goes by its labels; give {what} as an array, .to_numpy(), to go by position"
-    if not (value.index.is_unique and index.is_unique):
-        raise DataError(
-            f"{what} cannot be put in the order of the rows, since labels of its index, or of the "
-            f"rows, occur more than once: {remedy}"
-        )
-    places = value.index.get_indexer(index)
-    if (places < 0).any():
-        absent = index[places < 0]
-        raise DataError(
-            f"{what} has no value for {len(absent)} of {len(index)} rows, such as the one that is "
-            f"labelled {absent[:1].tolist()[0]!r}: {remedy}"
-        )
-    return value.iloc[places]
 
 
 def numbers(value: Variable, what: str) -> np.ndarray:
