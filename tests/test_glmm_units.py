@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from simulated_glmm import CELLS, lenient, simulated, trials_of
 
-from mixef import Gamma, UserFamily, UserLink, glmer
-from mixef.errors import DataError
+from mixef import Gamma, UserFamily, UserLink, glmer, lm_list
+from mixef.errors import DataError, FitError
 
 #: How the linear predictor changes with the response's unit; log links get an intercept.
 POWERS = {"identity": 1, "inverse": -1, "1/mu^2": -2, "log": 0}
@@ -87,6 +87,33 @@ def test_intervals_in_any_unit(cell):
     # The profile's own curvature over an eighth of a standard error.
     width = wald.iloc[0, 1] - wald.iloc[0, 0]
     assert ours.iloc[0, 1] - ours.iloc[0, 0] == pytest.approx(width, rel=3e-3)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("cell", ["gaussian(log)", "gaussian(inverse)", "inverse.gaussian(log)"])
+def test_regressions_by_group_and_predictions_in_any_unit(cell, unit):
+    data, link = simulated(cell, n=200), cell[:-1].split("(")[1]
+    scaled = data.assign(y=unit * data["y"])
+    ours, expected = (lm_list("y ~ x | g", d, family=cell).coef() for d in (scaled, data))
+    origin = np.array([np.log(unit) if link == "log" else 0.0, 0.0])
+    ours = (ours - origin) / unit ** POWERS[link]
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    ours, expected = (
+        glmer("y ~ x + (1 | g)", d, cell, control=lenient()).predict(
+            d.iloc[:4], interval="prediction"
+        )
+        for d in (scaled, data)
+    )
+    np.testing.assert_allclose(ours / unit, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e8])
+@pytest.mark.parametrize("cell", ["Gamma(log)", "gaussian(log)", "inverse.gaussian(log)"])
+def test_an_exact_response_is_told_in_any_unit(cell, unit):
+    data = simulated(cell)
+    data["y"] = unit * np.exp(0.3 * data["x"])
+    with pytest.raises(FitError, match=r"fit the response exactly.*the dispersion is zero"):
+        glmer("y ~ x + (1 | g)", data, cell)
 
 
 @pytest.mark.parametrize("cell", CELLS)

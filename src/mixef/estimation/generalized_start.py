@@ -33,8 +33,9 @@ LEAST_WEIGHT = 1e-3
 # below this share of it are rounding.
 EXACT = 1e-12
 NO_SCALE = (
-    "the fixed effects fit the response exactly, up to rounding: the dispersion is zero and the "
-    "likelihood has no maximum; check whether the response is made of the predictors"
+    "the fixed effects, or random effects with them, fit the response exactly, up to rounding: the "
+    "dispersion is zero and the likelihood has no maximum; check whether the response is made of "
+    "the predictors"
 )
 
 

@@ -80,6 +80,8 @@ def fit_glm(
             break
         gain = new.log_density - state.log_density
         beta, state = candidate, new
+        if response.family.extra == "dispersion":  # beside what is left now: it may be nothing
+            gain *= extra / _moment(response, new)
         if gain <= tolerance * len(response.y):
             converged = True
             break
@@ -93,10 +95,14 @@ def fit_glm(
 
 def _with_moment(response: Response, state: RowState) -> tuple[float, RowState]:
     """Return the moment estimate of the extra parameter, and the state with it."""
+    extra = _moment(response, state)
+    return extra, response.at(state.eta, extra) or state
+
+
+def _moment(response: Response, state: RowState) -> float:
     with np.errstate(all="ignore"):
         moment = response.family.initial_extra(response.y, state.mu, response.weights)
-    extra = float(moment) if 0.0 < moment < np.inf else 1.0
-    return extra, response.at(state.eta, extra) or state
+    return float(moment) if 0.0 < moment < np.inf else 1.0
 
 
 def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:

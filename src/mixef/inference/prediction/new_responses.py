@@ -108,7 +108,7 @@ class _Mixture:
     def __init__(self, F: Distribution, mu: np.ndarray, p: np.ndarray, w: np.ndarray, extra: float):
         self._F, self._mu, self._p, self._extra = F, mu, p, extra
         self._w = w[:, None]
-        self.w = w
+        self.w, self.extra = w, extra
         middle = mu[:, mu.shape[1] // 2]
         self.middle = np.where(np.isfinite(middle), middle, 1.0)
 
@@ -136,7 +136,9 @@ def _whole(cdf: _Mixture, probability: float) -> np.ndarray:
 
 
 def _real(cdf: _Mixture, probability: float) -> np.ndarray:
-    return _root(cdf, probability, cdf.middle)
+    unit = np.sqrt(cdf.extra / cdf.w)  # the response's own
+    steps = _root(lambda s: cdf(cdf.middle + unit * s), probability, np.zeros(len(unit)))
+    return cdf.middle + unit * steps
 
 
 def _positive(cdf: _Mixture, probability: float) -> np.ndarray:

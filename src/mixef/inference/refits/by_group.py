@@ -11,8 +11,9 @@ from mixef.families.family import Family
 from mixef.linalg.standardize import ALIASED, ROUNDING, root_weighted
 
 MAX_STEPS = 100
-# The search of a group ends when its deviance changes by less than this share.
-ENOUGH = 1e-11
+# The search of a group ends when its deviance changes by less than this share of it, and of what a
+# tenth of a row has of the deviance of one mean for all (of one, where there is no dispersion).
+ENOUGH, TENTH = 1e-11, 0.1
 HALVINGS = 30
 # A row whose unit information is below this has its mean at the edge of what is possible; it goes
 # there for ever, its responses being separated, if its linear predictor still moves by this.
@@ -245,6 +246,13 @@ class _Scoring:
         self._deviance = np.full(count, np.inf)
         self.is_open = np.ones(count, dtype=bool)
         self._stuck = np.zeros(count, dtype=bool)
+        self._least = TENTH
+        if family.extra == "dispersion":  # deviances have its unit
+            mean = np.full(len(y), np.average(y, weights=self._prior))
+            with np.errstate(all="ignore"):
+                rows = family.unit_deviance(y, mean, 1.0)
+            spread = float(np.average(rows, weights=self._prior))
+            self._least *= spread if 0.0 < spread < np.inf else 1.0
 
     def begin(self) -> None:
         """Start at a constant mean where that is possible, else at means near the response."""
@@ -265,7 +273,7 @@ class _Scoring:
             eta = self._predictor(beta)
             mu, deviance = self._deviance_at(eta)
             # The first step starts at means that no coefficients belong to.
-            bound = self._deviance + ENOUGH * (np.abs(self._deviance) + 0.1)
+            bound = self._deviance + ENOUGH * (np.abs(self._deviance) + self._least)
             worse = self.is_open & ~(deviance <= bound)
             if not worse.any():
                 break
@@ -273,7 +281,7 @@ class _Scoring:
         gain = np.abs(self._deviance - deviance)
         self._move(self.is_open & ~worse, beta, eta, mu, deviance)
         self._stuck |= worse
-        self.is_open &= ~(worse | (gain <= ENOUGH * (np.abs(deviance) + 0.1)))
+        self.is_open &= ~(worse | (gain <= ENOUGH * (np.abs(deviance) + self._least)))
 
     def result(self) -> GroupwiseFit:
         """Return the estimates where the search stands."""

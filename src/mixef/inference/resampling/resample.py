@@ -70,7 +70,7 @@ def reflated_effects(fit: LMMFit, members: list[int]) -> list[np.ndarray]:
     spherical, roots = [], []
     for t in members:
         left, size, _ = np.linalg.svd(fit.estimates.lams[t])
-        keep = size > NULL * max(size.max(initial=0.0), NULL)
+        keep = size > NULL * size.max(initial=0.0)
         spherical.append(fit.estimates.effects[t] @ (left[:, keep] / size[keep]))
         roots.append(left[:, keep] * size[keep])
     u = np.hstack(spherical)

@@ -213,7 +213,7 @@ def _templates(values: Any, terms: tuple[RandomTerm, ...], kind: str) -> list[np
     labels = theta_labels(terms)
     theta = checked_parameters(values, labels, "theta")
     lams = parametrization.term_lams(parametrization.par_of_theta(theta))
-    lost = np.abs(parametrization.theta(lams) - theta) > 1e-8 * np.abs(theta).max(initial=1.0)
+    lost = np.abs(parametrization.theta(lams) - theta) > 1e-8 * np.abs(theta).max(initial=0.0)
     if lost.any():
         raise DataError(
             f"theta has {labels[int(np.argmax(lost))]} = {theta[int(np.argmax(lost))]:g}, which "
