@@ -110,7 +110,7 @@ ERRORS = {
     ),
     "fit that is exact": (
         "w ~ three + (1|g)", {"w": 1.0 * (D["three"] == "a")}, {"family": "gaussian"}, FitError,
-        "fixed effects fit the response exactly",
+        "fit the response exactly",
     ),
     "quadrature with two factors": (
         "y ~ x + (1|g) + (1|h)", {}, {"nAGQ": 5}, DataError, "the formula has g, h; use nAGQ=1",

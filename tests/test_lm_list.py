@@ -11,6 +11,7 @@ from reference_data import case, cases, frame
 from mixef import Gamma, NegativeBinomial, lm_list
 from mixef.errors import DataError, DataWarning, FormulaError
 from mixef.estimation.separation import edges, separating_direction
+from mixef.families.convert import make_family
 
 # Orthogonalization and R's QR both end within rounding, times the condition of the columns.
 ROUNDING = 1e-9
@@ -315,7 +316,7 @@ def test_groups_are_called_separated_where_linear_programming_finds_them_so(fami
     expected = []
     for g, rows in data.groupby("g"):
         X = np.column_stack([np.ones(m), rows["x"], rows["z"]])[:, found.kept[g]]
-        side = edges(rows["y"].to_numpy(float), None, "poisson" if counts else "binomial")
+        side = edges(rows["y"].to_numpy(float), None, make_family(family))
         expected.append(separating_direction(X, side) is not None)
     assert 0.2 * G < sum(expected) < 0.9 * G
     np.testing.assert_array_equal(found.edge, expected)
