@@ -114,7 +114,7 @@ def factors():
     """Every class of factor that can be made here, found by itself."""
     waiting, found = [Factor], []
     while waiting:
-        cls = waiting.pop()
+        cls = waiting.pop(0)
         waiting += cls.__subclasses__()
         if not inspect.isabstract(cls):
             found.append(cls)

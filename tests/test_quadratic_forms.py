@@ -5,6 +5,7 @@ import pytest
 from structures import STRUCTURES, close, dense_Lambda, dense_Z, make, makers, rows_of, templates
 
 from mixef.linalg import crossproducts
+from mixef.linalg.dense import DenseFactor
 from mixef.linalg.forms import quadratic_forms
 
 
@@ -43,7 +44,7 @@ def test_rows_with_levels_that_occur_together_or_not(cls, variant, name, kind, m
 
 def test_rows_without_any_level():
     rows = rows_of("crossed")
-    factor = next(iter(makers())).values[0](crossproducts.crossproducts(rows))
+    factor = DenseFactor(crossproducts.crossproducts(rows))
     factor.update([np.eye(1), np.eye(1)])
     none = [np.full(3, -1)] * 2
     np.testing.assert_array_equal(quadratic_forms(factor, none, [np.ones((3, 1))] * 2), 0.0)
