@@ -141,7 +141,7 @@ def test_functions_of_the_caller(fit):
         ({"formula": ". ~ . + nowhere"}, FormulaError, "nowhere"),
         ({"formula": ". ~ . - (Days | Subject)"}, MixefError, "random"),
         ({"formula": ". ~ (("}, FormulaError, r"\(\("),
-        ({"famly": "gaussian"}, TypeError, "update got famly; see lmer"),
+        ({"famly": "gaussian"}, TypeError, "lmer has no famly"),
         ({"weights": "nowhere"}, MixefError, "nowhere"),
         ({"data": pd.DataFrame({"Days": [1.0]})}, MixefError, "Reaction"),
         ({"optimizer": "simplex"}, ValueError, "optimizer is 'simplex'"),
