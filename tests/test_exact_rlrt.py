@@ -89,7 +89,7 @@ def dense(fit, term=0):
 def test_the_spectrum_is_that_of_the_projected_columns(name):
     fit = fit_of(name)
     PZ = dense(fit)[3]
-    spectrum = spectrum_of(fit.getME("X"), fit.fit.terms[0], fit.fit.frame.weights)
+    spectrum = spectrum_of(fit.fit.X, fit.fit.terms[0], fit.fit.frame.weights)
     values = np.linalg.svd(PZ, compute_uv=False) ** 2
     values = np.sort(values[values > 1e-9 * values[0]])
     ours = np.repeat(spectrum.values, spectrum.counts)

@@ -20,7 +20,7 @@ from scipy import special, stats
 
 import mixef
 from mixef import GHrule, NegativeBinomial, glmer, glmer_nb, lmer, load_dataset
-from mixef.errors import DataError, MixefWarning
+from mixef.errors import ArgumentError, DataError, MixefWarning
 from mixef.glmm import GeneralizedLinearMixedModel
 from mixef.inference.overdispersion import Overdispersion
 
@@ -553,7 +553,7 @@ def test_the_integrand_needs_one_variable():
     with pytest.raises(DataError, match=r"only for a single term with one column"):
         slope.integrand([0.0])
     for z in ([np.nan], "a", [[0.0, 1.0]]):
-        with pytest.raises(DataError, match="expected finite numbers"):
+        with pytest.raises(ArgumentError, match="expected finite numbers"):
             cbpp_fit().integrand(z)
 
 

@@ -69,6 +69,8 @@ def _newton(
     criterion: BatchCriterion, state: BatchSearch, active: np.ndarray, max_evaluations: int
 ) -> None:
     """Bring the ``active`` searches of ``state`` to their ends."""
+    if not active.size:
+        return
     f, g, H = _evaluate(criterion, state.par[active], active)
     state.objective[active] = f
     state.n_evaluations[active] += 1
