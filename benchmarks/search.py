@@ -170,6 +170,23 @@ def table(found: Sequence[Run], best: dict[int, float]) -> str:
     return "\n".join(lines)
 
 
+def export(designs: Iterable[SearchDesign], folder: Path) -> None:
+    """Write designs that lme4 fits too for ``tests/reference/search.R``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["seed\tformula\tREML\tfamily\tweighted"]
+    for design in designs:
+        family = str(design.options.get("family", ""))
+        if family not in ("", "binomial", "poisson") or "diag" in design.formula:
+            continue
+        if design.options.get("nAGQ", 1) != 1:
+            continue
+        design.data.to_csv(folder / f"{design.seed}.csv", index=False)
+        REML, weighted = design.options.get("REML", False), "weights" in design.options
+        cells = [design.seed, design.formula, REML, family, weighted]
+        lines.append("\t".join(str(c).upper() if isinstance(c, bool) else str(c) for c in cells))
+    (folder / "designs.tsv").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     """Run the designs, and print what came out."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
@@ -180,7 +197,12 @@ def main() -> None:
     parser.add_argument("--kind", choices=("linear", "generalized"), help="one kind of model only")
     parser.add_argument("--json", type=Path, help="file of the runs; those it has are not rerun")
     parser.add_argument("--reference", type=Path, help="JSON of objectives by seed, from R")
+    parser.add_argument("--export", type=Path, help="folder for the designs' data; fits nothing")
     chosen = parser.parse_args()
+    if chosen.export:
+        seeds = range(chosen.seed, chosen.seed + chosen.designs)
+        export((draw(seed, chosen.rows) for seed in seeds), chosen.export)
+        return
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     found: list[Run] = []

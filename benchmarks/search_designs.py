@@ -70,8 +70,12 @@ class _Draw:
                 ("heavy tails", HEAVY_TAILS),
             )
         }
+        # Rows that a random effect needs for the data to say something about it.
+        self.rows_needed = 2
         if self.generalized:
             has["weighted"] = False
+            self.family = str(rng.choice(FAMILIES))
+            self.rows_needed = 10 if self.family == "bernoulli" else 4
         self.has = has
 
     @cached_property
@@ -122,7 +126,7 @@ class _Draw:
         for factor in factors:
             codes = self.codes_of(factor)
             levels = int(codes.max()) + 1
-            most = max(1, min(5, self.n // (2 * levels), levels - 2))
+            most = max(1, min(5, self.n // (self.rows_needed * levels), levels - 2))
             width = int(self.rng.integers(1, most + 1)) if self.rng.random() < 0.7 else 1
             total += (columns[:, :width] * self.effects(levels, width)[codes]).sum(axis=1)
             text = " + ".join(names[:width])
@@ -185,7 +189,7 @@ class _Draw:
     def outcome(self, eta: np.ndarray, data: dict, bars: list[str]) -> dict:
         """Draw the response of a generalized model into ``data``; return the options."""
         rng = self.rng
-        family = str(rng.choice(FAMILIES))
+        family = self.family
         level = rng.uniform(-1.5, 1.5)
         eta = level + eta
         if family in ("bernoulli", "binomial"):

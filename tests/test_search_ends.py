@@ -1,0 +1,241 @@
+"""How searches end: rounding, turned axes, starts far away, and a sample of the laboratory."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated import criterion, crossed
+from test_search import QUIET, ROSENBROCK, Function
+
+from benchmarks.search import STARTS, best_known, faults, runs
+from benchmarks.search_designs import draw
+from mixef import LmerControl, glmer, lmer
+from mixef.estimation.convergence import CONVERGED_GAIN
+from mixef.estimation.optimize import newton, trust_region_step
+from mixef.terms.covariance import Turned
+
+# Rounding
+
+
+class Rounded(Function):
+    """A function whose values carry an error of ``size``, as rounding leaves it."""
+
+    def __init__(self, parts, size, told=None):
+        super().__init__(*parts)
+        self.size, self.told = size, size if told is None else told
+        self.rng = np.random.default_rng(1)
+
+    def value(self, par):
+        return super().value(par) + self.size * self.rng.uniform(-1, 1)
+
+    def rounding(self):
+        return self.told
+
+
+@pytest.mark.parametrize("told", [1e-6, 1e-9, 1e-3])
+def test_errors_of_the_values_do_not_keep_a_search_from_its_end(told):
+    """Values are good to 1e-6 only, whatever is believed of them: the gradient finds the rest."""
+    found = newton(Rounded(ROSENBROCK, 1e-6, told), np.array([-1.2, 1.0]))
+    np.testing.assert_allclose(found.par, [1, 1], atol=1e-5)
+    assert found.expected_gain < CONVERGED_GAIN
+    assert found.n_evaluations < 60
+
+
+class Restless(Function):
+    """A bowl whose curvature along the second axis changes its sign at every call.
+
+    So does that of nearly collinear columns of vanishing length, where it is what is left of the
+    gradient over that length.
+    """
+
+    def __init__(self):
+        super().__init__(
+            lambda x, y: 1e5 + x**2,
+            lambda x, y: (2 * x, 1e-9),
+            lambda x, y: ((2.0, 0.0), (0.0, 1.0)),
+        )
+        self.sign = 1.0
+
+    def derivatives(self):
+        g, H = super().derivatives()
+        self.sign = -self.sign
+        H[1, 1] = 1e-4 * self.sign
+        return g, H
+
+    def rounding(self):
+        return 1e-9
+
+
+def test_curvature_that_no_step_confirms_does_not_count():
+    found = newton(Restless(), np.array([3.0, 0.0]))
+    assert found.n_evaluations < 40
+    assert found.expected_gain < CONVERGED_GAIN
+    assert found.par[0] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("tiny", [1e-14, 1e-17, -1e-300, 0.0])
+def test_a_step_from_all_but_a_saddle(tiny):
+    """The shift is all but minus the lowest eigenvalue, and keeps its digits."""
+    step, gain = trust_region_step(np.array([tiny, 1.0]), np.diag([-43.0, 2.0]), 1.0)
+    assert np.linalg.norm(step) == pytest.approx(1.0, rel=1e-9)
+    assert gain == pytest.approx(43.0 / 2, rel=0.02)
+
+
+# Turned axes
+
+FORMULA = "y ~ x + (x + z | g) + (1 | h)"
+
+
+def turned(formula=FORMULA, REML=True):
+    """A criterion at a template away from its axes, and the same on them."""
+    c = criterion(formula, crossed(), REML)[0]
+    lams = [np.array([[0.3, 0, 0], [0.9, 0.4, 0], [-0.5, 0.6, 0.2]]), np.array([[0.7]])]
+    par = c.parametrization.par(lams)
+    value = c.value(par)
+    view, point = c.turned(par)
+    return c, par, value, view, point
+
+
+def test_turning_changes_coordinates_alone():
+    c, par, value, view, point = turned()
+    for one, other in zip(
+        c.parametrization.lams(par), view.parametrization.lams(point), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-14)
+    structure = view.parametrization.structures[0]
+    assert isinstance(structure, Turned)
+    T = structure.left.T @ view.parametrization.term_lams(point)[0] @ structure.right
+    size = np.linalg.svd(T, compute_uv=False)
+    np.testing.assert_allclose(T, np.diag(size), atol=1e-14)
+    assert view.turned(point) is None  # nothing is left to turn
+    assert view.value(point) == pytest.approx(value, rel=1e-14)
+    np.testing.assert_allclose(c.plain(view, point), c.canonical(par), atol=1e-13)
+
+
+@pytest.mark.parametrize("REML", [True, False], ids=["REML", "ML"])
+def test_derivatives_on_turned_axes_are_those_of_the_value(REML):
+    """The first ones follow from the factor as it stood before turning."""
+    _, _, _, view, point = turned(REML=REML)
+    g, H = view.derivatives()
+    step = 1e-5
+    for a, change in enumerate(step * np.eye(len(point))):
+        ends = [(view.value(point + s * change), view.derivatives()[0]) for s in (1, -1)]
+        # Differences with steps of 1e-5 are good to their square and to rounding over the step.
+        assert g[a] == pytest.approx((ends[0][0] - ends[1][0]) / (2 * step), abs=2e-6)
+        np.testing.assert_allclose(H[a], (ends[0][1] - ends[1][1]) / (2 * step), atol=1e-5)
+
+
+def test_a_template_on_its_axes_stays():
+    c = criterion(FORMULA, crossed())[0]
+    lams = [np.diag([1.0, 0.5, 1e-5]), np.ones((1, 1))]
+    par = c.parametrization.par(lams)
+    c.value(par)
+    assert c.turned(par) is None
+    lams[0][2, 2] = 0.0
+    assert c.turned(c.parametrization.par(lams)) is None
+
+
+def singular_crossed(seed, n_subjects=24, n_items=60):
+    """Subjects by items with effects of low rank, of which the smallest lie across the columns."""
+    r = np.random.default_rng(seed)
+    s, i = (a.ravel() for a in np.indices((n_subjects, n_items)))
+    a, b = r.choice([-0.5, 0.5], size=(2, len(s)))
+    Z = np.column_stack([np.ones(len(s)), a, b, a * b])
+
+    def effects(levels, sizes, rank):
+        L = r.normal(size=(4, rank))
+        return r.standard_t(2, (levels, rank)) @ (L / np.linalg.norm(L, axis=1)[:, None]).T * sizes
+
+    y = (Z * effects(n_subjects, [100, 15, 30, 0], 2)[s]).sum(axis=1)
+    y += (Z * effects(n_items, [40, 10, 0, 20], 1)[i]).sum(axis=1) + 180 * r.normal(size=len(s))
+    return pd.DataFrame({"y": y, "s": s, "i": i, "a": a, "b": b, "ab": a * b})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_vanishing_columns_do_not_slow_a_search(seed):
+    formula = "y ~ a + b + ab + (a + b + ab | s) + (a + b + ab | i)"
+    fit = lmer(formula, singular_crossed(seed), REML=False, control=LmerControl(**QUIET))
+    assert fit.is_singular()
+    assert fit.converged
+    assert not fit.convergence.problems
+    assert fit.convergence.n_evaluations <= 25
+    assert fit.convergence.log[-1].par.shape == fit.par.shape
+
+
+# Starts
+
+
+def binary():
+    r = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(40), 10), r.normal(size=400)
+    eta = 0.3 + 0.5 * x + r.normal(size=40)[g]
+    return pd.DataFrame(
+        {"g": g, "x": x, "b": r.binomial(1, 1 / (1 + np.exp(-eta))), "c": r.poisson(np.exp(eta))}
+    )
+
+
+@pytest.mark.parametrize("beta", [[1e6, 1e6], [-1e6, 3.0], [-30.0, 5.0], [1e70, 0.0]])
+@pytest.mark.parametrize(
+    ("formula", "family"),
+    [
+        ("b ~ x + (1 | g)", "binomial"),
+        ("c ~ x + (1 | g)", "poisson"),
+        ("c ~ x + (1 | g)", "nbinom2"),
+    ],
+)
+def test_coefficients_far_away(formula, family, beta):
+    data = binary()
+    best = glmer(formula, data, family)
+    fit = glmer(formula, data, family, start={"beta": beta})
+    assert fit.convergence.n_evaluations <= best.convergence.n_evaluations + 1
+    assert fit.converged == best.converged
+    assert fit.objective == pytest.approx(best.objective, abs=1e-8)
+
+
+def test_a_start_that_is_near_enough_is_searched_from():
+    """The usual start is looked at beside it, and that is all."""
+    fit = lmer("y ~ x + (x | g)", crossed())
+    again = lmer("y ~ x + (x | g)", crossed(), start=1.2 * fit.par)
+    first, second = again.convergence.log[:2]
+    np.testing.assert_allclose(first.objective, fit.getME("devfun")(1.2 * fit.par), rtol=1e-12)
+    assert second.objective == pytest.approx(fit.convergence.log[0].objective, rel=1e-12)
+    assert again.objective == pytest.approx(fit.objective, abs=1e-9)
+
+
+# The laboratory
+
+# tests/reference/search.R made search.json from the first 48 designs of at most 150 rows.
+SEEDS, ROWS = range(20), 150
+REFERENCE = json.loads((Path(__file__).parent / "reference" / "search.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Three searches each of twenty small designs."""
+    return [run for seed in SEEDS for run in runs(draw(seed, ROWS))]
+
+
+def test_searches_of_the_laboratory_end_soon_at_the_best_end_known(sample):
+    assert len(sample) == 60
+    known = {seed: value for seed, value in REFERENCE.items() if int(seed) in SEEDS}
+    assert len(known) > 12
+    found = faults(sample, best_known(sample, known))
+    # lme4's two searches stop up to 1e-4 above the optimum, and one of them 27 above in a badly
+    # scaled design: no end of ours is above theirs by more than rounding.
+    assert not found["above the best, not flagged"]
+    assert not found["flagged at the best"]
+    assert not found["above the best, flagged"]
+    assert not found["refused"]
+    assert {run.start for run in sample} == set(STARTS)
+    assert max(r.n_evaluations for r in sample if not r.generalized) <= 30
+    assert max(r.n_evaluations for r in sample if r.generalized) <= 60
+
+
+def test_designs_are_drawn_by_their_seed():
+    one, other = draw(6, 500), draw(6, 500)
+    assert one.formula == other.formula
+    pd.testing.assert_frame_equal(one.data, other.data)
+    assert {draw(seed, 300).generalized for seed in (0, 1)} == {True, False}
+    assert max(len(draw(seed, 3_000).data) for seed in range(40)) > 1_000
