@@ -17,7 +17,7 @@ from reference_data import cases, frame, read_reference
 from simulated_glmm import value
 
 from mixef.control import GlmerControl
-from mixef.errors import SingularFitWarning
+from mixef.errors import ConvergenceWarning, SingularFitWarning
 from mixef.glmm import glmer
 
 # Newton steps on the criterion end with gradient times standard error below 1e-7 in the worst case.
@@ -145,11 +145,20 @@ def test_the_criterion_is_that_of_the_reference_or_lower(name):
     assert -left(name) - ROUNDING <= gap <= ROUNDING
 
 
+#: Cases in which Laplace's approximation is poor: a heavy-tailed link, and few 0/1 rows a level
+#: with a standard deviation of 3 or more.
+POOR = {f"more {name}" for name in ("cbpp_cauchit", "panel_agq0", "panel_agq1", "panel_slope")}
+
+
 @every_case
 def test_the_search_converges_quickly_and_warns_of_nothing_but_what_there_is(name):
     fit, categories = fit_and_warnings(name)
     assert fit.converged
-    assert categories == ({SingularFitWarning} if fit.is_singular() else set())
+    expected = {SingularFitWarning} if fit.is_singular() else set()
+    if name in POOR:  # by the next terms of Laplace's expansion
+        expected = expected | {ConvergenceWarning}
+        assert len(fit.convergence.remarks) == 1
+    assert categories == expected
     assert len(fit.fit.point) > 12 or fit.convergence.n_evaluations <= 25
 
 
