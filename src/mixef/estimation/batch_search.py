@@ -99,7 +99,7 @@ def _newton(
         noise = 1e-13 * np.abs(f)
         ratio = (f - f_new + noise) / (gain + noise)
         better = ratio > 1e-4
-        wide = better & (ratio > 0.75) & (length > 0.9 * radius)
+        wide = better & (ratio > 0.5) & (length > 0.9 * radius)
         radius = np.where(wide, 2.5 * radius, np.where(better, radius, 0.25 * length))
         radius = np.where(better & (ratio < 0.25), 0.5 * length, radius)
         f, g, H = f.copy(), g.copy(), H.copy()

@@ -195,8 +195,12 @@ def newton(
 
 
 def _next_radius(radius: float, length: float, ratio: float) -> float:
-    """Return the trust radius after a step of some length, by what it gained of its promise."""
-    if ratio > 0.75 and length > 0.9 * radius:
+    """Return the trust radius after a step of some length, by what it gained of its promise.
+
+    Where Nocedal and Wright ask for three quarters, half of the promise is enough: likelihoods
+    of variances fall off so that far from their optimum every promise is too large.
+    """
+    if ratio > 0.5 and length > 0.9 * radius:
         return 2.5 * radius
     return 0.5 * length if ratio < 0.25 else radius
 

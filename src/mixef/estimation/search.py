@@ -39,7 +39,7 @@ class MixedCriterion(Criterion, Protocol):
 
 
 class MovingAxes:
-    """A criterion on axes that follow the covariances where they become singular."""
+    """A criterion on axes that follow the covariances."""
 
     def __init__(self, criterion: MixedCriterion):
         self._origin = self.view = criterion
@@ -121,7 +121,7 @@ def _certified(
     left = max_evaluations - result.n_evaluations
     if np.array_equal(snapped, axes.view.canonical(result.par)) or left < 1:
         return result
-    if not axes.value(snapped) <= result.objective + VANISHING_COST:
+    if not axes.value(snapped) <= result.objective + VANISHING_COST + axes.rounding():
         axes.value(result.par)
         return result
     return _after(newton(axes, snapped, left, trace, axes), result.log)
