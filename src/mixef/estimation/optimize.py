@@ -92,8 +92,6 @@ ACCEPTED = 1e-4
 QUADRATIC_GAIN = 3e-3
 # ... and below this one, corrections that have held so far.
 LEARNING_GAIN = 1.0
-# A corrected model that promises more than so many times what the information does is not used.
-BELIEVED = 100.0
 # A direction is flat when its curvature for a change by natural units is below this ...
 FLAT = 1e-5
 # ... and its slope, which rounding keeps from zero, is below this.
@@ -155,10 +153,7 @@ def newton(
         if until is not None and until(par, f):
             message = "the search has come back to an end of another one"
             break
-        step, gain = trust_region_step(slope, H * units, radius)
-        if secants.trusted:
-            other = trust_region_step(slope, secants.model(H) * units, radius)
-            step, gain = other if other[1] <= BELIEVED * gain else (step, gain)
+        step, gain = trust_region_step(slope, secants.model(H) * units, radius)
         visible = VISIBLE * criterion.rounding()
         hidden = gain < visible
         if patience.ends(promise, hidden):
@@ -217,8 +212,8 @@ class _Secants:
         self.trusted = False
 
     def model(self, H: np.ndarray) -> np.ndarray:
-        """Return the information H (k, k), corrected."""
-        return H + self._correction
+        """Return the information H (k, k), corrected where that has proved right."""
+        return H + self._correction if self.trusted else H
 
     def distrust(self) -> None:
         """Leave the correction out of the next step."""
