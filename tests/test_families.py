@@ -272,7 +272,7 @@ class NoLink:
     [
         ("loglog", r"no link 'loglog'; expected one of 'logit', .*'1/mu\^2', or .*UserLink"),
         (NoLink(), r"link is NoLink\(\); expected one of"),
-        (Methods, "link is <class .*Methods'>; expected one of"),
+        (Methods, "link is the class Methods; expected one of"),
         (3, "link is 3; expected one of"),
         (None, "link is None; expected one of"),
         ({"link": np.log}, "expected one of"),
@@ -957,7 +957,7 @@ def test_a_printed_name_is_read_again():
         ("nbinom2(theta = two)", "shape of a negative binomial family is 'two'"),
         (None, "family is None; expected one of 'binomial'"),
         (3, "family is 3; expected one of"),
-        (dict, "family is <class 'dict'>"),
+        (dict, "family is the class dict"),
         (UserFamily, "needs arguments; expected an object made of it"),
         (Family, "needs arguments; expected an object"),
     ],

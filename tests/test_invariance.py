@@ -183,7 +183,7 @@ CONTRASTS = ["treatment", "sum", "helmert", "poly", ("treatment", "c")]
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS, ids=str)
-@pytest.mark.parametrize("term", ["(f | g)", "(0 + f | g)", "(f * x | g)", "(f || g) + (1 | h)"])
+@pytest.mark.parametrize("term", ["(f | g)", "(0 + f | g)", "(f * x | g)"])
 def test_unstructured_terms_do_not_depend_on_the_coding(term, contrast):
     formula = f"y ~ x + {term}"
     plain, fit = fit_of(formula=formula), fit_of(formula=formula, contrasts={"f": contrast})
@@ -193,9 +193,10 @@ def test_unstructured_terms_do_not_depend_on_the_coding(term, contrast):
     np.testing.assert_allclose(fit.fitted(), plain.fitted(), atol=1e-3)
 
 
-def test_diagonal_terms_do_depend_on_the_coding():
+@pytest.mark.parametrize("term", ["diag(f | g)", "(f || g)"])
+def test_diagonal_terms_do_depend_on_the_coding(term):
     """So that the test above can fail."""
-    fits = [fit_of(formula="y ~ x + diag(f | g)", contrasts={"f": c}) for c in ("treatment", "sum")]
+    fits = [fit_of(formula=f"y ~ x + {term}", contrasts={"f": c}) for c in ("treatment", "sum")]
     assert abs(fits[0].objective - fits[1].objective) > 0.01
 
 

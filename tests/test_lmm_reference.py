@@ -195,7 +195,7 @@ def test_names(name):
     for group, expected in case["ranef"].items():
         modes, levels = fit.ranef()[group], listed(expected["levels"])
         assert list(modes.columns) == listed(expected["names"])
-        assert list(modes.index[: len(levels)]) == levels
+        assert list(map(str, modes.index[: len(levels)])) == levels
 
 
 @recorded("dropped")
@@ -311,7 +311,7 @@ def test_fitted_values_and_residuals_at_that_theta(name):
 def test_coefficients_by_group_at_that_theta(name):
     ours = at_theta_of_lme4(name).coef()
     for group, expected in CASES[name][0]["coef"].items():
-        assert list(ours[group].index) == expected["levels"]
+        assert list(map(str, ours[group].index)) == expected["levels"]
         assert set(ours[group].columns) == set(expected["names"])
         for column, values in zip(expected["names"], expected["values"], strict=True):
             assert_near(ours[group][column], values, ROUNDING)

@@ -191,12 +191,16 @@ def test_an_unknown_way_with_new_levels_is_refused():
         fit_of("sleep").predict(newdata_of("sleep"), new_levels="zero")
 
 
-@pytest.mark.parametrize("new_levels", ["error", "population", "missing"])
 @pytest.mark.parametrize("gone", [None, np.nan])
-def test_a_missing_group_gives_nan(gone, new_levels):
+def test_a_missing_group_is_a_new_level(gone):
     newdata = pd.DataFrame({"Days": [0.0, 1.0], "Subject": [gone, "308"]})
-    ours = fit_of("sleep").predict(newdata, new_levels=new_levels)
-    assert list(ours.isna()) == [True, False]
+    fit = fit_of("sleep")
+    with pytest.raises(MixefError, match="new levels detected in newdata: NA of Subject"):
+        fit.predict(newdata)
+    ours = fit.predict(newdata, new_levels="population")
+    assert ours[0] == fit.predict(newdata, re_form="~0")[0]
+    assert ours[1] == fit.predict(newdata[1:])[1]
+    assert list(fit.predict(newdata, new_levels="missing").isna()) == [True, False]
 
 
 def test_a_new_level_of_a_fixed_factor_is_refused():
@@ -249,7 +253,7 @@ def test_rows_left_out_of_the_fit():
     np.testing.assert_array_equal(padded.isna(), ~kept)
     np.testing.assert_array_equal(padded[kept], omitted)
     # As new data all rows that have their predictors get a value; the response is not asked for.
-    everything = fits["omit"].predict(data.drop(columns=["y", "w"]))
+    everything = fits["omit"].predict(data.drop(columns=["y", "w"]), new_levels="missing")
     known = ~data[["x", "a"]].isna().any(axis=1)
     np.testing.assert_array_equal(everything.notna(), known)
     assert everything.notna().sum() > kept.sum()

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixef.control import Control
 from mixef.estimation.convergence import CONVERGED_GAIN
-from mixef.estimation.optimize import Criterion, SearchResult, Step, newton, scipy_search
+from mixef.estimation.optimize import FLAT, Criterion, SearchResult, Step, newton, scipy_search
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
 VANISHING = 1e-2
@@ -116,10 +116,15 @@ def search(
 def _certified(
     axes: MovingAxes, result: SearchResult, max_evaluations: int, trace: Trace | None
 ) -> SearchResult:
-    """Set vanishing diagonals to zero, and go on from there."""
+    """Set vanishing diagonals to zero, and go on from there.
+
+    Those that the data do not determine stay: nothing says that they vanish.
+    """
     snapped = axes.view.canonical(result.par, VANISHING)
     left = max_evaluations - result.n_evaluations
-    if np.array_equal(snapped, axes.view.canonical(result.par)) or left < 1:
+    curvature = result.information.diagonal() * axes.view.scale(result.par) ** 2
+    moved = (snapped != axes.view.canonical(result.par)) & (np.abs(curvature) > FLAT)
+    if not moved.any() or left < 1:
         return result
     if not axes.value(snapped) <= result.objective + VANISHING_COST + axes.rounding():
         axes.value(result.par)

@@ -37,7 +37,7 @@ class RowPieces:
     Examples
     --------
     >>> pieces = RowPieces(np.array([[3.0], [4.0]]), R=np.array([[5.0]]))
-    >>> [(rows, piece.tolist()) for rows, piece in pieces]
+    >>> [(rows, piece.round(12).tolist()) for rows, piece in pieces]
     [(slice(0, 2, None), [[0.6], [0.8]])]
     """
 
