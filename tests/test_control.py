@@ -178,7 +178,7 @@ def test_max_evaluations_ends_every_search(optimizer):
     counts = {}
     for limit in (5, 1000):
         control = LmerControl(optimizer, limit, check_conv_grad="ignore", check_conv_hess="ignore")
-        arguments = {"start": [4, 2, 2], "control": control}
+        arguments = {"start": [0.6, 0.05, 0.15], "control": control}
         fit = lmer("Reaction ~ Days + (Days | Subject)", study(), **arguments)
         counts[limit] = fit.convergence.n_evaluations
     assert counts[5] < counts[1000] <= 1000

@@ -17,7 +17,7 @@ VANISHING = 1e-2
 # ... where setting it to zero costs the criterion no more than this.
 VANISHING_COST = 1e-8
 # A start whose criterion is above that of the usual one by more than this is nowhere near.
-FAR = 100.0
+FAR = 10.0
 # How much lower a second search has to end for its end to be another one.
 DIFFERENT = 1e-6
 
@@ -141,8 +141,9 @@ def search_from(
 ) -> SearchResult:
     """Search from a start that somebody chose, with the ``usual`` one to fall back on.
 
-    Newton's search takes the usual start where that is far better, and after the other where that
-    ended above it or at no optimum.
+    Newton's search takes the usual start where that is far better. It has its turn after the other
+    where it is better at all, since either may lead to a minimum that is not the lowest, and where
+    the other ended at no optimum.
     """
     if control.optimizer != "newton" or control.max_evaluations < 2:
         return search(criterion, start, control, trace)
@@ -169,9 +170,8 @@ def search_from(
         n_evaluations=result.n_evaluations + 1,
     )
     left = control.max_evaluations - result.n_evaluations
-    if left < 1 or (
-        result.expected_gain < CONVERGED_GAIN and result.objective <= at_usual.objective
-    ):
+    at_optimum = result.expected_gain < CONVERGED_GAIN
+    if left < 1 or (at_optimum and at_start <= at_usual.objective):
         return result
     again = search(criterion, usual, replace(control, max_evaluations=left), trace)
     return better(criterion, result, again)
