@@ -141,9 +141,8 @@ def search_from(
 ) -> SearchResult:
     """Search from a start that somebody chose, with the ``usual`` one to fall back on.
 
-    Newton's search takes the usual start where that is far better. It has its turn after the other
-    where it is better at all, since either may lead to a minimum that is not the lowest, and where
-    the other ended at no optimum.
+    Newton's search takes the usual start where that is far better, and after the other where that
+    ended above it or at no optimum.
     """
     if control.optimizer != "newton" or control.max_evaluations < 2:
         return search(criterion, start, control, trace)
@@ -171,7 +170,7 @@ def search_from(
     )
     left = control.max_evaluations - result.n_evaluations
     at_optimum = result.expected_gain < CONVERGED_GAIN
-    if left < 1 or (at_optimum and at_start <= at_usual.objective):
+    if left < 1 or (at_optimum and result.objective <= at_usual.objective):
         return result
     again = search(criterion, usual, replace(control, max_evaluations=left), trace)
     return better(criterion, result, again)
