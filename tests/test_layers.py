@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: packages by name; the first entry that fits a module is its layer.
 LAYERS = (
     ("errors",),
+    ("memory",),
     ("checks",),
     ("text",),
     ("hints",),

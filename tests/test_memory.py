@@ -8,6 +8,7 @@ import pytest
 
 import mixef.errors
 from mixef import glmer, lmer
+from mixef import memory as system
 from mixef.linalg import cholmod, choose, crossproducts, memory
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import GroupDesign, Rows
@@ -103,12 +104,12 @@ def test_memory_that_runs_out_is_called_so(monkeypatch):
 
 
 def test_what_is_available_is_what_the_system_says(monkeypatch, tmp_path):
-    assert 1e6 < memory.available() < 1e15
-    monkeypatch.setattr(memory, "_free", lambda: 5e9)
-    monkeypatch.setattr(memory, "_group_limit", lambda: 3e9)
-    assert memory.available() <= 3e9
+    assert 1e6 < system.available() < 1e15
+    monkeypatch.setattr(system, "_free", lambda: 5e9)
+    monkeypatch.setattr(system, "_group_limit", lambda: 3e9)
+    assert system.available() <= 3e9
     file = tmp_path / "limit"
     file.write_text("12 7\n")
-    assert memory._numbers(str(file)) == [12.0, 7.0]
+    assert system._numbers(str(file)) == [12.0, 7.0]
     file.write_text("max\n")
-    assert memory._numbers(str(file)) == memory._numbers(str(tmp_path / "none")) == []
+    assert system._numbers(str(file)) == system._numbers(str(tmp_path / "none")) == []

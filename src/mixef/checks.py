@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from decimal import Decimal
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import ArgumentError
+from mixef.memory import available
 
 # The smallest tail 1 - level that doubles still tell from none.
 RESOLVED = 4.0 * float(np.finfo(float).eps)
@@ -112,19 +112,11 @@ def count(value: Any, name: str = "n", each: int = 1) -> int:
 def refuse_beyond_memory(numbers: int, what: str, why: str) -> None:
     """Refuse work whose result takes more memory than there is, before it starts."""
     needed = 8.0 * float(min(numbers, 10**300))
-    if needed > SHARE * memory():
+    if needed > SHARE * available():
         raise ArgumentError(
-            f"{what}, which needs about {needed / 1e9:,.3g} GB of memory ({why}), where this "
-            f"machine has {memory() / 1e9:,.3g} GB; expected less"
+            f"{what}, which needs about {needed / 1e9:,.3g} GB of memory ({why}), where "
+            f"{available() / 1e9:,.3g} GB are available; expected less"
         )
-
-
-def memory() -> float:
-    """Return the memory of this machine in bytes; that of a large one where it is not known."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return 64e9
 
 
 def jobs(value: Any) -> int:
