@@ -118,7 +118,7 @@ def test_control_optimizer_start_and_verbose(fit, capsys):
     assert fit.update(control=control).convergence.optimizer == "L-BFGS-B"
     assert fit.update(optimizer="Nelder-Mead").convergence.optimizer == "Nelder-Mead"
     assert fit.update(control=control).update().convergence.optimizer == "L-BFGS-B"
-    far = fit.update(start=3 * fit.par)
+    far = fit.update(start=0.7 * fit.par)
     started = fit.update(start=fit.par)
     assert started.convergence.n_evaluations < far.convergence.n_evaluations
     assert started.objective == pytest.approx(fit.objective, rel=1e-14)
