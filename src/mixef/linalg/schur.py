@@ -17,6 +17,7 @@ from mixef.linalg.crossproducts import (
     CrossProducts,
     Pairs,
     SymmetricBlocks,
+    block_squares,
     sum_of_squares,
     two_sided,
 )
@@ -200,7 +201,7 @@ class SchurFactor(Factor):
         for a, b, c, d in itertools.product(range(s), repeat=4):
             squares[a, c, b, d] += np.vdot(halves[b][d], halves[c][a].T)
         out = {(0, 0): squares.reshape(s * s, s * s)}
-        for j, (n, w) in enumerate(zip(rest.n_levels, widths, strict=True), start=1):
+        for j, w in enumerate(widths, start=1):
             columns = F[:, rest.slice(j - 1)]
             flat = columns.reshape(-1, w)
             parts = [
@@ -208,12 +209,9 @@ class SchurFactor(Factor):
                 for a, c in itertools.product(range(s), repeat=2)
             ]
             out[0, j] = np.array(parts).reshape(s * s, w * w)
-            whole = (A @ columns).reshape(self.q2, n, w)
+            whole = A @ columns
             for i in range(1, j + 1):
-                r = layout.widths[i]
-                blocks = rest.by_level(i - 1, whole).transpose(0, 2, 1, 3).reshape(-1, r * w)
-                gram = (blocks.T @ blocks).reshape(r, w, r, w)
-                out[i, j] = gram.transpose(0, 2, 1, 3).reshape(r * r, w * w)
+                out[i, j] = block_squares(rest.by_level(i - 1, whole), w)
         return out
 
     def _singular(self, i: int) -> bool:
