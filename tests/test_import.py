@@ -1,10 +1,12 @@
 """What an import brings along, and what happens where a library is missing."""
 
 import ast
+import inspect
 import os
 import subprocess
 import sys
 import textwrap
+import typing
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,10 @@ FIT = """
     fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
     str(fit), fit.summary(ddf=None), fit.ranef(), fit.predict()
     assert fit.converged
+"""
+FIT_ALONE = """
+    from mixef import lmer, load_dataset
+    lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
 """
 CROSSED = """
     from mixef import lmer, load_dataset
@@ -33,6 +39,8 @@ HEAVY = [
     "pyarrow.parquet",
     "IPython",
     "formulaic",
+    "narwhals",
+    "scipy.sparse.csgraph",
 ]
 
 
@@ -64,6 +72,54 @@ def test_heavy_libraries_are_loaded_only_where_needed(code):
 def test_tests_of_coefficients_load_special_functions_alone():
     loaded = loaded_by(FIT + "    str(fit.summary()), fit.contest('Days')\n")
     assert loaded.intersection(HEAVY) == {"scipy.special"}
+
+
+@pytest.mark.parametrize("code", [FIT_ALONE, CROSSED], ids=["fit", "crossed"])
+def test_a_fit_loads_nothing_that_reads_fits_and_no_other_kind_of_model(code):
+    loaded = {name for name in loaded_by(code) if name.startswith("mixef.")}
+    rooms = ("mixef.inference.", "mixef.display.", "mixef.families.")
+    source = Path(mixef.__file__).parents[1]
+    files = [name for name in loaded if (source / (name.replace(".", "/") + ".py")).exists()]
+    assert "mixef.lmm" in files
+    assert not [name for name in files if name.startswith(rooms)]
+    assert not [name for name in loaded if "generalized" in name or "batch" in name]
+
+
+def test_what_loads_late_is_what_it_stands_for():
+    code = """
+        import sys, typing
+        from mixef.inference import pca
+        from mixef.inference.prediction import predict
+        assert type(pca).__name__ == "LateModule" and "mixef.inference.pca" not in sys.modules
+        assert pca.principal_components.__module__ == "mixef.inference.pca"
+        assert "principal_components" in dir(pca) and vars(pca) is vars(sys.modules[pca.__name__])
+        pca.added = 1  # goes to the module, as a test that replaces a function means it
+        import mixef.inference.pca
+        from mixef.inference import pca as loaded
+        assert loaded is sys.modules["mixef.inference.pca"] and loaded.added == 1
+        del pca.added
+        assert not hasattr(loaded, "added") and not hasattr(pca, "nosuch")
+        try:
+            from mixef.inference import nosuch
+        except ImportError as error:
+            assert "nosuch" in str(error)
+        else:
+            raise SystemExit("found")
+        assert "mixef.inference.prediction.predict" not in sys.modules
+    """
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("cls", [mixef.LinearMixedModel, mixef.GeneralizedLinearMixedModel])
+def test_methods_keep_signatures_hints_and_docstrings(cls):
+    """What help() and editors show does not depend on what is loaded."""
+    methods = [m for name, m in inspect.getmembers(cls, inspect.isfunction) if name[0] != "_"]
+    assert len(methods) > 25
+    for method in methods:
+        assert method.__doc__
+        assert inspect.signature(method).parameters
+        assert "return" in typing.get_type_hints(method), method
 
 
 def test_a_large_sparse_model_needs_numba():

@@ -32,10 +32,8 @@ from mixef.inference import integrand as integrands
 from mixef.inference import overdispersion as dispersions
 from mixef.inference import residuals as rest
 from mixef.inference.observations import linear_predictor, on_rows, prior_weights, working_weights
-from mixef.inference.refits.new_response import new_response
-from mixef.inference.refits.refit import with_frame
-from mixef.inference.refits.response_matrix import is_several
-from mixef.methods.refits import Refits, refits
+from mixef.inference.refits import new_response, refit, response_matrix
+from mixef.methods import refits
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
@@ -415,7 +413,7 @@ class GeneralizedLinearMixedModel(MixedModel):
 
     def refit(
         self, y: Any, *, n_jobs: int = 1, progress: bool | None = None
-    ) -> GeneralizedLinearMixedModel | Refits:
+    ) -> GeneralizedLinearMixedModel | refits.Refits:
         """Fit the same model to another response, or to many, with the same weights.
 
         `update` of the result reads the data again, and with them the old response.
@@ -443,8 +441,8 @@ class GeneralizedLinearMixedModel(MixedModel):
         [-1.0, -1.0]
         """
         old = self._fit
-        if is_several(old, y):
-            return refits(old, y, GeneralizedLinearMixedModel, n_jobs, progress)
+        if response_matrix.is_several(old, y):
+            return refits.refits(old, y, GeneralizedLinearMixedModel, n_jobs, progress)
         return GeneralizedLinearMixedModel(
-            with_frame(old, replace(old.frame, **new_response(old, y)))
+            refit.with_frame(old, replace(old.frame, **new_response.new_response(old, y)))
         )

@@ -21,9 +21,8 @@ from mixef.arguments import (
 from mixef.control import LmerControl
 from mixef.estimation.fit import LMMFit, fit_lmm
 from mixef.hints import refuse_unknown
-from mixef.inference.refits.new_response import response_numbers
-from mixef.inference.refits.response_matrix import is_several
-from mixef.methods.refits import Refits, refits
+from mixef.inference.refits import new_response, response_matrix
+from mixef.methods import refits
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
@@ -206,7 +205,7 @@ class LinearMixedModel(MixedModel):
 
     def refit(
         self, y: Any, *, n_jobs: int = 1, progress: bool | None = None
-    ) -> LinearMixedModel | Refits:
+    ) -> LinearMixedModel | refits.Refits:
         """Fit the same model to another response, or to many at once.
 
         `update` of the result reads the data again, and with them the old response.
@@ -246,9 +245,9 @@ class LinearMixedModel(MixedModel):
         ((100, 2), 180)
         """
         old = self._fit
-        if is_several(old, y):
-            return refits(old, y, LinearMixedModel, n_jobs, progress)
-        values = response_numbers(old.frame, y)
+        if response_matrix.is_several(old, y):
+            return refits.refits(old, y, LinearMixedModel, n_jobs, progress)
+        values = new_response.response_numbers(old.frame, y)
         frame = replace(old.frame, y=values, response=values)
         return self._again(frame, old.REML)
 

@@ -8,18 +8,15 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.display.fit_summary import summarize
-from mixef.display.summary import short_text
-from mixef.display.varcorr import VarCorr
+from mixef.display import fit_summary, summary, varcorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.hints import attribute_hint
-from mixef.inference import augment, coef, getme, information, pca, ranef
+from mixef.inference import augment, coef, getme, information, observations, pca, ranef
 from mixef.inference import residuals as rest
 from mixef.inference import tidy as broom
-from mixef.inference.observations import AnyFit, residual_sigma
+from mixef.inference import varcorr as components
 from mixef.inference.prediction import predict as predictions
-from mixef.inference.varcorr import variances
 from mixef.methods.anova import AnovaMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.intervals import IntervalMethods
@@ -45,9 +42,9 @@ class MixedModel(
     (49.5101, 30, True)
     """
 
-    _fit: AnyFit
+    _fit: observations.AnyFit
 
-    def __init__(self, fit: AnyFit):
+    def __init__(self, fit: observations.AnyFit):
         self._fit = fit
 
     def __getattr__(self, name: str) -> Any:
@@ -60,7 +57,7 @@ class MixedModel(
     # Stored numbers
 
     @property
-    def fit(self) -> AnyFit:
+    def fit(self) -> observations.AnyFit:
         """The frozen state that all methods read."""
         return self._fit
 
@@ -192,7 +189,7 @@ class MixedModel(
         """
         return coef.coefficients_by_group(self._fit)
 
-    def VarCorr(self) -> VarCorr:
+    def VarCorr(self) -> varcorr.VarCorr:
         """Return variances and correlations of the random effects; prints as in R.
 
         Examples
@@ -202,7 +199,9 @@ class MixedModel(
         >>> fit.VarCorr().to_frame()["sdcor"].round(2).tolist()
         [24.74, 5.92, 0.07, 25.59]
         """
-        return VarCorr(variances(self._fit), residual_sigma(self._fit))
+        return varcorr.VarCorr(
+            components.variances(self._fit), observations.residual_sigma(self._fit)
+        )
 
     def vcov(self) -> pd.DataFrame:
         """Return the covariance matrix ``sigma^2 (RX'RX)^-1`` of the fixed effects (p, p).
@@ -361,17 +360,17 @@ class MixedModel(
 
     def tables(self) -> list[Table]:
         """Return the tables of the summary."""
-        return summarize(self._fit).tables()
+        return fit_summary.summarize(self._fit).tables()
 
     def to_text(self) -> str:
         """Write the short form: criterion, standard deviations and fixed effects."""
-        return short_text(summarize(self._fit, ddf=None))
+        return summary.short_text(fit_summary.summarize(self._fit, ddf=None))
 
     def __str__(self) -> str:
         return self.to_text()
 
 
-def fit_of(model: Any, name: str) -> AnyFit:
+def fit_of(model: Any, name: str) -> observations.AnyFit:
     """Return the state of a fitted model; anything else is refused."""
     if not isinstance(model, MixedModel):
         raise checks.refusal(name, model, "a model fitted by lmer or glmer")

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
+from mixef.late import LateModule
 from mixef.linalg.crossproducts import CrossProducts, block_squares
 from mixef.linalg.factor import CHUNK, INVERTIBLE, Factor
 from mixef.linalg.layout import Layout
+
+csgraph = LateModule("scipy.sparse.csgraph")  # for factors that are nested, and some crossed
 
 # Cells of a group of columns of Z'V^-1 Z.
 LARGEST = 20_000_000
@@ -158,7 +160,7 @@ def parts(products: CrossProducts) -> list[np.ndarray]:
     for (i, j), pair in products.pairs.items():
         entries = np.ones(len(pair.rows)), (start[i] + pair.rows, start[j] + pair.cols)
         graph = graph + sparse.csr_array(entries, shape=graph.shape)
-    return np.split(connected_components(graph, directed=False)[1], start[1:-1])
+    return np.split(csgraph.connected_components(graph, directed=False)[1], start[1:-1])
 
 
 def columns_in_largest_part(factor: Factor) -> int:

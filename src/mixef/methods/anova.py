@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixef.display.anova import AnovaTable, anova_of_terms, deletions_table
+from mixef.display import anova as tables
 from mixef.methods.base import Methods
 
 
 class AnovaMethods(Methods):
     """Tables of tests of a fitted model's terms."""
 
-    def anova(self, type: str | int = "III", ddf: str | None = "auto") -> AnovaTable:
+    def anova(self, type: str | int = "III", ddf: str | None = "auto") -> tables.AnovaTable:
         """Test every term of the fixed effects; F is the same whatever the contrasts.
 
         Parameters
@@ -66,7 +66,7 @@ class AnovaMethods(Methods):
         ---
         Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
         """
-        return anova_of_terms(self._fit, type, ddf)
+        return tables.anova_of_terms(self._fit, type, ddf)
 
     def drop1(
         self,
@@ -76,7 +76,7 @@ class AnovaMethods(Methods):
         k: float = 2.0,
         n_jobs: int = 1,
         progress: bool | None = None,
-    ) -> AnovaTable:
+    ) -> tables.AnovaTable:
         """Test the model without each single term of the fixed effects.
 
         Parameters
@@ -125,6 +125,6 @@ class AnovaMethods(Methods):
         ---
         Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
         """
-        return deletions_table(
+        return tables.deletions_table(
             self._fit, scope, test, ddf=ddf, k=k, n_jobs=n_jobs, progress=progress
         )

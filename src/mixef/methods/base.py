@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mixef.inference.observations import AnyFit
+from mixef.inference import observations
 
 
 class Methods:
     """A group of methods of a fitted model."""
 
-    _fit: AnyFit
+    _fit: observations.AnyFit

@@ -7,12 +7,11 @@ from typing import Any
 import pandas as pd
 
 from mixef import checks
-from mixef.display.contest import Contest
-from mixef.display.fit_summary import method_of_tests, summarize
-from mixef.display.summary import Summary
+from mixef.display import contest as printed
+from mixef.display import fit_summary
 from mixef.inference import coef
-from mixef.inference.hypotheses.contest import joint_test, separate_tests
-from mixef.inference.hypotheses.hypothesis import linear_hypothesis
+from mixef.inference.hypotheses import contest as tests
+from mixef.inference.hypotheses import hypothesis as hypotheses
 from mixef.methods.base import Methods
 
 
@@ -62,7 +61,7 @@ class HypothesisMethods(Methods):
         """
         return coef.coefficient_table(self._fit, ddf)
 
-    def summary(self, ddf: str | None = "auto") -> Summary:
+    def summary(self, ddf: str | None = "auto") -> fit_summary.Summary:
         """Return the summary, which prints as lmerTest's and shows as tables in a notebook.
 
         Parameters
@@ -77,7 +76,7 @@ class HypothesisMethods(Methods):
         >>> print(str(fit.summary()).splitlines()[0])
         Linear mixed model fit by REML. t-tests use Satterthwaite's method
         """
-        return summarize(self._fit, ddf)
+        return fit_summary.summarize(self._fit, ddf)
 
     def contest(
         self,
@@ -86,7 +85,7 @@ class HypothesisMethods(Methods):
         joint: bool = True,
         ddf: str | None = "auto",
         level: float = 0.95,
-    ) -> Contest:
+    ) -> printed.Contest:
         """Test linear hypotheses ``L beta = rhs`` about the fixed effects.
 
         Parameters
@@ -141,11 +140,12 @@ class HypothesisMethods(Methods):
         {'10 * temp': 224.0}
         """
         joint, level = checks.flag(joint, "joint"), checks.level(level)
-        hypothesis = linear_hypothesis(self._fit, L, rhs)
+        hypothesis = hypotheses.linear_hypothesis(self._fit, L, rhs)
         if joint:
-            frame = joint_test(self._fit, hypothesis, ddf)
+            frame = tests.joint_test(self._fit, hypothesis, ddf)
         else:
-            frame = separate_tests(self._fit, hypothesis, ddf, level)
-        method = method_of_tests(self._fit, ddf, "F" if joint else "t")
+            frame = tests.separate_tests(self._fit, hypothesis, ddf, level)
+        method = fit_summary.method_of_tests(self._fit, ddf, "F" if joint else "t")
         several = joint and len(hypothesis.L) > 1
-        return Contest(frame, tuple(hypothesis.texts), ("Joint " if several else "") + method)
+        title = f"Joint {method}" if several else method
+        return printed.Contest(frame, tuple(hypothesis.texts), title)

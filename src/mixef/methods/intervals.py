@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.display.profile import Profile
+from mixef.display import profile as profiles
 from mixef.hints import refuse_unknown
-from mixef.inference.intervals.confint import confidence_intervals
-from mixef.inference.intervals.profile import profile_curves
+from mixef.inference.intervals import confint as intervals
+from mixef.inference.intervals import profile as curves
 from mixef.methods.base import Methods
 
 
@@ -84,7 +84,7 @@ class IntervalMethods(Methods):
         [[15.58, 39.28], [3.92, 8.95]]
         """
         refuse_unknown(unknown, self.confint)
-        return confidence_intervals(
+        return intervals.confidence_intervals(
             self._fit,
             parm,
             level,
@@ -106,7 +106,7 @@ class IntervalMethods(Methods):
         signames: bool = False,
         n_jobs: int = 1,
         progress: bool | None = None,
-    ) -> Profile:
+    ) -> profiles.Profile:
         """Return the likelihood profiles of standard deviations, correlations, sigma and beta.
 
         A parameter is held at values around its estimate, and -2 log L is minimized over all
@@ -154,7 +154,7 @@ class IntervalMethods(Methods):
         >>> profile.zeta("sigma", [40, 50]).round(3).tolist()
         [-1.591, 0.068]
         """
-        curves = profile_curves(
+        found = curves.profile_curves(
             self._fit, which, alphamax, delta_cutoff, n_jobs, progress, signames
         )
-        return Profile.of(curves)
+        return profiles.Profile.of(found)

@@ -13,9 +13,9 @@ import pandas as pd
 
 from mixef import checks
 from mixef.arguments import names_for
-from mixef.display.bootstrap import Bootstrap
+from mixef.display import bootstrap as printed
 from mixef.hints import refuse_unknown
-from mixef.inference.observations import AnyFit
+from mixef.inference import observations
 from mixef.inference.resampling import bootstrap
 from mixef.inference.simulation import simulate
 from mixef.methods.base import Methods
@@ -116,7 +116,7 @@ class SimulationMethods(Methods):
         n_jobs: int = 1,
         progress: bool | None = None,
         **unknown: Any,
-    ) -> Bootstrap:
+    ) -> printed.Bootstrap:
         """Draw bootstrap replicates: refits to responses, or rows, that are drawn from the fit.
 
         Parameters
@@ -184,9 +184,9 @@ class SimulationMethods(Methods):
             self._fit, n, statistic, type=type, use_u=use_u, cluster=cluster, seed=seed,
             n_jobs=n_jobs, progress=progress,
         )  # fmt: skip
-        return Bootstrap.of(draws)
+        return printed.Bootstrap.of(draws)
 
 
-def _of_model(fn: Callable[[Any], Any], model: type, fit: AnyFit) -> Any:
+def _of_model(fn: Callable[[Any], Any], model: type, fit: observations.AnyFit) -> Any:
     """Return a function of a model, for its fit."""
     return fn(model(fit))

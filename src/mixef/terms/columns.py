@@ -7,14 +7,13 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-import narwhals.stable.v1 as nw
 import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError
 from mixef.terms.alignment import in_rows, labels_in
 from mixef.terms.convert import Column, convert, read
-from mixef.terms.sources import frame_of
+from mixef.terms.sources import frame_of, is_of_narwhals
 
 __all__ = ["Column", "Columns", "convert", "suggestion"]
 
@@ -68,14 +67,14 @@ class Columns:
     @property
     def data(self) -> Any:
         """The data; of a lazy frame or a stream, what was read."""
-        return self._source.to_native() if isinstance(self._source, nw.DataFrame) else self._source
+        return self._source.to_native() if is_of_narwhals(self._source) else self._source
 
     def __contains__(self, name: str) -> bool:
         if name in self._cache:
             return True
         if isinstance(self._source, pd.DataFrame) and self._source.columns.nlevels > 1:
             return False
-        if isinstance(self._source, nw.DataFrame):
+        if is_of_narwhals(self._source):
             return name in self.names
         return name in self._source
 
@@ -97,7 +96,7 @@ class Columns:
     def own(self, name: str, rows: np.ndarray) -> Any:
         """Return what the data hold in some rows of a column, as pandas keeps it."""
         values = self.raw(name)
-        if isinstance(values, nw.Series) or not hasattr(values, "dtype"):
+        if is_of_narwhals(values) or not hasattr(values, "dtype"):
             column = self[name]
             values = column if isinstance(column, np.ndarray) else column.own()
         elif isinstance(values, pd.Series | pd.Index):

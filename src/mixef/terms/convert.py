@@ -5,7 +5,6 @@ from __future__ import annotations
 import decimal
 from typing import Any
 
-import narwhals.stable.v1 as nw
 import numpy as np
 import pandas as pd
 
@@ -17,6 +16,7 @@ from mixef.terms.factor import (
     factor_from_logical,
     factor_from_strings,
 )
+from mixef.terms.sources import is_of_narwhals, nw
 from mixef.terms.times import Times, times
 
 Column = np.ndarray | Factor | Exact
@@ -72,7 +72,7 @@ def read(values: Any, name: str) -> Column:
     """
     if isinstance(values, Factor | Exact):
         return values
-    if isinstance(values, nw.Series):
+    if is_of_narwhals(values):
         return _from_narwhals(values, name)
     if isinstance(values, pd.Series | pd.Index):
         values = values.array

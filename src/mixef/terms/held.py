@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from copy import copy
 from typing import Any
 
-import narwhals.stable.v1 as nw
 import pandas as pd
+
+from mixef.terms.sources import nw
 
 COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # always, since pandas 3
 

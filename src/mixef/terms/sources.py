@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import narwhals as nw_main
-import narwhals.stable.v1 as nw
 import pandas as pd
 
 from mixef.errors import DataError, MissingLibraryError
+from mixef.late import LateModule
+
+if TYPE_CHECKING:
+    import narwhals as nw_main
+    import narwhals.stable.v1 as nw
+else:  # which pandas and mappings do without
+    nw_main, nw = LateModule("narwhals"), LateModule("narwhals.stable.v1")
+
+__all__ = ["frame_of", "is_lazy", "is_of_narwhals", "nw"]
+
+
+def is_of_narwhals(values: Any) -> bool:
+    """Tell whether values are a frame or a column as narwhals has it, without loading it."""
+    return type(values).__module__.startswith("narwhals.")
 
 
 def is_lazy(data: Any) -> bool:

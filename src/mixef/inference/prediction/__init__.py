@@ -1,1 +1,5 @@
 """Fitted values and predictions, with their uncertainty."""
+
+from mixef.late import modules_of
+
+__getattr__ = modules_of(__name__)
