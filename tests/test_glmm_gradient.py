@@ -4,7 +4,10 @@ The points are random ones and singular ones, not only optima, where errors of t
 smaller parts would hide.
 """
 
+import tracemalloc
+
 import numpy as np
+import pandas as pd
 import pytest
 from simulated_glmm import (
     CELLS,
@@ -231,3 +234,19 @@ def test_the_end_of_a_search_is_a_minimum(cell, nAGQ):
     for _ in range(20):
         step = rng.normal(size=len(point)) * 10 ** rng.uniform(-4, -0.5) * c.scale(point)
         assert value(c, point + step) >= best - 1e-9
+
+
+def test_derivatives_of_many_coefficients_hold_no_rows_by_parameters():
+    """One grouping factor: the exact Hessian is made of sums over levels, a column at a time."""
+    rng = np.random.default_rng(3)
+    n, p, levels = 30_000, 60, 300
+    data = pd.DataFrame({"f": rng.integers(0, p, n).astype(str), "g": rng.integers(0, levels, n)})
+    y = rng.binomial(1, 0.5, n).astype(float)
+    c, _ = criterion("y ~ f + (1 | g)", data.assign(y=y), "binomial(logit)", 1, None)
+    assert c.knows_hessian
+    assert np.isfinite(c.value(c.start()))
+    tracemalloc.start()
+    c.derivatives()
+    peak = tracemalloc.get_traced_memory()[1] / 8
+    tracemalloc.stop()
+    assert peak < 0.8 * n * p  # seven times that, were every derivative held row by row

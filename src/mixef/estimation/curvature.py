@@ -7,14 +7,15 @@ derivatives at the mode),
     L = log|M|:             L_ab = tr(M^-1 M_ab) - tr(M^-1 M_a M^-1 M_b)
 
 where M_ab holds second derivatives of weights, and the mode's second derivative enters through
-the adjoint x of the gradient alone. Templates are linear in their parameters.
+the adjoint x of the gradient alone. Templates are linear in their parameters. Both eta_a and s_a
+are linear in the columns of X and Z, so that sums over every level are all that is needed.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mixef.estimation.levels import Levels, Movement
+from mixef.estimation.levels import CELLS, Levels, Movement, times
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.estimation.response import RowSlopes
 
@@ -28,8 +29,8 @@ def laplace_hessian(
     slopes: RowSlopes,
     h: np.ndarray,
     adjoint: np.ndarray,
-    v: np.ndarray,
-    lam: np.ndarray,
+    w: np.ndarray,
+    t: np.ndarray,
 ) -> np.ndarray:
     """Return the Hessian (K, K).
 
@@ -39,58 +40,67 @@ def laplace_hessian(
         Diagonal of ``U M^-1 U'``.
     adjoint : ndarray (n,)
         ``U x``.
-    v : ndarray (n,)
-        ``c - W_o U x``.
-    lam : ndarray (s, s)
+    w, t : ndarray (l, s)
+        ``Z's`` and ``Z'v`` of every level, with ``v = c - W_o U x``.
     """
-    z, dlam = model.designs[0].z, moved.dlam
-    k, s = len(dlam), z.shape[1]
+    z, X, dlam, lam = levels.rows, model.X, moved.dlam, levels.lam
+    s, n_par, n_levels = moved.b.shape
+    k, p = len(dlam), X.shape[1]
+    beta = slice(k, k + p)
     second = model.response.second_slopes(mode.state, extra)
-    w, t = levels.sums(z.T * mode.state.score), levels.sums(z.T * v)
-    w_b = np.stack([levels.sums(z[:, a] * moved.score) for a in range(s)], axis=1)
-
-    H = -2.0 * moved.direct @ moved.score.T
-    H[:k] -= 2.0 * _pairing(dlam, w, moved.u)
-    if slopes.by_extra is not None:
-        H[-1] -= 2.0 * moved.eta @ slopes.by_extra.score
-        H[-1, -1] -= 2.0 * second.log_density
-    H = 0.5 * (H + H.T)
-
-    # tr(M^-1 M_a M^-1 M_b) with M^-1 = CC' by level: vec(C'M_a C) = (C (x) C)' vec(M_a)
-    half, inverse = levels.half, levels.inverse
-    n_levels = len(half)
-    both = (half[:, :, None, :, None] * half[:, None, :, None, :]).reshape(n_levels, s * s, s * s)
-    inner = moved.M.transpose(1, 0, 2, 3).reshape(n_levels, -1, s * s) @ both
-    flat = inner.transpose(1, 0, 2).reshape(len(H), -1)
-    H -= flat @ flat.T
-
-    # the parts of M_ab with a derivative of lam: one of each of two, or one with one of W
-    both = levels.gram.reshape(n_levels, -1).T @ inverse.reshape(n_levels, -1)
-    both = both.reshape(s, s, s, s).transpose(0, 3, 1, 2)
-    flat = dlam.reshape(k, -1)
-    H[:k, :k] += 2.0 * flat @ both.reshape(s * s, s * s) @ flat.T
-    products = moved.gram.transpose(0, 2, 1, 3).reshape(-1, n_levels * s)
-    products = (products @ (lam @ inverse).reshape(n_levels * s, s)).reshape(len(H), s * s)
-    across = np.zeros_like(H)
-    across[:k] = 2.0 * flat @ products.T
-    # the mode's second derivative, by the adjoint
-    across[:k] += _pairing(dlam, t, moved.u)
-    across[:k] += _pairing(dlam.transpose(0, 2, 1), lam.T @ t, w_b)
-    H += across + across.T
-
-    eta = moved.eta
     curved = h * second.weights[0] + adjoint * second.score[0]
-    H += (curved * eta) @ eta.T
+    curved_z = curved * z
+    ZtCX, ZtCZ = levels.sums(curved_z, X.T), levels.sums(curved_z, z)
+    dlam_t, flat = dlam.transpose(0, 2, 1), dlam.reshape(k, -1)
+
+    # Half of what is to be made symmetric: Q_ab, the mode's second derivative by the adjoint ...
+    half = np.zeros((n_par, n_par))
+    half[:k] = _pairing(dlam, t - w, moved.u) + _pairing(dlam_t, t @ lam - levels.u, moved.w)
+    half[beta] = _across(moved.ZtWX + ZtCX, moved.b)
+    # ... and the parts of M_ab with one derivative of lam and one of W
+    right = (lam @ levels.inverse).transpose(1, 0, 2).reshape(-1, s)
+    products = moved.gram.transpose(0, 2, 1, 3).reshape(-1, s * n_levels) @ right
+    half[:k] += 2.0 * flat @ products.reshape(s, n_par, s).transpose(0, 2, 1).reshape(-1, n_par)
     if slopes.by_extra is not None:
-        cross = eta @ (h * second.weights[1] + adjoint * second.score[1])
-        H[-1] += cross
-        H[:, -1] += cross
-        H[-1, -1] += float((h * second.weights[2] + adjoint * second.score[2]).sum())
-    return H
+        score = slopes.by_extra.score
+        cross = h * second.weights[1] + adjoint * second.score[1]
+        half[-1:] += _across(levels.sums(z, (cross - score)[None]), moved.b)
+        half[-1, beta] += X.T @ (cross - 2.0 * score)
+        half[-1, -1] += 0.5 * (h @ second.weights[2] + adjoint @ second.score[2])
+        half[-1, -1] -= second.log_density
+    H = half + half.T
+
+    H += _across(moved.b, times(ZtCZ, moved.b))
+    H[beta, beta] += _weighted_gram(X, 2.0 * mode.state.observed + curved)
+    # the part of M_ab with two derivatives of lam
+    both = levels.gram.reshape(n_levels, -1).T @ levels.inverse.reshape(n_levels, -1)
+    ordered = both.reshape(s, s, s, s).transpose(0, 3, 1, 2).reshape(s * s, s * s)
+    H[:k, :k] += 2.0 * flat @ ordered @ flat.T
+    # tr(M^-1 M_a M^-1 M_b) with M^-1 = CC' by level: C'M_a C
+    C = np.ascontiguousarray(levels.half.transpose(2, 1, 0))
+    left = times(C, moved.M.reshape(s, -1, n_levels)).reshape(s, s, n_par, n_levels)
+    inner = times(C, left.transpose(1, 0, 2, 3).reshape(s, -1, n_levels))
+    inner = inner.reshape(s * s, n_par, n_levels)
+    return H - _across(inner, inner)
+
+
+def _across(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return ``sum_sl left_sal right_sbl`` (A, B) for left (s, A, l) and right (s, B, l)."""
+    out = left[0] @ right[0].T
+    for a, b in zip(left[1:], right[1:], strict=True):
+        out += a @ b.T
+    return out
 
 
 def _pairing(dlam: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return ``sum_l left_l' dlam_a right_bl`` (k, K) for left (s, l) and right (K, s, l)."""
-    n_par, s, n_levels = right.shape
-    across = (left @ right.reshape(-1, n_levels).T).reshape(s, n_par, s).transpose(0, 2, 1)
+    """Return ``sum_l left_l' dlam_a right_bl`` (k, K) for left (l, s) and right (s, K, l)."""
+    s, n_par, n_levels = right.shape
+    across = (right.reshape(-1, n_levels) @ left).reshape(s, n_par, s).transpose(2, 0, 1)
     return dlam.reshape(len(dlam), -1) @ across.reshape(-1, n_par)
+
+
+def _weighted_gram(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return ``X'WX`` (p, p), a few columns of X at a time."""
+    step = max(CELLS // len(X), 1)
+    parts = [(X.T[i : i + step] * weights) @ X for i in range(0, X.shape[1], step)]
+    return np.concatenate(parts) if parts else np.zeros((0, 0))

@@ -24,8 +24,8 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.terms.random import RandomTerm
 
-# With more rows times parameters than this, the Hessian's arrays take more memory than they are
-# worth (each of them 160 MB here).
+# With more derivatives of the levels' blocks of M than this, the Hessian's arrays take more memory
+# than they are worth (each of them 160 MB here).
 MOST_CELLS = 20_000_000
 # Natural unit of relative standard deviations that vanish.
 LEAST_UNIT = 0.3
@@ -112,7 +112,8 @@ class GeneralizedCriterion:
         """Whether the information is the exact Hessian of the Laplace criterion."""
         if len(self.problem.designs) > 1 or self.with_beta:
             return False
-        return self.nAGQ > 1 or self.n * self.n_par <= MOST_CELLS
+        layout = self._groups.layout
+        return self.nAGQ > 1 or layout.q * layout.widths[0] * self.n_par <= MOST_CELLS
 
     # Parameters of the search: par, beta unless it is in the mode, log extra where there is one
 

@@ -119,9 +119,10 @@ def differentiate_laplace(
         change = slopes.by_extra
         by_extra = float(h @ change.weights + moved @ change.score) - 2.0 * change.log_density
     if levels is not None:
-        movements = movement(model, mode, levels, parametrization, par, slopes)
+        w_l, t_l = layout.by_level(0, w), layout.by_level(0, t)
+        movements = movement(model, mode, levels, parametrization, dlams, slopes, w_l)
         information = laplace_hessian(
-            model, mode, levels, movements, extra, slopes, h, moved, v, lams[0]
+            model, mode, levels, movements, extra, slopes, h, moved, w_l, t_l
         )
         return LaplaceDerivatives(
             by_par, by_beta, by_extra, information, K, h, moved, between, movements

@@ -6,11 +6,14 @@ parameters, coefficients, log of the extra parameter), with scores s, observed w
 
     (U'W_o U + I) u_a = lam_a' Z's + U'[s_a - W_o eta_a'],    eta_a = eta_a' + U u_a,
 
-where eta_a' is what eta does while u stays, and s_a what the score does while eta stays.
+where eta_a' is what eta does while u stays, and s_a what the score does while eta stays. So eta_a
+is a column of X, or nothing, plus ``Z b_a`` with ``b_a = lam_a u + lam u_a``: what is asked of the
+rows are sums over every level, of products of columns, and no derivative is held row by row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +26,9 @@ from mixef.linalg.by_level import ByLevel
 from mixef.linalg.crossproducts import two_sided
 from mixef.terms.parametrization import Parametrization
 
+# Cells of the products of columns and weights that are held at a time: they stay in the cache.
+CELLS = 30_000
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -31,22 +37,21 @@ class Levels:
     Attributes
     ----------
     u : ndarray (l, s)
-    M : ndarray (l, s, s)
     half : ndarray (l, s, s)
         ``C^-T``, with ``M = C C'``.
     gram : ndarray (l, s, s)
         ``Z'WZ`` of every level.
-    columns : ndarray (n, s)
-        Rows of ``Z Lambda``: the derivative of eta for the level's u.
+    z : ndarray (n, s)
+    lam : ndarray (s, s)
     of_row : ByLevel
         The level of each row.
     """
 
     u: np.ndarray
-    M: np.ndarray
     half: np.ndarray
     gram: np.ndarray
-    columns: np.ndarray
+    z: np.ndarray
+    lam: np.ndarray
     of_row: ByLevel
 
     @cached_property
@@ -54,19 +59,39 @@ class Levels:
         """``M^-1`` (l, s, s)."""
         return small.times(self.half, self.half.transpose(0, 2, 1))
 
-    def sums(self, v: np.ndarray) -> np.ndarray:
-        """Sum v (n,) over the rows of every level (l,), or each row of v (k, n) to (k, l)."""
-        return self.of_row.sums(v)
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Rows of ``Z Lambda`` (n, s): the derivative of eta for the level's u."""
+        return self.z @ self.lam
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Columns of Z, each in one piece (s, n)."""
+        return np.ascontiguousarray(self.z.T)
+
+    def sums(self, v: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Sum ``v_i columns_j`` over the rows of every level (m, j, l), a few columns at a time.
+
+        Parameters
+        ----------
+        v, columns : ndarray (m, n), (j, n)
+        """
+        out = np.empty((len(v), len(columns), len(self.u)))
+        step = max(CELLS // max(v.size, 1), 1)
+        for first in range(0, len(columns), step):
+            part = slice(first, first + step)
+            out[:, part] = self.of_row.sums(v[:, None] * columns[part])
+        return out
 
 
 def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     """Collect the levels at a mode, where the products of ``model`` stand."""
-    group = model.designs[0]
-    gram = model.groups.products.diagonal[0].copy()
+    groups = model.groups
+    gram = groups.products.diagonal[0].copy()  # overwritten in place
     M = two_sided(lam.T, gram, lam.T) + np.eye(len(lam))
     half = small.inverse_lower(small.cholesky(M)).transpose(0, 2, 1)
-    u = model.groups.layout.by_level(0, mode.u)
-    return Levels(u, M, half, gram, group.z @ lam, model.groups.levels)
+    u = groups.layout.by_level(0, mode.u)
+    return Levels(u, half, gram, model.designs[0].z, lam, groups.levels)
 
 
 @dataclass(frozen=True)
@@ -77,27 +102,24 @@ class Movement:
     ----------
     dlam : ndarray (k, s, s)
         Of the template, for par.
-    direct : ndarray (K, n)
-        Of eta, while u stays.
-    score : ndarray (K, n)
-        Of the scores.
-    u : ndarray (K, s, l)
-    eta : ndarray (K, n)
-    weights : ndarray (K, n)
-        Of the weights in M.
-    gram : ndarray (K, l, s, s)
+    u, b : ndarray (s, K, l)
+        Of u, and of ``lam u``.
+    w : ndarray (s, K, l)
+        Of ``Z's``.
+    gram : ndarray (s, s, K, l)
         Of ``Z'WZ`` of every level, by the weights alone.
-    M : ndarray (K, l, s, s)
+    M : ndarray (s, s, K, l)
+    ZtWX : ndarray (s, p, l)
+        ``Z'W_o X`` of every level.
     """
 
     dlam: np.ndarray
-    direct: np.ndarray
-    score: np.ndarray
     u: np.ndarray
-    eta: np.ndarray
-    weights: np.ndarray
+    b: np.ndarray
+    w: np.ndarray
     gram: np.ndarray
     M: np.ndarray
+    ZtWX: np.ndarray
 
 
 def movement(
@@ -105,75 +127,68 @@ def movement(
     mode: Mode,
     levels: Levels,
     parametrization: Parametrization,
-    par: np.ndarray,
+    dlams: Sequence[np.ndarray],
     slopes: RowSlopes,
+    w: np.ndarray,
 ) -> Movement:
-    """Return how mode, linear predictor, weights and M move with every parameter."""
-    state, z, of_row = mode.state, model.designs[0].z, levels.of_row
-    columns, lam, dlam = levels.columns, parametrization.lams(par)[0], _dlams(parametrization, par)
-    k, s, p = len(dlam), len(lam), model.X.shape[1]
-    n_par, n_levels = k + p + (slopes.by_extra is not None), len(levels.u)
+    """Return how mode, weights and M move with every parameter.
 
-    direct = np.zeros((n_par, len(z)))
-    held = [of_row.rows(levels.u[:, b]) for b in range(s)]
-    for a in range(k):
-        for c, b in zip(*np.nonzero(dlam[a]), strict=True):
-            direct[a] += dlam[a, c, b] * z[:, c] * held[b]
-    direct[k : k + p] = model.X.T
-    right = np.empty((n_par, s, n_levels))
-    change = -state.observed * direct
-    if slopes.by_extra is not None:
-        change[-1] += slopes.by_extra.score
-    for b in range(s):
-        right[:, b] = levels.sums(columns[:, b] * change)
-    w = levels.sums(z.T * state.score)
-    right[:k] += np.einsum("ast,sl->atl", dlam, w)
-    inverse = _observed_inverse(model, state, levels)
-    if s == 1:
-        u = right * inverse[:, 0, 0]
-    else:
-        u = np.ascontiguousarray((inverse @ right.transpose(2, 1, 0)).transpose(2, 1, 0))
-    eta = direct.copy()
-    for b in range(s):
-        eta += columns[:, b] * of_row.rows(u[:, b])
-    score = -state.observed * eta
-    weights = slopes.by_eta * eta
-    if slopes.by_extra is not None:
-        score[-1] += slopes.by_extra.score
-        weights[-1] += slopes.by_extra.weights
-
-    gram = np.empty((n_par, n_levels, s, s))
-    for b in range(s):
-        for c in range(b + 1):
-            gram[:, :, b, c] = gram[:, :, c, b] = levels.sums((z[:, b] * z[:, c]) * weights)
-    M = two_sided(lam.T, gram, lam.T)
-    half = np.einsum("ast,lsv->altv", dlam, levels.gram @ lam)
-    M[:k] += half + half.transpose(0, 1, 3, 2)
-    return Movement(dlam, direct, score, u, eta, weights, gram, M)
-
-
-def _observed_inverse(model: WorkingModel, state, levels: Levels) -> np.ndarray:
-    """Return the inverse of ``U'W_o U + I`` by level."""
-    if model.response.uses_observed or state.observed is state.expected:
-        return levels.inverse
-    columns, s = levels.columns, levels.columns.shape[1]
-    M = np.empty_like(levels.M)
-    for a in range(s):
-        for b in range(a + 1):
-            M[:, a, b] = levels.sums(columns[:, a] * columns[:, b] * state.observed)
-            M[:, b, a] = M[:, a, b]
-    return np.linalg.inv(M + np.eye(s))
-
-
-def _dlams(parametrization: Parametrization, par: np.ndarray) -> np.ndarray:
-    """Return the derivatives (k, s, s) of the one block's template."""
-    s = parametrization.widths[0]
-    out = np.zeros((parametrization.n_par, s, s))
-    for dlam, where, cols in zip(
-        parametrization.derivatives(par)[0],
-        parametrization.par_slices,
-        parametrization.columns,
-        strict=True,
+    Parameters
+    ----------
+    dlams : sequence of ndarray (k_t, s_t, s_t)
+        Derivatives of the terms' templates.
+    w : ndarray (l, s)
+        ``Z's`` of every level.
+    """
+    observed, X, z, lam = mode.state.observed, model.X.T, levels.rows, levels.lam
+    (n_levels, s), k, p, extra = levels.u.shape, parametrization.n_par, len(X), slopes.by_extra
+    n_par, beta = k + p + (extra is not None), slice(k, k + p)
+    dlam = np.zeros((k, s, s))
+    for of_term, where, cols in zip(
+        dlams, parametrization.par_slices, parametrization.columns, strict=True
     ):
-        out[where, cols, cols] = dlam
+        dlam[where, cols, cols] = of_term
+    entry = np.empty((s, s), dtype=np.intp)
+    pairs = np.empty((s * (s + 1) // 2, len(observed)))
+    for pair, (row, col) in enumerate((i, j) for i in range(s) for j in range(i + 1)):
+        np.multiply(z[row], z[col], out=pairs[pair])
+        entry[row, col] = entry[col, row] = pair
+    weights = np.concatenate([observed * z, slopes.by_eta * pairs])
+    by_x, by_z = levels.sums(weights, X), levels.sums(weights, z)
+    ZtWX, ZtWZ = by_x[:s], by_z[:s]
+
+    held, pull = np.zeros((2, s, n_par, n_levels))
+    held[:, :k] = (dlam.reshape(-1, s) @ levels.u.T).reshape(k, s, n_levels).transpose(1, 0, 2)
+    pull[:, :k] = -times(ZtWZ, held[:, :k])
+    pull[:, beta] = -ZtWX
+    if extra is not None:
+        pull[:, -1:] = levels.sums(z, extra.score[None])
+    right = (lam.T @ pull.reshape(s, -1)).reshape(pull.shape)
+    dlam_t = dlam.transpose(0, 2, 1).reshape(-1, s)
+    right[:, :k] += (dlam_t @ w.T).reshape(k, s, n_levels).transpose(1, 0, 2)
+    inverse = levels.inverse
+    if not model.response.uses_observed and mode.state.observed is not mode.state.expected:
+        inverse = np.linalg.inv(two_sided(lam.T, ZtWZ.transpose(2, 0, 1), lam.T) + np.eye(s))
+    u = times(inverse.transpose(1, 2, 0), right)
+    own = (lam @ u.reshape(s, -1)).reshape(u.shape)
+    b = held + own
+
+    flat = times(by_z[s:], b)
+    flat[:, beta] += by_x[s:]
+    if extra is not None:
+        flat[:, -1:] += levels.sums(pairs, extra.weights[None])
+    gram = flat[entry]
+    across = (lam.T @ gram.reshape(s, -1)).reshape(gram.shape)
+    M = (lam.T @ across.reshape(s, s, -1)).reshape(gram.shape)
+    half = dlam_t @ (levels.gram @ lam).transpose(1, 2, 0).reshape(s, -1)
+    half = half.reshape(k, s, s, n_levels).transpose(1, 2, 0, 3)
+    M[:, :, :k] += half + half.transpose(1, 0, 2, 3)
+    return Movement(dlam, u, b, pull - times(ZtWZ, own), gram, M, ZtWX)
+
+
+def times(blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Multiply every level's v (t, K, l) by its block (s, t, l)."""
+    out = blocks[:, 0, None] * v[0]
+    for t in range(1, len(v)):
+        out += blocks[:, t, None] * v[t]
     return out

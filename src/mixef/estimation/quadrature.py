@@ -238,7 +238,8 @@ class Quadrature:
         response, X = model.response, model.X
         codes, z = model.designs[0].codes, model.designs[0].z
         k, p = len(moved.dlam), X.shape[1]
-        inner = levels.half.transpose(0, 2, 1) @ moved.M @ levels.half
+        dM = moved.M.transpose(2, 3, 0, 1)
+        inner = levels.half.transpose(0, 2, 1) @ dM @ levels.half
         lower = np.tril(inner, -1) + 0.5 * inner * np.eye(inner.shape[-1])
         dhalf = -levels.half @ lower.transpose(0, 1, 3, 2)
         gradient = np.einsum("alss->a", inner)  # tr(M^-1 dM)
@@ -259,7 +260,7 @@ class Quadrature:
             if response.family.extra is not None:
                 gradient[-1] -= 2.0 * response.slope_by_extra(values.mu, extra, by_row)
             pull = lam.T @ A - share[:, None, :] * u
-            gradient -= 2.0 * np.einsum("ls,asl->a", pull.sum(axis=2), moved.u)
+            gradient -= 2.0 * np.einsum("ls,sal->a", pull.sum(axis=2), moved.u)
             gradient -= 2.0 * np.tensordot(dhalf, pull @ nodes.T, axes=3)
         return gradient
 

@@ -21,6 +21,7 @@ from mixef.families.links import Logit
 from mixef.families.special import (
     digamma_error,
     half_deviance,
+    log1p,
     log1pmx,
     log_rising,
     stirling_error,
@@ -93,7 +94,7 @@ class Binomial(Family):
         eta = np.asarray(eta, dtype=float)
         if isinstance(self.link, Logit):
             # y eta - log(1 + exp(eta)), without its cancellation where eta is large.
-            return np.where(eta > 0, y - 1.0, y) * eta - np.log1p(np.exp(-np.abs(eta)))
+            return (y - (eta > 0.0)) * eta - log1p(np.exp(-np.abs(eta)))
         return times(y, self.link.log_inverse(eta)) + times(1.0 - y, self.link.log_complement(eta))
 
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:

@@ -35,11 +35,12 @@ class Logit(Link):
 
     def inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the probability."""
-        return scipy.special.expit(eta)
+        e = np.exp(-np.abs(eta))  # which is several times faster than SciPy's expit
+        return np.where(np.greater(eta, 0.0), 1.0, e) / (1.0 + e)
 
     def complement(self, eta: np.ndarray) -> np.ndarray:
         """Return the probability of a failure."""
-        return scipy.special.expit(np.negative(eta))
+        return self.inverse(np.negative(eta))
 
     def log_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return the log probability."""
@@ -51,7 +52,8 @@ class Logit(Link):
 
     def d_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return ``p q``."""
-        return scipy.special.expit(eta) * scipy.special.expit(np.negative(eta))
+        e = np.exp(-np.abs(eta))
+        return e / (1.0 + e) ** 2
 
     def d2_inverse(self, eta: np.ndarray) -> np.ndarray:
         """Return ``p q (q - p)``."""

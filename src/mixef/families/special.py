@@ -18,6 +18,21 @@ _GAMMA = (-691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
 _DIGAMMA = (1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12)
 
 
+def log1p(x: np.ndarray) -> np.ndarray:
+    """Return ``log(1 + x)`` for ``x >= 0`` with all digits.
+
+    By the logarithm, which NumPy vectorizes, and the first order of what the sum rounded off.
+
+    Examples
+    --------
+    >>> from mixef.families.special import log1p
+    >>> float(log1p(1e-20))
+    1e-20
+    """
+    whole = 1.0 + x
+    return np.log(whole) + (x - (whole - 1.0)) / whole
+
+
 def log1pmx(x: np.ndarray) -> np.ndarray:
     """Return ``log(1 + x) - x`` without cancellation at small x, -inf at -1 and at inf.
 
