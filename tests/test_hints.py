@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from reference_data import frame
 
-from mixef import Binomial, glmer, glmer_nb, lm_list, lmer
+from mixef import (
+    Binomial,
+    all_fit,
+    anova,
+    exact_rlrt,
+    glmer,
+    glmer_nb,
+    lm_list,
+    lmer,
+    pb_test,
+    power,
+    simulate_from,
+)
 from mixef.families.convert import make_family
 from mixef.hints import ATTRIBUTES
 
@@ -68,6 +80,29 @@ ARGUMENTS = {
     "simulate": (lambda d: lmer(FORMULA, d).simulate(nsim=3), "simulate has no nsim: use n="),
     "boot": (lambda d: lmer(FORMULA, d).bootstrap(nsim=3, FUN=len), "use n="),
     "confint": (lambda d: lmer(FORMULA, d).confint(alpha=0.1), "use level="),
+    "pb_test": (
+        lambda d: pb_test(lmer(FORMULA, d), ". ~ 1", nsim=9),
+        "use n=",
+    ),
+    "power": (lambda d: power(lmer(FORMULA, d), "Days", nsim=9), "power has no nsim: use n="),
+    "power along": (lambda d: power(lmer(FORMULA, d), "Days", along="Subject"), "use sizes="),
+    "power level": (lambda d: power(lmer(FORMULA, d), "Days", sig_level=0.05), "use alpha="),
+    "all_fit": (lambda d: all_fit(lmer(FORMULA, d), maxfun=9), "use max_evaluations="),
+    "all_fit methods": (lambda d: all_fit(lmer(FORMULA, d), meth_tab=[]), "use optimizers="),
+    "simulate_from": (lambda d: simulate_from(FORMULA, d, {}, nsim=2), "use n="),
+    "simulate_from levels": (
+        lambda d: simulate_from(FORMULA, d, {}, allow_new_levels=True),
+        "its arguments are formula, data, params",
+    ),
+    "simulate levels": (
+        lambda d: lmer(FORMULA, d).simulate(allow_new_levels=True),
+        'new_levels=, as "popul',
+    ),
+    "exact_rlrt": (lambda d: exact_rlrt(lmer(FORMULA, d), nsim=9), "use n="),
+    "anova": (lambda d: anova(lmer(FORMULA, d), names=["a"]), "use model_names="),
+    "drop1": (lambda d: lmer(FORMULA, d).drop1(cores=2), "use n_jobs="),
+    "profile": (lambda d: lmer(FORMULA, d).profile(cores=2), "use n_jobs="),
+    "contest": (lambda d: lmer(FORMULA, d).contest("Days", conf_level=0.9), "use level="),
     "typo": (lambda d: lmer(FORMULA, d, wieghts="w"), "use weights="),
 }
 

@@ -1,15 +1,16 @@
 """The searches: steps in a trust region, saddles, starts, ends, and how many evaluations."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 from reference_data import case, frame
 from simulated import crossed
 
-from mixef import LmerControl, lmer
+from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.control import OPTIMIZERS
-from mixef.errors import ConvergenceWarning, FitError
+from mixef.errors import ConvergenceWarning, DataError, FitError
 from mixef.estimation.optimize import newton, scipy_search, trust_region_step
 
 QUIET = {"check_conv_singular": "ignore"}
@@ -369,6 +370,33 @@ def test_a_saddle_where_a_derivative_free_search_stops():
         control=LmerControl(**QUIET),
     )
     assert again.objective == pytest.approx(fit.objective, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("formula", "start", "message"),
+    [
+        ("y ~ x + (x | g)", [-1, 0, 1], r"g\.\(Intercept\) = -1; .*par = \[1.0, 0.0, 1.0\]"),
+        ("y ~ x + (x | g)", {"theta": [1, 0.5, -2]}, r"g\.x = -2; .*par = \[1.0, 0.5, 2.0\]"),
+        ("y ~ x + diag(x | g) + (1 | h)", [1, 1, -3], r"h\.\(Intercept\) = -3"),
+        ("y ~ x + diag(x | g)", {"theta": [1, 0, -3]}, r"g\.x = -3; .*par = \[1.0, 3.0\]"),
+        ("y ~ x + (1 | g)", -0.5, r"g\.\(Intercept\) = -0.5"),
+    ],
+)
+@pytest.mark.parametrize(
+    "fit",
+    [partial(lmer, control=LmerControl(**QUIET)),
+     partial(glmer, family="poisson", control=GlmerControl(**QUIET))],
+    ids=["lmer", "glmer"],
+)  # fmt: skip
+def test_a_start_below_zero_is_refused_as_in_lme4(fit, formula, start, message):
+    """lme4 1.1-31: "at least one element in x0 < lb", or "Starting values violate bounds"."""
+    data = crossed()
+    data["y"] = (10 * data["y"].abs()).round()
+    with pytest.raises(DataError, match=rf"start has {message}"):
+        fit(formula, data, start=start)
+    theta = isinstance(start, dict)
+    zero = {"theta": 0 * np.array(start["theta"])} if theta else abs(np.array(start)) * 1.0
+    assert np.isfinite(fit(formula, data, start=zero).objective)  # zero itself is a start
 
 
 @pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + diag(x + z | g) + (1 | h)"])

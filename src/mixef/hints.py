@@ -43,6 +43,11 @@ ARGUMENTS = {
     "statistic": "fn", "random_state": "seed", "rng": "seed", "cores": "n_jobs", "ncpus": "n_jobs",
     "se": "se_fit", "conf_level": "level", "alpha": "level", "exog": "newdata",
     "new_data": "newdata", "data": "newdata", "exposure": "offset, its logarithm",
+    "nsims": "n", "cl": "n_jobs", "parallel": "n_jobs",
+    "meth_tab": "optimizers", "methods": "optimizers", "optimizer": "optimizers",
+    "maxfun": "max_evaluations", "maxiter": "max_evaluations", "along": "sizes",
+    "effect_size": "params", "sig_level": "alpha", "largeModel": "large", "smallModel": "small",
+    "null_model": "small", "names": "model_names", "confint": "level", "r_matrix": "L",
     "freq_weights": "weights", "var_weights": "weights", "missing": "na_action",
     "re_formula": "re_form", "allow_new_levels": "new_levels, as \"population\"",
 }  # fmt: skip

@@ -16,14 +16,13 @@ from mixef.estimation.linear import Curvature, Estimates, LinearCriterion
 from mixef.estimation.model import (
     Fit,
     ModelCall,
-    checked_parameters,
     checked_start,
     independent,
     par_labels,
     refuse_extreme_columns,
     report,
     response_name,
-    theta_labels,
+    starting_covariances,
 )
 from mixef.estimation.optimize import Step
 from mixef.estimation.search import search, search_from
@@ -202,11 +201,9 @@ def _starting_point(
     start: Any, criterion: LinearCriterion, terms: tuple[RandomTerm, ...]
 ) -> np.ndarray:
     """Return the scaled parameters (k,) of the user's ``start``."""
-    start = checked_start(start)
-    if "par" in start:
-        return criterion.scaled_par(checked_parameters(start["par"], par_labels(terms)))
-    theta = checked_parameters(start["theta"], theta_labels(terms))
-    return criterion.scaled_par(criterion.parametrization.par_of_theta(theta))
+    par = starting_covariances(checked_start(start), terms, criterion.parametrization)
+    assert par is not None
+    return criterion.scaled_par(par)
 
 
 def _on_user_scale(criterion: LinearCriterion, trace):

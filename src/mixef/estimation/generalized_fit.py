@@ -40,7 +40,7 @@ from mixef.estimation.model import (
     refuse_extreme_columns,
     report,
     response_name,
-    theta_labels,
+    starting_covariances,
 )
 from mixef.estimation.optimize import FLAT, SearchResult, Step, derivatives_at
 from mixef.estimation.quadrature import check_quadrature
@@ -380,11 +380,9 @@ def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -
     start = checked_start(start, ["beta", "fixef", *([str(extra_name)] if extra_name else [])])
     point = criterion.start()
     par, beta, extra = criterion.split(point)
-    if "par" in start:
-        par = criterion.terms.scaled_par(checked_parameters(start["par"], par_labels(terms)))
-    elif "theta" in start:
-        theta = checked_parameters(start["theta"], theta_labels(terms))
-        par = criterion.terms.scaled_par(criterion.parametrization.par_of_theta(theta))
+    given = starting_covariances(start, terms, criterion.parametrization)
+    if given is not None:
+        par = criterion.terms.scaled_par(given)
     for key in ("beta", "fixef"):
         if key in start:
             values = checked_parameters(start[key], names, "coefficients")

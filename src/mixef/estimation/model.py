@@ -28,6 +28,7 @@ from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame, needed_names
 from mixef.terms.held import columns_alone
 from mixef.terms.nodes import variable_names
+from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm
 
 # What a fit computes at first need, and does not pickle.
@@ -188,6 +189,37 @@ def checked_parameters(
         raise DataError(f"the {what} are {len(par)} values; {expected}")
     if not (np.abs(par) < LARGEST).all():
         raise DataError(f"the {what} are {par.tolist()}; {expected}")
+    return par
+
+
+def starting_covariances(
+    start: Mapping[str, Any], terms: tuple[RandomTerm, ...], parametrization: Parametrization
+) -> np.ndarray | None:
+    """Return the covariance parameters (k,) of a user's start; None if it has none.
+
+    Raises
+    ------
+    DataError
+        For standard deviations below zero, as in lme4.
+    """
+    key = "theta" if "theta" in start else "par"
+    if key not in start:
+        return None
+    if key == "par":
+        labels, structures = par_labels(terms), [term.structure for term in terms]
+        par = values = checked_parameters(start[key], labels)
+    else:
+        labels, structures = theta_labels(terms), [Unstructured(len(t.columns)) for t in terms]
+        values = checked_parameters(start[key], labels)
+        par = parametrization.par_of_theta(values)
+    below = np.flatnonzero(values < np.concatenate([s.lower for s in structures]))
+    if len(below):
+        positive = parametrization.canonical(par).round(6) + 0.0  # which is no -0.0
+        raise DataError(
+            f"start has {labels[below[0]]} = {values[below[0]]:g}; expected 0 or more: it is a "
+            f"standard deviation relative to sigma; par = {positive.tolist()} stands for the same "
+            "covariances"
+        )
     return par
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mixef.hints import refuse_unknown
 from mixef.inference.refits.all_fit import (
     MAX_EVALUATIONS,
     SAME_CRITERION,
@@ -32,6 +33,7 @@ def all_fit(
     max_evaluations: int = MAX_EVALUATIONS,
     n_jobs: int = 1,
     progress: bool | None = None,
+    **unknown: Any,
 ) -> AllFit:
     """Fit a model again with every optimizer, to see whether they agree.
 
@@ -73,6 +75,7 @@ def all_fit(
     >>> fits.summary().llik.round(4).tolist()
     [-871.8141, -871.8141, -871.8141]
     """
+    refuse_unknown(unknown, all_fit)
     tried = attempts(
         fit_of(fit, "fit"), optimizers, start_from_mle, start, max_evaluations, n_jobs, progress
     )

@@ -10,6 +10,7 @@ from mixef import checks
 from mixef.arguments import names_for
 from mixef.display.anova import AnovaTable, anova_of_models
 from mixef.errors import ArgumentError
+from mixef.hints import refuse_unknown
 from mixef.inference.hypotheses.ordinary import is_ordinary, ordinary_fit
 from mixef.mixedmodel import MixedModel
 
@@ -21,6 +22,7 @@ def anova(
     type: str | int | None = None,
     ddf: str | None = "auto",
     env: Mapping[str, Any] | None = None,
+    **unknown: Any,
 ) -> AnovaTable:
     """Compare models by likelihood-ratio tests, or test the terms of one.
 
@@ -81,6 +83,7 @@ def anova(
     both     5 1762.0 1778.0 -876.00    1752.0
     slope    6 1763.9 1783.1 -875.97    1751.9 0.0639  1     0.8004
     """
+    refuse_unknown(unknown, anova)
     for model in models:
         if not (isinstance(model, MixedModel) or is_ordinary(model)):
             raise ArgumentError(

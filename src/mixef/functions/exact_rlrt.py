@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from mixef.hints import refuse_unknown
 from mixef.inference.hypotheses import rlrt
 from mixef.mixedmodel import MixedModel, fit_of
 from mixef.text.numbers import format_number, format_pvalue
@@ -20,6 +23,7 @@ def exact_rlrt(
     null: MixedModel | None = None,
     n: int = 10_000,
     seed: int | np.random.Generator | None = None,
+    **unknown: Any,
 ) -> ExactTest:
     """Test whether the variance of one random-effects term is zero, without asymptotics.
 
@@ -69,6 +73,7 @@ def exact_rlrt(
     >>> round(test.statistic, 4), test.p_value < 0.01
     (6.369, True)
     """
+    refuse_unknown(unknown, exact_rlrt)
     others = (("fit_alone", fit_alone), ("null", null))
     alone, smaller = (None if model is None else fit_of(model, name) for name, model in others)
     return ExactTest(rlrt.exact_rlrt(fit_of(fit, "fit"), term, alone, smaller, n, seed))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixef.display.resampling import PBTest, Power
+from mixef.hints import refuse_unknown
 from mixef.inference.resampling import parametric_bootstrap as testing
 from mixef.inference.resampling import power as powers
 from mixef.mixedmodel import MixedModel, fit_of
@@ -20,6 +21,7 @@ def pb_test(
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
+    **unknown: Any,
 ) -> PBTest:
     """Test a smaller model against a larger one by the parametric bootstrap.
 
@@ -81,6 +83,7 @@ def pb_test(
     >>> round(test.statistic, 2), 0.1 < test.p_value < 0.3
     (1.66, True)
     """
+    refuse_unknown(unknown, pb_test)
     other = small.fit if isinstance(small, MixedModel) else small
     result = testing.pb_test(
         fit_of(large, "large"), other, n, seed=seed, n_jobs=n_jobs, progress=progress
@@ -101,6 +104,7 @@ def power(
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
+    **unknown: Any,
 ) -> Power:
     """Simulate the power of a test of fixed effects, over sizes of the sample.
 
@@ -169,6 +173,7 @@ def power(
     >>> 0.2 < few < 0.55 < many < 0.95
     True
     """
+    refuse_unknown(unknown, power)
     result = powers.power(
         fit_of(model, "model"),
         test,

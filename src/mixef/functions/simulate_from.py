@@ -14,6 +14,7 @@ from mixef import checks
 from mixef.arguments import checked_contrasts, names_for
 from mixef.errors import DataError, FormulaError
 from mixef.families.convert import make_family
+from mixef.hints import refuse_unknown
 from mixef.inference.prediction.prediction_rows import trials_in
 from mixef.inference.simulation.new_parameters import Parameters, read_values
 from mixef.inference.simulation.sampler import Sampler, draw_responses
@@ -45,6 +46,7 @@ def simulate_from(
     offset: Any = None,
     contrasts: dict[str, Any] | None = None,
     env: Mapping[str, Any] | None = None,
+    **unknown: Any,
 ) -> pd.DataFrame:
     """Draw responses of a model with given parameters, without a fit.
 
@@ -101,6 +103,7 @@ def simulate_from(
     >>> lmer("y ~ x + (1 | g)", data).fixef().round(1)["x"].item()
     1.9
     """
+    refuse_unknown(unknown, simulate_from)
     n, rng, family = checks.whole(n, "n"), checks.generator(seed), make_family(family)
     names = names_for(env, sys._getframe(1))
     contrasts = checked_contrasts(contrasts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mixef.display import anova as tables
+from mixef.hints import refuse_unknown
 from mixef.methods.base import Methods
 
 
@@ -76,6 +77,7 @@ class AnovaMethods(Methods):
         k: float = 2.0,
         n_jobs: int = 1,
         progress: bool | None = None,
+        **unknown: Any,
     ) -> tables.AnovaTable:
         """Test the model without each single term of the fixed effects.
 
@@ -125,6 +127,7 @@ class AnovaMethods(Methods):
         ---
         Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
         """
+        refuse_unknown(unknown, self.drop1)
         return tables.deletions_table(
             self._fit, scope, test, ddf=ddf, k=k, n_jobs=n_jobs, progress=progress
         )

@@ -9,6 +9,7 @@ import pandas as pd
 from mixef import checks
 from mixef.display import contest as printed
 from mixef.display import fit_summary
+from mixef.hints import refuse_unknown
 from mixef.inference import coef
 from mixef.inference.hypotheses import contest as tests
 from mixef.inference.hypotheses import hypothesis as hypotheses
@@ -85,6 +86,7 @@ class HypothesisMethods(Methods):
         joint: bool = True,
         ddf: str | None = "auto",
         level: float = 0.95,
+        **unknown: Any,
     ) -> printed.Contest:
         """Test linear hypotheses ``L beta = rhs`` about the fixed effects.
 
@@ -139,6 +141,7 @@ class HypothesisMethods(Methods):
         >>> fit.contest("10 * temp = 1", joint=False)["df"].round(2).to_dict()
         {'10 * temp': 224.0}
         """
+        refuse_unknown(unknown, self.contest)
         joint, level = checks.flag(joint, "joint"), checks.level(level)
         hypothesis = hypotheses.linear_hypothesis(self._fit, L, rhs)
         if joint:

@@ -106,6 +106,7 @@ class IntervalMethods(Methods):
         signames: bool = False,
         n_jobs: int = 1,
         progress: bool | None = None,
+        **unknown: Any,
     ) -> profiles.Profile:
         """Return the likelihood profiles of standard deviations, correlations, sigma and beta.
 
@@ -154,6 +155,7 @@ class IntervalMethods(Methods):
         >>> profile.zeta("sigma", [40, 50]).round(3).tolist()
         [-1.591, 0.068]
         """
+        refuse_unknown(unknown, self.profile)
         found = curves.profile_curves(
             self._fit, which, alphamax, delta_cutoff, n_jobs, progress, signames
         )
