@@ -9,8 +9,8 @@ from anova_cases import CASES, column, fit_of, plain
 from reference_data import frame, read_reference
 
 from mixef import anova, glmer, lmer
-from mixef.display.anova import AnovaTable
 from mixef.errors import FitError
+from mixef.inference.hypotheses.anova import AnovaTable
 
 REFERENCE = read_reference("anova.json")
 GLMMS = {case["id"]: case for case in REFERENCE["glmm"]}

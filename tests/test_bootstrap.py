@@ -10,8 +10,8 @@ from reference_data import frame, read_reference
 from mixef import LmerControl, glmer, lmer, load_dataset
 from mixef.errors import FitError
 from mixef.inference.observations import linear_predictor
-from mixef.inference.resampling.boot_confint import bootstrap_limits, quantile
 from mixef.inference.resampling.bootstrap import boot_intervals, bootstrap
+from mixef.inference.resampling.bootstrap_result import bootstrap_limits, quantile
 from mixef.inference.resampling.resample import (
     reflated_effects,
     residual_responses,

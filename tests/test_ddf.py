@@ -21,10 +21,10 @@ from mixef.inference.hypotheses.ddf import (
     _left_axes,
     approximation,
     check_ddf,
-    f_tail,
     f_test,
     t_tests,
 )
+from mixef.inference.tails import f_tail
 
 CASES, KINDS = cases("lmertest.json"), ("satterthwaite", "kenward_roger")
 LINEAR = "Reaction ~ Days + (Days | Subject)"

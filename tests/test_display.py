@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixef.display.summary import Summary, coef_to_table, short_text
-from mixef.display.varcorr import GroupVarCorr, varcorr_table
+from mixef.inference.summary import Summary
+from mixef.inference.varcorr import GroupVarCorr, VarCorr
 from mixef.text.abbreviate import abbreviate
+from mixef.text.coefficients import coef_to_table
 from mixef.text.layout import fill, formula_lines, named_vector
 from mixef.text.numbers import (
     format_common,
@@ -136,8 +137,7 @@ def summary_of(numbers, messages=()):
     plain = ("title", "formula", "nobs", "ngrps", "data_name", "weights", "offset", "subset")
     return Summary(
         **{name: numbers[name] for name in (*plain, "control", "family", "link")},
-        groups=fit_groups(numbers),
-        sigma=sigma_of(numbers),
+        varcorr=VarCorr(fit_groups(numbers), sigma_of(numbers)),
         criterion=criterion_of(numbers),
         coef_table=table,
         scaled_residuals=floats(numbers["scaled_residuals"]),
@@ -170,17 +170,17 @@ def test_summary_is_that_of_lme4(name):
 def test_short_text_is_print_of_lme4(name):
     lines = without_class(read_lines(name, "print"))
     expected = [line for line in lines if not line.startswith("optimizer (")]
-    assert short_text(summary_of(R_FITS[name])).split("\n") == expected
+    assert summary_of(R_FITS[name]).to_short_text().split("\n") == expected
 
 
 @pytest.mark.parametrize("name", R_FITS)
-def test_varcorr_table_is_print_of_varcorr(name):
-    groups, sigma = fit_groups(R_FITS[name]), sigma_of(R_FITS[name])
+def test_varcorr_is_print_of_varcorr(name):
+    found = VarCorr(fit_groups(R_FITS[name]), sigma_of(R_FITS[name]))
     # The fits' terms already have distinct names; display.R prints these three in turn.
     tables = [
-        varcorr_table(groups, sigma),
-        varcorr_table(groups, sigma, ("Variance", "Std.Dev."), digits=4),
-        varcorr_table(groups, sigma, "Variance", digits=3),
+        found.to_table(),
+        found.to_table(("Variance", "Std.Dev."), digits=4),
+        found.to_table("Variance", digits=3),
     ]
     text = "\n".join(map(str, tables))
     assert text.split("\n") == read_lines(name, "varcorr")
@@ -191,7 +191,7 @@ COV = np.array([[4.0, 3.0], [3.0, 9.0]])
 
 def test_varcorr_numbers_names_that_come_again():
     one = GroupVarCorr("g", ["(Intercept)"], np.array([[4.0]]))
-    table = varcorr_table([one, one, one], None)
+    table = VarCorr([one, one, one], None).to_table()
     assert [row[0] for row in table.rows] == ["g", "g.1", "g.2"]
 
 
@@ -207,20 +207,20 @@ def test_varcorr_numbers_names_that_come_again():
     ],
 )
 def test_varcorr_shows_what_a_structure_has(structure, hom, expected):
-    table = varcorr_table([GroupVarCorr("g", ["a", "b"], COV, structure, hom)], None, digits=4)
+    table = VarCorr([GroupVarCorr("g", ["a", "b"], COV, structure, hom)], None).to_table(digits=4)
     assert [[cell.strip() for cell in row[2:]] for row in table.rows] == expected
 
 
 def test_varcorr_of_a_zero_variance_has_no_correlation():
     cov = np.array([[0.0, 0.0], [0.0, 4.0]])
-    table = varcorr_table([GroupVarCorr("g", ["a", "b"], cov)], 1.0)
+    table = VarCorr([GroupVarCorr("g", ["a", "b"], cov)], 1.0).to_table()
     assert table.rows[1][-1] == "  NaN"
 
 
 @pytest.mark.parametrize("comp", [(), ("sd",), ("Variance", "sd")])
 def test_varcorr_refuses_an_unknown_component(comp):
     with pytest.raises(ValueError, match=r"give 'Variance', 'Std.Dev.' or both"):
-        varcorr_table([GroupVarCorr("g", ["a", "b"], COV)], 1.0, comp)
+        VarCorr([GroupVarCorr("g", ["a", "b"], COV)], 1.0).to_table(comp)
 
 
 class CellReader(HTMLParser):

@@ -77,7 +77,7 @@ def test_tests_of_coefficients_load_special_functions_alone():
 @pytest.mark.parametrize("code", [FIT_ALONE, CROSSED], ids=["fit", "crossed"])
 def test_a_fit_loads_nothing_that_reads_fits_and_no_other_kind_of_model(code):
     loaded = {name for name in loaded_by(code) if name.startswith("mixef.")}
-    rooms = ("mixef.inference.", "mixef.display.", "mixef.families.")
+    rooms = ("mixef.inference.", "mixef.families.")
     source = Path(mixef.__file__).parents[1]
     files = [name for name in loaded if (source / (name.replace(".", "/") + ".py")).exists()]
     assert "mixef.lmm" in files

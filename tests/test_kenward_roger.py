@@ -11,13 +11,13 @@ from reference_data import frame
 from structures import SPARSE
 
 from mixef import lmer
-from mixef.display.summary import Summary
 from mixef.errors import SingularFitWarning
 from mixef.estimation import marginal
 from mixef.estimation.hessian import difference_hessian
 from mixef.inference.hypotheses import kenward_roger
 from mixef.inference.hypotheses.ddf import approximation, f_test, t_tests
 from mixef.inference.hypotheses.kenward_roger import moments
+from mixef.inference.summary import Summary
 from mixef.linalg.factor import Factor
 
 

@@ -135,7 +135,7 @@ def test_scale_rows_and_likelihood_are_those_of_lme4(name):
         assert fits.loglik == pytest.approx(reference["loglik"], rel=1e-10)
     if reference["fitted"] is not None:
         # R's rows run group by group; these data do too for the first of them.
-        order = np.argsort(fits._fits.grouping.codes, kind="stable")[:20]
+        order = np.argsort(fits._grouping.codes, kind="stable")[:20]
         for ours, theirs in ((fits.fitted(), "fitted"), (fits.residuals(), "residuals")):
             expected = numbers(reference[theirs])
             size = np.abs(numbers(reference["fitted"])).max()
@@ -312,7 +312,7 @@ def test_groups_are_called_separated_where_linear_programming_finds_them_so(fami
     data["y"] = rng.poisson(0.5, G * m) if counts else (rng.random(G * m) < 0.5) * 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = lm_list("y ~ x + z | g", data, family)._fits.estimates
+        found = lm_list("y ~ x + z | g", data, family)._estimates
     expected = []
     for g, rows in data.groupby("g"):
         X = np.column_stack([np.ones(m), rows["x"], rows["z"]])[:, found.kept[g]]

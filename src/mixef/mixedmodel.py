@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.display import fit_summary, summary, varcorr
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.hints import attribute_hint
-from mixef.inference import augment, coef, getme, information, observations, pca, ranef
+from mixef.inference import augment, coef, getme, information, observations, pca, ranef, varcorr
 from mixef.inference import residuals as rest
+from mixef.inference import summary as summaries
 from mixef.inference import tidy as broom
-from mixef.inference import varcorr as components
 from mixef.inference.prediction import predict as predictions
 from mixef.methods.anova import AnovaMethods
 from mixef.methods.hypotheses import HypothesisMethods
@@ -199,9 +198,7 @@ class MixedModel(
         >>> fit.VarCorr().to_frame()["sdcor"].round(2).tolist()
         [24.74, 5.92, 0.07, 25.59]
         """
-        return varcorr.VarCorr(
-            components.variances(self._fit), observations.residual_sigma(self._fit)
-        )
+        return varcorr.varcorr(self._fit)
 
     def vcov(self) -> pd.DataFrame:
         """Return the covariance matrix ``sigma^2 (RX'RX)^-1`` of the fixed effects (p, p).
@@ -360,11 +357,11 @@ class MixedModel(
 
     def tables(self) -> list[Table]:
         """Return the tables of the summary."""
-        return fit_summary.summarize(self._fit).tables()
+        return summaries.summarize(self._fit).tables()
 
     def to_text(self) -> str:
         """Write the short form: criterion, standard deviations and fixed effects."""
-        return summary.short_text(fit_summary.summarize(self._fit, ddf=None))
+        return summaries.summarize(self._fit, ddf=None).to_short_text()
 
     def __str__(self) -> str:
         return self.to_text()

@@ -8,9 +8,10 @@ from typing import Any
 
 from mixef import checks
 from mixef.arguments import names_for
-from mixef.display.anova import AnovaTable, anova_of_models
 from mixef.errors import ArgumentError
 from mixef.hints import refuse_unknown
+from mixef.inference.hypotheses.anova import AnovaTable
+from mixef.inference.hypotheses.likelihood_ratio import anova_of_models
 from mixef.inference.hypotheses.ordinary import is_ordinary, ordinary_fit
 from mixef.mixedmodel import MixedModel
 

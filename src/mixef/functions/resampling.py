@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mixef.display.resampling import PBTest, Power
 from mixef.hints import refuse_unknown
 from mixef.inference.resampling import parametric_bootstrap as testing
 from mixef.inference.resampling import power as powers
@@ -22,7 +21,7 @@ def pb_test(
     n_jobs: int = 1,
     progress: bool | None = None,
     **unknown: Any,
-) -> PBTest:
+) -> testing.PBTest:
     """Test a smaller model against a larger one by the parametric bootstrap.
 
     Responses are simulated under the smaller model, both models are refitted to each of them, and
@@ -85,10 +84,9 @@ def pb_test(
     """
     refuse_unknown(unknown, pb_test)
     other = small.fit if isinstance(small, MixedModel) else small
-    result = testing.pb_test(
+    return testing.pb_test(
         fit_of(large, "large"), other, n, seed=seed, n_jobs=n_jobs, progress=progress
     )
-    return PBTest.of(result)
 
 
 def power(
@@ -105,7 +103,7 @@ def power(
     n_jobs: int = 1,
     progress: bool | None = None,
     **unknown: Any,
-) -> Power:
+) -> powers.Power:
     """Simulate the power of a test of fixed effects, over sizes of the sample.
 
     Rows of every size are made from those of the fit, responses are simulated with the fit's or
@@ -174,7 +172,7 @@ def power(
     True
     """
     refuse_unknown(unknown, power)
-    result = powers.power(
+    return powers.power(
         fit_of(model, "model"),
         test,
         sizes=sizes,
@@ -187,4 +185,3 @@ def power(
         n_jobs=n_jobs,
         progress=progress,
     )
-    return Power.of(result)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.estimation.generalized_fit import GLMMFit
-from mixef.families.family import weigh
+from mixef.families.family import Family, weigh
 from mixef.inference.observations import (
     AnyFit,
     conditional_mean,
@@ -42,20 +42,29 @@ def residual_values(fit: AnyFit, type: str) -> np.ndarray:
     if type == "response":
         return rest
     if isinstance(fit, GLMMFit):
-        return _generalized(fit, rest, type)
+        e = fit.estimates
+        return family_residuals(
+            fit.family, fit.outcome.y, e.eta, e.mu, prior_weights(fit), type, e.extra
+        )
     weights = None if type == "working" else fit.frame.weights
     return rest if weights is None else rest * np.sqrt(weights)
 
 
-def _generalized(fit: GLMMFit, rest: np.ndarray, type: str) -> np.ndarray:
-    family, e = fit.family, fit.estimates
+def family_residuals(
+    family: Family, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, weights: np.ndarray | None,
+    type: str, extra: float | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Return the residuals (n,) of rows with linear predictors eta and means mu."""
+    rest = y - mu
     with np.errstate(all="ignore"):
+        if type == "response":
+            return rest
         if type == "deviance":
-            return np.sign(rest) * np.sqrt(row_deviances(fit))
+            deviances = np.maximum(family.unit_deviance(y, mu, extra), 0.0)
+            return np.sign(rest) * np.sqrt(weigh(weights, deviances))
         if type == "working":
-            return _over(rest, family.link.d_inverse(e.eta))
-        weights = prior_weights(fit)
-        root = np.sqrt(family.variance_at(e.eta, e.mu, e.extra))
+            return _over(rest, family.link.d_inverse(eta))
+        root = np.sqrt(family.variance_at(eta, mu, extra))
         return _over(rest if weights is None else rest * np.sqrt(weights), root)
 
 

@@ -9,12 +9,9 @@ from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.coef import coefficient_table
 from mixef.inference.hypotheses.ddf import tested_fit
 from mixef.inference.information import aic, bic, deviance, df_residual, log_likelihood
-from mixef.inference.observations import (
-    AnyFit,
-    residual_sigma,
-)
+from mixef.inference.observations import AnyFit
 from mixef.inference.parameters import extra_standard_error
-from mixef.inference.varcorr import component_frame, variances
+from mixef.inference.varcorr import varcorr
 
 
 def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
@@ -37,7 +34,7 @@ def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
             "statistic": table.filter(like=" value").iloc[:, 0].to_numpy(),
         }
     )
-    rows = component_frame(variances(shown), residual_sigma(shown))
+    rows = varcorr(shown).to_frame()
     names = []
     for first, second in zip(rows["var1"], rows["var2"], strict=True):
         if not isinstance(first, str):

@@ -1,4 +1,4 @@
-"""The methods of a fitted model by theme; each is a few lines that call inference or display."""
+"""The methods of a fitted model by theme; each is a few lines that call inference."""
 
 from mixef.late import modules_of
 

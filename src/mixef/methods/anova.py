@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixef.display import anova as tables
 from mixef.hints import refuse_unknown
+from mixef.inference.hypotheses import anova as tables
+from mixef.inference.hypotheses import drop1 as deletions
 from mixef.methods.base import Methods
 
 
@@ -128,6 +129,4 @@ class AnovaMethods(Methods):
         Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
         """
         refuse_unknown(unknown, self.drop1)
-        return tables.deletions_table(
-            self._fit, scope, test, ddf=ddf, k=k, n_jobs=n_jobs, progress=progress
-        )
+        return deletions.single_deletions(self._fit, scope, test, ddf, k, n_jobs, progress)

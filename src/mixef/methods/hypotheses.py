@@ -6,13 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from mixef import checks
-from mixef.display import contest as printed
-from mixef.display import fit_summary
 from mixef.hints import refuse_unknown
 from mixef.inference import coef
+from mixef.inference import summary as summaries
 from mixef.inference.hypotheses import contest as tests
-from mixef.inference.hypotheses import hypothesis as hypotheses
 from mixef.methods.base import Methods
 
 
@@ -62,13 +59,19 @@ class HypothesisMethods(Methods):
         """
         return coef.coefficient_table(self._fit, ddf)
 
-    def summary(self, ddf: str | None = "auto") -> fit_summary.Summary:
+    def summary(
+        self, ddf: str | None = "auto", correlation: bool | None = None, digits: int = 4
+    ) -> summaries.Summary:
         """Return the summary, which prints as lmerTest's and shows as tables in a notebook.
 
         Parameters
         ----------
         ddf : {"auto", "satterthwaite", "kenward-roger", None}
             As in `coef_table`; with None it prints as lme4's, without p values.
+        correlation : bool, optional
+            Whether to show the correlations of the fixed effects; by default for up to 12 of them.
+        digits : int
+            Significant digits of estimates.
 
         Examples
         --------
@@ -77,7 +80,7 @@ class HypothesisMethods(Methods):
         >>> print(str(fit.summary()).splitlines()[0])
         Linear mixed model fit by REML. t-tests use Satterthwaite's method
         """
-        return fit_summary.summarize(self._fit, ddf)
+        return summaries.summarize(self._fit, ddf, correlation, digits)
 
     def contest(
         self,
@@ -87,7 +90,7 @@ class HypothesisMethods(Methods):
         ddf: str | None = "auto",
         level: float = 0.95,
         **unknown: Any,
-    ) -> printed.Contest:
+    ) -> tests.Contest:
         """Test linear hypotheses ``L beta = rhs`` about the fixed effects.
 
         Parameters
@@ -142,13 +145,4 @@ class HypothesisMethods(Methods):
         {'10 * temp': 224.0}
         """
         refuse_unknown(unknown, self.contest)
-        joint, level = checks.flag(joint, "joint"), checks.level(level)
-        hypothesis = hypotheses.linear_hypothesis(self._fit, L, rhs)
-        if joint:
-            frame = tests.joint_test(self._fit, hypothesis, ddf)
-        else:
-            frame = tests.separate_tests(self._fit, hypothesis, ddf, level)
-        method = fit_summary.method_of_tests(self._fit, ddf, "F" if joint else "t")
-        several = joint and len(hypothesis.L) > 1
-        title = f"Joint {method}" if several else method
-        return printed.Contest(frame, tuple(hypothesis.texts), title)
+        return tests.contest(self._fit, L, rhs, joint, ddf, level)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.display import profile as profiles
 from mixef.hints import refuse_unknown
 from mixef.inference.intervals import confint as intervals
-from mixef.inference.intervals import profile as curves
+from mixef.inference.intervals import curves
+from mixef.inference.intervals import profile as profiles
 from mixef.methods.base import Methods
 
 
@@ -107,7 +107,7 @@ class IntervalMethods(Methods):
         n_jobs: int = 1,
         progress: bool | None = None,
         **unknown: Any,
-    ) -> profiles.Profile:
+    ) -> curves.Profile:
         """Return the likelihood profiles of standard deviations, correlations, sigma and beta.
 
         A parameter is held at values around its estimate, and -2 log L is minimized over all
@@ -156,7 +156,6 @@ class IntervalMethods(Methods):
         [-1.591, 0.068]
         """
         refuse_unknown(unknown, self.profile)
-        found = curves.profile_curves(
+        return profiles.profile_curves(
             self._fit, which, alphamax, delta_cutoff, n_jobs, progress, signames
         )
-        return profiles.Profile.of(found)

@@ -13,10 +13,9 @@ import pandas as pd
 
 from mixef import checks
 from mixef.arguments import names_for
-from mixef.display import bootstrap as printed
 from mixef.hints import refuse_unknown
 from mixef.inference import observations
-from mixef.inference.resampling import bootstrap
+from mixef.inference.resampling import bootstrap, bootstrap_result
 from mixef.inference.simulation import simulate
 from mixef.methods.base import Methods
 
@@ -116,7 +115,7 @@ class SimulationMethods(Methods):
         n_jobs: int = 1,
         progress: bool | None = None,
         **unknown: Any,
-    ) -> printed.Bootstrap:
+    ) -> bootstrap_result.Bootstrap:
         """Draw bootstrap replicates: refits to responses, or rows, that are drawn from the fit.
 
         Parameters
@@ -180,11 +179,10 @@ class SimulationMethods(Methods):
         if fn is not None:
             checks.function(fn, "fn", "a function of a model")
         statistic = None if fn is None else partial(_of_model, fn, builtins.type(self))
-        draws = bootstrap.bootstrap(
+        return bootstrap.bootstrap(
             self._fit, n, statistic, type=type, use_u=use_u, cluster=cluster, seed=seed,
             n_jobs=n_jobs, progress=progress,
         )  # fmt: skip
-        return printed.Bootstrap.of(draws)
 
 
 def _of_model(fn: Callable[[Any], Any], model: type, fit: observations.AnyFit) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 WIDTH = 80
+# Names of levels that a message lists.
+LISTED = 10
 # R's deparse breaks a line only after an operator or a comma, once it is longer than this.
 CUTOFF = 60
 _BREAKABLE = re.compile(r"(?<= [-+*|~] )|(?<= \|\| )|(?<=, )")
@@ -75,3 +77,10 @@ def fill(pieces: Sequence[str]) -> list[str]:
         else:
             lines.append(piece)
     return [line.rstrip() for line in lines]
+
+
+def listed(names: Iterable[object]) -> str:
+    """Join the first of some levels into text, and count the others."""
+    texts = [str(name) for name in names]
+    more = len(texts) - LISTED
+    return ", ".join(texts[:LISTED]) + (f" and {more} more levels" if more > 0 else "")

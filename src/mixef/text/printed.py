@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -86,6 +87,51 @@ class PrintedTable(Printed):
 def _in_div(tables: Sequence[Table]) -> str:
     inside = "\n".join(table.to_html() for table in tables)
     return inside if len(tables) == 1 else f"<div class='mixef'>\n{inside}\n</div>"
+
+
+class PrintedFrame(PrintedTable):
+    """A result whose numbers are one frame; it is read like that frame, ``result["Chisq"]``.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The numbers.
+    """
+
+    frame: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the numbers."""
+        return self.frame.copy()
+
+    def __getitem__(self, column: Any) -> Any:
+        return self.frame[column]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.frame)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def loc(self) -> Any:
+        """Rows and cells by label, as in a DataFrame."""
+        return self.frame.loc
+
+    @property
+    def iloc(self) -> Any:
+        """Rows and cells by position, as in a DataFrame."""
+        return self.frame.iloc
+
+    @property
+    def index(self) -> pd.Index:
+        """Names of the rows."""
+        return self.frame.index
+
+    @property
+    def columns(self) -> pd.Index:
+        """Names of the columns."""
+        return self.frame.columns
 
 
 class PrintedFrames(Printed, dict[str, pd.DataFrame]):

@@ -1,19 +1,87 @@
-"""One test a term: F tests of a linear model, Wald chi-square tests of a generalized one."""
+"""Tables of tests, and that of a fit's terms: F tests, or Wald chi-square tests."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixef.estimation.fit import LMMFit
-from mixef.inference.hypotheses.ddf import FTest, check_ddf, f_test, tested_fit
-from mixef.inference.hypotheses.term_contrasts import term_hypotheses
+from mixef.inference.hypotheses.ddf import FTest, check_ddf, f_test, method_name, tested_fit
+from mixef.inference.hypotheses.term_contrasts import check_type, term_hypotheses
 from mixef.inference.observations import AnyFit
+from mixef.text.coefficients import starred_table
+from mixef.text.numbers import format_common, format_pvalue, round_all, zap_small
+from mixef.text.printed import PrintedFrame
+from mixef.text.tables import Table
+
+# Significant digits that R prints of an analysis of variance, and decimals of its statistics.
+DIGITS, DECIMALS = 5, 4
+STATISTICS = frozenset({"F value", "Chisq"})
 
 
-def terms_tested(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> pd.DataFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class AnovaTable(PrintedFrame):
+    """A table of tests, which prints as R's ``anova``.
+
+    ``table["Pr(>F)"]``, ``table.loc`` and ``table.index`` are those of ``frame``.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The numbers; NaN where there is no test.
+    heading : tuple of str
+        Lines above.
+    notes : tuple of str
+        What a reader of the p values should know; those that are not in the heading are printed
+        below.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"Chisq": [24.94857], "Df": [3], "Pr(>Chisq)": [1.583e-5]}, ["period"])
+    >>> print(AnovaTable(frame, ("Analysis of Deviance Table",)))
+    Analysis of Deviance Table
+            Chisq Df Pr(>Chisq)
+    period 24.949  3  1.583e-05 ***
+    ---
+    Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
+    """
+
+    frame: pd.DataFrame
+    heading: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_table(self) -> Table:
+        """Return the table that is printed, with stars beside p values."""
+        frame = self.frame
+        cells = [_cells(str(name), frame.iloc[:, j]) for j, name in enumerate(frame.columns)]
+        below = [note for note in self.notes if note not in self.heading]
+        return starred_table(
+            frame, cells, "\n".join(self.heading) or None, "\n".join(below) or None
+        )
+
+
+def _cells(head: str, column: pd.Series) -> list[str]:
+    """Format one column as R's ``print.anova`` does; nothing where there is no number."""
+    values = column.to_numpy(dtype=float)
+    there = np.flatnonzero(~np.isnan(values))
+    numbers = values[there].tolist()
+    if head.startswith("Pr("):
+        shown = format_pvalue(numbers, DECIMALS)
+    elif head in STATISTICS:
+        shown = format_common(round_all(numbers, DECIMALS), DIGITS)
+    else:
+        counts = head.endswith("Df")
+        shown = format_common(numbers if counts else zap_small(numbers, DIGITS), DIGITS)
+    cells = [""] * len(values)
+    for i, text in zip(there.tolist(), shown, strict=True):
+        cells[i] = text
+    return cells
+
+
+def anova_of_terms(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> AnovaTable:
     """Test every term of the fixed effects.
 
     Parameters
@@ -27,22 +95,30 @@ def terms_tested(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> pd
 
     Returns
     -------
-    DataFrame
+    AnovaTable
         One row a term. A linear model has Sum Sq, Mean Sq (F times sigma squared of the fit that
         is tested), NumDF, DenDF, F value, Pr(>F), or npar, Sum Sq, Mean Sq, F value; a generalized
         one Chisq, Df, Pr(>Chisq). A term that is confounded with the others has zero Df and NaN.
     """
-    rule = check_ddf(fit, ddf)
-    hypotheses = term_hypotheses(fit, type, by_precision=rule is None)
+    name, rule = check_type(type), check_ddf(fit, ddf)
+    hypotheses = term_hypotheses(fit, name, by_precision=rule is None)
     tests = [f_test(fit, L, ddf=rule) for L in hypotheses.values()]
     if isinstance(fit, LMMFit):
-        return f_table(fit, list(hypotheses), tests, rule)
+        title = "Analysis of Variance Table"
+        if rule is not None:
+            title = f"Type {name} {title} with {method_name(fit, rule)}"
+        elif name != "I":
+            title = f"Type {name} {title}"
+        return AnovaTable(f_table(fit, list(hypotheses), tests, rule), (title,))
     columns = {
         "Chisq": [test.statistic * test.num_df for test in tests],
         "Df": [test.num_df for test in tests],
         "Pr(>Chisq)": [test.p_value for test in tests],
     }
-    return pd.DataFrame(columns, index=list(hypotheses))
+    response = "" if fit.formula.response is None else fit.formula.response.text
+    title = f"Analysis of Deviance Table (Type {name} Wald chisquare tests)"
+    frame = pd.DataFrame(columns, index=list(hypotheses))
+    return AnovaTable(frame, (title, "", f"Response: {response}"))
 
 
 def f_table(fit: LMMFit, labels: list[str], tests: list[FTest], rule: str | None) -> pd.DataFrame:

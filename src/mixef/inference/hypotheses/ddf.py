@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import scipy
 from scipy.linalg.lapack import dgejsv
 
 from mixef import checks
@@ -17,6 +16,7 @@ from mixef.inference.hypotheses.kenward_roger import kenward_roger
 from mixef.inference.hypotheses.satterthwaite import satterthwaite
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.refit import quiet, with_REML
+from mixef.inference.tails import f_tail, t_quantile, t_tail
 
 AUTO, SATTERTHWAITE, KENWARD_ROGER = "auto", "satterthwaite", "kenward-roger"
 NAMES = {SATTERTHWAITE: "Satterthwaite", KENWARD_ROGER: "Kenward-Roger"}
@@ -318,30 +318,3 @@ def _root(V: np.ndarray) -> np.ndarray:
         return np.linalg.cholesky(V)
     except np.linalg.LinAlgError:
         return np.full(V.shape, np.nan)
-
-
-# From here on F is chi-square over its degrees of freedom to eight digits, and SciPy's tails of F
-# lose more than that (before 1.13).
-MANY = 1e8
-
-
-def f_tail(F: Any, num_df: Any, den_df: Any) -> np.ndarray:
-    """Return the probability of a larger F; of chi-square over ``num_df`` for infinite den_df."""
-    F, num_df, den_df = np.broadcast_arrays(*(np.asarray(x, float) for x in (F, num_df, den_df)))
-    chi = scipy.special.chdtrc(num_df, num_df * F)
-    finite = den_df < MANY
-    return np.where(finite, scipy.special.fdtrc(num_df, np.where(finite, den_df, 1.0), F), chi)
-
-
-def t_tail(t: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Return two-sided p values of t statistics; of z statistics for infinite df."""
-    finite = np.isfinite(df)
-    of_t = scipy.special.stdtr(np.where(finite, df, 1.0), -np.abs(t))
-    return 2.0 * np.where(finite, of_t, scipy.special.ndtr(-np.abs(t)))
-
-
-def t_quantile(probability: float, df: np.ndarray) -> np.ndarray:
-    """Return quantiles of t; of the normal distribution for infinite df."""
-    finite = np.isfinite(df)
-    of_t = scipy.special.stdtrit(np.where(finite, df, 1.0), probability)
-    return np.where(finite, of_t, scipy.special.ndtri(probability))

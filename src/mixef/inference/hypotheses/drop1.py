@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ import scipy
 from mixef import checks
 from mixef.errors import ArgumentError, FormulaError
 from mixef.estimation.fit import LMMFit
-from mixef.inference.hypotheses.anova import f_table
-from mixef.inference.hypotheses.ddf import check_ddf, f_test
+from mixef.inference.hypotheses.anova import AnovaTable, f_table
+from mixef.inference.hypotheses.ddf import check_ddf, f_test, method_name
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.hypotheses.term_contrasts import droppable, term_after_others
 from mixef.inference.observations import AnyFit
@@ -22,25 +23,11 @@ from mixef.inference.replicates import in_parallel
 from mixef.terms.algebra import TermSet
 from mixef.terms.formula import expand_terms, parse_formula, update_formula
 from mixef.terms.nodes import Name, unquoted
+from mixef.text.layout import formula_lines
 
 NONE = "<none>"
 TESTS = ("Chisq", "F", None)
 PENALTY = "a number, the penalty a parameter (2 for AIC)"
-
-
-@dataclass(frozen=True, eq=False)
-class Deletions:
-    """The model without each of several terms.
-
-    Attributes
-    ----------
-    table : DataFrame
-        One row a term; see `single_deletions`.
-    notes : tuple of str
-    """
-
-    table: pd.DataFrame
-    notes: tuple[str, ...]
 
 
 def single_deletions(
@@ -51,7 +38,7 @@ def single_deletions(
     k: float = 2.0,
     n_jobs: int = 1,
     progress: bool | None = None,
-) -> Deletions:
+) -> AnovaTable:
     """Test the model without each term that may be dropped.
 
     Parameters
@@ -67,7 +54,7 @@ def single_deletions(
 
     Returns
     -------
-    Deletions
+    AnovaTable
         With columns npar, AIC, LRT, Pr(Chi) and the whole model in row ``<none>``; or the columns
         of F tests.
 
@@ -87,7 +74,7 @@ def single_deletions(
         assert isinstance(fit, LMMFit)
         rule = check_ddf(fit, ddf)
         tests = [f_test(fit, L, ddf=rule) for L in term_after_others(fit, labels).values()]
-        return Deletions(f_table(fit, labels, tests, rule), ())
+        return _titled(fit, f_table(fit, labels, tests, rule), method_name(fit, ddf))
     full = by_ml(fit) if isinstance(fit, LMMFit) else fit
     ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")
     return _table(full, labels, ends, test, k)
@@ -115,7 +102,7 @@ def written_out(fit: AnyFit) -> str:
     return update_formula(f"{fit.formula.response.text} ~ {columns}", fit.formula.text)
 
 
-def _table(full, labels, ends, test, k) -> Deletions:
+def _table(full, labels, ends, test, k) -> AnovaTable:
     npar = np.array([full.npar, *(end[0] for end in ends)])
     deviance = np.array([full.estimates.objective, *(end[1] for end in ends)])
     dropped = npar[0] - npar
@@ -134,7 +121,14 @@ def _table(full, labels, ends, test, k) -> Deletions:
     notes = [f"The fit without {label} did not converge." for label in stopped]
     if not full.convergence.converged:
         notes.append("The fit of the whole model did not converge.")
-    return Deletions(pd.DataFrame(columns, index=[NONE, *labels]), tuple(notes))
+    return _titled(full, pd.DataFrame(columns, index=[NONE, *labels]), None, notes)
+
+
+def _titled(
+    fit: AnyFit, frame: pd.DataFrame, method: str | None, notes: Sequence[str] = ()
+) -> AnovaTable:
+    title = "Single term deletions" + ("" if method is None else f" using {method}:")
+    return AnovaTable(frame, (title, "", "Model:", *formula_lines(fit.formula.text)), tuple(notes))
 
 
 def _scope(fit: AnyFit, scope: Any) -> list[str]:

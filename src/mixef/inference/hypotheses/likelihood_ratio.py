@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import scipy
 from mixef.errors import DataError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
+from mixef.inference.hypotheses.anova import AnovaTable
 from mixef.inference.hypotheses.ordinary import LINEAR, OrdinaryFit, law_of
 from mixef.inference.information import log_likelihood
 from mixef.inference.observations import AnyFit, prior_weights, response_values
@@ -27,31 +27,9 @@ SAME = 1e-12
 AnyModel = AnyFit | OrdinaryFit
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Likelihood-ratio tests of models in the order of their numbers of parameters.
-
-    Attributes
-    ----------
-    table : DataFrame
-        Columns npar, AIC, BIC, logLik, -2*log(L), Chisq, Df, Pr(>Chisq); one row a model.
-    formulas : dict of str to str
-        By model, in the order of the table.
-    data_name : str or None
-        Name of the data, where all models share it.
-    refitted : bool
-        Whether models were refitted by ML.
-    notes : tuple of str
-    """
-
-    table: pd.DataFrame
-    formulas: dict[str, str]
-    data_name: str | None
-    refitted: bool
-    notes: tuple[str, ...]
-
-
-def compare(models: Sequence[AnyModel], names: Sequence[str], refit: bool = True) -> Comparison:
+def anova_of_models(
+    models: Sequence[AnyModel], names: Sequence[str], refit: bool = True
+) -> AnovaTable:
     """Compare models by their likelihoods, each with the one before it.
 
     Parameters
@@ -85,13 +63,14 @@ def compare(models: Sequence[AnyModel], names: Sequence[str], refit: bool = True
     order = np.lexsort((loglik, npar))
     models, names = [models[i] for i in order], [names[i] for i in order]
     table = likelihood_table(npar[order], loglik[order], rows_of(models[0]), names)
-    return Comparison(
-        table,
-        {name: _text(model) for name, model in zip(names, models, strict=True)},
-        _shared_data(models),
-        refitted,
-        tuple(_notes(table, models, any(restricted) and not refit)),
-    )
+    first, heading = (REFITTED,) if refitted else (), ["Models:"]
+    for name, model in zip(names, models, strict=True):
+        heading += f"{name}: {_text(model)}".splitlines()
+    data = {m.call.data_name for m in models if not isinstance(m, OrdinaryFit)}
+    if len(data) == 1 and None not in data:
+        heading.insert(0, f"Data: {data.pop()}")
+    notes = _notes(table, models, any(restricted) and not refit)
+    return AnovaTable(table, (*first, *heading), (*first, *notes))
 
 
 def likelihood_table(
@@ -226,12 +205,6 @@ def _text(model: AnyModel) -> str:
 
 def _loglik(model: AnyModel) -> float:
     return model.loglik if isinstance(model, OrdinaryFit) else log_likelihood(model)
-
-
-def _shared_data(models: Sequence[AnyModel]) -> str | None:
-    mixed = [m for m in models if not isinstance(m, OrdinaryFit)]
-    names = {m.call.data_name for m in mixed}
-    return names.pop() if len(names) == 1 else None
 
 
 def _refuse_other_criteria(names, models, restricted) -> None:

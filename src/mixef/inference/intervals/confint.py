@@ -9,10 +9,11 @@ import pandas as pd
 
 from mixef import checks
 from mixef.inference.intervals.named import chosen, named_parameters
-from mixef.inference.intervals.profile import interval_curves, limits, normal_quantile
+from mixef.inference.intervals.profile import interval_curves
 from mixef.inference.intervals.wald import wald_limits
 from mixef.inference.observations import AnyFit
 from mixef.inference.resampling.bootstrap import boot_intervals
+from mixef.inference.tails import limit_names, normal_quantile
 
 METHODS = ("profile", "wald", "boot")
 
@@ -51,6 +52,6 @@ def confidence_intervals(
     if method == "profile":
         return interval_curves(fit, parm, level, n_jobs, progress, signames).confint(level)
     if method == "wald":
-        return pd.DataFrame(wald_limits(fit, places, z), index=names, columns=limits(level))
+        return pd.DataFrame(wald_limits(fit, places, z), index=names, columns=limit_names(level))
     limited = boot_intervals(fit, level, n, seed, boot_type, n_jobs, progress)
     return limited.iloc[places].set_axis(names, axis=0)

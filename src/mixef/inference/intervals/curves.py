@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+import scipy
+
+from mixef import checks
+from mixef.errors import ArgumentError
+from mixef.inference.tails import limit_names, normal_quantile
+from mixef.terms.nodes import unquoted
+from mixef.text.numbers import format_common
+from mixef.text.printed import PrintedTable
+from mixef.text.tables import Table
 
 Kind = Literal["sd", "cor", "sigma", "shape", "beta"]
 Scale = Literal["natural", "log", "variance"]
 End = Literal["reached", "bound", "open", "failed"]
+# A profile has exact points where the usual interval ends.
+USUAL = 0.95
 # Steps after which an interval that is halved at each is down to rounding.
 MOST_STEPS = 60
 
@@ -153,6 +165,141 @@ class Curve:
         if np.isfinite(found):
             return float(parameter(self.kind, np.array(found)))
         return bound if end in ("bound", "open") else np.nan
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile(PrintedTable):
+    """Profiles of some parameters of a fit.
+
+    Attributes
+    ----------
+    curves : tuple of Curve
+    names : tuple of str
+        Of all parameters, as in `to_frame`.
+    kinds : tuple of str
+    estimates : ndarray (K,)
+        Of all parameters; by maximum likelihood.
+    cutoff : float
+        The absolute zeta that the curves come to.
+    note : str
+        What differs from the fit.
+    scale : {"natural", "log", "variance"}
+        How standard deviations and sigma are given.
+    """
+
+    curves: tuple[Curve, ...]
+    names: tuple[str, ...]
+    kinds: tuple[Any, ...]
+    estimates: np.ndarray
+    cutoff: float
+    note: str = ""
+    scale: Scale = "natural"
+
+    @property
+    def level(self) -> float:
+        """The level of intervals that the curves come to."""
+        return float(2.0 * scipy.special.ndtr(self.cutoff) - 1.0)
+
+    def label(self, name: str) -> str:
+        """Return what a parameter is called on this scale."""
+        kind = self.kinds[self.names.index(checks.key(name, "name", self.names))]
+        if self.scale == "log" and kind in ("sd", "sigma", "shape"):
+            return f"log({name})"
+        if self.scale == "variance" and kind in ("sd", "sigma"):
+            return f"({name})^2"
+        return name
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a point: param, value, zeta, and all parameters at the optimum there."""
+        parts = []
+        for curve in self.curves:
+            others = np.column_stack(
+                [
+                    rescaled(kind, column, self.scale)
+                    for kind, column in zip(self.kinds, curve.others.T, strict=True)
+                ]
+            )
+            part = pd.DataFrame(others, columns=[self.label(name) for name in self.names])
+            part.insert(0, "param", self.label(curve.name))
+            part.insert(1, "value", parameter(curve.kind, curve.at, self.scale))
+            part.insert(2, "zeta", curve.zeta)
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def zeta(self, name: str, values: Any) -> np.ndarray:
+        """Return zeta at values of a parameter; NaN outside of what was profiled.
+
+        Parameters
+        ----------
+        name : str
+        values : float or array
+            On the scale of this profile.
+        """
+        curve, values = self._curve(name), checks.numbers(values, "values")
+        return curve.zeta_at(coordinate(curve.kind, values, self.scale))
+
+    def value(self, name: str, zeta: Any) -> np.ndarray:
+        """Return the values of a parameter at given zeta, the inverse of `zeta`."""
+        curve = self._curve(name)
+        return parameter(curve.kind, curve.at_zeta(checks.numbers(zeta, "zeta")), self.scale)
+
+    def confint(self, level: float = USUAL) -> pd.DataFrame:
+        """Return the intervals ``|zeta| <= z`` (k, 2), one row a parameter.
+
+        Where a profile ends at a bound (a standard deviation of zero, a correlation of one), or
+        levels off, before it comes to z, the bound is the end of the interval.
+
+        Raises
+        ------
+        ValueError
+            If the profile does not go as far as the level asks for.
+        """
+        level = checks.level(level)
+        z = normal_quantile(level)
+        if z > self.cutoff * (1.0 + 1e-9):
+            raise ArgumentError(
+                f"level is {level:g}, but the profile goes to the level {self.level:.4g} only; "
+                f"profile with alphamax={1.0 - level:.3g}"
+            )
+        rows = [
+            rescaled(c.kind, np.array([c.interval(z, True), c.interval(z, False)]), self.scale)
+            for c in self.curves
+        ]
+        index = [self.label(curve.name) for curve in self.curves]
+        return pd.DataFrame(np.array(rows), index=index, columns=limit_names(level))
+
+    def log(self) -> Profile:
+        """Return the same profile with standard deviations, sigma and a shape as logs."""
+        return replace(self, scale="log")
+
+    def variance(self) -> Profile:
+        """Return the same profile with standard deviations and sigma squared."""
+        return replace(self, scale="variance")
+
+    def to_table(self, digits: int = 5) -> Table:
+        """Return estimates and intervals as a table: 95 %, or as far as the profile goes."""
+        digits = checks.digits(digits)
+        z = normal_quantile(USUAL)
+        level = USUAL if z <= self.cutoff else self.level
+        intervals = self.confint(level)
+        middle = [self.value(curve.name, 0.0) for curve in self.curves]
+        cells = np.column_stack([np.array(middle, dtype=float), intervals.to_numpy()])
+        rows = [
+            [cell.strip() for cell in format_common([round(x, 12) for x in row], digits)]
+            for row in cells.tolist()
+        ]
+        title = "Likelihood profile" + (f" {self.note}" if self.note else "")
+        return Table(
+            ("Estimate", *limit_names(level)), rows, index=list(intervals.index), title=title
+        )
+
+    def _curve(self, name: str) -> Curve:
+        for curve in self.curves:
+            wanted = unquoted(checks.text(name, "name"))
+            if wanted in (unquoted(curve.name), unquoted(self.label(curve.name))):
+                return curve
+        known = ", ".join(self.label(curve.name) for curve in self.curves)
+        raise ArgumentError(f"the profile has no parameter {name!r}; expected one of {known}")
 
 
 def _cubic_root(

@@ -13,7 +13,7 @@ from mixef.errors import ArgumentError, FormulaError
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.families.links import make_link
-from mixef.inference.hypotheses.ddf import KENWARD_ROGER, check_ddf, t_quantile
+from mixef.inference.hypotheses.ddf import KENWARD_ROGER, check_ddf
 from mixef.inference.observations import AnyFit, conditional_mean, mean_at, on_rows
 from mixef.inference.prediction.new_responses import predictive_quantiles
 from mixef.inference.prediction.normal_mixture import averaged_mean, domain
@@ -31,6 +31,7 @@ from mixef.inference.prediction.prediction_variance import (
     random_variance,
     random_variance_slopes,
 )
+from mixef.inference.tails import t_quantile
 from mixef.linalg.threads import one_blas_thread
 
 NEW_LEVELS = ("error", "population", "missing")

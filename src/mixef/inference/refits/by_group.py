@@ -18,6 +18,8 @@ HALVINGS = 30
 # A row whose unit information is below this has its mean at the edge of what is possible; it goes
 # there for ever, its responses being separated, if its linear predictor still moves by this.
 EDGE, MOVING = 1e-8, 1e-2
+# What a row's distance from the space of a group's rows may be, beside its size.
+OUTSIDE = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +186,20 @@ class GroupwiseFit:
     squares: np.ndarray
     failed: np.ndarray
     edge: np.ndarray
+
+    def predicted(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the linear predictor of rows X (m, p) of groups (m,), without offset.
+
+        NaN for a missing group (-1), one without estimates, and a row that the rows of its group
+        say nothing about.
+        """
+        at = np.where(codes < 0, 0, codes)
+        null = self.null[at]
+        apart = np.abs(np.einsum("np,npq->nq", X, null))
+        size = np.einsum("np,npq->nq", np.abs(X), np.abs(null))
+        unknown = (apart > OUTSIDE * size).any(axis=1) | (codes < 0) | self.failed[at]
+        eta = np.einsum("np,np->n", X, self.coefficients[at])
+        return np.where(unknown, np.nan, eta)
 
 
 def least_squares(

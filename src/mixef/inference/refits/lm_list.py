@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mixef.errors import DataError, DataWarning, FormulaError, warn
 from mixef.estimation.model import ModelCall, refuse_extreme_columns, response_name
@@ -19,104 +18,18 @@ from mixef.inference.refits.by_group import (
     least_squares,
     reweighted_least_squares,
 )
-from mixef.terms.fixed import Design, design
+from mixef.inference.refits.separate import SeparateRegressions
+from mixef.terms.fixed import design
 from mixef.terms.formula import BarTerm, Formula
 from mixef.terms.formula import expand_group as expanded_groups
 from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.grouping import Grouping, grouping
 from mixef.terms.nodes import Binary, Number, strip_parens
-from mixef.terms.outcome import Outcome, outcome
+from mixef.terms.outcome import outcome
 from mixef.terms.parser import parse_expression
+from mixef.text.layout import listed
 
-# Names of groups that a warning lists.
-LISTED = 10
 EXAMPLE = "write 'y ~ x | g', with the predictors left of '|' and one grouping factor right of it"
-
-
-@dataclass(frozen=True, eq=False)
-class SeparateFits:
-    """Separate regressions by the levels of a grouping factor.
-
-    Attributes
-    ----------
-    formula : Formula
-        Its one bar term holds the grouping factor.
-    frame : ModelFrame
-    design : Design
-        Columns (n, p), with codings and bases common to all groups.
-    grouping : Grouping
-    family : Family or None
-        None for a linear model.
-    outcome : Outcome or None
-        Response of a generalized model.
-    pool : bool
-        Whether all groups share one dispersion.
-    call : ModelCall
-    groups : Groups
-    estimates : GroupwiseFit
-    """
-
-    formula: Formula
-    frame: ModelFrame
-    design: Design
-    grouping: Grouping
-    family: Family | None
-    outcome: Outcome | None
-    pool: bool
-    call: ModelCall
-    groups: Groups
-    estimates: GroupwiseFit
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"call": self.call.pruned(self.formula, self.frame)}
-
-    @property
-    def y(self) -> np.ndarray:
-        """The response (n,); proportions for a binomial one."""
-        return numeric_response(self.frame) if self.outcome is None else self.outcome.y
-
-    @property
-    def weights(self) -> np.ndarray | None:
-        """Prior weights (n,), trials included."""
-        return self.frame.weights if self.outcome is None else self.outcome.weights
-
-    @property
-    def has_dispersion(self) -> bool:
-        """Whether there is a dispersion to estimate."""
-        return self.family is None or self.family.extra == "dispersion"
-
-    @property
-    def index(self) -> pd.Index:
-        """Levels of the grouping factor."""
-        return self.grouping.index
-
-    @cached_property
-    def df_by_group(self) -> np.ndarray:
-        """Residual degrees of freedom of each group (G,)."""
-        return self.groups.sizes - self.estimates.kept.sum(axis=1)
-
-    @property
-    def df_residual(self) -> int:
-        """Residual degrees of freedom of all groups that have estimates."""
-        return int(self.df_by_group[~self.estimates.failed].sum())
-
-    @cached_property
-    def sigma(self) -> float:
-        """Pooled residual standard deviation; 1 without a dispersion, NaN without rows to spare."""
-        if not self.has_dispersion:
-            return 1.0
-        good = ~self.estimates.failed
-        df = self.df_residual
-        return float(np.sqrt(self.estimates.squares[good].sum() / df)) if df else np.nan
-
-    @cached_property
-    def sigma_by_group(self) -> np.ndarray:
-        """Residual standard deviation of each group by itself (G,)."""
-        if not self.has_dispersion:
-            return np.ones(len(self.groups.starts))
-        df = self.df_by_group.astype(float)
-        spare = np.where(df > 0, df, np.nan)
-        return np.where(self.estimates.failed, np.nan, np.sqrt(self.estimates.squares / spare))
 
 
 def grouped_formula(text: str) -> Formula:
@@ -160,7 +73,7 @@ def without_groups(frame: ModelFrame, nodes: tuple[Any, ...]) -> ModelFrame:
 
 def separate_fits(
     formula: Formula, frame: ModelFrame, family: Family | None, pool: bool, call: ModelCall
-) -> SeparateFits:
+) -> SeparateRegressions:
     """Fit a regression to the rows of each group.
 
     Raises
@@ -180,6 +93,7 @@ def separate_fits(
     response = None if family is None else outcome(frame, family)
     y = numeric_response(frame) if response is None else response.y
     weights = frame.weights if response is None else response.weights
+    copies = None if response is None else response.copies
     X = design(frame.fixed_terms, frame, call.contrasts)
     if not X.names:
         raise FormulaError(f"{formula.text} has no coefficients; {EXAMPLE}")
@@ -194,36 +108,37 @@ def separate_fits(
         estimates = reweighted_least_squares(
             groups, family, X.matrix[order], y[order], sorted_weights, offset
         )
-    fits = SeparateFits(
-        formula, frame, X, group, family, response, bool(pool), call, groups, estimates
+    _refuse_hopeless(X.names, group, groups, estimates)
+    _report(X.names, group, estimates)
+    return SeparateRegressions(
+        family, bool(pool), formula, frame, X, group, call, y, weights, copies, groups, estimates
     )
-    _refuse_hopeless(fits)
-    _report(fits)
-    return fits
 
 
-def _refuse_hopeless(fits: SeparateFits) -> None:
-    if fits.estimates.kept.all(axis=1).any():
+def _refuse_hopeless(
+    names: Sequence[str], group: Grouping, groups: Groups, estimates: GroupwiseFit
+) -> None:
+    if estimates.kept.all(axis=1).any():
         return
-    known = np.atleast_1d(fits.estimates.kept.any(axis=0))
-    names = [n for n, k in zip(fits.design.names, known, strict=True) if not k]
-    alias = f", and {', '.join(names)} cannot be told from the columns before" if names else ""
-    largest, p = int(fits.groups.sizes.max()), len(fits.design.names)
+    known = np.atleast_1d(estimates.kept.any(axis=0))
+    alias = ", ".join(n for n, k in zip(names, known, strict=True) if not k)
+    alias = f", and {alias} cannot be told from the columns before" if alias else ""
+    largest, p = int(groups.sizes.max()), len(names)
     raise DataError(
-        f"the rows of no level of {fits.grouping.name} determine all {p} coefficients "
-        f"({', '.join(fits.design.names)}): the largest of {len(fits.groups.starts)} groups has "
+        f"the rows of no level of {group.name} determine all {p} coefficients "
+        f"({', '.join(names)}): the largest of {len(groups.starts)} groups has "
         f"{largest} row{'s' if largest > 1 else ''}{alias}; use fewer predictors, or a coarser "
         "grouping factor"
     )
 
 
-def _report(fits: SeparateFits) -> None:
+def _report(names: Sequence[str], group: Grouping, estimates: GroupwiseFit) -> None:
     """Warn of groups without some of the coefficients."""
-    estimates, levels, name = fits.estimates, fits.grouping.levels, fits.grouping.name
+    levels, name = group.levels, group.name
     dropped = ~estimates.kept.all(axis=1)
     if dropped.any():
         everywhere = np.atleast_1d(estimates.kept.all(axis=0))
-        columns = [n for n, k in zip(fits.design.names, everywhere, strict=True) if not k]
+        columns = [n for n, k in zip(names, everywhere, strict=True) if not k]
         warn(
             f"the rows of {listed(levels[dropped])} of {name} do not determine "
             f"{', '.join(columns)}: such coefficients are NaN there, and the other ones of these "
@@ -244,10 +159,3 @@ def _report(fits: SeparateFits) -> None:
             "out of summaries, or fit a mixed model with glmer",
             DataWarning,
         )
-
-
-def listed(levels: np.ndarray) -> str:
-    """Join the first of some levels into text, and count the others."""
-    shown = ", ".join(map(str, levels[:LISTED]))
-    more = len(levels) - LISTED
-    return f"{shown} and {more} more levels" if more > 0 else shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import frame_with, refit_many
 from mixef.inference.refits.refit import quiet, warm_start, with_frame
 from mixef.inference.replicates import in_parallel
-from mixef.inference.resampling.boot_confint import LIMITS, bootstrap_limits
+from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
 from mixef.inference.resampling.resample import residual_responses, semiparametric_responses
 from mixef.inference.resampling.rows import (
     checked_group,
@@ -44,84 +43,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, eq=False)
-class BootstrapReplicates:
-    """Statistics of a fit, and of its bootstrap replicates.
-
-    Attributes
-    ----------
-    type : str
-        How the replicates were drawn.
-    t0 : Series (k,)
-        Statistics of the fit.
-    replicates : DataFrame (n, k)
-        Rows of replicates that failed are NaN.
-    failures : Series
-        How many replicates failed, by message.
-    n_singular : int
-        Replicates with a singular fit.
-    n_unconverged : int
-        Replicates whose search did not end at an optimum.
-    """
-
-    type: str
-    t0: pd.Series
-    replicates: pd.DataFrame
-    failures: pd.Series
-    n_singular: int
-    n_unconverged: int
-
-    @property
-    def n(self) -> int:
-        """Replicates drawn."""
-        return len(self.replicates)
-
-    @property
-    def n_failed(self) -> int:
-        """Replicates that failed."""
-        return int(self.failures.sum())
-
-    @property
-    def se(self) -> pd.Series:
-        """Standard errors: standard deviations of the replicates (k,)."""
-        return self.replicates.std().rename("std_error")
-
-    @property
-    def bias(self) -> pd.Series:
-        """Means of the replicates less the statistics of the fit (k,)."""
-        return (self.replicates.mean() - self.t0).rename("bias")
-
-    def summary(self) -> pd.DataFrame:
-        """Return one row a statistic: statistic, bias, std_error, and the replicates that count.
-
-        A statistic that a replicate does not have, such as a correlation beside a variance of
-        zero, counts as missing there.
-        """
-        columns = {
-            "statistic": self.t0,
-            "bias": self.bias,
-            "std_error": self.se,
-            "n": self.replicates.notna().sum(),
-        }
-        return pd.DataFrame(columns, index=self.t0.index)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a copy of the replicates (n, k)."""
-        return self.replicates.copy()
-
-    def confint(self, level: float = 0.95, type: str = "perc") -> pd.DataFrame:
-        """Return confidence limits, one row a statistic.
-
-        Parameters
-        ----------
-        level : float
-        type : {"perc", "basic", "norm"}
-            Quantiles of the replicates; those reflected at the estimate; or the normal
-            approximation with the bias taken off.
-        """
-        return bootstrap_limits(self.t0, self.replicates, level, type)
-
-
 def bootstrap(
     fit: AnyFit,
     n: int = 1000,
@@ -133,7 +54,7 @@ def bootstrap(
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
-) -> BootstrapReplicates:
+) -> Bootstrap:
     """Draw bootstrap replicates of a fit, and return statistics of them.
 
     Parameters
@@ -325,7 +246,7 @@ def _message(error: Exception) -> str:
     return str(error) if isinstance(error, MixefError) else f"{type(error).__name__}: {error}"
 
 
-def _collected(kind: str, t0: pd.Series, rows: Sequence[Row]) -> BootstrapReplicates:
+def _collected(kind: str, t0: pd.Series, rows: Sequence[Row]) -> Bootstrap:
     messages = Counter(row for row, _, _ in rows if isinstance(row, str))
     failures = pd.Series(dict(messages.most_common()), dtype=int, name="failures")
     if failures.sum() == len(rows):
@@ -335,7 +256,7 @@ def _collected(kind: str, t0: pd.Series, rows: Sequence[Row]) -> BootstrapReplic
         )
     lost = np.full(len(t0), np.nan)
     values = np.array([lost if isinstance(row, str) else row for row, _, _ in rows])
-    return BootstrapReplicates(
+    return Bootstrap(
         type=kind,
         t0=t0.rename("t0"),
         replicates=pd.DataFrame(values, columns=t0.index),

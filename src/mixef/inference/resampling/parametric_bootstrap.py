@@ -23,6 +23,7 @@ from mixef.inference.observations import AnyFit, prior_weights, response_values
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refit import by_ml, quiet, with_formula
 from mixef.inference.resampling.bootstrap import PIECE
+from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.regression import (
     Regression,
     regression_of_formula,
@@ -30,12 +31,15 @@ from mixef.inference.resampling.regression import (
 )
 from mixef.inference.simulation.simulate import simulated_responses
 from mixef.terms.formula import Formula, expand_terms, parse_formula, update_formula
+from mixef.text.numbers import format_common, format_pvalue, significance_stars
+from mixef.text.printed import PrintedFrame
+from mixef.text.tables import Table
 
 Null = AnyFit | Regression
 
 
-@dataclass(frozen=True, eq=False)
-class PBTestResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class PBTest(PrintedFrame):
     """A likelihood-ratio test with its simulated null distribution.
 
     Attributes
@@ -88,9 +92,33 @@ class PBTestResult:
         """Simulated statistics that are as large as the observed one, or larger."""
         return count_extreme(self.statistic, self.reference)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return a copy of the table."""
-        return self.frame.copy()
+    def to_table(self, digits: int = 4) -> Table:
+        """Return the tests as a table of text."""
+        digits = checks.digits(digits)
+        p = self.frame["p_value"].to_numpy()
+        columns = [_some(self.frame[name].to_numpy(), digits) for name in ("stat", "df", "ddf")]
+        cells = [*columns, format_pvalue(p, 3), significance_stars(p)]
+        used = self.n - self.n_failed
+        lines = [f"{used} replicates, {self.extreme} with a statistic as large or larger"]
+        note = counts_note(self.n, 0, self.n_unconverged, self.failures)
+        lines += [*([note] if note else []), *self.notes]
+        return Table(
+            ("stat", "df", "ddf", "Pr(>stat)", ""),
+            list(zip(*cells, strict=True)),
+            index=list(self.frame.index),
+            align="rrrrl",
+            title=(
+                "Parametric bootstrap likelihood-ratio test\n"
+                f"large: {self.large}\nsmall: {self.small}"
+            ),
+            note="\n".join(lines),
+        )
+
+
+def _some(values: np.ndarray, digits: int) -> list[str]:
+    """Return numbers as text, and nothing for what is missing."""
+    known = iter(format_common(values[~np.isnan(values)], digits + 1))
+    return ["" if np.isnan(value) else next(known) for value in values]
 
 
 def pb_test(
@@ -101,7 +129,7 @@ def pb_test(
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
-) -> PBTestResult:
+) -> PBTest:
     """Test a smaller model against a larger one by the parametric bootstrap.
 
     Parameters
@@ -138,7 +166,7 @@ def pb_test(
     if np.isnan(simulated).all():
         raise FitError(f"all {n} replicates failed, most of them by: {failures.index[0]}")
     small_text = null.text if isinstance(null, Regression) else null.formula.text
-    return PBTestResult(reference_tests(LRT, df, simulated), simulated, failures, n_unconverged,
+    return PBTest(reference_tests(LRT, df, simulated), simulated, failures, n_unconverged,
                         large.formula.text, small_text, notes)  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refit import by_ml, quiet, response_frame, with_frame
 from mixef.inference.resampling.bootstrap import each, refitted
+from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.power_design import (
     Scenario,
     Size,
@@ -32,12 +33,19 @@ from mixef.inference.resampling.power_design import (
     size_grid,
 )
 from mixef.inference.simulation.sampler import draw_responses
+from mixef.text.numbers import format_fixed
+from mixef.text.printed import PrintedFrame
+from mixef.text.tables import Table
 
-METHODS = ("t", "z", "lrt")
+METHODS = {
+    "t": "t or F test with Satterthwaite's method",
+    "z": "z or chi-square test (Wald)",
+    "lrt": "likelihood-ratio test",
+}
 
 
-@dataclass(frozen=True, eq=False)
-class PowerResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class Power(PrintedFrame):
     """Power over sizes of the sample.
 
     Attributes
@@ -59,9 +67,21 @@ class PowerResult:
     alpha: float
     failures: pd.Series
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return a copy of the table."""
-        return self.frame.copy()
+    def to_table(self) -> Table:
+        """Return power and sizes as a table of text."""
+        names = [str(name) for name in self.frame.columns]
+        cells = [
+            format_fixed(column, 3) if name in ("power", "lower", "upper") else
+            [str(int(value)) for value in column]
+            for name, column in ((name, self.frame[name].to_numpy()) for name in names)
+        ]  # fmt: skip
+        drawn = int(self.frame[["n", "failures"]].to_numpy().sum())
+        return Table(
+            names,
+            list(zip(*cells, strict=True)),
+            title=(f"Power of the {METHODS[self.method]} for {self.test}, alpha = {self.alpha:g}"),
+            note=counts_note(drawn, 0, 0, self.failures) or None,
+        )
 
 
 def power(
@@ -77,7 +97,7 @@ def power(
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
-) -> PowerResult:
+) -> Power:
     """Simulate the power of a test of fixed effects; see the function of the package."""
     n, rng, alpha = checks.count(n), checks.generator(seed), checks.proportion(alpha, "alpha")
     n_jobs, progress = checks.work(n_jobs, progress)
@@ -100,7 +120,7 @@ def power(
     table = pd.DataFrame(records)
     if not table["n"].all():
         raise FitError(f"all {n} replicates of a size failed, most by: {failures.index[0]}")
-    return PowerResult(table, text, method, alpha, failures)
+    return Power(table, text, method, alpha, failures)
 
 
 def hypothesis_of(fit: AnyFit, test: Any) -> tuple[Hypothesis, str]:

@@ -1,5 +1,0 @@
-"""How results are printed."""
-
-from mixef.late import modules_of
-
-__getattr__ = modules_of(__name__)
