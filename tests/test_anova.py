@@ -17,13 +17,16 @@ GLMMS = {case["id"]: case for case in REFERENCE["glmm"]}
 PRINTED = REFERENCE["printed"]
 F_COLUMNS = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
 
-# Where lmerTest 3.1-3 is not followed. Type II: it takes a:x for a term that does not contain a.
+# Where lmerTest 3.1-3 is not followed. Type II: it takes a:x for a term that does not contain a,
+# and does not adjust b:c for an a beside it (the two cases "apart"), where types I and III of that
+# last term, and car, agree with what is found here.
 # Nested terms and those without an intercept: its table changes with the contrasts (A is tested
 # at the first level of C or B), which those of SAS and of mixef do not.
 OTHER = {
     ("cake_covariate", "II"), ("three_way_covariate", "II"), ("covariates", "II"),
     ("nested", "II"), ("nested", "III"), ("no_margin", "II"), ("no_margin", "III"),
     ("no_intercept", "II"), ("no_intercept", "III"), ("no_intercept_x", "II"),
+    ("apart", "II"), ("apart_slope", "II"),
 }  # fmt: skip
 
 
@@ -40,7 +43,7 @@ def test_satterthwaite_tables_are_lmertests(key, type):
     for name, rtol in {"F value": 1e-5, "Sum Sq": 1e-5, "Mean Sq": 1e-5, "DenDF": 1e-3}.items():
         recorded = column(expected, name)
         for term in table.index:
-            if (key, type) in OTHER and term in ("A", "B", "A:B", "x", "z", "recipe"):
+            if (key, type) in OTHER and term in ("A", "B", "A:B", "x", "z", "recipe", "B:C", "B:x"):
                 continue
             np.testing.assert_allclose(table.loc[term, name], recorded[term], rtol=rtol)
             assert table.loc[term, "NumDF"] == column(expected, "NumDF")[term]
@@ -52,6 +55,15 @@ def test_where_lmertest_is_not_followed_the_tables_do_differ():
         found = fit_of(key).anova(type=type)["F value"]
         recorded = pd.Series(column(CASES[key][type], "F value"))
         assert (found / recorded - 1.0).abs().max() > 1e-3, (key, type)
+
+
+@pytest.mark.parametrize(("key", "last"), [("apart", "B:C"), ("apart_slope", "B:x")])
+def test_the_last_term_is_adjusted_for_all_others_by_every_type(key, last):
+    """lmerTest's own type I of it, to which no term is left to be added."""
+    recorded = column(CASES[key]["I"], "F value")[last]
+    for type in ("I", "II", "III"):
+        found = fit_of(key).anova(type=type).loc[last, "F value"]
+        np.testing.assert_allclose(found, recorded, rtol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["nested", "no_margin"])

@@ -37,6 +37,8 @@ cases <- list(
   C("sleepstudy_poly", "sleepstudy", "Reaction ~ poly(Days, 2) + (Days|Subject)"),
   C("sleep_some", "sleep_some", "Reaction ~ Days + I(Days^2) + (Days|Subject)", REML = FALSE),
   C("cake", "cake", "angle ~ recipe * temperature + (1|recipe:replicate)"),
+  C("apart", "factorial", "y ~ A + B:C + (1|g)"),
+  C("apart_slope", "factorial", "y ~ A + B:x + (1|g)"),
   C("cake_some", "cake_some", "angle ~ recipe * temperature + (1|recipe:replicate)"),
   C("cake_covariate", "cake_some", "angle ~ recipe * temp + (1|recipe:replicate)"),
   C("two_way", "factorial", "y ~ A * B + (1|g)"),
