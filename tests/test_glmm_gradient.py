@@ -26,6 +26,7 @@ from simulated_glmm import (
 )
 from structures import factors
 
+from mixef.estimation.crossed_hessian import crossed_hessian
 from mixef.families.convert import make_family
 from mixef.families.link import Link
 from mixef.families.standard import FAMILIES
@@ -198,6 +199,34 @@ def test_hessian(cell, nAGQ, state):
     # derivatives are left.
     assert_near(H, expected, rtol=1e-7 if c.knows_hessian and nAGQ == 1 else 1e-4)
     np.testing.assert_allclose(H, H.T, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("cell", ["poisson(log)", "binomial(probit)", "nbinom2(log)", "Gamma(log)"])
+@pytest.mark.parametrize("structure", ["crossed vector", "nested", "three factors"])
+@pytest.mark.parametrize("state", ["random", "rank one"])
+def test_hessian_of_several_factors(structure, state, cell):
+    c, _ = criterion(f"y ~ x + {STRUCTURES[structure]}", simulated(cell), cell, 1, trials_of(cell))
+    point = point_of(c, cell, state)
+    H = c.hessian(point)
+
+    def gradient(p):
+        value(c, p)
+        return c.derivatives()[0].copy()
+
+    assert_near(H, slopes(gradient, point, 0.01 * c.scale(point)))
+    np.testing.assert_allclose(H, H.T, rtol=1e-12, atol=1e-12)
+
+
+def test_both_forms_of_the_hessian_agree():
+    """Of one grouping factor, by level and by the matrices of several."""
+    cell = "nbinom2(log)"
+    c, _ = criterion("y ~ x + (x | g)", simulated(cell), cell, 1)
+    point = point_of(c, cell, "random")
+    by_level = c.hessian(point)
+    par, _, extra = c.split(point)
+    d = c._differentiated()
+    matrices = crossed_hessian(c.model, c._mode, c.parametrization, par, extra, d.h, d.adjoint)
+    np.testing.assert_allclose(matrices, by_level, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("state", STATES)

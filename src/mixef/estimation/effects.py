@@ -12,7 +12,7 @@ eta stays. Where beta is part of the mode, ``X's = 0`` is solved with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def mode_slopes(
         X_pull.append(X.T @ rows)
 
     none = np.zeros_like(mode.u)
-    for dlams in _dlams(parametrization, par):
+    for dlams in parametrization.template_slopes(par):
         own = model.groups.layout.multiply(dlams, w, transpose=True)
         b = model.groups.layout.multiply(dlams, mode.u)
         move(b, own, -observed * model.groups.Z(b))
@@ -109,13 +109,3 @@ def slopes_by_beta(
             out[t] = -moved[:, first : first + size].transpose(2, 0, 1)
             first += size
     return out
-
-
-def _dlams(parametrization: Parametrization, par: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Yield the derivatives of all blocks' templates, a parameter at a time."""
-    for t, dlam in enumerate(parametrization.derivatives(par)[0]):
-        cols = parametrization.columns[t]
-        for D in dlam:
-            templates = [np.zeros((s, s)) for s in parametrization.widths]
-            templates[parametrization.block_of[t]][cols, cols] = D
-            yield templates

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from mixef.errors import FitError
+from mixef.estimation.crossed_hessian import crossed_hessian
 from mixef.estimation.effects import mode_slopes
 from mixef.estimation.generalized_estimates import GeneralizedEstimates
 from mixef.estimation.generalized_start import scaled_problem
@@ -106,6 +107,7 @@ class GeneralizedCriterion:
         self._levels: Levels | None = None
         self._quadrature: Quadrature | None = None
         self._derivatives: LaplaceDerivatives | None = None
+        self._sharper: np.ndarray | None = None
 
     @property
     def knows_hessian(self) -> bool:
@@ -228,6 +230,22 @@ class GeneralizedCriterion:
             self._derivatives = d
         return self._derivatives
 
+    def sharper(self) -> np.ndarray | None:
+        """Return the Hessian at the last value; None where it is the information, or too dear."""
+        if self._sharper is None and self._can_sharpen:
+            d = self._differentiated()
+            assert self._mode is not None
+            par, _, extra = self.split(self._point)
+            self._sharper = crossed_hessian(
+                self.model, self._mode, self.parametrization, par, extra, d.h, d.adjoint
+            )
+        return self._sharper
+
+    @property
+    def _can_sharpen(self) -> bool:
+        cells = max(self.n, self._groups.layout.q**2) * self.n_par
+        return len(self.problem.designs) > 1 and not self.with_beta and cells <= MOST_CELLS
+
     def scale(self, point: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         own = self.parametrization.scale(point[: self.parametrization.n_par], floor=LEAST_UNIT)
@@ -248,7 +266,7 @@ class GeneralizedCriterion:
             return None
         out = copy.copy(self)
         out.parametrization, out._point = turned[0], np.concatenate([turned[1], point[k:]])
-        out._derivatives = None
+        out._derivatives = out._sharper = None
         self._forget()
         return out, out._point
 
@@ -276,6 +294,8 @@ class GeneralizedCriterion:
         information = self._differentiated().information
         if self.knows_hessian and self.nAGQ == 1:
             return information
+        if self._can_sharpen:
+            return self.sharper()
         return difference_hessian(self, point, information)
 
     def laplace_error(self, point: np.ndarray) -> LaplaceError:

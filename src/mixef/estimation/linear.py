@@ -231,6 +231,9 @@ class LinearCriterion:
             )
         return self._derivatives
 
+    def sharper(self) -> None:
+        """Return no Hessian: the information is exact where that is cheap."""
+
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         return self.parametrization.scale(par, floor=0.3)

@@ -41,6 +41,12 @@ class Axes(Protocol):
     def back(self, par: np.ndarray) -> np.ndarray:
         """Return a point in the coordinates of the start."""
 
+    def sharper(self) -> np.ndarray | None:
+        """Return a better Hessian (k, k) than the information at the last value, if there is one.
+
+        It costs about an evaluation, and is asked for near the end alone.
+        """
+
 
 @dataclass(frozen=True)
 class Step:
@@ -86,6 +92,12 @@ class SearchResult:
 # The search ends when the model promises to gain less than this (in units of the criterion,
 # where a change of 1e-3 of an estimate's standard error costs 1e-6).
 DECREMENT = 1e-12
+# Below this promise a sharper Hessian is worth its price: further away, where it is indefinite and
+# changes much, the information leads there in fewer steps.
+NEAR = 1.0
+# ... and another one, once the promise has fallen to this share, or a step has gained more or less
+# than it promised by more than that one.
+NEARER, OFF = 0.01, 0.25
 # A step is taken when it gains more than this share of what it promised.
 ACCEPTED = 1e-4
 # Below this gain the criterion is as good as quadratic, and a first secant is to be trusted.
@@ -184,6 +196,7 @@ def newton(
         else:
             new, secants = turned, _Secants(len(par))
         par, f, (g, H) = new, f_new, found
+        secants.sharpen(criterion, axes, par, g, H)
         recorder.add(par, f, g)
     log = tuple(recorder.log)
     return SearchResult(par, f, g, H, len(log), log, message, promise)
@@ -210,14 +223,26 @@ class _Secants:
     def __init__(self, size: int):
         self._correction = np.zeros((size, size))
         self.trusted = False
+        self._sharp, self._promise = False, NEAR
+
+    def sharpen(self, criterion: Criterion, axes: Axes | None, par, g, H) -> None:
+        """Take the correction from a sharper Hessian, near the end and once it has come nearer."""
+        unit = criterion.scale(par)
+        promise = expected_gain(g * unit, self.model(H) * np.outer(unit, unit))
+        if axes is None or not DECREMENT < promise < self._promise:
+            return
+        sharp = axes.sharper()
+        if sharp is not None:
+            self._correction, self.trusted, self._sharp = sharp - H, True, True
+            self._promise = NEARER * promise
 
     def model(self, H: np.ndarray) -> np.ndarray:
         """Return the information H (k, k), corrected where that has proved right."""
         return H + self._correction if self.trusted else H
 
     def distrust(self) -> None:
-        """Leave the correction out of the next step."""
-        self.trusted = False
+        """Leave a correction that was not made here out of the next step."""
+        self.trusted = self._sharp
 
     def learn(self, g, H, move, fall: float, gain: float, g_new) -> None:
         """Correct the information so that it maps the last move to the change of gradient.
@@ -230,8 +255,11 @@ class _Secants:
         near = LEARNING_GAIN if self._correction.any() else QUADRATIC_GAIN
         better = abs(learnt - fall) <= abs(plain - fall)
         self.trusted = better and (fall > 1.25 * gain or gain < near)
+        self._sharp = False
         if not self.trusted:
             self._correction = np.zeros_like(H)
+        if not self.trusted or abs(fall - gain) > OFF * gain:
+            self._promise = NEAR
         rest = g_new - g - (H + self._correction) @ move
         along = float(rest @ move)
         if abs(along) > 1e-6 * np.linalg.norm(rest) * np.linalg.norm(move):

@@ -34,6 +34,9 @@ class MixedCriterion(Criterion, Protocol):
         None where that does not help.
         """
 
+    def sharper(self) -> np.ndarray | None:
+        """Return a better Hessian than the information at the last value, if there is one."""
+
     def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of this criterion at those of a turned one."""
 
@@ -51,6 +54,10 @@ class MovingAxes:
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient and information at the last value."""
         return self.view.derivatives()
+
+    def sharper(self) -> np.ndarray | None:
+        """Return a better Hessian than the information at the last value, if there is one."""
+        return self.view.sharper()
 
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""

@@ -175,6 +175,16 @@ class Parametrization:
             dlams.append(dlam)
         return dlams, dsigmas
 
+    def template_slopes(self, par: np.ndarray) -> list[list[np.ndarray]]:
+        """Return the derivatives of all blocks' templates (s_i, s_i), a parameter at a time."""
+        out = []
+        for t, dlam in enumerate(self.derivatives(par)[0]):
+            for D in dlam:
+                templates = [np.zeros((s, s)) for s in self.widths]
+                templates[self.block_of[t]][self.columns[t], self.columns[t]] = D
+                out.append(templates)
+        return out
+
     def chain(
         self, dlams: Sequence[np.ndarray], lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
