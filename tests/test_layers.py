@@ -58,8 +58,8 @@ SPINES = {
         "convergence", "singular", "search", "model", "fit", "batch_model", "batch_criterion",
         "batch_search", "batch", "one_by_one", "row_derivatives", "response", "user_density",
         "pirls", "levels", "curvature", "crossed_hessian", "laplace", "laplace_error", "effects",
-        "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized", "separation",
-        "generalized_end", "generalized_fit", "joint", "slices",
+        "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized",
+        "separation", "generalized_end", "generalized_fit", "joint", "slices",
     ),
 }  # fmt: skip
 
