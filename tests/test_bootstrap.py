@@ -371,7 +371,7 @@ def test_what_is_printed(sleep):
     assert re.match(r"sd_\(Intercept\)\|Subject +24\.74\d* ", lines[2])
     assert draws._repr_html_().startswith("<table")
     assert repr(draws) == str(draws)
-    assert list(draws.summary()) == ["statistic", "bias", "std_error", "n"]
+    assert list(draws.summary()) == ["estimate", "bias", "std_error", "n"]
     copy = draws.to_frame()
     copy.iloc[0] = 0.0
     assert (draws.replicates.iloc[0] != 0).all()

@@ -92,7 +92,7 @@ def test_the_spectrum_is_that_of_the_projected_columns(name):
     spectrum = spectrum_of(fit.fit.X, fit.fit.terms[0], fit.fit.frame.weights)
     values = np.linalg.svd(PZ, compute_uv=False) ** 2
     values = np.sort(values[values > 1e-9 * values[0]])
-    ours = np.repeat(spectrum.values, spectrum.counts)
+    ours = np.repeat(spectrum.eigenvalues, spectrum.counts)
     # Eigenvalues are of a column scaled to unit mean square: only ratios matter.
     np.testing.assert_allclose(ours / ours[-1], values / values[-1], rtol=1e-8)
     n, p = fit.getME("X").shape
@@ -124,7 +124,7 @@ def test_suprema_are_not_limited_by_the_grid():
     chisq, rest = rng.chisquare(spectrum.counts, size=(300, 4)), rng.chisquare(4, size=300)
     ours = suprema(spectrum, chisq, rest)
     lam = np.exp(np.linspace(-25, 25, 40_001))
-    shrink = 1.0 / (1.0 + np.outer(spectrum.values, lam))
+    shrink = 1.0 / (1.0 + np.outer(spectrum.eigenvalues, lam))
     m = spectrum.m
     f = m * (np.log(chisq.sum(1) + rest)[:, None] - np.log(chisq @ shrink + rest[:, None]))
     fine = np.maximum((f + spectrum.counts @ np.log(shrink)).max(axis=1), 0.0)
@@ -274,4 +274,4 @@ def test_what_is_printed(tests):
     assert "approximate: the null has (1 | sample)" in approximate
     assert "<table" in tests["dyestuff"]._repr_html_()
     row = tests["dyestuff"].to_frame().loc["(1 | Batch)"]
-    assert row["p.value"] == tests["dyestuff"].p_value
+    assert row["p_value"] == tests["dyestuff"].p_value

@@ -352,7 +352,7 @@ def test_tidy(name):
         assert list(random["group"]) == ["Subject", "Subject", "Subject", "Residual"]
 
 
-LAST = ["df.residual", "left_out"]
+LAST = ["df_residual", "left_out"]
 
 
 @every_fit

@@ -19,7 +19,7 @@ import pytest
 from fit_at_theta import at_theta
 from reference_data import FOLDER, case, frame
 
-from mixef import lmer
+from mixef import lmer, load_dataset
 from mixef.errors import SingularFitWarning
 
 PRINTED = {
@@ -158,3 +158,25 @@ def test_the_data_go_by_the_callers_name_for_them():
     assert "\n   Data: other\n" in str(fit.update(data=other).summary())
     unnamed = lmer("Reaction ~ Days + (1 | Subject)", mine.copy())
     assert "Data:" not in str(unnamed.summary())
+
+
+def test_a_summary_shows_the_digits_and_correlations_that_are_asked_for():
+    data = load_dataset("sleepstudy")
+    fit = lmer("Reaction ~ Days + (Days | Subject)", data)
+    assert "Correlation of Fixed Effects" in str(fit.summary())
+    for form in ("to_text", "to_html", "to_markdown", "to_latex"):
+        shown = getattr(fit.summary(correlation=False), form)()
+        assert shown.split()[:3] == getattr(fit.summary(), form)().split()[:3]
+        assert "Correlation" not in shown
+    assert "251.4051" in str(fit.summary(digits=7))
+    assert "251.4051" not in str(fit.summary())
+    wide = data.assign(**{f"z{i}": np.cos((i + 0.5) * np.arange(len(data))) for i in range(12)})
+    fit = lmer(f"Reaction ~ {' + '.join(f'z{i}' for i in range(12))} + (1 | Subject)", wide)
+    assert "not shown, as p = 13 > 12" in str(fit.summary())
+    assert "not shown" not in str(fit.summary(correlation=False))
+    below = str(fit.summary(correlation=True)).split("Correlation of Fixed Effects:\n")[1]
+    assert below.splitlines()[12].split()[0] == "z11"
+    with pytest.raises(ValueError, match="digits is 0; expected"):
+        fit.summary(digits=0)
+    with pytest.raises(ValueError, match="correlation is 'no'; expected"):
+        fit.summary(correlation="no")

@@ -69,7 +69,7 @@ def test_tests_from_a_given_reference_distribution(key):
     assert found.loc[exact, "p_value"].to_numpy() == pytest.approx(
         expected.loc[exact, "p.value"].to_numpy(float), rel=1e-8
     )
-    assert found.loc[rows, "stat"].to_numpy() == pytest.approx(
+    assert found.loc[rows, "statistic"].to_numpy() == pytest.approx(
         expected.loc[rows, "stat"].to_numpy(float), rel=1e-10
     )
     assert found.loc[rows, "ddf"].to_numpy() == pytest.approx(

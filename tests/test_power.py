@@ -85,7 +85,7 @@ def test_power_of_a_comparison_of_groups(method, groups):
     assert near(row["power"], exact, n)
     assert row["g"] == groups
     assert row["nobs"] == groups * ROWS
-    assert row["lower"] < row["power"] < row["upper"]
+    assert row["conf_low"] < row["power"] < row["conf_high"]
 
 
 def test_power_of_all_columns_of_a_term():
@@ -220,7 +220,7 @@ def test_all_combinations_of_sizes(sleep):
     assert found.frame["rows per Subject"].tolist() == [4, 5, 4, 5]
     assert found.frame["nobs"].tolist() == [24, 30, 36, 45]
     same = power(sleep, "Days", n=3, seed=1).frame
-    assert list(same) == ["nobs", "power", "lower", "upper", "n", "failures"]
+    assert list(same) == ["nobs", "power", "conf_low", "conf_high", "n", "failures"]
     assert same["nobs"].tolist() == [180]
 
 

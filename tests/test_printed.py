@@ -142,7 +142,7 @@ def test_no_result_is_a_dump():
             assert len(text.splitlines()) <= LINES, (key, type(value))
             assert max(map(len, text.splitlines()), default=0) <= WIDTH, (key, type(value))
     kinds = {type(value).__name__ for value in seen.values()}
-    assert kinds >= {"Convergence", "Step", "GroupVarCorr", "Curve", "ManyFits", "Comparison"}
+    assert kinds >= {"Convergence", "Step", "GroupVarCorr", "Curve", "ManyFits", "AllFitSummary"}
 
 
 def test_every_result_is_pandas_or_prints_itself():

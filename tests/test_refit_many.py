@@ -18,7 +18,7 @@ from mixef.estimation.one_by_one import OneByOne
 from mixef.inference.natural import component_values, components
 from mixef.inference.refits.many import RefitFitter, _fitter, refit_many
 from mixef.inference.refits.refit import warm_start
-from mixef.methods.refits import Refits
+from mixef.inference.refits.refits import Refits
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 HERD = "cbind(incidence, size - incidence) ~ period + (1 | herd)"

@@ -32,8 +32,7 @@ from mixef.inference import integrand as integrands
 from mixef.inference import overdispersion as dispersions
 from mixef.inference import residuals as rest
 from mixef.inference.observations import linear_predictor, on_rows, prior_weights, working_weights
-from mixef.inference.refits import new_response, refit, response_matrix
-from mixef.methods import refits
+from mixef.inference.refits import new_response, refit, refits, response_matrix
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula

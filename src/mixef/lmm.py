@@ -21,8 +21,7 @@ from mixef.arguments import (
 from mixef.control import LmerControl
 from mixef.estimation.fit import LMMFit, fit_lmm
 from mixef.hints import refuse_unknown
-from mixef.inference.refits import new_response, response_matrix
-from mixef.methods import refits
+from mixef.inference.refits import new_response, refits, response_matrix
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula

@@ -166,7 +166,7 @@ def power(
     >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
     >>> found = power(fit, "Days", sizes={"Subject": [6, 18]}, params={"Days": 5}, n=100, seed=1)
     >>> list(found.frame.columns)
-    ['Subject', 'nobs', 'power', 'lower', 'upper', 'n', 'failures']
+    ['Subject', 'nobs', 'power', 'conf_low', 'conf_high', 'n', 'failures']
     >>> few, many = found.frame["power"]
     >>> 0.2 < few < 0.55 < many < 0.95
     True

@@ -80,7 +80,7 @@ def _extra_row(fit: GLMMFit) -> list[pd.DataFrame]:
 
 
 def glance(fit: AnyFit) -> pd.DataFrame:
-    """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df.residual, left_out.
+    """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df_residual, left_out.
 
     The deviance of a generalized model is conditional on the modes, not -2 log L.
     """
@@ -94,7 +94,7 @@ def glance(fit: AnyFit) -> pd.DataFrame:
         "AIC": aic(fit),
         "BIC": bic(fit),
         **last,
-        "df.residual": df_residual(fit),
+        "df_residual": df_residual(fit),
         "left_out": fit.frame.left_out.total,
     }
     return pd.DataFrame([row])

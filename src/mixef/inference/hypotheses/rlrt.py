@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from mixef import checks
@@ -17,6 +18,9 @@ from mixef.inference.refits.refit import quiet, with_REML
 from mixef.linalg.standardize import orthonormal_columns, root_weighted
 from mixef.terms.nodes import unquoted
 from mixef.terms.random import RandomTerm
+from mixef.text.numbers import format_number, format_pvalue
+from mixef.text.printed import PrintedTable
+from mixef.text.tables import Table
 
 # Eigenvalues below this share of the largest are rounding.
 ZERO = 1e-10
@@ -39,7 +43,7 @@ class Spectrum:
 
     Attributes
     ----------
-    values : ndarray (S,)
+    eigenvalues : ndarray (S,)
         Distinct positive eigenvalues of ``Z'P0Z``, ascending; P0 projects X out.
     counts : ndarray of int (S,)
         How often each comes.
@@ -47,7 +51,7 @@ class Spectrum:
         Dimensions of P0 that Z does not reach.
     """
 
-    values: np.ndarray
+    eigenvalues: np.ndarray
     counts: np.ndarray
     rest: int
 
@@ -57,9 +61,9 @@ class Spectrum:
         return int(self.counts.sum()) + self.rest
 
 
-@dataclass(frozen=True, eq=False)
-class ExactRLRT:
-    """An exact restricted likelihood-ratio test.
+@dataclass(frozen=True, eq=False, repr=False)
+class ExactTest(PrintedTable):
+    """An exact restricted likelihood-ratio test, made by `exact_rlrt`.
 
     Attributes
     ----------
@@ -79,6 +83,13 @@ class ExactRLRT:
         Terms that the null has too; with any of them the distribution is an approximation.
     draws : ndarray (n,)
         Of the statistic under the null.
+
+    Examples
+    --------
+    >>> from mixef import exact_rlrt, lmer, load_dataset
+    >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+    >>> print(str(exact_rlrt(fit, seed=1)).splitlines()[0])
+    Exact restricted likelihood-ratio test: the variance of (1 | Batch) is zero
     """
 
     term: str
@@ -90,6 +101,41 @@ class ExactRLRT:
     nuisance: tuple[str, ...]
     draws: np.ndarray
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row: statistic, p value, its error, and the share of zeros.
+
+        Examples
+        --------
+        >>> from mixef import exact_rlrt, lmer, load_dataset
+        >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+        >>> list(exact_rlrt(fit, n=100, seed=1).to_frame())
+        ['statistic', 'p_value', 'p_error', 'p_zero', 'n']
+        """
+        values = {"statistic": self.statistic, "p_value": self.p_value, "p_error": self.error,
+                  "p_zero": self.p_zero, "n": self.n}  # fmt: skip
+        return pd.DataFrame(values, index=pd.Index([f"({self.term})"], name="term"))
+
+    def to_table(self) -> Table:
+        """Return the printed table: the statistic and its p value."""
+        kind = "Exact restricted likelihood-ratio test"
+        note = f"p value by {self.n} draws, with a Monte Carlo error of {self.error:.2g}"
+        if self.nuisance:
+            listed = " and ".join(f"({label})" for label in self.nuisance)
+            kind = "Restricted likelihood-ratio test"
+            note += f"\nThe distribution is approximate: the null has {listed}"
+        cells = (
+            format_number(round(self.statistic, 5), 5),
+            format_pvalue([self.p_value], 4)[0],
+            format_number(self.p_zero, 3),
+        )
+        return Table(
+            columns=("RLRT", "p-value", "P(RLRT = 0)"),
+            rows=[cells],
+            index=(f"({self.term})",),
+            title=f"{kind}: the variance of ({self.term}) is zero",
+            note=note,
+        )
+
 
 def exact_rlrt(
     fit: Any,
@@ -98,7 +144,7 @@ def exact_rlrt(
     null: Any = None,
     n: int = 10_000,
     seed: int | np.random.Generator | None = None,
-) -> ExactRLRT:
+) -> ExactTest:
     """Test whether the variance of one random-effects term is zero.
 
     Parameters
@@ -134,7 +180,7 @@ def exact_rlrt(
     spectrum = spectrum_of(fit.X, fit.terms[t], fit.frame.weights)
     draws = simulate_rlrt(spectrum, n, rng)
     p_value = (1.0 + np.count_nonzero(draws >= statistic)) / (n + 1.0)
-    return ExactRLRT(
+    return ExactTest(
         term=fit.terms[t].label,
         statistic=statistic,
         p_value=float(p_value),
@@ -292,7 +338,7 @@ def simulate_rlrt(spectrum: Spectrum, n: int, rng: np.random.Generator) -> np.nd
         sup over lambda >= 0 of  m log(A / D) - sum k_s log(1 + lambda mu_s)
         D = sum c_s / (1 + lambda mu_s) + c_0
     """
-    size = max(1, BATCH // (len(spectrum.values) + 200))
+    size = max(1, BATCH // (len(spectrum.eigenvalues) + 200))
     parts = []
     for begin in range(0, n, size):
         count = min(size, n - begin)
@@ -306,7 +352,7 @@ def suprema(spectrum: Spectrum, chisq: np.ndarray, rest: np.ndarray) -> np.ndarr
 
     The best point of a grid of ``log lambda`` is refined by Newton steps inside its neighbours.
     """
-    mu, counts, m = spectrum.values, spectrum.counts, spectrum.m
+    mu, counts, m = spectrum.eigenvalues, spectrum.counts, spectrum.m
     total = chisq.sum(axis=1) + rest
     grid = np.arange(np.log(LOW / mu[-1]), np.log(HIGH / mu[0]) + SPACING, SPACING)
     shrink = 1.0 / (1.0 + np.outer(mu, np.exp(grid)))
@@ -327,7 +373,7 @@ def suprema(spectrum: Spectrum, chisq: np.ndarray, rest: np.ndarray) -> np.ndarr
 
 def _refined(spectrum, chisq, rest, grid, best, top) -> np.ndarray:
     """Climb from the best points of the grid to the maxima between their neighbours."""
-    mu, counts, m = spectrum.values, spectrum.counts, spectrum.m
+    mu, counts, m = spectrum.eigenvalues, spectrum.counts, spectrum.m
     log_total = np.log(chisq.sum(axis=1) + rest)
     at = grid[best].copy()
     low, high = at - SPACING, at + SPACING

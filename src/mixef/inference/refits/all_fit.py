@@ -19,6 +19,9 @@ from mixef.inference.natural import natural_values
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.refit import quiet, warm_start, with_frame
 from mixef.inference.replicates import in_parallel
+from mixef.text.numbers import format_common, format_number
+from mixef.text.printed import PrintedTable
+from mixef.text.tables import Table
 
 # Searches without derivatives need many evaluations where parameters are many.
 MAX_EVALUATIONS = 10_000
@@ -58,12 +61,13 @@ class Attempt:
         return [*self.fit.convergence.problems, *boundary]
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Ends of several optimizers, side by side.
+@dataclass(frozen=True, eq=False, repr=False)
+class AllFitSummary(PrintedTable):
+    """Ends of several optimizers, side by side; parts go by lme4's names.
 
     Attributes
     ----------
+    formula : str
     which_OK : Series of bool
         Whether an optimizer ended at all.
     messages : dict of list of str
@@ -79,9 +83,17 @@ class Comparison:
     distance : Series
         Largest difference of a coefficient from the best fit's, in standard errors of that.
     best : str
-        The optimizer with the lowest criterion.
+        The optimizer with the lowest criterion; empty if all failed.
+
+    Examples
+    --------
+    >>> from mixef import all_fit, lmer, load_dataset
+    >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+    >>> all_fit(fit, ["newton", "Powell"]).summary().which_OK.tolist()
+    [True, True]
     """
 
+    formula: str
     which_OK: pd.Series
     messages: dict[str, list[str]]
     llik: pd.Series
@@ -94,9 +106,6 @@ class Comparison:
     distance: pd.Series
     best: str
 
-    def __repr__(self) -> str:
-        return f"<Comparison of {', '.join(map(str, self.which_OK.index))}>"
-
     @property
     def agree(self) -> bool:
         """Whether all that ended are at one optimum."""
@@ -107,6 +116,133 @@ class Comparison:
         """Optimizers that ended elsewhere than the best one."""
         there = (self.excess <= SAME_CRITERION) & (self.distance <= SAME_EFFECTS)
         return [str(name) for name in self.which_OK.index[self.which_OK & ~there]]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the optimizers agree, in a sentence."""
+        ended, failed = self.which_OK.sum(), self.which_OK.index[~self.which_OK]
+        said = [f"{', '.join(map(str, failed))} failed: see messages."] if len(failed) else []
+        if not ended:
+            return "No optimizer came to an end: see messages."
+        if ended == 1:
+            return " ".join([f"Only {self.best} came to an end.", *said])
+        if self.agree:
+            said.insert(
+                0,
+                f"{'All ' if not len(failed) else ''}{ended} optimizers agree: the criterion "
+                f"within {format_number(max(self.excess.max(), TIED), 2)}, fixed effects within "
+                f"{format_number(self.distance.max(), 2)} standard errors of {self.best}.",
+            )
+        else:
+            ends = "; ".join(
+                f"{name} by {format_number(self.excess[name], 2)} in the criterion and "
+                f"{format_number(self.distance[name], 2)} standard errors"
+                for name in self.astray
+            )
+            said.insert(
+                0,
+                f"Ends differ from {self.best}, the lowest, by more than {SAME_CRITERION:g} in "
+                f"the criterion or {SAME_EFFECTS:g} standard errors: {ends}.",
+            )
+        return " ".join(said)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row an optimizer, in order of the criterion.
+
+        Examples
+        --------
+        >>> from mixef import all_fit, lmer, load_dataset
+        >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+        >>> list(all_fit(fit, ["newton"]).summary().to_frame())
+        ['OK', 'criterion', 'excess', 'max|d beta|/SE', 'evaluations', 'seconds']
+        """
+        frame = pd.DataFrame(
+            {
+                "OK": self.which_OK,
+                "criterion": -2.0 * self.llik,
+                "excess": self.excess,
+                "max|d beta|/SE": self.distance,
+                "evaluations": self.feval,
+                "seconds": self.times,
+            }
+        )
+        return frame.sort_values("excess", kind="stable")
+
+    def to_table(self) -> Table:
+        """Return the printed table: one row an optimizer."""
+        frame = self.to_frame()
+        objective = format_common(frame["criterion"].round(4), 9)
+        columns = [
+            [text if ok else "failed" for text, ok in zip(objective, frame["OK"], strict=True)],
+            *(
+                [format_number(x, 2) if x == x else "" for x in frame[name]]
+                for name in ("excess", "max|d beta|/SE")
+            ),
+            [f"{x:.0f}" if x == x else "" for x in frame["evaluations"]],
+            [f"{x:.2f}" for x in frame["seconds"]],
+        ]
+        messages = [f"{name}: {m}" for name, ms in self.messages.items() for m in ms]
+        return Table(
+            columns=list(frame.columns[1:]),
+            rows=list(zip(*columns, strict=True)),
+            index=[str(name) for name in frame.index],
+            title=f"Optimizers of {self.formula}",
+            note="\n".join([self.verdict, *messages]),
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AllFit(PrintedTable):
+    """One model by several optimizers, made by `all_fit`.
+
+    Attributes
+    ----------
+    models : dict of str to model
+        Fits by optimizer, without those that failed.
+
+    Examples
+    --------
+    >>> from mixef import all_fit, lmer, load_dataset
+    >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+    >>> fits = all_fit(fit, ["newton", "COBYLA"])
+    >>> list(fits.models), fits.best in fits.models
+    (['newton', 'COBYLA'], True)
+    """
+
+    models: dict[str, Any]
+    _summary: AllFitSummary
+
+    @property
+    def agree(self) -> bool:
+        """Whether all optimizers that ended are at one optimum."""
+        return self._summary.agree
+
+    @property
+    def best(self) -> str:
+        """The optimizer with the lowest criterion; empty if all failed."""
+        return self._summary.best
+
+    def summary(self) -> AllFitSummary:
+        """Return the ends side by side, in frames.
+
+        Examples
+        --------
+        >>> from mixef import all_fit, lmer, load_dataset
+        >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+        >>> all_fit(fit, ["newton", "Nelder-Mead"]).summary().sdcor.round(3).values.tolist()
+        [[42.001, 49.51], [42.001, 49.51]]
+        """
+        return self._summary
+
+    def __getitem__(self, optimizer: str) -> Any:
+        return self.models[optimizer]
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def to_table(self) -> Table:
+        """Return the printed table: one row an optimizer."""
+        return self._summary.to_table()
 
 
 def attempts(
@@ -159,7 +295,7 @@ def _attempt(fit: AnyFit, control: Any, start: Any, optimizer: str) -> Attempt:
     return Attempt(optimizer, found, error, time.perf_counter() - begin)
 
 
-def compare(tried: Sequence[Attempt]) -> Comparison:
+def compare(formula: str, tried: Sequence[Attempt]) -> AllFitSummary:
     """Put the ends of several optimizers side by side."""
     index = pd.Index([attempt.optimizer for attempt in tried], name="optimizer")
     objective = _series(tried, index, "objective", lambda fit: fit.estimates.objective)
@@ -175,7 +311,8 @@ def compare(tried: Sequence[Attempt]) -> Comparison:
         errors = np.sqrt(fit.vcov.diagonal())
         apart = (fixef - fixef.loc[best]).abs() / errors
         distance = apart.max(axis=1).fillna(0.0).where(ended).rename("distance")
-    return Comparison(
+    return AllFitSummary(
+        formula=formula,
         which_OK=ended.rename("which_OK"),
         messages={attempt.optimizer: attempt.messages for attempt in tried},
         llik=(-0.5 * objective).rename("llik"),

@@ -72,13 +72,13 @@ class Bootstrap(PrintedTable):
         return (self.replicates.mean() - self.t0).rename("bias")
 
     def summary(self) -> pd.DataFrame:
-        """Return one row a statistic: statistic, bias, std_error, and the replicates that count.
+        """Return one row a statistic: estimate, bias, std_error, and the replicates that count.
 
         A statistic that a replicate does not have, such as a correlation beside a variance of
         zero, counts as missing there.
         """
         columns = {
-            "statistic": self.t0,
+            "estimate": self.t0,
             "bias": self.bias,
             "std_error": self.se,
             "n": self.replicates.notna().sum(),
@@ -105,7 +105,7 @@ class Bootstrap(PrintedTable):
         """Return the summary as a table."""
         digits = checks.digits(digits)
         summary = self.summary()
-        columns = ["statistic", "bias", "std_error"]
+        columns = ["estimate", "bias", "std_error"]
         rows = _cells(summary[columns].to_numpy(), digits)
         return Table(
             ("statistic", "bias", "std. error"),

@@ -47,7 +47,8 @@ class PBTest(PrintedFrame):
     frame : DataFrame
         Rows LRT (the chi-square test), PBtest (the share of simulated statistics that are as
         large), and three tests that take mean or variance from the simulated statistics: Bartlett
-        (a chi-square of the statistic rescaled), Gamma, and F. Columns stat, df, ddf, p_value.
+        (a chi-square of the statistic rescaled), Gamma, and F. Columns statistic, df,
+        ddf, p_value.
     reference : ndarray (n,)
         Simulated statistics; NaN for those that failed.
     failures : Series
@@ -80,7 +81,7 @@ class PBTest(PrintedFrame):
     @property
     def statistic(self) -> float:
         """Twice the gain in log-likelihood."""
-        return float(self.frame.loc["LRT", "stat"])
+        return float(self.frame.loc["LRT", "statistic"])
 
     @property
     def p_value(self) -> float:
@@ -96,7 +97,9 @@ class PBTest(PrintedFrame):
         """Return the tests as a table of text."""
         digits = checks.digits(digits)
         p = self.frame["p_value"].to_numpy()
-        columns = [_some(self.frame[name].to_numpy(), digits) for name in ("stat", "df", "ddf")]
+        columns = [
+            _some(self.frame[name].to_numpy(), digits) for name in ("statistic", "df", "ddf")
+        ]
         cells = [*columns, format_pvalue(p, 3), significance_stars(p)]
         used = self.n - self.n_failed
         lines = [f"{used} replicates, {self.extreme} with a statistic as large or larger"]
@@ -197,7 +200,9 @@ def reference_tests(LRT: float, df: int, reference: np.ndarray) -> pd.DataFrame:
         "Gamma": (LRT, np.nan, np.nan, float(gamma)),
         "F": (LRT / df, df, ddf, float(F)),
     }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["stat", "df", "ddf", "p_value"])
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["statistic", "df", "ddf", "p_value"]
+    )
 
 
 def count_extreme(LRT: float, reference: np.ndarray) -> int:

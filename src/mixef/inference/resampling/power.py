@@ -52,7 +52,7 @@ class Power(PrintedFrame):
     ----------
     frame : DataFrame
         One row a size: levels of grouping factors and rows within them as asked for, nobs,
-        power, lower and upper limits (exact binomial, 95 %), n (replicates that count), failures.
+        power, conf_low and conf_high (exact binomial, 95 %), n (replicates that count), failures.
     test : str
         The hypothesis.
     method : {"t", "z", "lrt"}
@@ -71,13 +71,14 @@ class Power(PrintedFrame):
         """Return power and sizes as a table of text."""
         names = [str(name) for name in self.frame.columns]
         cells = [
-            format_fixed(column, 3) if name in ("power", "lower", "upper") else
+            format_fixed(column, 3) if name in ("power", "conf_low", "conf_high") else
             [str(int(value)) for value in column]
             for name, column in ((name, self.frame[name].to_numpy()) for name in names)
         ]  # fmt: skip
         drawn = int(self.frame[["n", "failures"]].to_numpy().sum())
+        heads = {"conf_low": "lower", "conf_high": "upper"}
         return Table(
-            names,
+            [heads.get(name, name) for name in names],
             list(zip(*cells, strict=True)),
             title=(f"Power of the {METHODS[self.method]} for {self.test}, alpha = {self.alpha:g}"),
             note=counts_note(drawn, 0, 0, self.failures) or None,
@@ -170,8 +171,8 @@ def _record(place: tuple[Size, ...], at: Scenario, hit: np.ndarray, counted: np.
     return sizes | {
         "nobs": at.fit.frame.n,
         "power": hits / n if n else np.nan,
-        "lower": lower,
-        "upper": upper,
+        "conf_low": lower,
+        "conf_high": upper,
         "n": n,
         "failures": len(hit) - n,
     }

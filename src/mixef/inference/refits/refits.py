@@ -1,4 +1,4 @@
-"""What a user holds after a refit of several responses."""
+"""Refits of one model to several responses, as a user holds them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.inference import observations
-from mixef.inference.refits import many as together
-from mixef.inference.refits import response_matrix as responses
+from mixef.inference.observations import AnyFit
+from mixef.inference.refits.many import ManyFits, refit_many
+from mixef.inference.refits.response_matrix import response_matrix
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -41,7 +41,7 @@ class Refits(PrintedTable):
     (4, 4, 30)
     """
 
-    def __init__(self, many: together.ManyFits, make: Callable[[Any], Any], names: pd.Index):
+    def __init__(self, many: ManyFits, make: Callable[[Any], Any], names: pd.Index):
         self._many, self._make, self._names = many, make, names
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Refits(PrintedTable):
         return (self[i] for i in range(len(self)))
 
     @property
-    def many(self) -> together.ManyFits:
+    def many(self) -> ManyFits:
         """The estimates as arrays."""
         return self._many
 
@@ -118,10 +118,10 @@ class Refits(PrintedTable):
 
 
 def refits(
-    fit: observations.AnyFit, y: Any, make: Callable[[Any], Any], n_jobs: int, progress: bool | None
+    fit: AnyFit, y: Any, make: Callable[[Any], Any], n_jobs: int, progress: bool | None
 ) -> Refits:
     """Fit the model to several responses."""
     n_jobs, progress = checks.work(n_jobs, progress)
-    matrix, names = responses.response_matrix(fit, y)
-    many = together.refit_many(fit, np.asarray(matrix), n_jobs=n_jobs, progress=progress)
+    matrix, names = response_matrix(fit, y)
+    many = refit_many(fit, np.asarray(matrix), n_jobs=n_jobs, progress=progress)
     return Refits(many, make, names)
