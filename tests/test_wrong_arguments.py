@@ -114,6 +114,11 @@ CALLS = {
         mixef.simulate_from,
         {"formula": "~ x + (1 | g)", "data": DATA, "params": TRUTH, **FEW},
     ),
+    "UserLink": (mixef.UserLink, {"name": "own", "link": np.log, "inverse": np.exp}),
+    "UserFamily": (
+        mixef.UserFamily,
+        {"name": "own", "link": "log", "variance": np.abs, "deviance": np.subtract},
+    ),
     "load_dataset": (mixef.load_dataset, {"name": "cake"}),
     "GHrule": (mixef.GHrule, {"k": 3}),
     **{

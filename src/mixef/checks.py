@@ -200,6 +200,18 @@ def key(value: Any, name: str, known: Iterable[str]) -> str:
     return str(value)
 
 
+def interval(value: Any, name: str) -> tuple[float, float]:
+    """Return the ends of an open interval, which may be infinite."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise refusal(name, value, "two numbers, the ends of an interval")
+    for end in value:
+        if not (_is_number(end) or (isinstance(end, float) and np.isinf(end))):
+            raise refusal(f"an end of {name}", end, "a number, or infinity")
+    if not value[0] < value[1]:
+        raise refusal(name, value, "the lower end first")
+    return float(value[0]), float(value[1])
+
+
 def digits(value: Any) -> int:
     """Return a number of digits to print."""
     return whole(value, "digits", 1, 17)

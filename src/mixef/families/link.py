@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mixef import checks
 from mixef.families.differences import derivative as differences
 
 Function = Callable[[np.ndarray], Any]
@@ -169,7 +170,7 @@ class UserLink(Link):
         complement: Function | None = None,
         mean_range: tuple[float, float] = (-np.inf, np.inf),
     ) -> None:
-        derivatives = _as_tuple(derivative)
+        name, derivatives = checks.text(name, "name"), _as_tuple(derivative)
         given = {"link": link, "inverse": inverse}
         given |= dict(zip(DERIVATIVES, derivatives, strict=False))
         if complement is not None:
@@ -177,7 +178,8 @@ class UserLink(Link):
         for role, function in given.items():
             if not callable(function):
                 raise ValueError(
-                    f"{role} of the link {name!r} is {function!r}; expected a function of an array"
+                    f"{role} of the link {name!r} is {checks.shown(function)}; expected a function "
+                    "of an array"
                 )
         if len(derivatives) > len(DERIVATIVES):
             raise ValueError(
@@ -185,7 +187,7 @@ class UserLink(Link):
                 f"{len(DERIVATIVES)}, from the first on"
             )
         self.name = name
-        self.mean_range = (float(mean_range[0]), float(mean_range[1]))
+        self.mean_range = checks.interval(mean_range, "mean_range")
         self._link = link
         self._known = (inverse, *derivatives)
         self._complement = complement

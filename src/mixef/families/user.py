@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mixef import checks
 from mixef.errors import DataError, FitError
 from mixef.families.family import Extra, Family, by_row, refuse
 from mixef.families.whole_numbers import whole_copies
@@ -93,6 +94,7 @@ class UserFamily(Family):
         random: Function | None = None,
     ) -> None:
         super().__init__(link)
+        name, dispersion = checks.text(name, "name"), checks.flag(dispersion, "dispersion")
         if deviance is None and log_density is None:
             raise ValueError(
                 f"the family {name!r} has neither a log_density nor a deviance; give one of them"
@@ -107,13 +109,15 @@ class UserFamily(Family):
         for role, function in given.items():
             if not callable(function) and (function is not None or role == "variance"):
                 raise ValueError(
-                    f"{role} of the family {name!r} is {function!r}; expected a function of arrays"
+                    f"{role} of the family {name!r} is {checks.shown(function)}; expected a "
+                    "function of arrays"
                 )
-        low, high = self.link.mean_range if mean_range is None else mean_range
+        if mean_range is not None:
+            mean_range = checks.interval(mean_range, "mean_range")
         self._set(
-            _name=str(name),
-            _dispersion=bool(dispersion),
-            _range=(float(low), float(high)),
+            _name=name,
+            _dispersion=dispersion,
+            _range=mean_range or self.link.mean_range,
             **{f"_{role}": function for role, function in given.items()},
         )
 
