@@ -125,7 +125,7 @@ def _start(response: Response, X, offset, extra):
             eta = family.link.link(mean) - offset
             if not np.isfinite(eta).all():
                 continue
-            beta = np.linalg.lstsq(X, eta, rcond=None)[0] if X.shape[1] else np.zeros(0)
+            beta = np.linalg.lstsq(X.T @ X, X.T @ eta, rcond=None)[0] if X.shape[1] else np.zeros(0)
             for start in (beta, np.zeros_like(beta)):
                 state = response.at(offset + X @ start, extra)
                 if state is not None:

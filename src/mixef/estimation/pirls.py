@@ -125,7 +125,8 @@ def conditional_mode(
 
 def _mode_from(model, lams, beta, extra, u, with_beta) -> Mode:
     """Find the mode from one start."""
-    u, state = _first_state(model, lams, beta, extra, u)
+    fixed = model.fixed_part(beta)
+    u, state = _first_state(model, lams, fixed, extra, u)
     penalized = _penalized(state, u)
     for n_steps in range(1, MAX_STEPS + 1):
         gradient = model.random_part_transposed(lams, state.score) - u
@@ -138,9 +139,11 @@ def _mode_from(model, lams, beta, extra, u, with_beta) -> Mode:
         slack = NOISE * (1.0 + abs(penalized))
         for halving in range(MAX_HALVINGS):
             share = 0.5**halving
-            new_u, new_beta = u + share * step_u, beta + share * step_beta
-            eta = model.fixed_part(new_beta) + model.random_part(lams, new_u)
-            new_state = model.response.at(eta, extra)
+            new_u, new_beta = u + share * step_u, beta
+            if with_beta:
+                new_beta = beta + share * step_beta
+                fixed = model.fixed_part(new_beta)
+            new_state = model.response.at(fixed + model.random_part(lams, new_u), extra)
             if new_state is not None:
                 value = _penalized(new_state, new_u)
                 # The last step is too small to be seen in the value.
@@ -159,9 +162,8 @@ def _mode_from(model, lams, beta, extra, u, with_beta) -> Mode:
     )
 
 
-def _first_state(model, lams, beta, extra, u):
+def _first_state(model, lams, fixed, extra, u):
     """Return a start inside the domain: the one given, or the mean without random effects."""
-    fixed = model.fixed_part(beta)
     for start in (u, np.zeros_like(u)):
         state = model.response.at(fixed + model.random_part(lams, start), extra)
         if state is not None:

@@ -168,11 +168,11 @@ class Response:
             self._held = extra, (float(np.sum(normalizer)), saturated, large)
         return self._held[1]
 
-    def _log_density(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> float:
+    def _log_density(self, mu: np.ndarray, kernel: np.ndarray, extra: float) -> float:
         """Return the sum of the log densities, by the form that keeps its digits."""
         normalizer, saturated, large = self._constants(extra)
         if not large:
-            return float(self.kernel(eta, mu, extra).sum()) + normalizer
+            return float(kernel.sum()) + normalizer
         deviance = self.family.unit_deviance(self.y, mu, extra)
         return float(np.sum(self._share(extra) * deviance)) / -2.0 + saturated
 
@@ -182,12 +182,13 @@ class Response:
 
     def at(self, eta: np.ndarray, extra: float) -> RowState | None:
         """Return the rows' state at eta (n,), None outside the domain of link or family."""
-        family, link = self.family, self.family.link
+        family = self.family
         with np.errstate(all="ignore"):
-            mu = link.inverse(eta)
-            if not (link.valid(eta) and family.valid_mean(mu)):
+            found = family.mean_and_kernel(self.y, eta, self.weights, extra)
+            if found is None:
                 return None
-            value = self._log_density(eta, mu, extra)
+            mu, kernel = found
+            value = self._log_density(mu, kernel, extra)
             if not np.isfinite(value):
                 return None
             share = self._share(extra)

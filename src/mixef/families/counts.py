@@ -93,9 +93,24 @@ class Binomial(Family):
         """Return ``y log mu + (1 - y) log(1 - mu)`` from the linear predictor."""
         eta = np.asarray(eta, dtype=float)
         if isinstance(self.link, Logit):
-            # y eta - log(1 + exp(eta)), without its cancellation where eta is large.
-            return (y - (eta > 0.0)) * eta - log1p(np.exp(-np.abs(eta)))
+            return _logit_kernel(y, eta, np.exp(-np.abs(eta)))
         return times(y, self.link.log_inverse(eta)) + times(1.0 - y, self.link.log_complement(eta))
+
+    def mean_and_kernel(
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return means and `log_kernel` (n,), by one exponential for a logit."""
+        if not isinstance(self.link, Logit):
+            return super().mean_and_kernel(y, eta, weights, extra)
+        if not self.link.valid(eta):
+            return None
+        e = np.exp(-np.abs(eta))
+        mu = np.where(eta > 0.0, 1.0, e) / (1.0 + e)
+        return mu, weigh(weights, _logit_kernel(y, eta, e))
 
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return zero, which it is for one trial."""
@@ -161,6 +176,11 @@ class Binomial(Family):
 
     def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return (weights * y + 0.5) / (weights + 1.0)
+
+
+def _logit_kernel(y: np.ndarray, eta: np.ndarray, e: np.ndarray) -> np.ndarray:
+    """Return ``y eta - log(1 + exp(eta))`` without cancellation, for ``e = exp(-|eta|)``."""
+    return (y - (eta > 0.0)) * eta - log1p(e)
 
 
 class Poisson(Family):

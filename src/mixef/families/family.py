@@ -253,6 +253,22 @@ class Family(ABC):
         """Return the part of each row's log density that depends on the mean, like ``mu``."""
         return weigh(weights, self.unit_kernel(by_row(y, mu), eta, mu, extra))
 
+    def mean_and_kernel(
+        self,
+        y: np.ndarray,
+        eta: np.ndarray,
+        weights: np.ndarray | None = None,
+        extra: float | None = None,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return means and `log_kernel` (n,), which may have slow parts in common.
+
+        None outside the domain of link or family.
+        """
+        mu = self.link.inverse(eta)
+        if not (self.link.valid(eta) and self.valid_mean(mu)):
+            return None
+        return mu, self.log_kernel(y, eta, mu, weights, extra)
+
     def log_normalizer(
         self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
     ) -> np.ndarray:

@@ -23,6 +23,10 @@ def cholesky(M: np.ndarray) -> np.ndarray:
     s = M.shape[1]
     if s > NARROW:
         return np.linalg.cholesky(M)
+    if s == 1:
+        if not (M > 0.0).all():
+            raise np.linalg.LinAlgError("a matrix is not positive definite")
+        return np.sqrt(M)
     C = np.zeros_like(M)
     for j in range(s):
         column = M[:, j:, j]
@@ -40,6 +44,8 @@ def inverse_lower(C: np.ndarray) -> np.ndarray:
     s = C.shape[1]
     if s > NARROW:
         return np.tril(np.linalg.inv(C))
+    if s == 1:
+        return 1.0 / C
     X = np.zeros_like(C)
     for i in range(s):
         X[:, i, i] = 1.0

@@ -117,8 +117,7 @@ class Scope:
         FormulaError
             For unknown names and functions, or arguments that a function cannot take.
         """
-        value = self.value(node)
-        return value.as_float() if isinstance(value, Exact) else value
+        return as_variable(self.value(node))
 
     def group(self, node: Node) -> Factor:
         """Evaluate a node to a factor of the levels that occur, whole numbers with all digits.
@@ -289,6 +288,11 @@ class Scope:
             f"{guess}it is neither a function of R that mixef knows nor callable where the model "
             "was asked for; compute the column before and use its name"
         )
+
+
+def as_variable(value: Variable | Exact) -> Variable:
+    """Return a value of `Scope.value` as a model takes it: whole numbers and times as floats."""
+    return value.as_float() if isinstance(value, Exact) else value
 
 
 @lru_cache(maxsize=512)

@@ -16,7 +16,7 @@ from mixef.terms.algebra import TermSet, expand_terms
 from mixef.terms.alignment import in_rows
 from mixef.terms.columns import Columns
 from mixef.terms.exact import Exact
-from mixef.terms.expressions import Scope, State, Variable
+from mixef.terms.expressions import Scope, State, Variable, as_variable
 from mixef.terms.factor import Factor
 from mixef.terms.formula import BarTerm, Formula, warn_of_absent
 from mixef.terms.functions import Matrix
@@ -244,7 +244,8 @@ def model_frame(
     dot = _dot_columns(formula, columns)
     needed, group_nodes, offset_nodes = _needed(formula, dot)
     response = None if formula.response is None else _response(scope, formula.response)
-    variables = {node.text: scope.variable(node) for node in needed}
+    held = {} if response is None else {formula.response.text: as_variable(response)}
+    variables = held | {n.text: scope.variable(n) for n in needed if n.text not in held}
     groups = {node.text: scope.group(node) for node in group_nodes}
     offset_values = [per_row(o, "offset", scope) for o in _several(offset)]
     offset_values += [numbers(variables[o.text], o.text) for o in offset_nodes]
