@@ -47,7 +47,7 @@ def laplace_hessian(
     s, n_par, n_levels = moved.b.shape
     k, p = len(dlam), X.shape[1]
     beta = slice(k, k + p)
-    second = model.response.second_slopes(mode.state, extra)
+    second = model.response.second_slopes(mode.state, extra, slopes)
     curved = h * second.weights[0] + adjoint * second.score[0]
     curved_z = curved * z
     ZtCX, ZtCZ = levels.sums(curved_z, X.T), levels.sums(curved_z, z)

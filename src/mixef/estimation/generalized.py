@@ -216,6 +216,7 @@ class GeneralizedCriterion:
                 self._mode,
                 self.parametrization,
                 par,
+                lams,
                 extra,
                 self.with_beta,
                 self._levels,

@@ -74,17 +74,18 @@ def differentiate_laplace(
     mode: Mode,
     parametrization: Parametrization,
     par: np.ndarray,
+    lams: Sequence[np.ndarray],
     extra: float,
     with_beta: bool,
     levels: Levels | None = None,
 ) -> LaplaceDerivatives:
     """Return the derivatives at the mode, where the factor stands; it may be given up.
 
-    Given the levels of a single grouping factor, the information is the exact Hessian.
+    ``lams`` are the templates at ``par``. Given the levels of a single grouping factor, the
+    information is the exact Hessian.
     """
     response, groups, factor = model.response, model.groups, model.factor
     layout, state, X = groups.layout, mode.state, model.X
-    lams = parametrization.lams(par)
     observed = response.uses_observed
     W = response.weights_of(state)
     w = groups.Zt(state.score)

@@ -130,6 +130,10 @@ class Response:
         self.is_canonical = family.is_canonical
         self.uses_observed = (information or family.information) == "observed"
         self.copies = copies
+        # A row of weight zero counts nothing, even where its density is zero.
+        self._absent = None if weights is None or np.all(weights) else weights == 0.0
+        self._share_of_one = 1.0 if weights is None else weights
+        self._has_dispersion = family.extra == "dispersion"
         self._held: tuple[float, tuple[float, float, bool]] | None = None
         if self.is_canonical:  # mu' / V is one number, whatever the mean
             mean = family.initial_mean(y[:1], None)
@@ -172,7 +176,10 @@ class Response:
         """Return the sum of the log densities, by the form that keeps its digits."""
         normalizer, saturated, large = self._constants(extra)
         if not large:
-            return float(kernel.sum()) + normalizer
+            if self._absent is not None:
+                kernel = np.where(self._absent, 0.0, kernel)
+            total = kernel.sum() if self.weights is None else self.weights @ kernel
+            return float(total) + normalizer
         deviance = self.family.unit_deviance(self.y, mu, extra)
         return float(np.sum(self._share(extra) * deviance)) / -2.0 + saturated
 
@@ -184,7 +191,7 @@ class Response:
         """Return the rows' state at eta (n,), None outside the domain of link or family."""
         family = self.family
         with np.errstate(all="ignore"):
-            found = family.mean_and_kernel(self.y, eta, self.weights, extra)
+            found = family.mean_and_kernel(self.y, eta, extra)
             if found is None:
                 return None
             mu, kernel = found
@@ -235,7 +242,7 @@ class Response:
             by_eta = share * (-d.score(self.y, 2) if observed else d.expected(1))
             return self._with_extra(state, extra, observed, by_eta, d)
 
-    def second_slopes(self, state: RowState, extra: float) -> SecondSlopes:
+    def second_slopes(self, state: RowState, extra: float, first: RowSlopes) -> SecondSlopes:
         """Return the second derivatives of the weights in ``log|M|`` and of the scores.
 
         By formula, save those for a shape: they are differences of exact first derivatives, over
@@ -244,7 +251,7 @@ class Response:
         observed, share = self.uses_observed, self._share(extra)
         with np.errstate(all="ignore"):
             if self.is_canonical:
-                by_score = -self.slopes(state, extra, observed=True).by_eta
+                by_score = -first.by_eta
                 by_eta = self._second_slope(state, extra)
             else:
                 d = self._derivatives(state, extra, 3 if observed else 2)
@@ -255,9 +262,8 @@ class Response:
             if self.family.extra == "shape":
                 return self._with_shape(state, extra, by_eta, by_score)
             # scores and weights are in proportion to exp(-log phi)
-            first = self.slopes(state, extra, observed).by_eta
             return SecondSlopes(
-                (by_eta, -first, self.weights_of(state)),
+                (by_eta, -first.by_eta, self.weights_of(state)),
                 (by_score, state.observed, state.score),
                 -0.5 * self.curvature_of_extra(state, extra),
             )
@@ -350,5 +356,4 @@ class Response:
 
     def _share(self, extra: float):
         """Prior weights over the dispersion: an array (n,), or a number without weights."""
-        dispersion = self.family.dispersion(extra)
-        return 1.0 / dispersion if self.weights is None else self.weights / dispersion
+        return self._share_of_one / extra if self._has_dispersion else self._share_of_one

@@ -97,20 +97,16 @@ class Binomial(Family):
         return times(y, self.link.log_inverse(eta)) + times(1.0 - y, self.link.log_complement(eta))
 
     def mean_and_kernel(
-        self,
-        y: np.ndarray,
-        eta: np.ndarray,
-        weights: np.ndarray | None = None,
-        extra: float | None = None,
+        self, y: np.ndarray, eta: np.ndarray, extra: float | None = None
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return means and `log_kernel` (n,), by one exponential for a logit."""
+        """Return means and `unit_kernel` (n,), by one exponential for a logit."""
         if not isinstance(self.link, Logit):
-            return super().mean_and_kernel(y, eta, weights, extra)
+            return super().mean_and_kernel(y, eta, extra)
         if not self.link.valid(eta):
             return None
         e = np.exp(-np.abs(eta))
         mu = np.where(eta > 0.0, 1.0, e) / (1.0 + e)
-        return mu, weigh(weights, _logit_kernel(y, eta, e))
+        return mu, _logit_kernel(y, eta, e)
 
     def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
         """Return zero, which it is for one trial."""

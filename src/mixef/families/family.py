@@ -112,6 +112,18 @@ class Family(ABC):
         """Return the part of each row's log density that depends on the mean."""
         return self.unit_deviance(y, mu, extra) / (-2.0 * self.dispersion(extra))
 
+    def mean_and_kernel(
+        self, y: np.ndarray, eta: np.ndarray, extra: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return means and `unit_kernel` (n,), which may have slow parts in common.
+
+        None outside the domain of link or family.
+        """
+        mu = self.link.inverse(eta)
+        if not (self.link.valid(eta) and self.valid_mean(mu)):
+            return None
+        return mu, self.unit_kernel(y, eta, mu, extra)
+
     def unit_by_extra(
         self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
     ) -> np.ndarray:
@@ -252,22 +264,6 @@ class Family(ABC):
     ) -> np.ndarray:
         """Return the part of each row's log density that depends on the mean, like ``mu``."""
         return weigh(weights, self.unit_kernel(by_row(y, mu), eta, mu, extra))
-
-    def mean_and_kernel(
-        self,
-        y: np.ndarray,
-        eta: np.ndarray,
-        weights: np.ndarray | None = None,
-        extra: float | None = None,
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return means and `log_kernel` (n,), which may have slow parts in common.
-
-        None outside the domain of link or family.
-        """
-        mu = self.link.inverse(eta)
-        if not (self.link.valid(eta) and self.valid_mean(mu)):
-            return None
-        return mu, self.log_kernel(y, eta, mu, weights, extra)
 
     def log_normalizer(
         self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None

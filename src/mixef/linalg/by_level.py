@@ -53,5 +53,5 @@ class ByLevel:
     def rows(self, values: np.ndarray) -> np.ndarray:
         """Give every row its level's value: (..., n) for values (..., n_levels)."""
         if self._order is None:
-            return np.repeat(values, self._counts, axis=-1)
+            return values.repeat(self._counts, axis=-1)
         return values.take(self.codes, axis=-1)

@@ -119,6 +119,7 @@ class ReweightedProducts:
         self.layout = layout_of(groups)
         self._groups = groups
         self._z = [[np.ascontiguousarray(z, dtype=float) for z in g.z.T] for g in groups]
+        self._rows = [self.layout.slice(i) for i in range(len(groups))]
         self._cells, levels = _number(groups)
         # A zero in front stands for all that is not on the pattern.
         self._values = np.zeros(self._cells[-1].stop)
@@ -166,24 +167,24 @@ class ReweightedProducts:
         if v.ndim > 1 or self._small_Z:
             return self._Z.T @ v
         out = np.empty(self.layout.q)
-        for i in range(len(self.layout)):
-            own, place = self.layout.by_level(i, out), self._cells[i].place
-            for a, z in enumerate(self._z[i]):
-                own[:, a] = place.sums(z * v)
+        for rows, cells, columns in zip(self._rows, self._cells, self._z, strict=False):
+            own, s = out[rows], len(columns)
+            for a, z in enumerate(columns):
+                own[a::s] = cells.place.sums(z * v)
         return out
 
     def Z(self, b: np.ndarray) -> np.ndarray:
         """Return ``Z b``, (n,) or (n, k), for b (q,) or (q, k)."""
         if b.ndim > 1 or self._small_Z:
             return self._Z @ b
-        parts = [
-            z * self._cells[i].place.rows(self.layout.by_level(i, b)[:, a])
-            for i, columns in enumerate(self._z)
-            for a, z in enumerate(columns)
-        ]
-        total = parts[0]
-        for part in parts[1:]:
-            total += part
+        total: np.ndarray | None = None
+        for rows, cells, columns in zip(self._rows, self._cells, self._z, strict=False):
+            own, s = b[rows], len(columns)
+            for a, z in enumerate(columns):
+                part = cells.place.rows(own[a::s])
+                part *= z
+                total = part if total is None else np.add(total, part, out=total)
+        assert total is not None
         return total
 
     def row_forms(self, blocks: SymmetricBlocks) -> np.ndarray:

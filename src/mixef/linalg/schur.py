@@ -226,7 +226,8 @@ class SchurFactor(Factor):
         if i > 0:
             return super()._trace_from_inverse(i)
         E = self._level_E()
-        alone = np.tensordot(E, self.products.diagonal[0], axes=([0, 2], [0, 1]))
+        s = E.shape[1]
+        alone = E.transpose(1, 0, 2).reshape(s, -1) @ self.products.diagonal[0].reshape(-1, s)
         if not self.q2:
             return alone
         inverse = self._invert_rest()

@@ -244,8 +244,11 @@ def model_frame(
     dot = _dot_columns(formula, columns)
     needed, group_nodes, offset_nodes = _needed(formula, dot)
     response = None if formula.response is None else _response(scope, formula.response)
-    held = {} if response is None else {formula.response.text: as_variable(response)}
-    variables = held | {n.text: scope.variable(n) for n in needed if n.text not in held}
+    variables = {
+        node.text: scope.variable(node) if response is None else as_variable(response)
+        for node in needed[:1]
+    }
+    variables |= {node.text: scope.variable(node) for node in needed[1:]}
     groups = {node.text: scope.group(node) for node in group_nodes}
     offset_values = [per_row(o, "offset", scope) for o in _several(offset)]
     offset_values += [numbers(variables[o.text], o.text) for o in offset_nodes]
