@@ -82,7 +82,7 @@ def crossed_hessian(
     H[:k, :k] += _template_pairs(groups.products, inverse, dlams)
     H -= _squares(model, lams, dlams, weights, C)
     model.refactor(observed, lams)
-    second = response.second_slopes(state, extra)
+    second = response.second_slopes(state, extra, slopes)
     H += eta.T @ ((h * second.weights[0] + adjoint * second.score[0])[:, None] * eta)
     if slopes.by_extra is not None:
         cross = (h * second.weights[1] + adjoint * second.score[1]) @ eta

@@ -25,8 +25,8 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.terms.random import RandomTerm
 
-# With more derivatives of the levels' blocks of M than this, the Hessian's arrays take more memory
-# than they are worth (each of them 160 MB here).
+# With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
+# factor, of rows for several), the exact Hessian takes more memory than it is worth: 160 MB each.
 MOST_CELLS = 20_000_000
 # Natural unit of relative standard deviations that vanish.
 LEAST_UNIT = 0.3
