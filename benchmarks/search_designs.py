@@ -75,7 +75,7 @@ class _Draw:
         if self.generalized:
             has["weighted"] = False
             self.family = str(rng.choice(FAMILIES))
-            self.rows_needed = 10 if self.family == "bernoulli" else 4
+            self.rows_needed = 2 if self.family == "bernoulli" else 4
         self.has = has
 
     @cached_property

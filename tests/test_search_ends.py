@@ -234,7 +234,7 @@ def test_searches_of_the_laboratory_end_soon_at_the_best_end_known(sample):
     assert not found["refused"]
     assert {run.start for run in sample} == set(STARTS)
     assert max(r.n_evaluations for r in sample if not r.generalized) <= 30
-    assert max(r.n_evaluations for r in sample if r.generalized) <= 60
+    assert max(r.n_evaluations for r in sample if r.generalized) <= 40
 
 
 def test_designs_are_drawn_by_their_seed():

@@ -28,6 +28,9 @@ from mixef.terms.random import RandomTerm
 # With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
 # factor, of rows for several), the exact Hessian takes more memory than it is worth: 160 MB each.
 MOST_CELLS = 20_000_000
+# With several grouping factors the Hessian takes the q columns of an inverse, and saves some two
+# gradients a parameter: beyond so many columns a parameter those are cheaper.
+MOST_COLUMNS = 50
 # Natural unit of relative standard deviations that vanish.
 LEAST_UNIT = 0.3
 # What rounding in the mode does to -2 log L, relative to its terms: ten times the machine's.
@@ -244,8 +247,9 @@ class GeneralizedCriterion:
 
     @property
     def _can_sharpen(self) -> bool:
-        cells = max(self.n, self._groups.layout.q**2) * self.n_par
-        return len(self.problem.designs) > 1 and not self.with_beta and cells <= MOST_CELLS
+        q, n_par = self._groups.layout.q, self.n_par
+        cheap = q <= MOST_COLUMNS * n_par and max(self.n, q**2) * n_par <= MOST_CELLS
+        return len(self.problem.designs) > 1 and not self.with_beta and cheap
 
     def scale(self, point: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
