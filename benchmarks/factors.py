@@ -62,7 +62,7 @@ def measure(name: str, repeat: int) -> None:
         start = time.process_time()
         fit = lmer(formula, d)
         seconds.append(time.process_time() - start)
-    factor = type(fit.fit.criterion().factor).__name__
+    factor = type(fit._fit.criterion().factor).__name__
     print(json.dumps({"seconds": min(seconds), "objective": fit.objective, "factor": factor}))
 
 

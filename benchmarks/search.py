@@ -78,7 +78,7 @@ def fit(design: SearchDesign, start=None):
 
 def default_start(fitted) -> np.ndarray:
     """Covariance parameters of the user's scale at which the search starts by default."""
-    criterion = fitted.fit.criterion()
+    criterion = fitted._fit.criterion()
     k = criterion.parametrization.n_par
     return criterion.parametrization.par(criterion.terms.user_lams(criterion.start()[:k]))
 

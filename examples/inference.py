@@ -64,7 +64,7 @@ parameters = {"beta": [10.0, 1.0], "theta": [0.5], "sigma": 2.0}
 design["y"] = simulate_from("y ~ x + (1 | g)", design, parameters, seed=2)["sim_1"]
 print(lmer("y ~ x + (1 | g)", design).fixef().round(2).to_dict())
 print("\nPower for a slope of 5 ms a day, by the number of subjects:")
-print(power(fit, "Days", sizes={"Subject": [6, 12, 18]}, params={"Days": 5.0}, n=200, seed=1))
+print(power(fit, "Days", sizes={"Subject": [6, 12, 18]}, new_params={"Days": 5.0}, n=200, seed=1))
 
 # A generalized model: tests of terms, and means that are averaged over the herds.
 cbpp = load_dataset("cbpp")

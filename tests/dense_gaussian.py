@@ -41,7 +41,7 @@ def criterion(y, X, V, REML):
 
 def of_fit(fit, lams, REML=None):
     """The criterion of a fitted model at other templates, one a term."""
-    state = fit.fit
+    state = fit._fit
     terms = [(t.grouping.codes, t.n_levels, t.z) for t in state.terms]
     y = state.frame.y if state.frame.offset is None else state.frame.y - state.frame.offset
     V = covariance(terms, lams, state.frame.weights)

@@ -13,7 +13,7 @@ from dense_gaussian import random_columns
 
 def components(fit):
     """Matrices G_r (R, n, n) of a fit, the residual's first, and V."""
-    state = fit.fit
+    state = fit._fit
     n, weights = state.frame.n, state.frame.weights
     out = [np.diag(np.ones(n) if weights is None else 1.0 / weights)]
     V = state.estimates.sigma**2 * out[0]
@@ -62,7 +62,7 @@ class Dense:
 def dense(fit):
     """Kenward and Roger's quantities of a REML fit."""
     G, V = components(fit)
-    X = fit.fit.X
+    X = fit._fit.X
     inverse = np.linalg.inv(V)
     VX = inverse @ X
     Phi = np.linalg.inv(X.T @ VX)

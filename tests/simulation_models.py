@@ -72,7 +72,7 @@ class Axes(np.random.Generator):
 
 def linear_map(fit, **arguments):
     """Mean (m,) and covariance (m, m) of simulated responses of a linear model, exactly."""
-    size = fit.nobs + sum(term.n_effects for term in fit.fit.terms) + 50
+    size = fit.nobs + sum(term.n_effects for term in fit._fit.terms) + 50
     newdata = arguments.get("newdata")
     size += 0 if newdata is None else 4 * len(newdata)
     axes = Axes()
@@ -84,7 +84,7 @@ def linear_map(fit, **arguments):
 
 def dense_covariance(fit, terms=None):
     """``sigma^2 (Z Lambda Lambda' Z' + W^-1)`` of the fit's rows, for some terms."""
-    state = fit.fit
+    state = fit._fit
     V = np.diag(1.0 / (np.ones(fit.nobs) if state.frame.weights is None else state.frame.weights))
     for t, (term, lam) in enumerate(zip(state.terms, state.estimates.lams, strict=True)):
         if terms is None or t in terms:

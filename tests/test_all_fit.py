@@ -146,7 +146,7 @@ def test_several_processes_give_the_same():
     names = ["newton", "L-BFGS-B"]
     one, two = all_fit(fit, names, start=AWAY), all_fit(fit, names, start=AWAY, n_jobs=2)
     np.testing.assert_array_equal(one.summary().theta, two.summary().theta)
-    assert two.models["newton"].fit.control.check_nlev_gtreq_5 == "raise"
+    assert two.models["newton"]._fit.control.check_nlev_gtreq_5 == "raise"
 
 
 def test_families_with_a_scale_or_a_shape():

@@ -26,7 +26,7 @@ BALANCED = {
 
 def prepared(formula, data, REML=True, weights=None, count=1, seed=1):
     """A fit, its batch fitter, and the batch criterion of its response and simulated ones."""
-    fit = lmer(formula, data, REML=REML, weights=weights, control=QUIET).fit
+    fit = lmer(formula, data, REML=REML, weights=weights, control=QUIET)._fit
     fitter = batch_fitter(fit, fit.scaled_par)
     Y = fit.frame.y[:, None] + np.zeros(count)
     Y[:, 1:] += fit.estimates.sigma * np.random.default_rng(seed).normal(size=(len(Y), count - 1))

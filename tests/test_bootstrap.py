@@ -132,26 +132,26 @@ def sigma_of(model):
 
 
 def weighted():
-    return lmer("Reaction ~ Days + (Days | Subject)", frame("sleepstudy_w"), weights="w").fit
+    return lmer("Reaction ~ Days + (Days | Subject)", frame("sleepstudy_w"), weights="w")._fit
 
 
 MODELS = {
-    "vector": lambda: lmer(SLEEP, load_dataset("sleepstudy")).fit,
-    "two terms": lambda: lmer(SLEEP.replace("|", "||"), load_dataset("sleepstudy")).fit,
+    "vector": lambda: lmer(SLEEP, load_dataset("sleepstudy"))._fit,
+    "two terms": lambda: lmer(SLEEP.replace("|", "||"), load_dataset("sleepstudy"))._fit,
     "crossed": lambda: lmer(
         "diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("Penicillin")
-    ).fit,
-    "nested": lambda: lmer("strength ~ 1 + (1 | batch/cask)", load_dataset("Pastes")).fit,
+    )._fit,
+    "nested": lambda: lmer("strength ~ 1 + (1 | batch/cask)", load_dataset("Pastes"))._fit,
     "weighted": weighted,
     "offset": lambda: lmer(
         "Reaction ~ Days + (1 | Subject)", frame("sleepstudy_w"), offset="2*Days"
-    ).fit,
+    )._fit,
     "zero variance": lambda: lmer(
         "Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff2"), control=QUIET
-    ).fit,
+    )._fit,
     "singular": lambda: lmer(
         "yup ~ x + (x | g)", frame("vector"), control=QUIET
-    ).fit,
+    )._fit,
 }  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_drawn_levels_are_those_of_a_frame_put_together(case):
     """A frame of the levels' rows, renamed, and fitted as any other data."""
     formula, name, group, extra = CASES[case]
     data = frame(name)
-    fit = lmer(formula, data, control=QUIET, **extra).fit
+    fit = lmer(formula, data, control=QUIET, **extra)._fit
     levels = list(next(t.grouping.levels for t in fit.terms if t.group == group))
     picks = np.random.default_rng(4).integers(len(levels), size=len(levels))
     assert len(set(picks)) < len(picks)
@@ -243,7 +243,7 @@ def test_drawn_levels_are_those_of_a_frame_put_together(case):
         data[data[group].astype(str) == levels[pick]].assign(**{group: f"copy {i:03d}"})
         for i, pick in enumerate(picks)
     ]
-    expected = lmer(formula, pd.concat(parts, ignore_index=True), control=QUIET, **extra).fit
+    expected = lmer(formula, pd.concat(parts, ignore_index=True), control=QUIET, **extra)._fit
     assert found.frame.n == expected.frame.n
     assert found.estimates.objective == pytest.approx(expected.estimates.objective, abs=1e-8)
     # Flat directions of the criterion are found to about the root of its precision.
@@ -256,8 +256,8 @@ def test_drawn_levels_are_those_of_a_frame_put_together(case):
 def test_drawn_levels_of_a_generalized_model(cbpp):
     data = load_dataset("cbpp")
     picks = np.array([3, 3, *range(13)])
-    found = fitted_to(cbpp.fit, with_levels(rows_of(cbpp.fit), "herd", picks))
-    levels = cbpp.fit.terms[0].grouping.levels
+    found = fitted_to(cbpp._fit, with_levels(rows_of(cbpp._fit), "herd", picks))
+    levels = cbpp._fit.terms[0].grouping.levels
     parts = [
         data[data["herd"].astype(str) == levels[pick]].assign(herd=f"copy {i:03d}")
         for i, pick in enumerate(picks)
@@ -268,8 +268,8 @@ def test_drawn_levels_of_a_generalized_model(cbpp):
 
 @pytest.mark.parametrize("size", [1, 7, 25])
 def test_rows_of_a_level_come_over_and_over(sleep, size):
-    rows = with_levels(rows_of(sleep.fit), "Subject", np.array([2, 0]), size)
-    y = sleep.fit.frame.y.reshape(18, 10)
+    rows = with_levels(rows_of(sleep._fit), "Subject", np.array([2, 0]), size)
+    y = sleep._fit.frame.y.reshape(18, 10)
     assert rows.frame.y == pytest.approx(
         np.concatenate([np.resize(y[2], size), np.resize(y[0], size)])
     )
@@ -278,7 +278,7 @@ def test_rows_of_a_level_come_over_and_over(sleep, size):
 
 
 def test_the_outermost_factor_is_drawn():
-    nested = lmer("strength ~ 1 + (1 | batch/cask)", load_dataset("Pastes")).fit
+    nested = lmer("strength ~ 1 + (1 | batch/cask)", load_dataset("Pastes"))._fit
     assert outermost(nested.terms) == "batch"
     crossed = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("Penicillin"))
     with pytest.raises(ValueError, match=r"plate, sample are crossed.*cluster='plate'"):
@@ -381,10 +381,10 @@ def test_what_is_printed(sleep):
 
 
 def test_intervals_of_all_parameters(sleep):
-    found = boot_intervals(sleep.fit, 0.9, 200, 7, "basic")
+    found = boot_intervals(sleep._fit, 0.9, 200, 7, "basic")
     assert list(found.columns) == ["5 %", "95 %"]
     pd.testing.assert_frame_equal(found, sleep.bootstrap(200, seed=7).confint(0.9, "basic"))
-    estimates = bootstrap(sleep.fit, 3, seed=1).t0
+    estimates = bootstrap(sleep._fit, 3, seed=1).t0
     assert ((found["5 %"] < estimates) & (estimates < found["95 %"])).all()
 
 

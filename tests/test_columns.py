@@ -524,7 +524,7 @@ def test_lazy_frames_are_read_once_the_needed_columns_alone(make):
     expected = lmer(formula, plain, weights="Days + 1", subset="Days < 8")
     fit = lmer(formula, make(plain), weights="Days + 1", subset="Days < 8")
     assert fit.objective == expected.objective
-    assert list(Columns(fit.fit.call.data).names) == ["Reaction", "Days", "Subject"]
+    assert list(Columns(fit._fit.call.data).names) == ["Reaction", "Days", "Subject"]
     again = pickle.loads(pickle.dumps(fit))
     assert again.update(". ~ . - Days").nobs == expected.nobs
     with pytest.raises(FormulaError, match=r"'ballast'.*its data were collected for it"):
@@ -594,10 +594,10 @@ def test_names_are_found_with_backticks_and_without(spaced):
         assert fit.confint(name, method="wald").shape == (1, 2)
         assert list(fit.drop1(name).index)[-1] == "`test day`"
     for name in ("the subject", "`the subject`"):
-        y = fit.simulate(seed=1, newparams={"sd": {name: [1.0, 2.0]}, "beta": {"test day": 3.0}})
+        y = fit.simulate(seed=1, new_params={"sd": {name: [1.0, 2.0]}, "beta": {"test day": 3.0}})
         assert len(y) == 180
         sd = fit.simulate(
-            seed=1, newparams={f"sd_(Intercept)|{name}": 3.0, f"sd_test day|{name}": 1.0}
+            seed=1, new_params={f"sd_(Intercept)|{name}": 3.0, f"sd_test day|{name}": 1.0}
         )
         assert len(sd) == 180
     mode = fit.predict(data.head(2), re_form="~ (1 | `the subject`)")

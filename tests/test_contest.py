@@ -77,7 +77,7 @@ def test_hypotheses_one_by_one_are_tested_as_in_lmertest(c):
 )
 def test_text_is_read_as_a_linear_combination(cake, text, row, rhs):
     for given in (text, [text], (text,)):
-        hypothesis = linear_hypothesis(cake.fit, given)
+        hypothesis = linear_hypothesis(cake._fit, given)
         np.testing.assert_allclose(hypothesis.L, [row], rtol=1e-15)
         assert hypothesis.rhs == pytest.approx([rhs])
 
@@ -87,10 +87,10 @@ def test_names_with_operators_need_no_quotes(poly):
     assert names[1:5] == ["poly(Days, 2)1", "poly(Days, 2)2", "fb", "I(Days^3)"]
     assert names[5:] == ["poly(Days, 2)1:fb", "poly(Days, 2)2:fb"]
     text = "poly(Days, 2)1 - 2*poly(Days, 2)1:fb + I(Days^3)/2 = fb"
-    L = linear_hypothesis(poly.fit, text).L
+    L = linear_hypothesis(poly._fit, text).L
     np.testing.assert_array_equal(L, [[0, 1, 0, -1, 0.5, -2, 0]])
     quoted = "`poly(Days, 2)1` - 2*`poly(Days, 2)1:fb` + `I(Days^3)`/2 = `fb`"
-    np.testing.assert_array_equal(linear_hypothesis(poly.fit, quoted).L, L)
+    np.testing.assert_array_equal(linear_hypothesis(poly._fit, quoted).L, L)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_dropped_coefficients_cannot_be_tested():
 def test_a_joint_test_is_that_of_f_test(cake):
     table = cake.contest(["recipeB", "recipeC"], ddf="KR").to_frame()
     assert list(table) == ["NumDF", "DenDF", "F value", "Pr(>F)"]
-    test = f_test(cake.fit, np.eye(4)[1:3], ddf="KR")
+    test = f_test(cake._fit, np.eye(4)[1:3], ddf="KR")
     assert table.iloc[0].tolist() == [test.num_df, test.den_df, test.statistic, test.p_value]
 
 
@@ -256,7 +256,7 @@ def test_without_degrees_of_freedom_it_is_a_chi_square_test(cake, cbpp):
     for fit, L in [(cake, ["recipeB", "recipeC"]), (cbpp, np.eye(4)[1:])]:
         joint = fit.contest(L, ddf=None)
         assert list(joint.to_frame()) == ["Chisq", "Df", "Pr(>Chisq)"]
-        test = f_test(fit.fit, linear_hypothesis(fit.fit, L).L, ddf=None)
+        test = f_test(fit._fit, linear_hypothesis(fit._fit, L).L, ddf=None)
         assert joint["Chisq"].item() == pytest.approx(test.num_df * test.statistic)
         assert str(joint).startswith("Joint chi-square test\n")
         each = fit.contest(L, joint=False, ddf=None)
@@ -323,11 +323,11 @@ def test_names_that_are_quoted_in_the_formula():
 
 
 def test_text_may_be_deep_and_long(cake):
-    plain = linear_hypothesis(cake.fit, "recipeB").L
+    plain = linear_hypothesis(cake._fit, "recipeB").L
     for text in ("(" * 3000 + "recipeB" + ")" * 3000, "-" * 3000 + "recipeB",
                  "1 - " + "(1 - " * 1999 + "recipeB" + ")" * 1999 + " = 0"):  # fmt: skip
-        np.testing.assert_array_equal(linear_hypothesis(cake.fit, text).L, plain)
-    long = linear_hypothesis(cake.fit, " + ".join(["recipeB", "2 * temp"] * 1500)).L
+        np.testing.assert_array_equal(linear_hypothesis(cake._fit, text).L, plain)
+    long = linear_hypothesis(cake._fit, " + ".join(["recipeB", "2 * temp"] * 1500)).L
     np.testing.assert_array_equal(long, [[0, 1500, 0, 3000]])
     with pytest.raises(FormulaError, match=r"expected '\)', found the end"):
         cake.contest("(" * 3000 + "recipeB")

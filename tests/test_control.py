@@ -169,8 +169,8 @@ def test_the_optimizer_is_the_one_that_was_asked_for(optimizer):
     assert fit.convergence.optimizer == short.convergence.optimizer == optimizer
     assert fit.convergence.n_evaluations == short.convergence.n_evaluations
     both = lmer(formula, study(), optimizer=optimizer, control=LmerControl(check_rankX="raise"))
-    assert both.fit.control == LmerControl(optimizer=optimizer, check_rankX="raise")
-    assert fit.update("~ . - Days").fit.control.optimizer == optimizer
+    assert both._fit.control == LmerControl(optimizer=optimizer, check_rankX="raise")
+    assert fit.update("~ . - Days")._fit.control.optimizer == optimizer
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

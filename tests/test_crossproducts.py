@@ -250,4 +250,4 @@ def test_a_fit_holds_its_columns_once(formula, weights):
     tracemalloc.stop()
     assert peak < 1.5 * fit.nobs * len(fit.fixef()) * 8
     if "copy" not in formula:
-        assert fit.fit.X is fit.fit.design.matrix
+        assert fit._fit.X is fit._fit.design.matrix

@@ -12,7 +12,7 @@ from mixef import lmer
 def fit(request):
     return lmer(
         FORMULAS[request.param], crossed(), REML=len(request.param) % 2 == 0, control=QUIET
-    ).fit
+    )._fit
 
 
 def joint_objective(criterion, par, log_sigma):

@@ -86,7 +86,7 @@ def test_joint_hypotheses_are_tested_as_in_r(name, kind):
         rtol = max(rtol, 1e-6)  # both programs' ML optimum
     for hypothesis in expected["contests"]:
         r = hypothesis[kind]
-        test = f_test(fit.fit, hypothesis["L"], ddf=kind)
+        test = f_test(fit._fit, hypothesis["L"], ddf=kind)
         assert test.num_df == r["num_df"]
         ours = [test.statistic, test.den_df, np.log(test.p_value)]
         np.testing.assert_allclose(ours, [r["F"], r["den_df"], np.log(r["p"])], rtol=rtol)
@@ -152,7 +152,7 @@ def test_satterthwaite_is_as_with_matrices_in_full(name):
     """
     fit = fit_of(name)
     G, V = components(fit)
-    X, state = fit.fit.X, fit.fit
+    X, state = fit._fit.X, fit._fit
     y = state.frame.y
     inverse = np.linalg.inv(V)
     Phi = np.linalg.inv(X.T @ inverse @ X)
@@ -210,7 +210,7 @@ def test_a_model_without_fixed_effects_has_no_tests():
     for rule in ("auto", "KR", None):
         assert fit.coef_table(rule).shape[0] == 0
         assert "t-tests" not in str(fit.summary(rule))
-    test = f_test(fit.fit, np.zeros((1, 0)))
+    test = f_test(fit._fit, np.zeros((1, 0)))
     assert np.isnan([test.statistic, test.p_value]).all()
     assert test.num_df == 0
 
@@ -232,21 +232,21 @@ def test_a_model_without_fixed_effects_has_no_tests():
     ],
 )
 def test_names_of_rules(sleep, name, rule):
-    assert check_ddf(sleep.fit, name) == rule
+    assert check_ddf(sleep._fit, name) == rule
 
 
 @pytest.mark.parametrize("name", ["welch", 3, True, ["KR"]])
 def test_other_names_are_refused(sleep, name):
     with pytest.raises(ValueError, match=r"'auto', 'satterthwaite', 'kenward-roger' or None"):
-        check_ddf(sleep.fit, name)
+        check_ddf(sleep._fit, name)
 
 
 def test_a_generalized_model_has_z_and_chi_square_tests(cbpp):
     for name in ("satterthwaite", "KR"):
         with pytest.raises(ValueError, match="a generalized model has z tests"):
-            check_ddf(cbpp.fit, name)
+            check_ddf(cbpp._fit, name)
     p = len(cbpp.beta)
-    test = f_test(cbpp.fit, np.eye(p)[1:])
+    test = f_test(cbpp._fit, np.eye(p)[1:])
     V = cbpp.vcov().to_numpy()[1:, 1:]
     chisq = cbpp.beta[1:] @ np.linalg.solve(V, cbpp.beta[1:])
     assert (test.num_df, test.den_df) == (3, np.inf)
@@ -286,7 +286,7 @@ def test_tidy_has_degrees_of_freedom_and_p_values(sleep):
 
 @pytest.mark.parametrize("rule", ["satterthwaite", "KR", None])
 def test_one_row_is_a_t_test_squared(rule):
-    fit = fit_of("crossed").fit
+    fit = fit_of("crossed")._fit
     for L in np.random.default_rng(2).normal(size=(4, 1, len(fit.kept))):
         F, t = f_test(fit, L, 0.3, rule), t_tests(fit, L, 0.3, rule)
         assert F.statistic == pytest.approx(t.statistic[0] ** 2, rel=1e-10)
@@ -296,7 +296,7 @@ def test_one_row_is_a_t_test_squared(rule):
 
 @pytest.mark.parametrize("rule", ["satterthwaite", "KR"])
 def test_rows_that_depend_on_others_change_no_statistic(rule):
-    fit = fit_of("crossed").fit
+    fit = fit_of("crossed")._fit
     L = np.eye(len(fit.kept))[1:4]
     whole = f_test(fit, L, [0.1, 0.2, 0.3], rule)
     # Twice the rows: Satterthwaite's principal axes stay as they are.
@@ -310,17 +310,17 @@ def test_rows_that_depend_on_others_change_no_statistic(rule):
 
 def test_the_scale_of_rows_changes_no_rank_and_no_statistic(sleep):
     L = np.array([[1.0, 0.0], [1.0, 1e-5]])
-    plain, scaled = f_test(sleep.fit, np.eye(2), ddf="KR"), f_test(sleep.fit, L, ddf="KR")
+    plain, scaled = f_test(sleep._fit, np.eye(2), ddf="KR"), f_test(sleep._fit, L, ddf="KR")
     assert scaled.num_df == 2
     assert scaled.statistic == pytest.approx(plain.statistic, rel=1e-8)
-    wide = f_test(sleep.fit, np.diag([1e-9, 1e9]), ddf="KR")
+    wide = f_test(sleep._fit, np.diag([1e-9, 1e9]), ddf="KR")
     assert (wide.num_df, wide.statistic) == pytest.approx((2, plain.statistic), rel=1e-8)
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
 def test_axes_of_rows_in_very_different_units(order):
     # Then the first axis is the larger row, the second what the smaller one has besides.
-    fit = lmer(LINEAR, frame("sleepstudy").drop(index=range(0, 90, 2))).fit
+    fit = lmer(LINEAR, frame("sleepstudy").drop(index=range(0, 90, 2)))._fit
     large, small = np.eye(2)[order]
     V = fit.vcov
     axes = np.array([large, small - large * (small @ V @ large) / (large @ V @ large)])
@@ -332,16 +332,16 @@ def test_axes_of_rows_in_very_different_units(order):
 
 
 def test_small_axes_beside_large_ones_keep_their_digits(sleep):
-    half = np.diag([1e-9, 1e9]) @ np.linalg.cholesky(sleep.fit.vcov)
+    half = np.diag([1e-9, 1e9]) @ np.linalg.cholesky(sleep._fit.vcov)
     axes, sizes = _left_axes(half)
-    assert sizes.prod() == pytest.approx(np.sqrt(np.linalg.det(sleep.fit.vcov)), rel=1e-12)
+    assert sizes.prod() == pytest.approx(np.sqrt(np.linalg.det(sleep._fit.vcov)), rel=1e-12)
     np.testing.assert_allclose(axes.T @ axes, np.eye(2), atol=1e-15)
 
 
 def test_values_that_contradict_each_other_are_refused(sleep):
     with pytest.raises(ValueError, match="contradict each other"):
-        f_test(sleep.fit, [[0, 1], [0, 2]], [1, 1])
-    assert f_test(sleep.fit, [[0, 1], [0, 2]], [1, 2]).num_df == 1
+        f_test(sleep._fit, [[0, 1], [0, 2]], [1, 1])
+    assert f_test(sleep._fit, [[0, 1], [0, 2]], [1, 2]).num_df == 1
 
 
 def test_few_degrees_of_freedom_of_one_axis_leave_two():
@@ -375,7 +375,7 @@ def test_few_degrees_of_freedom_of_one_axis_leave_two():
 )
 def test_bad_hypotheses_are_refused(sleep, L, rhs, message):
     with pytest.raises(ValueError, match=message):
-        f_test(sleep.fit, L, rhs)
+        f_test(sleep._fit, L, rhs)
 
 
 def test_tails_of_f_with_many_degrees_of_freedom_are_those_of_chi_square():
@@ -404,7 +404,7 @@ def test_a_rule_is_computed_once_a_fit_and_stays_out_of_pickles(sleep, monkeypat
 def test_no_fit_is_kept_alive():
     fit = lmer(LINEAR, frame("sleepstudy"))
     fit.summary(), fit.summary("KR")
-    gone = weakref.ref(fit.fit)
+    gone = weakref.ref(fit._fit)
     del fit
     gc.collect()
     assert gone() is None
@@ -420,7 +420,7 @@ def test_the_order_of_calls_changes_nothing(sleep):
 
 def test_insteval_by_kenward_and_roger():
     """For which pbkrtest would need matrices of 73,421 rows: beside Satterthwaite's."""
-    fit = fit_of("insteval").fit
+    fit = fit_of("insteval")._fit
     exact, close = (approximation(fit, rule) for rule in ("KR", "satterthwaite"))
     eye = np.eye(len(fit.kept))
     assert exact.row_df(eye) == pytest.approx(close.row_df(eye), rel=5e-3)
@@ -442,7 +442,7 @@ def test_a_hypothesis_that_holds_is_rejected_as_often_as_it_should_be():
     rejected = dict.fromkeys(("satterthwaite", "kenward-roger", None), 0)
     for _ in range(n):
         y = 1.5 * rng.normal(size=7)[g] + rng.normal(size=len(g))
-        again = fit.refit(y).fit
+        again = fit.refit(y)._fit
         for rule in rejected:
             rejected[rule] += f_test(again, [[0.0, 1.0]], ddf=rule).p_value < 0.05
     share = {rule: count / n for rule, count in rejected.items()}

@@ -40,7 +40,7 @@ def test_both_ways_to_write_it_are_one():
     assert list(bars.getME("theta").index) == list(tagged.getME("theta").index)
     assert str(bars.VarCorr()) == str(tagged.VarCorr())
     nested = lmer("angle ~ temp + (temp || replicate/recipe)", frame("cake"))
-    assert [term.label for term in nested.fit.terms] == [
+    assert [term.label for term in nested._fit.terms] == [
         "temp | recipe:replicate",
         "temp | replicate",
     ]

@@ -76,8 +76,8 @@ def test_a_statistic_of_zero_has_p_value_one(tests):
 
 
 def dense(fit, term=0):
-    X, w = fit.getME("X"), fit.fit.frame.weights
-    Z = fit.fit.terms[term].Zt().toarray().T
+    X, w = fit.getME("X"), fit._fit.frame.weights
+    Z = fit._fit.terms[term].Zt().toarray().T
     root = np.ones(len(X)) if w is None else np.sqrt(w)
     Q = np.linalg.qr(X * root[:, None])[0]
     Z = Z * root[:, None]
@@ -89,7 +89,7 @@ def dense(fit, term=0):
 def test_the_spectrum_is_that_of_the_projected_columns(name):
     fit = fit_of(name)
     PZ = dense(fit)[3]
-    spectrum = spectrum_of(fit.fit.X, fit.fit.terms[0], fit.fit.frame.weights)
+    spectrum = spectrum_of(fit._fit.X, fit._fit.terms[0], fit._fit.frame.weights)
     values = np.linalg.svd(PZ, compute_uv=False) ** 2
     values = np.sort(values[values > 1e-9 * values[0]])
     ours = np.repeat(spectrum.eigenvalues, spectrum.counts)

@@ -46,7 +46,7 @@ def assert_unchanged(before, after):
 
 def test_the_state_is_frozen():
     fit = lmer(SLEEP, frame("sleepstudy"))
-    for state in (fit.fit, fit.fit.estimates, fit.convergence):
+    for state in (fit._fit, fit._fit.estimates, fit.convergence):
         for field in fields(state):
             with pytest.raises(FrozenInstanceError):
                 setattr(state, field.name, None)

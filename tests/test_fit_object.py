@@ -188,7 +188,7 @@ def test_an_unknown_type_of_residuals_is_refused():
 def dense(fit):
     """Z, Lambda, X, W^1/2, M = Lambda'Z'WZ Lambda + I as dense arrays."""
     Z, Lambda = fit.getME("Z").toarray(), fit.getME("Lambda").toarray()
-    weights = fit.fit.frame.weights
+    weights = fit._fit.frame.weights
     root = np.ones(fit.nobs) if weights is None else np.sqrt(weights)
     WU = root[:, None] * (Z @ Lambda)
     return Z, Lambda, fit.getME("X").to_numpy(), root, WU.T @ WU + np.eye(Z.shape[1])
@@ -201,7 +201,7 @@ def test_conditional_covariances_by_the_dense_formula(name):
     _, Lambda, _, _, M = dense(fit)
     full = fit.sigma**2 * Lambda @ np.linalg.solve(M, Lambda.T)
     effects = fit.ranef(condVar=True)
-    starts, cnms, terms = fit.getME("Gp"), fit.getME("cnms"), fit.fit.terms
+    starts, cnms, terms = fit.getME("Gp"), fit.getME("cnms"), fit._fit.terms
     for group, modes in effects.items():
         columns = np.hstack(
             [

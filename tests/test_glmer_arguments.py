@@ -151,7 +151,7 @@ def test_starts_and_optimizers_end_at_one_optimum(fit):
         other = glmer(CBPP, data, "binomial", start=start)
         assert other.objective == pytest.approx(fit.objective, abs=1e-7)
     quasi = glmer(CBPP, data, "binomial", optimizer="L-BFGS-B")
-    assert quasi.fit.control == GlmerControl(optimizer="L-BFGS-B")
+    assert quasi._fit.control == GlmerControl(optimizer="L-BFGS-B")
     assert quasi.objective == pytest.approx(fit.objective, abs=1e-5)
     ticks = load_dataset("grouseticks")
     shapes = [glmer_nb(TICKS, ticks, start={"shape": shape}).shape for shape in (0.5, 20.0)]
@@ -186,8 +186,8 @@ def test_update_keeps_what_is_not_changed(fit):
     assert nodes.update(". ~ . - period").nAGQ == 9
     assert fit.update(family="binomial(probit)").family.link.name == "probit"
     quick = fit.update(optimizer="L-BFGS-B")
-    assert quick.fit.control.optimizer == "L-BFGS-B"
-    assert quick.update().fit.control.optimizer == "L-BFGS-B"
+    assert quick._fit.control.optimizer == "L-BFGS-B"
+    assert quick.update()._fit.control.optimizer == "L-BFGS-B"
 
 
 def test_update_of_data_and_weights():

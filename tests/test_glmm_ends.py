@@ -65,7 +65,7 @@ def test_laplace_and_quadrature_of_few_binary_rows():
     np.testing.assert_allclose(quadrature.beta, R["quadrature"]["beta"], rtol=0, atol=1e-3)
     assert quadrature.theta[0] == pytest.approx(R["quadrature"]["sd"], rel=1e-3)
     # The difference is what the next terms of the expansion foretell, roughly.
-    error = laplace.fit.criterion().laplace_error(laplace.fit.point)
+    error = laplace._fit.criterion().laplace_error(laplace._fit.point)
     lack = R["quadrature"]["loglik"] - R["laplace"]["loglik"]
     assert error.shift == pytest.approx(lack, rel=0.6)
 

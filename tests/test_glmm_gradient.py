@@ -255,7 +255,7 @@ def test_the_end_of_a_search_is_a_minimum(cell, nAGQ):
     options = {"weights": trials_of(cell), "control": lenient()}
     fit = glmer("y ~ x + (x | g)", simulated(cell), cell, nAGQ, **options)
     assert fit.converged
-    c, point = fit.fit.criterion(), fit.fit.point
+    c, point = fit._fit.criterion(), fit._fit.point
     best = value(c, point)
     # nAGQ = 0 has coefficients of its own at every point, which start where the last ended.
     assert best == pytest.approx(fit.objective, rel=0, abs=1e-9)

@@ -55,7 +55,7 @@ def assert_same(fit, expected, shift=0.0, beta=None, theta=None, se=None):
     np.testing.assert_allclose(se, errors, rtol=1e-5)
     theta = fit.theta if theta is None else theta
     np.testing.assert_allclose(theta, expected.theta, rtol=1e-4, atol=3e-6)
-    ours, extra = fit.fit.estimates.extra, expected.fit.estimates.extra
+    ours, extra = fit._fit.estimates.extra, expected._fit.estimates.extra
     assert extra is None or ours == pytest.approx(extra, rel=1e-5)
 
 
@@ -145,8 +145,8 @@ def test_the_unit_of_a_response_with_the_log_link(cell, factor):
     np.testing.assert_allclose(fit.beta - [np.log(factor), 0], expected.beta, atol=1e-5)
     np.testing.assert_allclose(fit.theta, expected.theta, atol=1e-5)
     np.testing.assert_allclose(standard_errors(fit), standard_errors(expected), rtol=1e-5)
-    ours = fit.fit.estimates.extra / factor**power
-    assert ours == pytest.approx(expected.fit.estimates.extra, rel=1e-5)
+    ours = fit._fit.estimates.extra / factor**power
+    assert ours == pytest.approx(expected._fit.estimates.extra, rel=1e-5)
 
 
 @usual_cell

@@ -72,11 +72,11 @@ def family_of(expected):
 
 def at_parameters(fit, theta, beta, extra=None):
     """Our fit as if its search had ended at these parameters, on the user's scale."""
-    criterion = fit.fit.criterion()
+    criterion = fit._fit.criterion()
     par = criterion.parametrization.par_of_theta(np.array(theta, dtype=float))
     point = criterion.scaled_point(par, np.array(beta, dtype=float), extra)
     hessian, estimates = criterion.hessian(point), criterion.estimates(point)
-    changed = replace(fit.fit, point=point, estimates=estimates, hessian=hessian)
+    changed = replace(fit._fit, point=point, estimates=estimates, hessian=hessian)
     return GeneralizedLinearMixedModel(changed)
 
 
@@ -234,7 +234,7 @@ def test_predictions_for_new_data(name):
 def test_residuals_of_a_family_with_a_dispersion_at_lme4s_means():
     """lme4's Gamma fit is not maximum likelihood: its residuals are compared at its means."""
     expected = read_reference("glmm_object.json")["gamma"]
-    own, mu = gamma_fit().fit, np.array(expected["fitted"])
+    own, mu = gamma_fit()._fit, np.array(expected["fitted"])
     sigma = expected["sigma"]
     estimates = replace(own.estimates, mu=mu, eta=np.log(mu), sigma=sigma, extra=sigma**2)
     fit = GeneralizedLinearMixedModel(replace(own, estimates=estimates))
@@ -349,7 +349,7 @@ def test_pieces_fit_together(fit):
 def test_the_deviance_function_is_least_at_the_estimates(fit):
     fit = fit()
     devfun = fit.getME("devfun")
-    extra = fit.fit.estimates.extra
+    extra = fit._fit.estimates.extra
     best = np.concatenate([fit.par, fit.beta, [] if extra is None else [np.log(extra)]])
     assert devfun(best) == pytest.approx(fit.objective, abs=1e-9)
     for j in range(len(best)):
@@ -374,7 +374,7 @@ def test_the_mode_holds_the_fixed_effects_with_nAGQ_0():
 
 def test_parameters_that_the_data_leave_open_have_no_standard_error():
     """A flat direction of the Hessian, put there: only what is made of it is unknown."""
-    own = gamma_fit().fit
+    own = gamma_fit()._fit
     hessian = own.hessian.copy()
     hessian[0, :], hessian[:, 0] = 0.0, 0.0
     fit = GeneralizedLinearMixedModel(replace(own, hessian=hessian))
@@ -387,7 +387,7 @@ def test_parameters_that_the_data_leave_open_have_no_standard_error():
 
 
 def test_without_a_hessian_the_fixed_effects_are_by_the_working_weights():
-    own = gamma_fit().fit
+    own = gamma_fit()._fit
     fit = GeneralizedLinearMixedModel(replace(own, hessian=None))
     assert_near(fit.vcov(), fit.vcov(use_hessian=False))
     assert fit.vcov(full=True).iloc[2:].isna().all(axis=None)
@@ -530,7 +530,7 @@ def test_the_integrand_at_the_mode_is_the_normal_density(fit):
 
 
 def point_of(fit):
-    extra = fit.fit.estimates.extra
+    extra = fit._fit.estimates.extra
     return np.concatenate([fit.par, fit.beta, [] if extra is None else [np.log(extra)]])
 
 
@@ -637,19 +637,19 @@ def test_pickling_and_copying(fit):
         assert type(again) is GeneralizedLinearMixedModel
         assert_unchanged(before, snapshot(again), rtol=1e-7)
         assert_near(again.update().beta, fit.beta, rtol=1e-10)
-    assert len(pickle.dumps(fit)) < 10 * len(pickle.dumps(fit.fit.call.data)) + 50_000
+    assert len(pickle.dumps(fit)) < 10 * len(pickle.dumps(fit._fit.call.data)) + 50_000
 
 
 def test_the_state_is_frozen():
     fit = cbpp_fit()
-    for state in (fit.fit, fit.fit.estimates, fit.convergence):
+    for state in (fit._fit, fit._fit.estimates, fit.convergence):
         for field in fields(state):
             with pytest.raises(FrozenInstanceError):
                 setattr(state, field.name, None)
     for name in ("theta", "beta", "family", "shape", "dispersion", "relative_loglik", "nAGQ"):
         with pytest.raises(AttributeError):
             setattr(fit, name, None)
-    for array in (fit.beta, fit.theta, fit.par, fit.fit.estimates.mu):
+    for array in (fit.beta, fit.theta, fit.par, fit._fit.estimates.mu):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1.0
 

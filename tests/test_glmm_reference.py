@@ -110,7 +110,7 @@ def objective_of(name):
     case = CASES[name]
     if name not in LOOSE or case["nAGQ"] <= 1:
         return case["objective"]
-    got = fit_of(name).fit
+    got = fit_of(name)._fit
     saturated = got.family.saturated(got.outcome.y, got.outcome.weights)
     return case["objective"] - 2.0 * float(saturated.sum())
 
@@ -126,7 +126,7 @@ def standard_errors(fit):
 @cache
 def at_reference(name):
     """The criterion's value and estimates at the reference's parameters."""
-    case, c = CASES[name], fit_of(name).fit.criterion()
+    case, c = CASES[name], fit_of(name)._fit.criterion()
     point = point_at(c, case["theta"], case["beta"], case.get("extra"))
     return value(c, point), c.estimates(point)
 
@@ -159,7 +159,7 @@ def test_the_search_converges_quickly_and_warns_of_nothing_but_what_there_is(nam
         expected = expected | {ConvergenceWarning}
         assert len(fit.convergence.remarks) == 1
     assert categories == expected
-    assert len(fit.fit.point) > 12 or fit.convergence.n_evaluations <= 25
+    assert len(fit._fit.point) > 12 or fit.convergence.n_evaluations <= 25
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "singular" in CASES[name]])
@@ -198,10 +198,10 @@ def test_estimates_beside_a_search_that_stopped_early(name):
 @pytest.mark.parametrize("name", [n for n in TIGHT if CASES[n].get("log_extra_se")])
 def test_the_dispersion_or_shape_and_its_standard_error(name):
     fit, case = fit_of(name), CASES[name]
-    e = fit.fit.estimates
-    assert fit.fit.family.extra == case["extra_name"]
+    e = fit._fit.estimates
+    assert fit._fit.family.extra == case["extra_name"]
     assert np.log(e.extra / case["extra"]) == pytest.approx(0, abs=TIGHT_BETA)
-    covariance = 2.0 * np.linalg.pinv(fit.fit.hessian, hermitian=True)
+    covariance = 2.0 * np.linalg.pinv(fit._fit.hessian, hermitian=True)
     assert np.sqrt(covariance[-1, -1]) == pytest.approx(case["log_extra_se"], rel=TIGHT_SE)
     expected = np.sqrt(case["extra"]) if case["extra_name"] == "dispersion" else 1.0
     assert fit.sigma == pytest.approx(expected, rel=TIGHT_BETA)
@@ -277,7 +277,7 @@ def test_the_criterion_is_the_same_function(name):
 
 @pytest.mark.parametrize("name", [n for n in TIGHT if CASES[n]["nAGQ"] and "at" in CASES[n]])
 def test_the_criterion_is_the_same_function_away_from_the_optimum(name):
-    at, c = CASES[name]["at"], fit_of(name).fit.criterion()
+    at, c = CASES[name]["at"], fit_of(name)._fit.criterion()
     ours = value(c, point_at(c, at["theta"], at["beta"], at.get("extra")))
     assert ours == pytest.approx(at["value"], rel=0, abs=5e-11)
     assert at["value"] > CASES[name]["objective"] + 1e-3
@@ -337,7 +337,7 @@ def test_the_criterion_of_the_elston_data():
 
     It is 2e-7 off the criterion's, by the inner loop's tolerance there.
     """
-    c = fit_of("lme4 grouseticks").fit.criterion()
+    c = fit_of("lme4 grouseticks")._fit.criterion()
     theta = [0.541509425632023, 0.750034415832756, 0.528723159081737]
     beta = [11.3559080756861, 1.1804105508475, -0.978704335712111, -0.0237607330254979]
     assert value(c, point_at(c, theta, beta, None)) == pytest.approx(1780.5427072, abs=1e-4)

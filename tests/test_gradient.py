@@ -183,7 +183,7 @@ def test_the_users_gradient_is_that_of_devfun(name):
     data["x"] *= 100.0  # so that the user's scale differs from the inner one
     fit = lmer(FORMULAS[name], data, weights="w" if name in WEIGHTED else None, control=QUIET)
     devfun = fit.getME("devfun")
-    c = fit.fit.criterion()
+    c = fit._fit.criterion()
     par = fit.par * np.linspace(0.7, 1.4, len(fit.par)) + 0.01
     value = devfun(par)
     assert value == pytest.approx(
@@ -259,5 +259,5 @@ def test_in_a_balanced_design_the_information_is_the_hessian(name):
     """There REML estimates are those of the analysis of variance, and observed = expected."""
     fit = lmer(BALANCED[name], balanced())
     assert not fit.is_singular()
-    c = fit.fit.criterion()
-    assert_information_is_hessian(c, fit.fit.scaled_par)
+    c = fit._fit.criterion()
+    assert_information_is_hessian(c, fit._fit.scaled_par)

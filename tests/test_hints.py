@@ -1,6 +1,7 @@
 """Habits from other programs are answered by the word that works here."""
 
 import copy
+import inspect
 import pickle
 import re
 import warnings
@@ -54,7 +55,7 @@ def test_other_attributes_are_missing_as_usual(fit):
 
 def test_an_error_inside_a_property_keeps_its_message(fit, monkeypatch):
     def broken(self):
-        return self.fit.nothing_of_the_kind
+        return self._fit.nothing_of_the_kind
 
     monkeypatch.setattr(type(fit), "sigma", property(broken))
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
@@ -180,3 +181,14 @@ def test_no_warning_of_the_bar_without_its_widgets(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert replicates.in_parallel(np.sqrt, [1.0, 4.0], progress=True) == [1.0, 2.0]
+
+
+def test_words_are_spelled_alike_everywhere(fit):
+    """One name for one thing: a fit is ``fit``, and what is new is ``new_...``, but newdata."""
+    of_fits = [all_fit, exact_rlrt, pb_test, power]
+    assert {next(iter(inspect.signature(f).parameters)) for f in of_fits} == {"fit"}
+    methods = [m for name, m in inspect.getmembers(type(fit), inspect.isfunction) if name[0] != "_"]
+    names = {name for f in [*of_fits, *methods] for name in inspect.signature(f).parameters}
+    assert {"newdata", "new_levels", "new_params", "use_u", "re_form"} <= names
+    assert not names & {"newparams", "params", "model", "allow_new_levels", "new_data", "use_re"}
+    assert not hasattr(fit, "fit")

@@ -138,7 +138,7 @@ NESTED = """
     rng = np.random.default_rng(1)
     y = rng.normal(size=1000)[g] + rng.normal(size=100)[g // 10] + rng.normal(size=4000)
     fit = lmer("y ~ 1 + (1 | g) + (1 | h)", {"y": y, "g": g, "h": g // 10})
-    print(repr(fit.objective), type(fit.fit.criterion().factor).__name__)
+    print(repr(fit.objective), type(fit._fit.criterion().factor).__name__)
 """
 
 

@@ -95,16 +95,16 @@ def hypotheses(p):
 # Inverses of dense matrices of condition 1e5 and less leave about 1e-10.
 def test_all_is_as_with_matrices_in_full(fit):
     expected = dense(fit)
-    ours = approximation(fit.fit, "kenward-roger")
+    ours = approximation(fit._fit, "kenward-roger")
     scale = np.sqrt(np.outer(expected.Phi.diagonal(), expected.Phi.diagonal()))
     assert ours.vcov / scale == pytest.approx(expected.Phi_A / scale, abs=1e-9)
     assert (ours.vcov == ours.vcov.T).all()
     for L in hypotheses(len(fit.beta)):
         F, rows, df = expected.test(L, rhs=0.1)
-        test = f_test(fit.fit, L, np.full(len(L), 0.1), ddf="kenward-roger")
+        test = f_test(fit._fit, L, np.full(len(L), 0.1), ddf="kenward-roger")
         assert test.num_df == rows
         assert (test.statistic, test.den_df) == pytest.approx((F, df), rel=1e-8)
-        each = t_tests(fit.fit, L, ddf="kenward-roger")
+        each = t_tests(fit._fit, L, ddf="kenward-roger")
         assert each.df == pytest.approx([expected.test(row[None])[2] for row in L], rel=1e-8)
         assert each.std_error**2 == pytest.approx((L @ expected.Phi_A @ L.T).diagonal(), rel=1e-8)
 
@@ -112,7 +112,7 @@ def test_all_is_as_with_matrices_in_full(fit):
 def test_the_models_reach_every_factor_and_both_forms_of_products():
     kinds, invertible = set(), set()
     for name in MODELS:
-        factor = fit_of(name).fit.criterion().factor
+        factor = fit_of(name)._fit.criterion().factor
         kinds.add(type(factor).__name__)
         invertible.add(min(factor.least) > 1e-2)
     assert kinds == {"DenseFactor", "SchurFactor", SPARSE.__name__}
@@ -121,7 +121,7 @@ def test_the_models_reach_every_factor_and_both_forms_of_products():
 
 @pytest.mark.parametrize("name", ["slopes", "three columns", "two terms", "singular slopes"])
 def test_columns_in_groups_give_what_all_pairs_give(name, monkeypatch):
-    fit = fit_of(name).fit
+    fit = fit_of(name)._fit
     whole = kenward_roger.kenward_roger(fit)
     monkeypatch.setattr(type(fit.criterion().factor), "projected_squares", Factor.projected_squares)
     monkeypatch.setattr(marginal, "CHUNK", 5)
@@ -136,7 +136,7 @@ def test_columns_in_groups_give_what_all_pairs_give(name, monkeypatch):
 def test_the_same_sums_give_the_exact_hessian(name, REML):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SingularFitWarning)
-        fit = fit_of(name).update(REML=REML).fit
+        fit = fit_of(name).update(REML=REML)._fit
     criterion, par = fit.criterion(), fit.scaled_par
     criterion.value(par)
     information = criterion.derivatives()[1]
@@ -195,14 +195,14 @@ def test_units_change_nothing():
         weights=np.full(len(data), 7.0),
     )
     L = [[0.0, 1.0]]
-    ours, expected = (f_test(f.fit, L, ddf="KR") for f in (other, fit))
+    ours, expected = (f_test(f._fit, L, ddf="KR") for f in (other, fit))
     assert ours.den_df == pytest.approx(expected.den_df, rel=1e-7)
     assert ours.statistic == pytest.approx(expected.statistic, rel=1e-7)
 
 
 def test_balanced_designs_have_the_classical_tests():
     """Split plots: cake has 45 whole plots in 3 recipes, with 6 temperatures each."""
-    fit = lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", frame("cake")).fit
+    fit = lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", frame("cake"))._fit
     p = len(fit.kept)
     blocks = {"recipe": (1, 3, 42), "temperature": (3, 8, 210), "both": (8, p, 210)}
     for first, last, df in blocks.values():
@@ -219,7 +219,7 @@ def test_two_coefficients_of_balanced_slopes_have_hotellings_test():
     lines = np.linalg.lstsq(np.vander(np.arange(10.0), 2)[:, ::-1], by_subject.T, rcond=None)[0]
     mean, spread = lines.mean(axis=1), np.cov(lines) / 18
     T2 = mean @ np.linalg.solve(spread, mean)
-    fit = lmer("Reaction ~ Days + (Days | Subject)", data).fit
+    fit = lmer("Reaction ~ Days + (Days | Subject)", data)._fit
     test = f_test(fit, np.eye(2), ddf="KR")
     assert test.den_df == pytest.approx(16, rel=1e-9)
     assert test.statistic == pytest.approx(T2 * 16 / (2 * 17), rel=1e-6)  # the optimum's digits

@@ -136,7 +136,7 @@ def test_expected_information_takes_the_place_of_observed(family, seed):
     assert "expected information has taken its place" in str(fit.convergence)
     assert "observed information leads to no maximum" in str(fit)
     # What follows is by the same information.
-    assert fit.fit.control.information == "expected"
+    assert fit._fit.control.information == "expected"
     assert fit.refit(data["y"]).loglik == pytest.approx(fit.loglik, rel=0, abs=1e-6)
 
 

@@ -405,7 +405,7 @@ def test_an_end_that_is_no_optimum_is_noted(sleep):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stopped = lmer("Reaction ~ Days + (Days | Subject)", frame("sleepstudy"), REML=False,
-                       control=sleep["fm1"].fit.control.__class__(max_evaluations=1))  # fmt: skip
+                       control=sleep["fm1"]._fit.control.__class__(max_evaluations=1))  # fmt: skip
     fm3 = sleep["fm3"]
     assert not stopped.converged
     assert "stopped did not converge: its likelihood may be too small." in anova(stopped, fm3).notes

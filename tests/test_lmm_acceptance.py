@@ -59,7 +59,7 @@ def correlation(fit):
 
 
 def criterion_at(fit, theta):
-    criterion = fit.fit.criterion()
+    criterion = fit._fit.criterion()
     return criterion.value(criterion.scaled_par(np.array(theta, dtype=float)))
 
 

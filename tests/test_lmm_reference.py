@@ -217,7 +217,7 @@ def test_components_are_named_as_in_lme4(name):
 @every_case
 def test_the_criterion_is_the_same_function_of_theta(name):
     fit, (case, _) = at_theta_of_lme4(name), CASES[name]
-    e = fit.fit.estimates
+    e = fit._fit.estimates
     assert fit.objective == pytest.approx(case["objective"], rel=2e-14, abs=1e-11)
     assert e.ldL2 == pytest.approx(case["ldL2"], rel=1e-13, abs=1e-11)
     assert e.pwrss == pytest.approx(case["pwrss"], rel=1e-13)

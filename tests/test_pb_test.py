@@ -173,7 +173,9 @@ def result_like(null, X, formula):
 @pytest.mark.parametrize("weights", [None, "w"])
 def test_likelihood_of_a_linear_regression(weights):
     data = frame("sleepstudy_w")
-    fit = lmer("Reaction ~ Days * cond + (1 | Subject)", data, weights=weights, offset="3*Days").fit
+    fit = lmer(
+        "Reaction ~ Days * cond + (1 | Subject)", data, weights=weights, offset="3*Days"
+    )._fit
     null = regression_of_formula(fit, parse_formula("Reaction ~ Days * cond"))
     w = np.ones(180) if weights is None else data["w"].to_numpy()
     y, root = (data["Reaction"] - 3 * data["Days"]).to_numpy(), np.sqrt(w)
@@ -196,18 +198,18 @@ def test_likelihood_of_a_linear_regression(weights):
 
 def test_likelihood_of_a_binomial_regression(cbpp):
     data = load_dataset("cbpp")
-    null = regression_of_formula(cbpp.fit, parse_formula("y ~ period"))
+    null = regression_of_formula(cbpp._fit, parse_formula("y ~ period"))
     size, cases = data["size"].to_numpy(), data["incidence"].to_numpy()
     expected = st.binom.logpmf(cases, size, null.means).sum()
     assert null.objective == pytest.approx(-2 * expected, rel=1e-10)
     # The score vanishes: in every period the expected cases are the observed ones.
-    assert cbpp.fit.X.T @ (cases - size * null.means) == pytest.approx(np.zeros(4), abs=1e-5)
+    assert cbpp._fit.X.T @ (cases - size * null.means) == pytest.approx(np.zeros(4), abs=1e-5)
     assert null.npar == 4
 
 
 def test_likelihood_of_a_poisson_regression_with_offset():
     ticks = load_dataset("grouseticks")
-    fit = glmer("TICKS ~ YEAR + offset(HEIGHT / 1000) + (1 | BROOD)", ticks, "poisson").fit
+    fit = glmer("TICKS ~ YEAR + offset(HEIGHT / 1000) + (1 | BROOD)", ticks, "poisson")._fit
     null = regression_of_formula(fit, parse_formula("TICKS ~ YEAR + offset(HEIGHT / 1000)"))
     assert null.objective == pytest.approx(
         -2 * st.poisson.logpmf(ticks["TICKS"], null.means).sum(), rel=1e-10
@@ -353,8 +355,8 @@ def test_a_formula_keeps_the_offset_of_the_larger_model():
 
 
 def test_regressions_that_do_not_compare(sleep):
-    null = regression_of_formula(sleep.fit, parse_formula("Reaction ~ Days"))
-    result = result_like(null, sleep.fit.X, None)
+    null = regression_of_formula(sleep._fit, parse_formula("Reaction ~ Days"))
+    result = result_like(null, sleep._fit.X, None)
     assert pb_test(sleep, result, 5, seed=1).small == "SimpleNamespace regression"
     result.fittedvalues = null.means[10:]
     with pytest.raises(DataError, match="the regression has 170 rows, but the mixed model 180"):

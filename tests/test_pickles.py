@@ -43,7 +43,7 @@ def test_a_pickle_holds_the_columns_that_were_used(source):
     data = SOURCES[source](wide())
     fit = lmer(FORMULA, data, weights="w")
     again = pickle.loads(pickle.dumps(fit))
-    assert set(Columns(again.fit.call.data).names) == {"x", "z", "g", "y", "w"}
+    assert set(Columns(again._fit.call.data).names) == {"x", "z", "g", "y", "w"}
     assert str(again.summary()) == str(fit.summary())
     assert again.update(". ~ . - x").objective == fit.update(". ~ . - x").objective
     np.testing.assert_array_equal(again.predict(data).to_numpy(), fit.predict(data).to_numpy())
@@ -94,13 +94,13 @@ def test_copies_are_fits_of_their_own(source):
         np.testing.assert_array_equal(twin.fitted(), fit.fitted())
         if source != "lazy":
             assert twin.update(". ~ . + v1").nobs == N
-    assert copy.deepcopy(fit).fit.criterion() is not fit.fit.criterion()
+    assert copy.deepcopy(fit)._fit.criterion() is not fit._fit.criterion()
 
 
 def test_arrays_that_are_not_used_are_not_copied():
     data = {name: column.to_numpy(copy=True) for name, column in wide().items()}
     fit = lmer(FORMULA, data)
-    held = fit.fit.call.data
+    held = fit._fit.call.data
     assert held["v1"] is data["v1"]
     assert all(held[name] is not data[name] for name in ("x", "z", "g", "y"))
 
@@ -109,5 +109,5 @@ def test_generalized_fits_pickle_so_too():
     data = frame("cbpp").assign(more=1.0)
     fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)", data, "binomial")
     again = pickle.loads(pickle.dumps(fit))
-    assert "more" not in again.fit.call.data
+    assert "more" not in again._fit.call.data
     assert again.update(nAGQ=3).objective == fit.update(nAGQ=3).objective

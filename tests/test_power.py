@@ -69,7 +69,7 @@ def test_power_of_a_comparison_of_groups(method, groups):
     n, delta = 800, 3.0
     params = GENERATING | {"armarm1": delta}
     found = power(
-        trial(), "armarm1", sizes={"g": groups}, params=params, method=method, n=n, seed=1
+        trial(), "armarm1", sizes={"g": groups}, new_params=params, method=method, n=n, seed=1
     )
     df = groups - 2
     ncp = delta / np.sqrt((SD**2 + SIGMA**2 / ROWS) * 4 / groups)
@@ -90,7 +90,7 @@ def test_power_of_a_comparison_of_groups(method, groups):
 
 def test_power_of_all_columns_of_a_term():
     n, beta = 600, {"armarm1": 2.0, "armarm2": 4.0}
-    found = power(trial(3), "arm", params=GENERATING | beta, n=n, seed=2)
+    found = power(trial(3), "arm", new_params=GENERATING | beta, n=n, seed=2)
     variance = (SD**2 + SIGMA**2 / ROWS) / 4
     ncp = np.var([0.0, 2.0, 4.0]) * 3 / variance
     exact = st.ncf.sf(st.f.ppf(0.95, 2, 9), 2, 9, ncp)
@@ -103,7 +103,7 @@ def test_power_of_all_columns_of_a_term():
 def test_power_of_an_effect_within_groups(rows):
     n, delta = 600, 0.7
     params = GENERATING | {"x": delta}
-    found = power(trial(), "x", within={"g": rows}, params=params, n=n, seed=3).frame.iloc[0]
+    found = power(trial(), "x", within={"g": rows}, new_params=params, n=n, seed=3).frame.iloc[0]
     df = 8 * rows - 8 - 1
     ncp = delta / (SIGMA * np.sqrt(4 / (8 * rows)))
     critical = st.t.ppf(0.975, df)
@@ -118,7 +118,9 @@ def test_without_an_effect_power_is_the_level(alpha, method):
     """Within groups, with 95 degrees of freedom: the chi-square test has nearly its level, too."""
     n = 600
     params = GENERATING | {"x": 0.0}
-    found = power(trial(per_arm=13), "x", alpha=alpha, method=method, params=params, n=n, seed=4)
+    found = power(
+        trial(per_arm=13), "x", alpha=alpha, method=method, new_params=params, n=n, seed=4
+    )
     assert near(found.frame["power"][0], alpha, n)
 
 
@@ -128,11 +130,11 @@ def test_without_an_effect_power_is_the_level(alpha, method):
 @pytest.mark.parametrize("weights", [None, "w"])
 def test_p_values_are_those_of_whole_fits(weights):
     fit = lmer("Reaction ~ Days + cond + (Days | Subject)", frame("sleepstudy_w"), weights=weights)
-    Y = simulated_responses(fit.fit, 12, np.random.default_rng(3))
-    fits = refit_many(fit.fit, Y)
+    Y = simulated_responses(fit._fit, 12, np.random.default_rng(3))
+    fits = refit_many(fit._fit, Y)
     L = np.eye(3)[1:]
     for i in range(12):
-        at = f_test(fit_at(fit.fit, Y[:, i], fits.par[i]), L)
+        at = f_test(fit_at(fit._fit, Y[:, i], fits.par[i]), L)
         whole = f_test(fits.fit(i), L)
         assert at.statistic == pytest.approx(whole.statistic, rel=1e-6)
         # Degrees of freedom follow the curvature, which changes along the criterion's flat floor.
@@ -153,7 +155,7 @@ def test_p_values_are_those_of_whole_fits(weights):
 )
 def test_the_constrained_model_is_the_smaller_one(test, smaller):
     data = frame("sleepstudy_w")
-    fit = lmer("Reaction ~ Days + cond + (1 | Subject)", data, REML=False).fit
+    fit = lmer("Reaction ~ Days + cond + (1 | Subject)", data, REML=False)._fit
     null, shift, df = constrained(fit, hypothesis_of(fit, test)[0])
     expected = lmer(smaller, data, REML=False)
     assert null.estimates.objective == pytest.approx(expected.objective, abs=1e-8)
@@ -163,7 +165,7 @@ def test_the_constrained_model_is_the_smaller_one(test, smaller):
 
 def test_a_generalized_model(cbpp):
     """The replicates of the engine, one by one: whole fits and their coefficient tables."""
-    fit = cbpp.fit
+    fit = cbpp._fit
     for method in ("z", "lrt"):
         found = power(cbpp, "period2", n=15, seed=6, method=method)
         own = np.random.default_rng(np.random.default_rng(6).integers(2**63, size=1)[0])
@@ -176,7 +178,7 @@ def test_a_generalized_model(cbpp):
             if method == "z":
                 p.append(model.coef_table().loc["period2", "Pr(>|z|)"])
             else:
-                null, _, _ = constrained(model.fit, hypothesis_of(fit, "period2")[0])
+                null, _, _ = constrained(model._fit, hypothesis_of(fit, "period2")[0])
                 p.append(st.chi2.sf(null.estimates.objective - model.objective, 1))
         assert found.frame["power"][0] == pytest.approx(np.mean(np.array(p) <= 0.05))
         assert at.fit.frame.n == 56
@@ -188,7 +190,7 @@ def test_a_generalized_model(cbpp):
 @pytest.mark.parametrize("alternating", [False, True], ids=["sorted", "alternating"])
 @pytest.mark.parametrize("count", [2, 4, 6, 8, 10, 16, 22])
 def test_arms_stay_in_balance(alternating, count):
-    fit = trial(2, 4, alternating).fit
+    fit = trial(2, 4, alternating)._fit
     picks = chosen_levels(rows_of(fit), "g", count)
     assert len(picks) == count
     arm = fit.design.matrix[::ROWS, 1]
@@ -206,7 +208,7 @@ def test_arms_stay_in_balance(alternating, count):
     ],
 )
 def test_nested_factors_are_copied_and_crossed_ones_shared(formula, data, sizes, levels, nobs):
-    fit = lmer(formula, load_dataset(data), control=QUIET).fit
+    fit = lmer(formula, load_dataset(data), control=QUIET)._fit
     grid = size_grid(fit, sizes, None)
     at = scenario(fit, grid[0], generating_values(fit, None), np.random.default_rng(1))
     assert at.fit.frame.n == nobs
@@ -225,18 +227,18 @@ def test_all_combinations_of_sizes(sleep):
 
 
 def test_generating_parameters(sleep):
-    values = generating_values(sleep.fit, {"Days": 5.0, "sd_Days|Subject": 3.0, "sigma": 10.0})
+    values = generating_values(sleep._fit, {"Days": 5.0, "sd_Days|Subject": 3.0, "sigma": 10.0})
     assert values.beta == pytest.approx([sleep.beta[0], 5.0])
     assert np.sqrt(np.diag(values.roots[0] @ values.roots[0].T))[1] == pytest.approx(3.0)
-    at = scenario(sleep.fit, (), values, np.random.default_rng(1))
-    Y = simulated_responses(sleep.fit, 2, np.random.default_rng(2))
+    at = scenario(sleep._fit, (), values, np.random.default_rng(1))
+    Y = simulated_responses(sleep._fit, 2, np.random.default_rng(2))
     assert Y.shape == (180, 2)
     assert at.start["par"][2] ** 2 + at.start["par"][1] ** 2 == pytest.approx((3.0 / 10.0) ** 2)
 
 
 def test_weights_and_offset_go_along():
     data = frame("sleepstudy_w")
-    fit = lmer("Reaction ~ Days + (1 | Subject)", data, weights="w", offset="2*Days").fit
+    fit = lmer("Reaction ~ Days + (1 | Subject)", data, weights="w", offset="2*Days")._fit
     at = scenario(
         fit, size_grid(fit, {"Subject": 20}, None)[0], generating_values(fit, None),
         np.random.default_rng(1),
@@ -293,10 +295,10 @@ def test_what_is_printed(sleep):
         ({"within": {"Subject": 2.5}}, ValueError, "the size of Subject is 2.5"),
         ({"sizes": {"Subject": 1}}, DataError, "rows of the size Subject = 1: grouping factors"),
         ({"within": {"Subject": 1}}, DataError, "rows per Subject = 1: number of levels of each"),
-        ({"params": 3}, TypeError, "params is 3; expected a dict"),
-        ({"params": {"Nights": 3}}, DataError, "'Nights', which the model does not"),
-        ({"params": {"Days": 3, "beta": [1, 2]}}, DataError, "'Days' and 'beta' both"),
-        ({"params": {"sigma": 0}}, DataError, "sigma is 0 in params"),
+        ({"new_params": 3}, TypeError, "new_params is 3; expected a dict"),
+        ({"new_params": {"Nights": 3}}, DataError, "'Nights', which the model does not"),
+        ({"new_params": {"Days": 3, "beta": [1, 2]}}, DataError, "'Days' and 'beta' both"),
+        ({"new_params": {"sigma": 0}}, DataError, "sigma is 0 in new_params"),
         ({"test": "Nights"}, ValueError, "Nights"),
         ({"test": 3}, ValueError, "L has shape"),
     ],
@@ -317,8 +319,8 @@ def test_more_arguments_that_cannot_be(cbpp):
         power(cbpp, "period", method="t", n=3)
     with pytest.raises(ValueError, match="is of coefficients that are zero"):
         power(cbpp, "period2 = 1", method="lrt", n=3)
-    with pytest.raises(TypeError, match=r"model is .*GLMMFit.*; expected a model fitted"):
-        power(cbpp.fit, "period", n=3)
+    with pytest.raises(TypeError, match=r"fit is .*GLMMFit.*; expected a model fitted"):
+        power(cbpp._fit, "period", n=3)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +334,6 @@ def test_more_arguments_that_cannot_be(cbpp):
     ids=str,
 )
 def test_what_is_tested(test, L, text):
-    found, shown = hypothesis_of(trial(3).fit, test)
+    found, shown = hypothesis_of(trial(3)._fit, test)
     assert found.L.tolist() == L
     assert shown == text

@@ -24,9 +24,9 @@ QUIET = LmerControl(check_conv_singular="ignore")
 
 def df_of(fit, new=None, re_form=None, response=False):
     """Degrees of freedom for the mean, or for a new response of weight 1."""
-    rows = prediction_rows(fit.fit, new, re_form, "population", None)
+    rows = prediction_rows(fit._fit, new, re_form, "population", None)
     residual = np.full(len(rows.X), fit.sigma**2) if response else None
-    return prediction_df(fit.fit, rows, residual)
+    return prediction_df(fit._fit, rows, residual)
 
 
 def t95(df):
@@ -44,7 +44,7 @@ def test_intervals_of_population_means_are_those_of_emmeans(name):
     fit = lmer(c["formula"], frame(c["data"]), REML=c["REML"], weights=c.get("weights"))
     arguments = {"re_form": "~0", "interval": "confidence", "level": c["level"]}
     # emmeans, as lme4, takes theta as known in its standard errors.
-    ours = predictions(fit.fit, c["new"], given_theta=True, **arguments)
+    ours = predictions(fit._fit, c["new"], given_theta=True, **arguments)
     # Six digits of lmerTest's df are more of its t quantile.
     size = c["se"]
     for column in ("fit", "lower", "upper"):
@@ -61,7 +61,7 @@ def test_intervals_of_population_means_are_those_of_emmeans(name):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_mean_of_fixed_effects_has_the_df_of_its_t_test(name, REML):
     fit = linear(name, REML)
-    expected = t_tests(fit.fit, fit.fit.X).df
+    expected = t_tests(fit._fit, fit._fit.X).df
     np.testing.assert_allclose(df_of(fit, re_form="~0"), expected, rtol=1e-10)
     out = fit.predict(re_form="~0", interval="confidence")
     np.testing.assert_allclose(out["upper"] - out["fit"], t95(expected) * out["se_fit"], rtol=1e-9)
@@ -100,13 +100,13 @@ def own_variance(fit, t, z):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_known_levels(name, REML, response):
     fit = linear(name, REML)
-    Z = [sparse_row(fit.fit, i, t.z, t.grouping.codes) for i, t in enumerate(fit.fit.terms)]
+    Z = [sparse_row(fit._fit, i, t.z, t.grouping.codes) for i, t in enumerate(fit._fit.terms)]
 
     def variance(fit):
         own = fit.estimates.sigma**2 if response else 0.0
         return dense_variance(fit, fit.X, Z) + own
 
-    expected = df_by_differences(fit.fit, variance)
+    expected = df_by_differences(fit._fit, variance)
     np.testing.assert_allclose(df_of(fit, response=response), expected, rtol=DIFFERENCES)
 
 
@@ -117,11 +117,11 @@ def test_levels_that_the_data_never_have_together(name):
     for column in {"a", "b", "c"} & set(mixed.columns):
         mixed[column] = rng.permutation(mixed[column].to_numpy())
     mixed = mixed.head(40)
-    terms = fit.fit.terms
+    terms = fit._fit.terms
     codes = [t.grouping.spec.codes(mixed).codes for t in terms]
     z = [t.design.spec.apply(mixed) for t in terms]
-    Z = [sparse_row(fit.fit, t, z[t], codes[t]) for t in range(len(z))]
-    X = fit.fit.design.spec.apply(mixed)
+    Z = [sparse_row(fit._fit, t, z[t], codes[t]) for t in range(len(z))]
+    X = fit._fit.design.spec.apply(mixed)
 
     def variance(fit):
         total = dense_variance(fit, X, Z)
@@ -129,7 +129,7 @@ def test_levels_that_the_data_never_have_together(name):
             total = total + np.where(codes[t] < 0, own_variance(fit, t, z[t]), 0.0)
         return total
 
-    expected = df_by_differences(fit.fit, variance)
+    expected = df_by_differences(fit._fit, variance)
     np.testing.assert_allclose(df_of(fit, mixed), expected, rtol=DIFFERENCES)
 
 
@@ -145,15 +145,15 @@ def test_levels_that_the_data_never_have_together(name):
 )
 def test_a_new_response_has_what_is_left_out_of_new_levels(name, re_form, kept):
     fit = linear(name)
-    terms = fit.fit.terms
+    terms = fit._fit.terms
     use = [np.array(k) for k in kept]
-    Z = [sparse_row(fit.fit, t, b.z * use[t], b.grouping.codes) for t, b in enumerate(terms)]
+    Z = [sparse_row(fit._fit, t, b.z * use[t], b.grouping.codes) for t, b in enumerate(terms)]
 
     def variance(fit):
         rest = [own_variance(fit, t, b.z * (1 - use[t])) for t, b in enumerate(terms)]
         return dense_variance(fit, fit.X, Z) + sum(rest) + fit.estimates.sigma**2
 
-    expected = df_by_differences(fit.fit, variance)
+    expected = df_by_differences(fit._fit, variance)
     ours = df_of(fit, re_form=re_form, response=True)
     np.testing.assert_allclose(ours, expected, rtol=DIFFERENCES)
 
@@ -162,12 +162,12 @@ def test_weights_of_new_responses():
     fit, data = linear("crossed"), frame("crossed")
     out = fit.predict(interval="prediction")
     own = fit.sigma**2 / data["w"]
-    Z = [sparse_row(fit.fit, i, t.z, t.grouping.codes) for i, t in enumerate(fit.fit.terms)]
+    Z = [sparse_row(fit._fit, i, t.z, t.grouping.codes) for i, t in enumerate(fit._fit.terms)]
 
     def variance(fit):
         return dense_variance(fit, fit.X, Z) + fit.estimates.sigma**2 / data["w"].to_numpy()
 
-    expected = t95(df_by_differences(fit.fit, variance)) * np.sqrt(out["se_fit"] ** 2 + own)
+    expected = t95(df_by_differences(fit._fit, variance)) * np.sqrt(out["se_fit"] ** 2 + own)
     np.testing.assert_allclose(out["upper"] - out["fit"], expected, rtol=DIFFERENCES)
     np.testing.assert_allclose(out["fit"] - out["lower"], expected, rtol=DIFFERENCES)
 

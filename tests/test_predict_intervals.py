@@ -32,9 +32,9 @@ def test_an_interval_of_means_is_normal_on_the_scale_of_the_link(name):
     fit = generalized(name)
     link, mean = (fit.predict(type=type, interval="confidence") for type in ("link", "response"))
     for column in ("fit", "lower", "upper"):
-        inverse = fit.fit.family.link.inverse(link[column].to_numpy())
+        inverse = fit._fit.family.link.inverse(link[column].to_numpy())
         np.testing.assert_allclose(mean[column], inverse, rtol=1e-13)
-    slope = fit.fit.family.link.d_inverse(link["fit"].to_numpy())
+    slope = fit._fit.family.link.d_inverse(link["fit"].to_numpy())
     np.testing.assert_allclose(mean["se_fit"], slope * link["se_fit"], rtol=1e-13)
     np.testing.assert_allclose(link["upper"], link["fit"] + Z95 * link["se_fit"], rtol=1e-13)
 
@@ -91,7 +91,7 @@ def test_new_weights_have_to_be_weights():
 def test_random_effects_left_out_are_those_of_a_new_level():
     fit = linear("vector")
     days = np.arange(10.0)
-    Sigma = fit.sigma**2 * fit.fit.estimates.lams[0] @ fit.fit.estimates.lams[0].T
+    Sigma = fit.sigma**2 * fit._fit.estimates.lams[0] @ fit._fit.estimates.lams[0].T
     z = np.column_stack([np.ones(10), days])
     expected = np.einsum("ns,st,nt->n", z, Sigma, z)
     population = fit.predict({"Days": days}, re_form="~0", interval="prediction", ddf=None)
@@ -116,7 +116,7 @@ def test_one_factor_known_and_another_left_out():
     fit = linear("crossed")
     data = frame("crossed").head(20)
     out = fit.predict(data, re_form="~ (1 | b)", interval="prediction", ddf=None)
-    lam = fit.fit.estimates.lams[fit.fit.groups["a"][0]]
+    lam = fit._fit.estimates.lams[fit._fit.groups["a"][0]]
     z = np.column_stack([np.ones(20), data["x"]])
     own = fit.sigma**2 * (((z @ lam) ** 2).sum(axis=1) + 1 / data["w"])
     expected = Z95 * np.sqrt(out["se_fit"] ** 2 + own)
@@ -299,7 +299,7 @@ def test_averages_and_their_derivatives_are_integrals(family, variance):
 def test_standard_errors_of_averages_are_the_delta_methods(name):
     # By differences of the averages over all parameters of the search.
     fit = generalized(name)
-    frozen, criterion = fit.fit, fit.fit.criterion()
+    frozen, criterion = fit._fit, fit._fit.criterion()
     Z = [t.z[:25] for t in frozen.terms]
     offset = 0.0 if frozen.frame.offset is None else frozen.frame.offset[:25]
 
@@ -325,7 +325,7 @@ def test_an_average_on_the_scale_of_the_link():
         fit.predict(population_averaged=True, type=type, interval="confidence")
         for type in ("link", "response")
     )
-    family = fit.fit.family
+    family = fit._fit.family
     for column in ("fit", "lower", "upper"):
         np.testing.assert_allclose(family.link.inverse(link[column].to_numpy()), mean[column])
     only = fit.predict(population_averaged=True, type="link")

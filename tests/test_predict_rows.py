@@ -114,9 +114,9 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_the_fit_is_as_it_was():
     # Standard errors move the criterion's factor; later methods may not notice.
     for fit in (lmer("y ~ x + (x | a) + (1 | b)", frame("crossed")), generalized("three factors")):
-        before = (fit.ranef(condVar=True), fit.fit.criterion().value(fit.fit.point))
+        before = (fit.ranef(condVar=True), fit._fit.criterion().value(fit._fit.point))
         first = fit.predict(interval="confidence")
-        after = (fit.ranef(condVar=True), fit.fit.criterion().value(fit.fit.point))
+        after = (fit.ranef(condVar=True), fit._fit.criterion().value(fit._fit.point))
         assert after[1] == pytest.approx(before[1], rel=1e-13)
         for group, condVar in before[0].condVar.items():
             np.testing.assert_allclose(after[0].condVar[group], condVar, rtol=1e-9)

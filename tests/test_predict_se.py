@@ -61,7 +61,7 @@ def test_population_standard_errors_are_glmmtmbs(name):
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_given_theta_the_variance_is_hendersons(name):
-    fit = linear(name).fit
+    fit = linear(name)._fit
     Z = [sparse_row(fit, i, t.z, t.grouping.codes) for i, t in enumerate(fit.terms)]
     ours = predictions(fit, se_fit=True, given_theta=True)["se_fit"]
     # Condition numbers of A up to 1e5 times rounding.
@@ -70,7 +70,7 @@ def test_given_theta_the_variance_is_hendersons(name):
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_levels_that_the_data_never_have_together(name):
-    fit = linear(name).fit
+    fit = linear(name)._fit
     data = frame(FORMULAS[name][0])
     rng = np.random.default_rng(2)
     mixed = data.copy()
@@ -100,7 +100,7 @@ def test_levels_that_the_data_never_have_together(name):
     ],
 )
 def test_given_theta_with_part_of_the_random_effects(name, re_form, kept):
-    fit = linear(name).fit
+    fit = linear(name)._fit
     Z = [
         sparse_row(fit, t, term.z * use, term.grouping.codes)
         for t, (term, use) in enumerate(zip(fit.terms, kept, strict=True))
@@ -111,14 +111,14 @@ def test_given_theta_with_part_of_the_random_effects(name, re_form, kept):
 
 def test_given_theta_they_are_lme4s():
     # Printed by lme4 2.1-0's predict(se.fit = TRUE), from theta 1e-5 off the optimum.
-    sleep = predictions(linear("vector").fit, se_fit=True, given_theta=True)["se_fit"].head(3)
+    sleep = predictions(linear("vector")._fit, se_fit=True, given_theta=True)["se_fit"].head(3)
     np.testing.assert_allclose(sleep, [12.25481083, 10.54338482, 9.11383152], rtol=1e-5)
 
 
 def test_given_theta_the_population_has_the_standard_errors_of_beta():
     for fit in (linear("crossed"), fit_of("cbpp")):
-        X, vcov = fit.fit.X, fit.fit.covariance_scale * fit.fit.estimates.unscaled_vcov
-        ours = predictions(fit.fit, re_form="~0", type="link", se_fit=True, given_theta=True)
+        X, vcov = fit._fit.X, fit._fit.covariance_scale * fit._fit.estimates.unscaled_vcov
+        ours = predictions(fit._fit, re_form="~0", type="link", se_fit=True, given_theta=True)
         np.testing.assert_allclose(
             ours["se_fit"] ** 2, np.einsum("np,pq,nq->n", X, vcov, X), rtol=1e-11
         )
@@ -128,7 +128,7 @@ def test_in_a_balanced_model_theta_adds_nothing_to_the_population():
     # There beta is that of ordinary least squares, whatever theta.
     fit = linear("vector")
     se = fit.predict(re_form="~0", se_fit=True)["se_fit"]
-    X = fit.fit.X
+    X = fit._fit.X
     np.testing.assert_allclose(se**2, np.einsum("np,pq,nq->n", X, fit.vcov(), X), rtol=1e-9)
 
 
@@ -156,7 +156,7 @@ def differences(function, point, steps):
 @pytest.mark.parametrize("REML", [True, False])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_theta_adds_the_delta_methods_variance(name, REML):
-    fit = linear(name, REML).fit
+    fit = linear(name, REML)._fit
     criterion = fit.criterion()
     steps = 1e-3 * criterion.scale(fit.scaled_par)
     J = differences(lambda par: eta_at(fit, par), fit.scaled_par, steps)
@@ -172,7 +172,7 @@ def test_theta_adds_the_delta_methods_variance(name, REML):
 
 @pytest.mark.parametrize("name", GENERALIZED)
 def test_modes_move_as_differences_say(name):
-    fit = generalized(name).fit
+    fit = generalized(name)._fit
     criterion = fit.criterion()
     steps = 1e-3 * criterion.scale(fit.point)
 
@@ -189,7 +189,7 @@ def test_modes_move_as_differences_say(name):
 
 @pytest.mark.parametrize("name", ["scalar", "expected information", "vector, dispersion", "shape"])
 def test_modes_move_jointly_with_the_coefficients_when_nAGQ_is_0(name):
-    fit = generalized(name, 0).fit
+    fit = generalized(name, 0)._fit
     criterion = fit.criterion()
     steps = 1e-3 * criterion.scale(fit.point)
 
@@ -208,13 +208,13 @@ def test_nAGQ_0_is_close_to_laplace(name):
     # Another approximation, but to the same thing: 5 %.
     fast, full = (generalized(name, k).predict(se_fit=True, type="link") for k in (0, 1))
     np.testing.assert_allclose(fast["se_fit"], full["se_fit"], rtol=0.05)
-    known = predictions(generalized(name, 0).fit, type="link", se_fit=True, given_theta=True)
+    known = predictions(generalized(name, 0)._fit, type="link", se_fit=True, given_theta=True)
     assert (known["se_fit"] < fast["se_fit"]).all()
 
 
 @pytest.mark.parametrize("name", ["scalar", "three factors"])
 def test_generalized_given_theta_is_hendersons_at_the_working_weights(name):
-    fit = generalized(name).fit
+    fit = generalized(name)._fit
     lams = fit.estimates.lams
     big = [np.kron(np.eye(t.n_levels), lam) for t, lam in zip(fit.terms, lams, strict=True)]
     U = [sparse_row(fit, i, t.z, t.grouping.codes) @ big[i] for i, t in enumerate(fit.terms)]
@@ -229,9 +229,9 @@ def test_generalized_given_theta_is_hendersons_at_the_working_weights(name):
 
 
 def test_a_fit_without_a_hessian_takes_theta_as_known():
-    fit = replace(generalized("scalar").fit, hessian=None)
+    fit = replace(generalized("scalar")._fit, hessian=None)
     ours = predictions(fit, type="link", se_fit=True)
-    known = predictions(generalized("scalar").fit, type="link", se_fit=True, given_theta=True)
+    known = predictions(generalized("scalar")._fit, type="link", se_fit=True, given_theta=True)
     np.testing.assert_allclose(ours["se_fit"], known["se_fit"], rtol=1e-12)
 
 

@@ -62,7 +62,7 @@ HELD = [(c["id"], h["name"], h["value"]) for c in cases("profile.json") for h in
 def test_constrained_minimum_is_that_of_R(fits, key, name, value):
     entry = case("profile.json", key)
     held = next(h for h in entry["held"] if (h["name"], h["value"]) == (name, value))
-    found = solved(fits[key].fit, name, value).deviance
+    found = solved(fits[key]._fit, name, value).deviance
     # searches without gradients end at most some 1e-7 above the minimum; lme4's PIRLS stops up to
     # 4e-6 above the deviance at the same parameters (Contraception at age 0.02), even at its
     # tightest
@@ -206,8 +206,8 @@ def test_slopes_are_those_of_the_deviance(linear):
     """The slope is a partial derivative; differences along the constrained minima give it too."""
     for curve in linear.profile().curves:
         place = len(curve.at) - 3
-        which = named(linear.fit, curve.name)
-        piece, where = Slice(linear.fit, which.focus), curve.at
+        which = named(linear._fit, curve.name)
+        piece, where = Slice(linear._fit, which.focus), curve.at
         step = 1e-3 / curve.slope[place]
         free = piece.solve(where[place], piece.origin.free).free
         ends = [piece.solve(where[place] + h, free).deviance for h in (-step, step)]
@@ -225,7 +225,7 @@ def test_interpolation_between_points(linear):
         inner = np.flatnonzero(np.diff(points) > 0.5 * np.diff(points).max())
         at = 0.5 * (points[inner[::4]] + points[inner[::4] + 1])
         for middle, value in zip(at, parameter(curve.kind, at), strict=True):
-            deviance = solved(linear.fit, curve.name, value).deviance
+            deviance = solved(linear._fit, curve.name, value).deviance
             zeta = np.sign(profile.zeta(curve.name, value)) * np.sqrt(max(deviance - d_min, 0.0))
             assert curve.zeta_at(middle) == pytest.approx(zeta, abs=5e-4)
 
@@ -247,7 +247,7 @@ def test_beta_of_an_ordinary_model_in_closed_form():
     for value in (5.0, 6.5):
         rss = [((y - c) ** 2).sum() for c in (value, y.mean())]
         rise = len(y) * np.log(rss[0] / rss[1])
-        assert solved(fit.fit, "(Intercept)", value).deviance - fit.objective == pytest.approx(
+        assert solved(fit._fit, "(Intercept)", value).deviance - fit.objective == pytest.approx(
             rise, abs=1e-10
         )
 
@@ -341,7 +341,7 @@ def test_a_variance_of_zero(fits):
     assert (curve.zeta[1:] > 0).all()
     low, high = profile.confint().iloc[0]
     assert low == 0.0
-    found = solved(fits["dyestuff2"].fit, curve.name, high).deviance
+    found = solved(fits["dyestuff2"]._fit, curve.name, high).deviance
     assert found - fits["dyestuff2"].objective == pytest.approx(Z95**2, abs=1e-8)
     assert profile.log().confint().iloc[0, 0] == -np.inf
 
@@ -404,7 +404,7 @@ def test_a_correlation_that_turns_its_sign():
     """
     fit = lmer("Reaction ~ Days + (Days | Subject)", subjects(0.25, 30.0, 1), False, control=LMM)
     name = "cor_Days.(Intercept)|Subject"
-    found = solved(fit.fit, name, -0.95)
+    found = solved(fit._fit, name, -0.95)
     y = fit.getME("y").to_numpy() if hasattr(fit.getME("y"), "to_numpy") else fit.getME("y")
     days = np.arange(10.0)
     Z = np.column_stack([np.ones(10), days])
@@ -459,9 +459,9 @@ def test_generalized_limits_solve_the_likelihood_ratio(key):
     fit = GENERALIZED[key](counted())
     devfun = fit.getME("devfun")
     limits = fit.confint()
-    extra = fit.fit.family.extra
+    extra = fit._fit.family.extra
     best = np.concatenate(
-        [fit.par, fit.beta, [] if extra is None else [np.log(fit.fit.estimates.extra)]]
+        [fit.par, fit.beta, [] if extra is None else [np.log(fit._fit.estimates.extra)]]
     )
     k, p = len(fit.par), len(fit.beta)
     # confint has the dispersion's root, or the shape, after the standard deviations
@@ -553,7 +553,7 @@ def test_a_search_without_gradient_raises_no_alarm():
     ],
 )
 def test_which(fits, which, expected):
-    names = [p.name for p in named_parameters(fits["sleep"].fit)]
+    names = [p.name for p in named_parameters(fits["sleep"]._fit)]
     profile = fits["sleep"].profile(which, delta_cutoff=0.9)
     assert [c.name for c in profile.curves] == [names[a] for a in expected]
     assert list(profile.to_frame().columns) == ["param", "value", "zeta", *names]
@@ -591,8 +591,8 @@ def test_a_level_beyond_the_profile(fits):
 
 
 def test_several_processes_give_the_same(fits):
-    one = interval_curves(fits["sleep"].fit, "sd_*", 0.9)
-    two = interval_curves(fits["sleep"].fit, "sd_*", 0.9, n_jobs=2)
+    one = interval_curves(fits["sleep"]._fit, "sd_*", 0.9)
+    two = interval_curves(fits["sleep"]._fit, "sd_*", 0.9, n_jobs=2)
     assert (one.to_frame() == two.to_frame()).all(axis=None)
 
 

@@ -39,7 +39,7 @@ def sleep():
 
 def drawn(model, m, seed=1):
     """Responses of a fitted linear model (n, m), with weights and offset."""
-    fit, e, rng = model.fit, model.fit.estimates, np.random.default_rng(seed)
+    fit, e, rng = model._fit, model._fit.estimates, np.random.default_rng(seed)
     w = np.ones(fit.frame.n) if fit.frame.weights is None else fit.frame.weights
     Y = (fit.X @ e.beta)[:, None] + e.sigma * rng.normal(size=(len(w), m)) / np.sqrt(w)[:, None]
     if fit.frame.offset is not None:
@@ -71,10 +71,10 @@ def assert_same_fits(model, Y, many):
         assert many.converged[j]
         if many.objective[j] < one.objective - 1e-7:
             continue
-        scale = np.abs(np.concatenate([lam.ravel() for lam in one.fit.estimates.lams])).max()
+        scale = np.abs(np.concatenate([lam.ravel() for lam in one._fit.estimates.lams])).max()
         assert many.sigma[j] == pytest.approx(one.sigma, rel=1e-5)
         np.testing.assert_allclose(many.beta[j], one.beta, rtol=1e-5, atol=1e-5 * one.sigma)
-        for lam, expected in zip(many.lams, one.fit.estimates.lams, strict=True):
+        for lam, expected in zip(many.lams, one._fit.estimates.lams, strict=True):
             # The optimum is flat to 1e-6 in a variance, the square of a template.
             gap = lam[j] @ lam[j].T - expected @ expected.T
             assert np.abs(gap).max() <= 1e-5 * max(scale, 1.0) ** 2
@@ -86,7 +86,7 @@ def test_every_structure(name, REML):
     weights = "w" if name in WEIGHTED else None
     model = lmer(FORMULAS[name], crossed(), REML=REML, weights=weights, control=QUIET)
     Y = drawn(model, 8)
-    assert_same_fits(model, Y, refit_many(model.fit, Y))
+    assert_same_fits(model, Y, refit_many(model._fit, Y))
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -96,9 +96,9 @@ def test_every_route(name, route, monkeypatch):
     Y = drawn(model, 12)
     take_route(route, monkeypatch)
     assert route == "whole refits" or isinstance(
-        _fitter(model.fit, warm_start(model.fit)), ROUTES[route]
+        _fitter(model._fit, warm_start(model._fit)), ROUTES[route]
     )
-    many = refit_many(model.fit, Y)
+    many = refit_many(model._fit, Y)
     monkeypatch.undo()
     assert_same_fits(model, Y, many)
     expected = [lmer(DATA[name], frame(name), control=QUIET).refit(y).is_singular() for y in Y.T]
@@ -113,15 +113,15 @@ def test_lme4(case):
         control=QUIET,
     )  # fmt: skip
     fits = case["fits"]
-    y = model.fit.frame.y
-    many = refit_many(model.fit, np.column_stack([np.roll(y, f["shift"]) for f in fits]))
+    y = model._fit.frame.y
+    many = refit_many(model._fit, np.column_stack([np.roll(y, f["shift"]) for f in fits]))
     for j, f in enumerate(fits):
         # lme4's optimum is polished to 1e-8 in theta; a variance at zero it may leave at 1e-4.
         assert many.objective[j] <= f["objective"] + 1e-8 * abs(f["objective"])
         assert many.objective[j] == pytest.approx(f["objective"], rel=1e-7)
         np.testing.assert_allclose(many.beta[j], f["beta"], rtol=1e-5, atol=1e-5 * f["sigma"])
         assert many.sigma[j] == pytest.approx(f["sigma"], rel=1e-5)
-        sds = np.array([part.kind == "sd" for part in components(model.fit.terms)])
+        sds = np.array([part.kind == "sd" for part in components(model._fit.terms)])
         np.testing.assert_allclose(
             many.components[j, sds], f["sd"], rtol=1e-4, atol=2e-4 * f["sigma"]
         )
@@ -132,15 +132,17 @@ def test_weights_and_offset():
     data = crossed().assign(o=lambda d: 3 * d["z"])
     model = lmer("y ~ x + (x | g)", data, weights="w", offset="o", control=QUIET)
     Y = drawn(model, 10)
-    assert_same_fits(model, Y, refit_many(model.fit, Y))
+    assert_same_fits(model, Y, refit_many(model._fit, Y))
     without = lmer("y ~ x + (x | g)", data, control=QUIET)
-    assert abs(refit_many(without.fit, Y).objective - refit_many(model.fit, Y).objective).min() > 1
+    assert (
+        abs(refit_many(without._fit, Y).objective - refit_many(model._fit, Y).objective).min() > 1
+    )
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_response_that_fails_fails_alone(route, sleep, monkeypatch):
     Y = drawn(sleep, 7)
-    fit, rng = sleep.fit, np.random.default_rng(1)
+    fit, rng = sleep._fit, np.random.default_rng(1)
     good = [0, 6]
     Y[:, 1] = 3.0
     Y[:, 2] = fit.X @ [1.0, 2.0]
@@ -168,47 +170,47 @@ def test_a_response_that_fails_fails_alone(route, sleep, monkeypatch):
 def test_processes_do_not_change_the_result(route, sleep, monkeypatch):
     model = sleep if route == "batch" else lmer(DATA["Penicillin"], frame("Penicillin"))
     if route == "one by one":
-        fitter = OneByOne(model.fit, model.fit.scaled_par)
+        fitter = OneByOne(model._fit, model._fit.scaled_par)
         monkeypatch.setattr("mixef.inference.refits.many.batch_fitter", lambda fit, start: None)
         assert pickle.loads(pickle.dumps(fitter)).start.tolist() == fitter.start.tolist()
     Y = drawn(model, 300 if route == "batch" else 6)
-    one, two = refit_many(model.fit, Y), refit_many(model.fit, Y, n_jobs=2)
+    one, two = refit_many(model._fit, Y), refit_many(model._fit, Y, n_jobs=2)
     for name in ("objective", "beta", "par", "sigma"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
 def test_the_fit_is_left_as_it_was(sleep, monkeypatch):
-    before = sleep.fit.criterion().estimates(sleep.fit.scaled_par)
+    before = sleep._fit.criterion().estimates(sleep._fit.scaled_par)
     value = before.objective, before.beta.copy(), before.sigma
     for route in ROUTES:
         with monkeypatch.context() as patch:
             take_route(route, patch)
-            refit_many(sleep.fit, drawn(sleep, 3))
-    after = sleep.fit.criterion().estimates(sleep.fit.scaled_par)
+            refit_many(sleep._fit, drawn(sleep, 3))
+    after = sleep._fit.criterion().estimates(sleep._fit.scaled_par)
     assert (after.objective, after.sigma) == (value[0], value[2])
     np.testing.assert_array_equal(after.beta, value[1])
 
 
 def test_start(sleep):
     Y = drawn(sleep, 5)
-    usual, elsewhere = refit_many(sleep.fit, Y), refit_many(sleep.fit, Y, start=[3.0, 0.0, 2.0])
+    usual, elsewhere = refit_many(sleep._fit, Y), refit_many(sleep._fit, Y, start=[3.0, 0.0, 2.0])
     np.testing.assert_allclose(elsewhere.objective, usual.objective, rtol=1e-10)
     assert (elsewhere.par != usual.par).any()
     with pytest.raises(ValueError, match="start is 'zero'"):
-        refit_many(sleep.fit, Y, start="zero")
+        refit_many(sleep._fit, Y, start="zero")
     with pytest.raises(DataError, match="expected 3 finite numbers"):
-        refit_many(sleep.fit, Y, start=[1.0])
+        refit_many(sleep._fit, Y, start=[1.0])
 
 
 def test_max_evaluations_reach_the_searches():
     control = LmerControl(max_evaluations=2, check_conv_grad="ignore")
     model = lmer(SLEEP, frame("sleepstudy"), control=control, start=[3.0, 0.0, 2.0])
-    assert not refit_many(model.fit, drawn(model, 4), start=[3.0, 0.0, 2.0]).converged.any()
+    assert not refit_many(model._fit, drawn(model, 4), start=[3.0, 0.0, 2.0]).converged.any()
 
 
 def test_the_frame_has_the_natural_parameters(sleep):
-    many = refit_many(sleep.fit, drawn(sleep, 3))
-    names = [part.name for part in components(sleep.fit.terms)]
+    many = refit_many(sleep._fit, drawn(sleep, 3))
+    names = [part.name for part in components(sleep._fit.terms)]
     table = many.to_frame()
     assert list(table) == [*names, "sigma", "(Intercept)", "Days"]
     whole = many.fit(1)
@@ -222,7 +224,7 @@ def test_the_frame_has_the_natural_parameters(sleep):
 
 
 def test_the_arrays_are_read_only(sleep):
-    many = refit_many(sleep.fit, drawn(sleep, 2))
+    many = refit_many(sleep._fit, drawn(sleep, 2))
     for array in (many.beta, many.par, many.sigma, many.objective, many.responses, *many.lams):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
@@ -233,7 +235,7 @@ def test_the_arrays_are_read_only(sleep):
 )
 def test_bad_matrices(sleep, Y):
     with pytest.raises(DataError, match=r"expected \(180, m\)|not numeric"):
-        refit_many(sleep.fit, Y)
+        refit_many(sleep._fit, Y)
 
 
 # Generalized models
@@ -266,7 +268,7 @@ def test_generalized_models(name):
 
 def test_counts_have_the_trials_of_the_fit():
     model = glmer(HERD, frame("cbpp"), "binomial")
-    y = model.fit.frame.y
+    y = model._fit.frame.y
     stacked = np.stack([y, y], axis=1)
     assert len(model.refit(stacked)) == 2
     np.testing.assert_allclose(model.refit(stacked).fixef().iloc[1], model.beta, atol=1e-4)

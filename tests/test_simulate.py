@@ -46,7 +46,7 @@ def test_held_terms_beside_new_ones():
     """lme4 1.1-31 adds the variance of the held term here (1.02 in place of 4.03)."""
     fit = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("Penicillin"))
     for t, other in ((0, 1), (1, 0)):
-        re_form = f"~ (1 | {fit.fit.terms[t].group})"
+        re_form = f"~ (1 | {fit._fit.terms[t].group})"
         mean, V = linear_map(fit, re_form=re_form)
         np.testing.assert_allclose(mean, fit.predict(re_form=re_form), rtol=1e-12)
         np.testing.assert_allclose(V, dense_covariance(fit, terms=(other,)), rtol=0, atol=1e-12)
@@ -55,7 +55,7 @@ def test_held_terms_beside_new_ones():
 @pytest.mark.parametrize("held", [0, 1])
 def test_effects_of_a_held_terms_other_columns_are_drawn_given_these(held):
     fit = model("slopes")
-    (term,), cov = fit.fit.terms, fit.VarCorr().to_frame()["vcov"].to_numpy()
+    (term,), cov = fit._fit.terms, fit.VarCorr().to_frame()["vcov"].to_numpy()
     S = np.array([[cov[0], cov[2]], [cov[2], cov[1]]])
     free = 1 - held
     slope = S[free, held] / S[held, held]
@@ -73,9 +73,9 @@ def test_effects_of_a_held_terms_other_columns_are_drawn_given_these(held):
 def test_a_perfect_correlation_leaves_nothing_to_draw():
     fit = model("slopes")
     params = {"sd": {"Subject": [20.0, 5.0]}, "cor": {"Subject": 1.0}}
-    mean, V = linear_map(fit, re_form="~ (1 | Subject)", newparams=params)
+    mean, V = linear_map(fit, re_form="~ (1 | Subject)", new_params=params)
     np.testing.assert_allclose(V, fit.sigma**2 * np.eye(fit.nobs), atol=1e-9)
-    (term,) = fit.fit.terms
+    (term,) = fit._fit.terms
     b = fit.ranef()["Subject"].to_numpy()[term.grouping.codes, 0]
     np.testing.assert_allclose(
         mean, fit.predict(re_form="~0") + b * (1 + 0.25 * term.z[:, 1]), rtol=1e-10
@@ -90,7 +90,7 @@ def test_a_perfect_correlation_leaves_nothing_to_draw():
     [
         ("sleepstudy", "new", {}),
         ("sleepstudy", "held", {"re_form": None}),
-        ("sleepstudy", "sigma", {"newparams": {"sigma": 50}}),
+        ("sleepstudy", "sigma", {"new_params": {"sigma": 50}}),
         ("cbpp", "new", {}),
         ("cbpp", "held", {"use_u": True}),
         ("grouseticks", "new", {}),
@@ -124,11 +124,11 @@ def test_marginal_moments_of_log_normal_poisson_counts():
         n = 20_000
         c = v if params is None else v / 4
         # Rows of large random effects have no stable moments in so few draws.
-        y = fit.simulate(n, seed=seed, newparams=params).to_numpy(dtype=float)
+        y = fit.simulate(n, seed=seed, new_params=params).to_numpy(dtype=float)
         mu = np.exp(fit.predict(re_form="~0", type="link") + c.sum() / 2).to_numpy()
         rows = np.arange(0, fit.nobs, 40)
         assert (np.abs(y[rows].mean(axis=1) - mu[rows]) < 5 * y[rows].std(axis=1) / n**0.5).all()
-        codes = [term.grouping.codes for term in fit.fit.terms]
+        codes = [term.grouping.codes for term in fit._fit.terms]
         i, j = next(
             (i, j)
             for i, j in itertools.combinations(range(fit.nobs), 2)
@@ -203,7 +203,7 @@ def test_columns_index_and_seed():
 def test_responses_come_back_as_they_were_and_can_be_refitted(formula, kind, weights):
     fit = glmer(formula, DATA, "binomial", weights=weights)
     y = fit.simulate(2, seed=1)["sim_2"]
-    numbers = simulated_responses(fit.fit, 2, np.random.default_rng(1))[:, 1]
+    numbers = simulated_responses(fit._fit, 2, np.random.default_rng(1))[:, 1]
     if kind == "counts":
         assert list(y) == ["successes", "failures"]
         assert (y.dtypes == np.int64).all()
@@ -215,7 +215,7 @@ def test_responses_come_back_as_they_were_and_can_be_refitted(formula, kind, wei
     else:
         assert y.dtype == {"bool": bool, "int": np.int64}.get(kind, float)
         np.testing.assert_array_equal(y.astype(float), numbers)
-    by_hand = with_frame(fit.fit, frame_with(fit.fit, numbers)).estimates
+    by_hand = with_frame(fit._fit, frame_with(fit._fit, numbers)).estimates
     assert fit.refit(y).objective == by_hand.objective
     # A fit from scratch to the simulated column, where the response is a column.
     if kind not in ("counts", "share") and "==" not in formula:
@@ -229,12 +229,12 @@ def test_every_model_takes_its_responses_back(name):
     fit = model(name)
     y = fit.simulate(2, seed=5)
     again = fit.refit(y["sim_1"])
-    raw = simulated_responses(fit.fit, 2, np.random.default_rng(5))
+    raw = simulated_responses(fit._fit, 2, np.random.default_rng(5))
     assert raw.shape == (fit.nobs, 2)
     assert raw.dtype == float
-    np.testing.assert_allclose(again.fit.outcome.y if hasattr(again.fit, "outcome") else
-                               again.fit.frame.y, raw[:, 0], rtol=1e-12)  # fmt: skip
-    held = simulated_responses(fit.fit, 2, np.random.default_rng(5), use_u=True)
+    np.testing.assert_allclose(again._fit.outcome.y if hasattr(again._fit, "outcome") else
+                               again._fit.frame.y, raw[:, 0], rtol=1e-12)  # fmt: skip
+    held = simulated_responses(fit._fit, 2, np.random.default_rng(5), use_u=True)
     expected = fit.simulate(2, seed=5, use_u=True)
     if expected.columns.nlevels == 1:
         np.testing.assert_allclose(held, expected, rtol=1e-12)
@@ -281,7 +281,7 @@ def test_a_users_family_is_simulated_where_it_knows_how():
     fit = glmer("count ~ x + (1 | g)", DATA, drawing)
     y = fit.simulate(2, seed=1)
     same = glmer("count ~ x + (1 | g)", DATA, "poisson")
-    pd.testing.assert_frame_equal(y, same.simulate(2, seed=1, newparams={
+    pd.testing.assert_frame_equal(y, same.simulate(2, seed=1, new_params={
         "beta": fit.beta, "theta": fit.theta}))  # fmt: skip
 
 

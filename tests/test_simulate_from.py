@@ -16,7 +16,7 @@ from mixef.errors import DataError, FormulaError
 )
 def test_drawn_before_a_fit_as_from_it(name):
     fit = model(name)
-    call, family = fit.fit.call, getattr(fit, "family", "gaussian")
+    call, family = fit._fit.call, getattr(fit, "family", "gaussian")
     params = {"beta": fit.fixef(), "theta": fit.theta}
     if name in ("gamma", "nbinom"):
         params |= {"dispersion": fit.dispersion} if name == "gamma" else {"shape": fit.shape}

@@ -16,7 +16,7 @@ from mixef.errors import DataError, FormulaError
 @pytest.mark.parametrize("re_form", ["~0", None])
 def test_the_fits_own_rows_as_new_data(name, re_form):
     fit = model(name)
-    own = fit.fit.call.data
+    own = fit._fit.call.data
     pd.testing.assert_frame_equal(
         fit.simulate(3, seed=1, newdata=own, re_form=re_form),
         fit.simulate(3, seed=1, re_form=re_form),
@@ -36,7 +36,7 @@ def test_new_rows_have_new_effects_for_all_levels():
     mean, V = linear_map(fit, newdata=new)
     np.testing.assert_allclose(mean, fit.predict(new, re_form="~0"), rtol=1e-12)
     Z = np.column_stack([np.ones(5), new["Days"]])
-    (lam,) = fit.fit.estimates.lams
+    (lam,) = fit._fit.estimates.lams
     same = new["Subject"].to_numpy()[:, None] == new["Subject"].to_numpy()
     marginal = fit.sigma**2 * (Z @ lam @ lam.T @ Z.T * same + np.eye(5))
     np.testing.assert_allclose(V, marginal, rtol=0, atol=1e-10)
@@ -47,7 +47,7 @@ def test_new_levels_beside_held_ones():
     fit, new = model("slopes"), new_rows()
     known = np.array([True, True, False, False, False])
     Z = np.column_stack([np.ones(5), new["Days"]])
-    (lam,) = fit.fit.estimates.lams
+    (lam,) = fit._fit.estimates.lams
     unseen = (new["Subject"].to_numpy()[:, None] == new["Subject"].to_numpy()) & ~known
     drawn, noise = fit.sigma**2 * Z @ lam @ lam.T @ Z.T * unseen, fit.sigma**2 * np.eye(5)
     expected = fit.predict(new, new_levels="population")
@@ -133,12 +133,12 @@ SAME = [
 @pytest.mark.parametrize("params", SAME)
 def test_all_forms_of_parameters_mean_the_same(params):
     fit, data = model("slopes"), load_dataset("sleepstudy")
-    expected = fit.simulate(2, seed=1, newparams=SAME[0])
-    drawn = fit.simulate(2, seed=1, newparams=params)
+    expected = fit.simulate(2, seed=1, new_params=SAME[0])
+    drawn = fit.simulate(2, seed=1, new_params=params)
     np.testing.assert_allclose(drawn, expected, rtol=1e-10)
     before = simulate_from("Reaction ~ Days + (Days | Subject)", data, params, n=2, seed=1)
     np.testing.assert_allclose(before, expected, rtol=1e-10)
-    np.testing.assert_allclose(linear_map(fit, newparams=params)[1][0, 0], 400 + 900, rtol=1e-10)
+    np.testing.assert_allclose(linear_map(fit, new_params=params)[1][0, 0], 400 + 900, rtol=1e-10)
 
 
 def test_what_is_not_given_stays():
@@ -147,7 +147,7 @@ def test_what_is_not_given_stays():
     noise = fit.sigma**2
 
     def first(**params):
-        mean, V = linear_map(fit, newparams=params)
+        mean, V = linear_map(fit, new_params=params)
         return mean[1], V[0, 0], V[0, 1], V[1, 1]
 
     mean = fit.fixef().sum()
@@ -171,36 +171,36 @@ def test_what_is_not_given_stays():
 
 def test_parameters_of_several_terms_on_a_group():
     fit = model("two terms")
-    groups = [term.label for term in fit.fit.terms]
+    groups = [term.label for term in fit._fit.terms]
     cov = np.diag([4.0, 1.0])
-    order = [t.columns[0] for t in fit.fit.terms if t.group == "g"]
+    order = [t.columns[0] for t in fit._fit.terms if t.group == "g"]
     sds = [2.0, 1.0]
     wanted = {"sd_(Intercept)|g": sds[order.index("(Intercept)")], "sd_x|g": sds[order.index("x")]}
-    a = linear_map(fit, newparams={"cov": {"g": cov}})[1]
-    b = linear_map(fit, newparams={"sd": {"g": sds}})[1]
-    c = linear_map(fit, newparams=wanted)[1]
+    a = linear_map(fit, new_params={"cov": {"g": cov}})[1]
+    b = linear_map(fit, new_params={"sd": {"g": sds}})[1]
+    c = linear_map(fit, new_params=wanted)[1]
     by_label = {
-        t.label: s for t, s in zip((t for t in fit.fit.terms if t.group == "g"), sds, strict=True)
+        t.label: s for t, s in zip((t for t in fit._fit.terms if t.group == "g"), sds, strict=True)
     }
-    d = linear_map(fit, newparams={"sd": by_label})[1]
+    d = linear_map(fit, new_params={"sd": by_label})[1]
     for other in (b, c, d):
         np.testing.assert_allclose(a, other, atol=1e-10)
     with pytest.raises(DataError, match=r"covariance between columns of different terms"):
-        fit.simulate(newparams={"cov": {"g": [[4.0, 1.0], [1.0, 1.0]]}})
+        fit.simulate(new_params={"cov": {"g": [[4.0, 1.0], [1.0, 1.0]]}})
     assert len(groups) == 3
 
 
 def test_parameters_of_generalized_models():
     fit = model("gamma")
-    assert np.ptp(fit.simulate(newparams={"dispersion": 1e-12, "sd": {"g": 0}}, seed=1)["sim_1"] /
+    assert np.ptp(fit.simulate(new_params={"dispersion": 1e-12, "sd": {"g": 0}}, seed=1)["sim_1"] /
                   fit.predict(re_form="~0")) < 1e-4  # fmt: skip
-    a = fit.simulate(seed=1, newparams={"sigma": 0.5})
-    pd.testing.assert_frame_equal(a, fit.simulate(seed=1, newparams={"dispersion": 0.25}))
+    a = fit.simulate(seed=1, new_params={"sigma": 0.5})
+    pd.testing.assert_frame_equal(a, fit.simulate(seed=1, new_params={"dispersion": 0.25}))
     cbpp = model("cbpp")
-    a = cbpp.simulate(seed=1, newparams={"theta": [1.5]})
-    pd.testing.assert_frame_equal(a, cbpp.simulate(seed=1, newparams={"cov": {"herd": 2.25}}))
+    a = cbpp.simulate(seed=1, new_params={"theta": [1.5]})
+    pd.testing.assert_frame_equal(a, cbpp.simulate(seed=1, new_params={"cov": {"herd": 2.25}}))
     assert not a.equals(cbpp.simulate(seed=1))
-    many = model("nbinom").simulate(200, seed=1, newparams={"shape": 1e9}, use_u=True).var(axis=1)
+    many = model("nbinom").simulate(200, seed=1, new_params={"shape": 1e9}, use_u=True).var(axis=1)
     np.testing.assert_allclose((many / model("nbinom").fitted()).mean(), 1.0, atol=0.05)
 
 
@@ -230,7 +230,7 @@ BAD = [
 @pytest.mark.parametrize(("params", "message"), BAD)
 def test_parameters_that_cannot_be(params, message):
     with pytest.raises(DataError, match=message):
-        model("slopes").simulate(newparams=params)
+        model("slopes").simulate(new_params=params)
 
 
 def test_structures_hold():
@@ -238,14 +238,14 @@ def test_structures_hold():
     with pytest.raises(
         DataError, match=r"not one that its structure, diag\(hom = TRUE\), can have"
     ):
-        fit.simulate(newparams={"cov": {"g": np.diag([1.0, 2.0, 3.0])}})
+        fit.simulate(new_params={"cov": {"g": np.diag([1.0, 2.0, 3.0])}})
     with pytest.raises(DataError, match=r"theta has .* which the structure of its term does not"):
-        fit.simulate(newparams={"theta": [1, 0.5, 0, 1, 0, 1]})
-    a = linear_map(fit, newparams={"cov": {"g": 4 * np.eye(3)}})[1]
-    np.testing.assert_allclose(a, linear_map(fit, newparams={"sd": {"g": 2}})[1], atol=1e-12)
-    np.testing.assert_allclose(a, linear_map(fit, newparams={"sd_all|g": 2})[1], atol=1e-12)
+        fit.simulate(new_params={"theta": [1, 0.5, 0, 1, 0, 1]})
+    a = linear_map(fit, new_params={"cov": {"g": 4 * np.eye(3)}})[1]
+    np.testing.assert_allclose(a, linear_map(fit, new_params={"sd": {"g": 2}})[1], atol=1e-12)
+    np.testing.assert_allclose(a, linear_map(fit, new_params={"sd_all|g": 2})[1], atol=1e-12)
     with pytest.raises(DataError, match=r"cor names 'g': the model has no correlations for it"):
-        fit.simulate(newparams={"cor": {"g": 0.1}})
+        fit.simulate(new_params={"cor": {"g": 0.1}})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def same_rows(A, B, tolerance=1e-9):
 def quiet_lmer(*args, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return lmer(*args, **kwargs).fit
+        return lmer(*args, **kwargs)._fit
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -50,9 +50,9 @@ def test_the_table_is_one_whatever_the_contrasts(key, type):
     of the rows that the contrasts make; the fits' own covariance parameters differ by 1e-7 or so.
     """
     columns = slice(None) if type == "III" else slice(2)
-    expected = table_of(fit_of(key).fit, type)[:, columns]
+    expected = table_of(fit_of(key)._fit, type)[:, columns]
     for contrast in CONTRASTS[: 5 if key in ("three_way", "one_empty") else 1]:
-        found = table_of(fit_of(key, contrast).fit, type)[:, columns]
+        found = table_of(fit_of(key, contrast)._fit, type)[:, columns]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_units_and_levels_order_change_no_statistic(type, by_precision):
                                  "splines", "weights", "covariates", "cake_covariate"])  # fmt: skip
 def test_type_three_is_marginal_under_sum_contrasts(key):
     """Where no cell is empty; hypotheses in the coordinates of the sum-coded fit."""
-    fit = fit_of(key, "sum").fit
+    fit = fit_of(key, "sum")._fit
     assert len(fit.kept) == len(fit.design.names)
     for t, L in enumerate(term_hypotheses(fit, "III").values()):
         marginal = np.eye(len(fit.kept))[fit.design.assign == t + 1]
@@ -108,7 +108,7 @@ def projection(X):
 )
 def test_type_two_is_what_a_term_adds_to_those_that_do_not_contain_it(key, term, others):
     """By projections on the rows: (P_with - P_without) X, from design matrices of other fits."""
-    case, fit = CASES[key], fit_of(key).fit
+    case, fit = CASES[key], fit_of(key)._fit
     data = data_of(case["data"])
     response = case["formula"].split("~")[0]
     bar = case["formula"][case["formula"].rindex("(") :]
@@ -124,7 +124,7 @@ def test_type_two_is_what_a_term_adds_to_those_that_do_not_contain_it(key, term,
 
 
 def test_type_one_is_sequential():
-    fit = fit_of("three_way").fit
+    fit = fit_of("three_way")._fit
     R = np.linalg.qr(fit.X)[1]
     for t, L in enumerate(term_hypotheses(fit, "I").values()):
         assert same_rows(L, R[fit.design.assign == t + 1], 1e-8)
@@ -132,7 +132,7 @@ def test_type_one_is_sequential():
 
 def test_sequential_tests_by_precision_add_up():
     """With one metric the squares of all terms are that of the hypothesis of no effect at all."""
-    fit = fit_of("three_way").fit
+    fit = fit_of("three_way")._fit
     parts = [f_test(fit, L, ddf=None) for L in term_hypotheses(fit, "I", True).values()]
     whole = f_test(fit, np.eye(len(fit.kept))[1:], ddf=None)
     total = sum(part.statistic * part.num_df for part in parts)
@@ -198,7 +198,7 @@ def test_models_without_terms(formula):
 
 
 def test_containment():
-    columns = term_columns(fit_of("three_way_covariate").fit)
+    columns = term_columns(fit_of("three_way_covariate")._fit)
     assert columns.labels == ("A", "B", "x", "C", "A:B", "A:x", "B:x", "A:B:x")
     names = lambda found: [columns.labels[t] for t in found]  # noqa: E731
     assert names(columns.above(0)) == ["A:B", "A:x", "A:B:x"]
@@ -208,7 +208,7 @@ def test_containment():
 
 
 def test_terms_that_may_be_dropped():
-    fit = fit_of("three_way_covariate").fit
+    fit = fit_of("three_way_covariate")._fit
     assert droppable(fit) == ["C", "A:B:x"]
     for term, L in term_after_others(fit, ["C", "A:B:x"]).items():
         assert same_rows(L, term_hypotheses(fit, "II")[term])

@@ -93,7 +93,7 @@ ZOO = {
     "module": np,
     "ellipsis": ...,
     "fit": FIT,
-    "state": FIT.fit,
+    "state": FIT._fit,
     "broken": Broken(),
 }
 
@@ -108,8 +108,8 @@ CALLS = {
     "anova of one": (lambda *, type="III", ddf="auto": mixef.anova(FIT, type=type, ddf=ddf), {}),
     "all_fit": (mixef.all_fit, {"fit": SMALL, "optimizers": ["newton"]}),
     "exact_rlrt": (mixef.exact_rlrt, {"fit": SMALL, **FEW}),
-    "pb_test": (mixef.pb_test, {"large": FIT, "small": SMALL, **FEW}),
-    "power": (mixef.power, {"model": FIT, "test": "x", **FEW}),
+    "pb_test": (mixef.pb_test, {"fit": FIT, "small": SMALL, **FEW}),
+    "power": (mixef.power, {"fit": FIT, "test": "x", **FEW}),
     "simulate_from": (
         mixef.simulate_from,
         {"formula": "~ x + (1 | g)", "data": DATA, "params": TRUTH, **FEW},

@@ -30,7 +30,7 @@ ATTRIBUTES = {
     "bse_re": "VarCorr()", "cov_re": "VarCorr()", "vcomp": "VarCorr()", "ranef_var": "VarCorr()",
     "ranef_corr": "VarCorr()", "scale": "sigma, whose square is the residual variance",
     "df_resid": "df_residual", "n_groups": "ngrps()", "isSingular": "is_singular()",
-    "singular": "is_singular()", "getCall": "fit.call", "refitML": "refit_ml()",
+    "singular": "is_singular()", "getCall": "formula and update()", "refitML": "refit_ml()",
     "bootMer": "bootstrap()", "get_prediction": "predict(..., se_fit=True)",
     "f_test": "contest(L)", "wald_test": "contest(L)", "t_test": "contest(L, joint=False)",
     "t_test_pairwise": "contest(L)", "model_matrix": 'getME("X")', "data": "augment()",
@@ -39,6 +39,7 @@ ATTRIBUTES = {
 
 #: Arguments that other programs have, and what ours are called, where a function has them.
 ARGUMENTS = {
+    "newparams": "new_params", "params": "new_params",
     "nsim": "n", "nboot": "n", "n_boot": "n", "B": "n", "FUN": "fn", "func": "fn",
     "statistic": "fn", "random_state": "seed", "rng": "seed", "cores": "n_jobs", "ncpus": "n_jobs",
     "se": "se_fit", "conf_level": "level", "alpha": "level", "exog": "newdata",

@@ -56,11 +56,6 @@ class MixedModel(
     # Stored numbers
 
     @property
-    def fit(self) -> observations.AnyFit:
-        """The frozen state that all methods read."""
-        return self._fit
-
-    @property
     def theta(self) -> np.ndarray:
         """Relative covariance factors: each term's lower triangle, column by column."""
         return self._fit.estimates.theta
@@ -124,6 +119,11 @@ class MixedModel(
     def formula(self) -> str:
         """The formula."""
         return self._fit.formula.text
+
+    @property
+    def left_out(self) -> str:
+        """How many rows of the data the fit left out, and why; empty for none."""
+        return str(self._fit.frame.left_out)
 
     @property
     def converged(self) -> bool:
@@ -371,4 +371,4 @@ def fit_of(model: Any, name: str) -> observations.AnyFit:
     """Return the state of a fitted model; anything else is refused."""
     if not isinstance(model, MixedModel):
         raise checks.refusal(name, model, "a model fitted by lmer or glmer")
-    return model.fit
+    return model._fit

@@ -102,7 +102,7 @@ def anova(
             "leave them out, or call the method anova of each"
         )
     names = _names(models, model_names, names_for(env, sys._getframe(1)))
-    read = [m.fit if isinstance(m, MixedModel) else ordinary_fit(m) for m in models]
+    read = [m._fit if isinstance(m, MixedModel) else ordinary_fit(m) for m in models]
     if not any(isinstance(m, MixedModel) for m in models):
         raise ArgumentError("anova got regressions of statsmodels only; expected a mixed model too")
     return anova_of_models(read, names, refit)

@@ -14,7 +14,7 @@ from mixef.mixedmodel import MixedModel, fit_of
 
 
 def pb_test(
-    large: MixedModel,
+    fit: MixedModel,
     small: Any,
     n: int = 1000,
     seed: int | np.random.Generator | None = None,
@@ -32,7 +32,8 @@ def pb_test(
 
     Parameters
     ----------
-    large : model
+    fit : model
+        The larger model.
     small : model, str, or regression
         A model within the larger one, for the same rows: a fitted mixed model; a formula, or a
         change such as ``". ~ . - Days"`` of the larger one's; or a fitted OLS, WLS or GLM of
@@ -83,14 +84,14 @@ def pb_test(
     (1.66, True)
     """
     refuse_unknown(unknown, pb_test)
-    other = small.fit if isinstance(small, MixedModel) else small
+    other = small._fit if isinstance(small, MixedModel) else small
     return testing.pb_test(
-        fit_of(large, "large"), other, n, seed=seed, n_jobs=n_jobs, progress=progress
+        fit_of(fit, "fit"), other, n, seed=seed, n_jobs=n_jobs, progress=progress
     )
 
 
 def power(
-    model: MixedModel,
+    fit: MixedModel,
     test: Any,
     *,
     sizes: Mapping[str, Any] | None = None,
@@ -98,7 +99,7 @@ def power(
     n: int = 1000,
     alpha: float = 0.05,
     method: str | None = None,
-    params: Mapping[str, Any] | None = None,
+    new_params: Mapping[str, Any] | None = None,
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
@@ -110,11 +111,11 @@ def power(
     other parameters, and the model is refitted to each of them and tested.
 
     To plan a study without data, draw one response with `simulate_from`, fit the model to it, and
-    give all parameters in `params`.
+    give all parameters in `new_params`.
 
     Parameters
     ----------
-    model : model
+    fit : model
     test : str, array or dict
         A coefficient, a term (all of its columns), or linear hypotheses as ``contest`` takes them,
         such as ``"recipeB - recipeC"``.
@@ -135,9 +136,9 @@ def power(
         computed for every replicate. "z" (the default of generalized models): Wald test without
         degrees of freedom. "lrt": likelihood-ratio test, for which the model without the effect is
         refitted too, both by ML.
-    params : dict, optional
+    new_params : dict, optional
         Parameters to change: coefficients by name, as in ``{"Days": 5}``, and what ``simulate``
-        takes as ``newparams``.
+        takes as ``new_params``.
     seed : int or numpy.random.Generator, optional
     n_jobs : int
         Processes; -1 for one a core. The result does not depend on it.
@@ -164,7 +165,8 @@ def power(
     --------
     >>> from mixef import lmer, load_dataset, power
     >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-    >>> found = power(fit, "Days", sizes={"Subject": [6, 18]}, params={"Days": 5}, n=100, seed=1)
+    >>> sizes, slope = {"Subject": [6, 18]}, {"Days": 5}
+    >>> found = power(fit, "Days", sizes=sizes, new_params=slope, n=100, seed=1)
     >>> list(found.frame.columns)
     ['Subject', 'nobs', 'power', 'conf_low', 'conf_high', 'n', 'failures']
     >>> few, many = found.frame["power"]
@@ -173,14 +175,14 @@ def power(
     """
     refuse_unknown(unknown, power)
     return powers.power(
-        fit_of(model, "model"),
+        fit_of(fit, "fit"),
         test,
         sizes=sizes,
         within=within,
         n=n,
         alpha=alpha,
         method=method,
-        params=params,
+        new_params=new_params,
         seed=seed,
         n_jobs=n_jobs,
         progress=progress,

@@ -30,7 +30,7 @@ class SimulationMethods(Methods):
         newdata: Any = None,
         re_form: str | bool | None = "~0",
         use_u: bool = False,
-        newparams: Any = None,
+        new_params: Any = None,
         new_levels: str = "draw",
         weights: Any = None,
         env: Mapping[str, Any] | None = None,
@@ -51,7 +51,7 @@ class SimulationMethods(Methods):
             effects of the same term are then drawn given these.
         use_u : bool
             Short for ``re_form=None``.
-        newparams : dict, optional
+        new_params : dict, optional
             Parameters to change: "beta", an array or a dict of some coefficients; covariances as
             "theta" or "par", or on the response's (or link's) scale as "cov", "sd" and "cor" (each
             a dict by grouping factor), or by single names as in ``{"sd_Days|Subject": 3}``;
@@ -95,13 +95,13 @@ class SimulationMethods(Methods):
         >>> fit.refit(drawn["sim_1"]).converged
         True
         >>> new = {"Days": [0, 9], "Subject": ["new", "new"]}
-        >>> fit.simulate(newdata=new, newparams={"beta": {"Days": 0.0}}, seed=1).shape
+        >>> fit.simulate(newdata=new, new_params={"beta": {"Days": 0.0}}, seed=1).shape
         (2, 1)
         """
         refuse_unknown(unknown, self.simulate)
         names = names_for(env, sys._getframe(1))
         return simulate.simulations(
-            self._fit, n, seed, newdata, re_form, use_u, newparams, new_levels, weights, names
+            self._fit, n, seed, newdata, re_form, use_u, new_params, new_levels, weights, names
         )
 
     def bootstrap(

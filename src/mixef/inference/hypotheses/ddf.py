@@ -208,7 +208,7 @@ def f_test(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FT
     Examples
     --------
     >>> from mixef import lmer, load_dataset
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy")).fit
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))._fit
     >>> test = f_test(fit, [[0.0, 1.0]])
     >>> round(test.statistic, 2), test.num_df, round(test.den_df, 3), test.p_value < 1e-5
     (45.85, 1, 17.0, True)
@@ -231,7 +231,7 @@ def t_tests(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> T
     Examples
     --------
     >>> from mixef import lmer, load_dataset
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy")).fit
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))._fit
     >>> t_tests(fit, [[0.0, 1.0]]).statistic.round(2)
     array([6.77])
     """

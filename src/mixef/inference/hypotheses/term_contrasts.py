@@ -231,7 +231,7 @@ def term_hypotheses(
     Examples
     --------
     >>> from mixef import lmer, load_dataset
-    >>> fit = lmer("angle ~ recipe + temp + (1 | recipe:replicate)", load_dataset("cake")).fit
+    >>> fit = lmer("angle ~ recipe + temp + (1 | recipe:replicate)", load_dataset("cake"))._fit
     >>> {term: L.shape for term, L in term_hypotheses(fit, "II").items()}
     {'recipe': (2, 4), 'temp': (1, 4)}
     """

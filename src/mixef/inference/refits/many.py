@@ -180,7 +180,7 @@ def refit_many(
     >>> from mixef import lmer, load_dataset
     >>> model = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
     >>> y = model.getME("y")
-    >>> fits = refit_many(model.fit, np.column_stack([y, 2 * y, y - 1000]))
+    >>> fits = refit_many(model._fit, np.column_stack([y, 2 * y, y - 1000]))
     >>> fits.to_frame().round(2)
        sd_(Intercept)|Batch  sigma  (Intercept)
     0                  42.0  49.51       1527.5

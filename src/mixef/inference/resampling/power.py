@@ -94,7 +94,7 @@ def power(
     n: int = 1000,
     alpha: float = 0.05,
     method: str | None = None,
-    params: Mapping[str, Any] | None = None,
+    new_params: Mapping[str, Any] | None = None,
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
@@ -104,7 +104,7 @@ def power(
     n_jobs, progress = checks.work(n_jobs, progress)
     method = _checked_method(fit, method)
     hypothesis, text = hypothesis_of(fit, test)
-    values = generating_values(fit, params)
+    values = generating_values(fit, new_params)
     grid = size_grid(fit, sizes, within)
     for place in grid:
         refuse_too_large(fit, place, n)

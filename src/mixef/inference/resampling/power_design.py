@@ -111,26 +111,28 @@ def refuse_too_large(fit: AnyFit, place: Sequence[Size], n: int) -> None:
     )
 
 
-def generating_values(fit: AnyFit, params: Mapping[str, Any] | None) -> Values:
+def generating_values(fit: AnyFit, new_params: Mapping[str, Any] | None) -> Values:
     """Return the parameters of a fit, some of them changed.
 
     Coefficients may stand beside the other parameters by name, as in ``{"Days": 5}``.
     """
     old = fitted_values_of(fit)
-    if params is None:
+    if new_params is None:
         return old
     example = f"{{{next(iter(fit.fixed_names), 'sigma')!r}: 1.0}}"
-    params = checks.mapping(params, "params", f"a dict from parameter to value, such as {example}")
+    params = checks.mapping(
+        new_params, "new_params", f"a dict from parameter to value, such as {example}"
+    )
     params = by_known_names(params, fit.fixed_names)
     own = {name: value for name, value in params.items() if name in fit.fixed_names}
     rest = {name: value for name, value in params.items() if name not in own}
     if own:
         if "beta" in rest or "fixef" in rest:
-            raise DataError(f"params has {next(iter(own))!r} and 'beta' both; give one")
+            raise DataError(f"new_params has {next(iter(own))!r} and 'beta' both; give one")
         rest["beta"] = own
     values = read_values(rest, parameters_of(fit), old)
     if not isinstance(fit, GLMMFit) and not values.extra:
-        raise DataError("sigma is 0 in params; power needs a positive residual variance")
+        raise DataError("sigma is 0 in new_params; power needs a positive residual variance")
     return values
 
 

@@ -62,7 +62,7 @@ def simulations(
     newdata: Any = None,
     re_form: str | bool | None = "~0",
     use_u: bool = False,
-    newparams: Any = None,
+    new_params: Any = None,
     new_levels: str = "draw",
     weights: Any = None,
     env: Mapping[str, Any] | None = None,
@@ -81,8 +81,8 @@ def simulations(
     if weights is not None and newdata is None:
         raise ArgumentError("weights= is for newdata; the fit's own rows have the fit's weights")
     values = fitted_values_of(fit)
-    if newparams is not None:
-        values = read_values(newparams, parameters_of(fit), values)
+    if new_params is not None:
+        values = read_values(new_params, parameters_of(fit), values)
     rows = fitted_rows(fit) if newdata is None else new_rows(fit, newdata, weights, env)
     checks.count(n, "n", each=len(rows.index))
     sampler = make_sampler(fit, rows, values, included_columns(fit, re_form), new_levels)
