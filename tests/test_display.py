@@ -16,9 +16,8 @@ import pytest
 
 from mixef.inference.summary import Summary
 from mixef.inference.varcorr import GroupVarCorr, VarCorr
-from mixef.text.abbreviate import abbreviate
 from mixef.text.coefficients import coef_to_table
-from mixef.text.layout import fill, formula_lines, named_vector
+from mixef.text.layout import abbreviate, fill, formula_lines, named_vector
 from mixef.text.numbers import (
     format_common,
     format_fixed,

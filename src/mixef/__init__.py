@@ -24,11 +24,9 @@ if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
         Poisson,
         UserFamily,
     )
-    from mixef.functions.all_fit import all_fit
     from mixef.functions.anova import anova
-    from mixef.functions.exact_rlrt import exact_rlrt
-    from mixef.functions.lm_list import lm_list
-    from mixef.functions.resampling import pb_test, power
+    from mixef.functions.fits import all_fit, lm_list
+    from mixef.functions.resampling import exact_rlrt, pb_test, power
     from mixef.functions.simulate_from import simulate_from
     from mixef.glmm import GeneralizedLinearMixedModel, glmer, glmer_nb
     from mixef.lmm import LinearMixedModel, lmer
@@ -47,11 +45,9 @@ _HOMES = {
         "Poisson",
         "UserFamily",
     ),
-    "functions.all_fit": ("all_fit",),
     "functions.anova": ("anova",),
-    "functions.exact_rlrt": ("exact_rlrt",),
-    "functions.lm_list": ("lm_list",),
-    "functions.resampling": ("pb_test", "power"),
+    "functions.fits": ("all_fit", "lm_list"),
+    "functions.resampling": ("exact_rlrt", "pb_test", "power"),
     "functions.simulate_from": ("simulate_from",),
     "glmm": ("GeneralizedLinearMixedModel", "glmer", "glmer_nb"),
     "lmm": ("LinearMixedModel", "lmer"),

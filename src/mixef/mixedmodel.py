@@ -16,7 +16,6 @@ from mixef.inference import residuals as rest
 from mixef.inference import summary as summaries
 from mixef.inference import tidy as broom
 from mixef.inference.prediction import predict as predictions
-from mixef.methods.anova import AnovaMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.prediction import PredictionMethods
@@ -25,9 +24,7 @@ from mixef.text.printed import Printed, PrintedFrames
 from mixef.text.tables import Table
 
 
-class MixedModel(
-    Printed, HypothesisMethods, AnovaMethods, IntervalMethods, SimulationMethods, PredictionMethods
-):
+class MixedModel(Printed, HypothesisMethods, IntervalMethods, SimulationMethods, PredictionMethods):
     """A fitted mixed model.
 
     Stored numbers are properties, labelled results are methods that return

@@ -20,9 +20,8 @@ from mixef.inference.observations import AnyFit
 from mixef.inference.overdispersion import overdispersion_message
 from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import VarCorr, varcorr
-from mixef.text.abbreviate import abbreviate
 from mixef.text.coefficients import coef_to_table
-from mixef.text.layout import WIDTH, fill, formula_lines, named_vector
+from mixef.text.layout import WIDTH, abbreviate, fill, formula_lines, named_vector
 from mixef.text.numbers import (
     ESTIMATE_COLUMNS,
     format_common,
