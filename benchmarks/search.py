@@ -80,7 +80,7 @@ def default_start(fitted) -> np.ndarray:
     """Covariance parameters of the user's scale at which the search starts by default."""
     criterion = fitted._fit.criterion()
     k = criterion.parametrization.n_par
-    return criterion.parametrization.par(criterion.terms.user_lams(criterion.start()[:k]))
+    return criterion.terms.user_par(criterion.start()[:k])
 
 
 def runs(design: SearchDesign, starts: Iterable[str] = STARTS) -> list[Run]:

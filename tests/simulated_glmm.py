@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+from raw_coordinates import raw_coordinates
 
 from mixef.control import GlmerControl
 from mixef.estimation.generalized import GeneralizedCriterion
@@ -159,7 +160,7 @@ def point_of(c, cell, state, seed=0):
     k = c.parametrization.n_par
     # Scaled columns are of unit weighted size: what is small on the link's scale is so by root W.
     level = np.sqrt(c.problem.glm.state.expected.mean())
-    par = c.parametrization.resized(c.parametrization.par(lams), level * size)
+    par = c.parametrization.resized(raw_coordinates(c.parametrization, lams), level * size)
     rest = start[k:] + 0.05 * rng.normal(size=len(start) - k) * c.scale(start)[k:] * size
     return np.concatenate([par, rest])
 

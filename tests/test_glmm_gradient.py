@@ -160,7 +160,7 @@ def test_the_users_gradient(structure, cell, nAGQ):
     c, _ = criterion(f"y ~ x + {STRUCTURES[structure]}", data, cell, nAGQ, weights_of(cell))
     point = point_of(c, cell, "random")
     par, beta, extra = c.split(point)
-    par = c.parametrization.par(c.terms.user_lams(par))
+    par = c.terms.user_par(par)
     value(c, point)
     if nAGQ == 0:
         user, unpack = par, lambda v: (v, beta, extra)

@@ -73,7 +73,7 @@ def family_of(expected):
 def at_parameters(fit, theta, beta, extra=None):
     """Our fit as if its search had ended at these parameters, on the user's scale."""
     criterion = fit._fit.criterion()
-    par = criterion.parametrization.par_of_theta(np.array(theta, dtype=float))
+    par = criterion.parametrization.of_theta(np.array(theta, dtype=float))
     point = criterion.scaled_point(par, np.array(beta, dtype=float), extra)
     hessian, estimates = criterion.hessian(point), criterion.estimates(point)
     changed = replace(fit._fit, point=point, estimates=estimates, hessian=hessian)

@@ -132,7 +132,7 @@ def at_reference(name):
 
 
 def point_at(c, theta, beta, extra):
-    par = c.parametrization.par_of_theta(np.array(listed(theta), dtype=float))
+    par = c.parametrization.of_theta(np.array(listed(theta), dtype=float))
     return c.scaled_point(par, np.array(listed(beta), dtype=float), extra)
 
 

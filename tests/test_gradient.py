@@ -3,6 +3,7 @@
 import dense_gaussian
 import numpy as np
 import pytest
+from raw_coordinates import raw_coordinates
 from simulated import criterion, crossed
 
 from mixef import LmerControl, lmer
@@ -48,7 +49,7 @@ def parameters(parametrization, state, seed=0):
         elif state == "nearly singular":
             lam[-1, -1] = 1e-5
         lams.append(lam)
-    return parametrization.par(lams)
+    return raw_coordinates(parametrization, lams)
 
 
 def slope(function, par, step=1e-3):
@@ -75,7 +76,7 @@ def test_value_and_gradient(name, REML, state):
     gradient, _ = c.derivatives()
 
     triples = [(t.grouping.codes, t.n_levels, t.z) for t in terms]
-    V = dense_gaussian.covariance(triples, c.user_lams(par), frame.weights)
+    V = dense_gaussian.covariance(triples, c.terms.user_lams(par), frame.weights)
     expected, beta, sigma = dense_gaussian.criterion(frame.y, X, V, REML)
     # 1e-10: rounding of a dense V with condition numbers up to 1e5.
     assert value == pytest.approx(expected, rel=1e-10)
@@ -168,7 +169,7 @@ def test_K_is_the_slope_along_new_directions(name, REML):
             moved = list(lams)
             value, vector = np.linalg.eigh(lam @ lam.T + size * np.outer(v, v))
             moved[t] = psd_cholesky(vector * np.sqrt(np.maximum(value, 0)))
-            return c.value(c.parametrization.par(moved))
+            return c.value(raw_coordinates(c.parametrization, moved))
 
         # One-sided differences from 0, of third order; 1e-4: step^3, and rounding over the step.
         h = 3e-4

@@ -41,7 +41,7 @@ def test_the_next_terms_foretell_quadrature(cell, information):
         laplace.value(point)
         error = laplace.laplace_error(point)
         par, beta, extra = laplace.split(point)
-        at = many.scaled_point(laplace.terms.parametrization.par(laplace.terms.user_lams(par)),
+        at = many.scaled_point(laplace.terms.user_par(par),
                                laplace.user_beta(beta), extra)  # fmt: skip
         exact = 0.5 * (laplace.value(point) - many.value(at))
         # What is left is of the next order, in the size of the terms.

@@ -42,10 +42,10 @@ LAYERS = (
 #: anywhere, as long as nothing is circular.
 SPINES = {
     "terms": (
-        "nodes", "parser", "algebra", "formula", "labels", "factor", "exact", "times", "sources",
-        "convert", "alignment", "columns", "values", "operators", "recoding", "splines",
+        "covariance", "nodes", "parser", "algebra", "formula", "labels", "factor", "exact", "times",
+        "sources", "convert", "alignment", "columns", "values", "operators", "recoding", "splines",
         "functions", "outside", "expressions", "per_row", "rows", "frame", "held", "contrasts",
-        "grouping", "fixed", "covariance", "parametrization", "random", "offsets",
+        "grouping", "fixed", "parametrization", "random", "offsets",
     ),
     "linalg": (
         "layout", "by_level", "small", "row_pieces", "crossproducts", "reweighted", "threads",

@@ -9,12 +9,7 @@ import numpy as np
 
 from mixef.estimation.batch_criterion import BatchCriterion
 from mixef.estimation.batch_model import BatchModel, batch_model
-from mixef.estimation.batch_search import (
-    BatchSearch,
-    canonical_templates,
-    parameters,
-    search_all,
-)
+from mixef.estimation.batch_search import BatchSearch, search_all
 from mixef.estimation.convergence import CONVERGED_GAIN
 from mixef.estimation.fit import EXACT, LMMFit
 from mixef.estimation.magnitudes import LARGEST
@@ -187,13 +182,16 @@ class BatchFitter:
         sigma = np.sqrt(at.s2) * scaled.scale
         beta = self.X_basis.back(scaled.beta0 + scaled.scale * at.beta.T).T
         lams, pars, singular = [], [], np.zeros(len(sigma), dtype=bool)
-        for structure, basis, lam in zip(
-            P.structures, self.terms.bases, templates.term_lams(found.par), strict=True
+        for structure, basis, lam, dlam in zip(
+            P.structures,
+            self.terms.bases,
+            templates.term_lams(found.par),
+            templates.dlams,
+            strict=True,
         ):
             singular |= np.linalg.svd(lam, compute_uv=False)[:, -1] < SINGULAR_TOLERANCE
-            user = canonical_templates(structure, np.linalg.solve(basis.R, lam)) + 0.0
-            lams.append(user)
-            pars.append(parameters(structure, user))
+            pars.append(structure.coordinates(np.linalg.solve(basis.R, lam)))
+            lams.append(np.tensordot(pars[-1], dlam, axes=1) + 0.0)
         converged = found.gain < CONVERGED_GAIN
         failures = dict(scaled.failures)
         for j in np.flatnonzero(~np.isfinite(at.objective)).tolist():
@@ -256,11 +254,6 @@ def interior(fit: LMMFit, par: np.ndarray) -> np.ndarray:
     start does: at zero the gradient vanishes too, and tells nothing of the way.
     """
     P = fit.criterion().parametrization
-    lams = []
-    for term, lam in zip(fit.terms, P.term_lams(par), strict=True):
-        share = FLOOR / np.sqrt(fit.frame.n / term.n_levels)
-        index = np.arange(len(lam))
-        raised = lam.copy()
-        raised[index, index] = np.maximum(np.abs(lam.diagonal()), share)
-        lams.append(raised)
-    return P.par(lams)
+    shares = [FLOOR / np.sqrt(fit.frame.n / term.n_levels) for term in fit.terms]
+    pairs = zip(P.by_term(par), shares, strict=True)
+    return np.concatenate([s.inside(x, share) for (s, x), share in pairs])

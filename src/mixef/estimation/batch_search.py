@@ -14,7 +14,6 @@ from mixef.estimation.batch_criterion import BatchCriterion
 from mixef.estimation.batch_model import LinearTemplates
 from mixef.estimation.optimize import DECREMENT, FLAT, STILL
 from mixef.estimation.search import VANISHING, VANISHING_COST
-from mixef.terms.covariance import Covariance, Diagonal, Unstructured, lower_triangle
 
 # Halvings of the interval in which a step's multiplier lies.
 HALVINGS = 60
@@ -170,37 +169,5 @@ def trust_region_steps(
 
 def canonical(templates: LinearTemplates, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
     """Return the parameters (m, k) of `Parametrization.canonical` for every row of par."""
-    parametrization = templates.parametrization
-    out = par.copy()
-    lams = templates.term_lams(par)
-    for structure, where, lam in zip(
-        parametrization.structures, parametrization.par_slices, lams, strict=True
-    ):
-        out[:, where] = parameters(structure, canonical_templates(structure, lam, floor))
-    return out
-
-
-def parameters(structure: Covariance, lams: np.ndarray) -> np.ndarray:
-    """Return the parameters (m, k_t) of templates (m, s, s) of one structure."""
-    if isinstance(structure, Unstructured):
-        row, col = lower_triangle(structure.size)
-        return lams[:, row, col]
-    return np.array([structure.par(lam) for lam in lams]).reshape(len(lams), structure.n_par)
-
-
-def canonical_templates(structure: Covariance, half: np.ndarray, floor: float = 0.0) -> np.ndarray:
-    """Return the templates of `Covariance.canonical` for every one of (m, s, s)."""
-    if structure.size == 1 or isinstance(structure, Diagonal):
-        return np.where(np.abs(half) > floor, np.abs(half), 0.0)
-    if not isinstance(structure, Unstructured):
-        return np.array([structure.canonical(lam, floor) for lam in half])
-    R = np.linalg.qr(half.transpose(0, 2, 1), mode="r")
-    diagonal = np.diagonal(R, axis1=1, axis2=2)
-    norms = np.sqrt((half**2).sum(axis=2))
-    fine = (np.abs(diagonal) > np.maximum(1e-6 * norms, floor)).all(axis=1) & (norms > 0).all(
-        axis=1
-    )
-    out = (R * np.sign(diagonal)[:, :, None]).transpose(0, 2, 1)
-    for i in np.flatnonzero(~fine):
-        out[i] = structure.canonical(half[i], floor)
-    return out
+    pairs = zip(templates.parametrization.structures, templates.term_lams(par), strict=True)
+    return np.concatenate([s.coordinates(lam, floor) for s, lam in pairs], axis=1)

@@ -90,6 +90,7 @@ def judge(
     user_gradient: np.ndarray,
     optimizer: str,
     remedy: Callable[[tuple[str, ...]], str] = lambda flat: "simplify the random effects",
+    void: Sequence[bool] | np.ndarray = (),
 ) -> Convergence:
     """Judge the end of a search.
 
@@ -104,6 +105,8 @@ def judge(
         Gradient to report.
     remedy : callable, optional
         What to do about parameters that the data do not determine, given their names.
+    void : sequence of bool, optional
+        Which of the first parameters mean nothing at the end, as correlations of nothing do.
     """
     g, H = result.gradient * unit, result.information * np.outer(unit, unit)
     step, gain = trust_region_step(g, H, radius=1.0)[0], result.expected_gain
@@ -116,7 +119,10 @@ def judge(
             f"(gradient {user_gradient[worst]:.2g}); raise max_evaluations in the control, start "
             "elsewhere (start=), or use the default optimizer"
         )
-    flat = _flat_parameters(H, labels)
+    means = np.append(~np.array(void, dtype=bool), np.ones(len(labels) - len(void), dtype=bool))
+    flat = _flat_parameters(
+        H[np.ix_(means, means)], [labels[int(a)] for a in np.flatnonzero(means)]
+    )
     if flat:
         problems.append(
             f"Model is nearly unidentifiable: the data do not determine {_listed(flat)}; "

@@ -7,8 +7,9 @@ derivatives at the mode),
     L = log|M|:             L_ab = tr(M^-1 M_ab) - tr(M^-1 M_a M^-1 M_b)
 
 where M_ab holds second derivatives of weights, and the mode's second derivative enters through
-the adjoint x of the gradient alone. Templates are linear in their parameters. Both eta_a and s_a
-are linear in the columns of X and Z, so that sums over every level are all that is needed.
+the adjoint x of the gradient alone. Second derivatives of the roots lam enter as first ones do in
+the gradient: what they add is `Parametrization.bend`. Both eta_a and s_a are linear in the columns
+of X and Z, so that sums over every level are all that is needed.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from mixef.estimation.model import (
     starting_covariances,
 )
 from mixef.estimation.optimize import Step
-from mixef.estimation.search import search, search_from
+from mixef.estimation.search import search, search_from, search_others
 from mixef.estimation.singular import vanished_directions
 from mixef.linalg.row_pieces import RowPieces
 from mixef.linalg.threads import one_blas_thread
@@ -158,13 +158,15 @@ def _fitted(formula, frame, design, terms, REML, control, call, start, trace) ->
     else:
         chosen = _starting_point(start, criterion, terms)
         result = search_from(criterion, chosen, begin, control, translated)
+    result = search_others(criterion, result, control, translated)
     estimates = criterion.estimates(result.par)
     convergence = judge(
         result,
         criterion.scale(result.par),
         labels,
-        criterion.user_gradient(estimates.lams),
+        criterion.user_gradient(),
         control.optimizer,
+        void=criterion.parametrization.void(result.par),
     )
     _refuse_exact(criterion, estimates, convergence)
     fit = LMMFit(
@@ -201,9 +203,9 @@ def _starting_point(
     start: Any, criterion: LinearCriterion, terms: tuple[RandomTerm, ...]
 ) -> np.ndarray:
     """Return the scaled parameters (k,) of the user's ``start``."""
-    par = starting_covariances(checked_start(start), terms, criterion.parametrization)
-    assert par is not None
-    return criterion.scaled_par(par)
+    x = starting_covariances(checked_start(start), terms, criterion.parametrization)
+    assert x is not None
+    return criterion.terms.scaled_coordinates(x)
 
 
 def _on_user_scale(criterion: LinearCriterion, trace):
@@ -211,7 +213,6 @@ def _on_user_scale(criterion: LinearCriterion, trace):
         return None
 
     def translated(step: Step) -> None:
-        par = criterion.parametrization.par(criterion.user_lams(step.par))
-        trace(replace(step, par=par))
+        trace(replace(step, par=criterion.terms.user_par(step.par)))
 
     return translated

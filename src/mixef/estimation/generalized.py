@@ -21,8 +21,10 @@ from mixef.estimation.levels import Levels, levels_at
 from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
 from mixef.estimation.quadrature import Quadrature
 from mixef.estimation.response import Response
+from mixef.estimation.search import LEAST_UNIT
 from mixef.linalg.choose import make_factor
 from mixef.linalg.reweighted import ReweightedProducts
+from mixef.terms.covariance import theta_of
 from mixef.terms.random import RandomTerm
 
 # With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
@@ -31,8 +33,6 @@ MOST_CELLS = 20_000_000
 # With several grouping factors the Hessian takes the q columns of an inverse, and saves some two
 # gradients a parameter: beyond so many columns a parameter those are cheaper.
 MOST_COLUMNS = 50
-# Natural unit of relative standard deviations that vanish.
-LEAST_UNIT = 0.3
 # What rounding in the mode does to -2 log L, relative to its terms: ten times the machine's.
 MODE_ROUNDING = 10.0 * float(np.finfo(float).eps)
 
@@ -278,8 +278,8 @@ class GeneralizedCriterion:
     def plain(self, other: Self, point: np.ndarray) -> np.ndarray:
         """Return the point of this criterion at that of a turned one."""
         k = self.parametrization.n_par
-        lams = other.parametrization.term_lams(point[:k])
-        return np.concatenate([self.parametrization.canonical_par(lams), point[k:]])
+        par = self.parametrization.taken_from(other.parametrization, point[:k])
+        return np.concatenate([par, point[k:]])
 
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value: of sums, and of the mode."""
@@ -329,21 +329,14 @@ class GeneralizedCriterion:
         """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
         return self.problem.basis.back(beta)
 
-    def user_gradient(self, lams: Sequence[np.ndarray] | None = None) -> np.ndarray:
-        """Return the gradient for the user's parameters at the last value.
-
-        Parameters
-        ----------
-        lams : sequence of ndarray (s_t, s_t), optional
-            The user's templates there, where they are known.
-        """
+    def user_gradient(self) -> np.ndarray:
+        """Return the gradient for the user's parameters at the last value."""
         k = self.parametrization.n_par
         self._differentiated()
         out = self._gradient.copy()
         par = self._point[:k]
         if self.nAGQ <= 1:
-            lams = self.terms.user_lams(par) if lams is None else lams
-            out[:k] = self.terms.user_gradient(lams, self._differentiated().K)
+            out[:k] = self.terms.user_gradient(par, self._differentiated().K)
         else:
             out[:k] = np.linalg.lstsq(self.par_jacobian(par).T, out[:k], rcond=None)[0]
         if not self.with_beta:
@@ -353,10 +346,7 @@ class GeneralizedCriterion:
     def par_jacobian(self, par: np.ndarray) -> np.ndarray:
         """Return ``d user / d scaled`` (k, k) of the covariance parameters, by differences."""
         step = 1e-6 * self.parametrization.scale(par, floor=LEAST_UNIT)
-
-        def user(point):
-            return self.parametrization.par(self.terms.user_lams(point))
-
+        user = self.terms.user_par
         return np.column_stack(
             [(user(par + h) - user(par - h)) / (2.0 * step[a]) for a, h in enumerate(np.diag(step))]
         )
@@ -368,7 +358,8 @@ class GeneralizedCriterion:
             raise self.failure
         par, _, extra = self.split(point)
         mode, state = self._mode, self._mode.state
-        lams = self.terms.user_lams(par)
+        user = self.terms.user_coordinates(par)
+        lams = tuple(s.template(x) for s, x in user)
         scaled_lams = self.parametrization.lams(par)
         ussq = float(mode.u @ mode.u)
         WX = state.expected[:, None] * self.problem.X
@@ -383,8 +374,8 @@ class GeneralizedCriterion:
         dispersion = self.response.family.dispersion(extra)
         weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
         return GeneralizedEstimates(
-            par=self.parametrization.par(lams),
-            theta=self.parametrization.theta(lams),
+            par=np.concatenate([s.par(x) for s, x in user]),
+            theta=np.concatenate([theta_of(lam) for lam in lams]),
             lams=lams,
             beta=self.problem.basis.back(mode.beta),
             extra=extra if self.has_extra else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,7 @@ import numpy as np
 from mixef.control import GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.convergence import judge
-from mixef.estimation.generalized import (
-    LEAST_UNIT,
-    GeneralizedCriterion,
-    GeneralizedEstimates,
-)
+from mixef.estimation.generalized import GeneralizedCriterion, GeneralizedEstimates
 from mixef.estimation.generalized_end import (
     FALLBACK,
     edge_message,
@@ -45,7 +41,7 @@ from mixef.estimation.model import (
 from mixef.estimation.optimize import FLAT, SearchResult, Step, derivatives_at
 from mixef.estimation.quadrature import check_quadrature
 from mixef.estimation.response import Response
-from mixef.estimation.search import DIFFERENT, better, search, search_from
+from mixef.estimation.search import better, is_back, search, search_from, search_others
 from mixef.estimation.singular import vanished_directions
 from mixef.estimation.user_density import check_variance
 from mixef.families.family import Family
@@ -57,11 +53,8 @@ from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm, check_terms
 
-# How much larger than at first the covariances are from which a second search starts ...
+# How much larger than at first the covariances are from which a second search starts.
 LARGER = 3.0
-# It has come back to the first end where its value is above by less than this, and covariances
-# and coefficients differ by less than this share of their natural units.
-SAME_VALUE, NEAR = 0.03, 0.05
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -270,9 +263,10 @@ def _fitted(formula, frame, design, terms, family, outcome, nAGQ, control, call,
         result,
         criterion.scale(result.par),
         labels,
-        criterion.user_gradient(estimates.lams),
+        criterion.user_gradient(),
         control.optimizer,
         lambda flat: remedy(flat, family, names),
+        criterion.parametrization.void(result.par[: len(estimates.par)]),
     )
     if not convergence.converged and is_exact(family, outcome, estimates):
         raise FitError(NO_SCALE)
@@ -320,15 +314,16 @@ def _searched(
         result = search(criterion, begin, control, trace)
     else:
         result = search_from(criterion, chosen, begin, control, trace)
+    result = search_others(criterion, result, control, trace)
     k = criterion.parametrization.n_par
     left = control.max_evaluations - result.n_evaluations
     if control.optimizer != "newton" or left < 1:
         return result
     if not vanished_directions(criterion.terms, result.par[:k], terms):
         return result
-    lams = criterion.parametrization.term_lams(begin[:k])
-    size = LARGER * max(float(np.abs(lam).max()) for lam in lams)
-    large = criterion.parametrization.par([size * np.eye(len(lam)) for lam in lams])
+    P = criterion.parametrization
+    size = LARGER * max(float(np.abs(lam).max()) for lam in P.term_lams(begin[:k]))
+    large = P.resized(P.start(), size)
     _, beta, extra = criterion.split(result.par)
     start = criterion.join(large, beta, extra)
     if not np.isfinite(criterion.value(start)) or derivatives_at(criterion) is None:
@@ -338,25 +333,9 @@ def _searched(
         start,
         replace(control, max_evaluations=left),
         trace,
-        until=lambda point, value: _is_back(criterion, point, value, result),
+        until=partial(is_back, criterion, result),
     )
     return better(criterion, result, other)
-
-
-def _is_back(
-    criterion: GeneralizedCriterion, point: np.ndarray, value: float, end: SearchResult
-) -> bool:
-    """Tell whether a search has come so near to the end of another that it would end there."""
-    if not -DIFFERENT <= value - end.objective < SAME_VALUE:
-        return False
-    k = criterion.parametrization.n_par
-    lams, ends = (criterion.parametrization.term_lams(x[:k]) for x in (point, end.par))
-    for lam, at_end in zip(lams, ends, strict=True):
-        unit = np.maximum(np.sqrt((at_end**2).sum(axis=1)), LEAST_UNIT)
-        if (np.abs(lam @ lam.T - at_end @ at_end.T) > NEAR * np.outer(unit, unit)).any():
-            return False
-    rest = np.abs(point - end.par)[k:] > NEAR * criterion.scale(end.par)[k:]
-    return not rest.any()
 
 
 def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
@@ -382,7 +361,7 @@ def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -
     par, beta, extra = criterion.split(point)
     given = starting_covariances(start, terms, criterion.parametrization)
     if given is not None:
-        par = criterion.terms.scaled_par(given)
+        par = criterion.terms.scaled_coordinates(given)
     for key in ("beta", "fixef"):
         if key in start:
             values = checked_parameters(start[key], names, "coefficients")
@@ -400,7 +379,7 @@ def _on_user_scale(criterion: GeneralizedCriterion, trace):
 
     def translated(step: Step) -> None:
         par, beta, extra = criterion.split(step.par)
-        user = [criterion.parametrization.par(criterion.terms.user_lams(par))]
+        user = [criterion.terms.user_par(par)]
         if not criterion.with_beta:
             user.append(criterion.user_beta(beta))
         if criterion.has_extra:

@@ -24,7 +24,8 @@ from mixef.estimation.pls import PLSSolution, differentiate, solve_pls
 from mixef.estimation.scaling import ScaledTerms
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, Rows
-from mixef.terms.covariance import Unstructured, psd_cholesky
+from mixef.terms.covariance import Held
+from mixef.terms.covariance.unstructured import axes_of
 from mixef.terms.parametrization import Parametrization
 
 # Units, in the search, of relative standard deviations that vanish, and of log sigma.
@@ -70,44 +71,6 @@ class State:
     beta: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class Rebased(Unstructured):
-    """All variances and correlations free, as ``lam = axes @ T`` with T lower triangular.
-
-    Attributes
-    ----------
-    axes : ndarray (s, s)
-    """
-
-    axes: np.ndarray
-
-    def lam(self, par: np.ndarray) -> np.ndarray:
-        """Return the template (s, s) at the lower triangle ``par`` of T."""
-        return self.axes @ super().lam(par)
-
-    def d_lam(self, par: np.ndarray) -> np.ndarray:
-        """Return the template's derivatives (n_par, s, s)."""
-        return self.axes @ super().d_lam(par)
-
-    def par(self, lam: np.ndarray) -> np.ndarray:
-        """Return the lower triangle of T for the covariance of a template."""
-        return super().par(psd_cholesky(np.linalg.solve(self.axes, lam)))
-
-    def canonical(self, lam: np.ndarray, floor: float = 0.0) -> np.ndarray:
-        """Return the template with the same covariance and a non-negative diagonal of T."""
-        return self.axes @ psd_cholesky(np.linalg.solve(self.axes, lam), floor)
-
-
-def axes_of(directions: np.ndarray) -> np.ndarray:
-    """Return A (s, s), where the first columns of ``A^-T`` are the directions (m, s) at length 1.
-
-    The others are orthonormal and orthogonal to them.
-    """
-    unit = directions / np.linalg.norm(directions, axis=1)[:, None]
-    rest = np.linalg.qr(unit.T, mode="complete")[0][:, len(unit) :]
-    return np.linalg.inv(np.column_stack([unit.T, rest])).T
-
-
 @dataclass(frozen=True)
 class Axes:
     """The covariance parameters, with those of the focus on axes of its own.
@@ -118,15 +81,19 @@ class Axes:
     plain : Parametrization
         The same parameters on the scaled columns' axes, for their natural units.
     place : int
-        Where T[0, 0] or the relative standard deviation is in par; T[1, 0] comes after it.
+        Where the focus is in par: T[0, 0], with T[1, 0] after it, or the structure's parameter.
     factor : float
-        That entry for a standard deviation of one (relative to sigma, if there is one).
+        The scaled columns' standard deviation for one of the user's (relative to sigma, if there
+        is one).
+    held : Held, optional
+        How the structure's parameter is held; None with T.
     """
 
     parametrization: Parametrization
     plain: Parametrization
     place: int
     factor: float
+    held: Held | None = None
 
     def units(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each covariance parameter that counts as large."""
@@ -134,7 +101,7 @@ class Axes:
 
     def start(self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of the scaled problem's ``par``."""
-        return self.parametrization.par(self.plain.term_lams(self.plain.canonical(par)))
+        return self.parametrization.taken_from(self.plain, par)
 
 
 def focused(terms: ScaledTerms, focus: Focus) -> Axes:
@@ -144,15 +111,15 @@ def focused(terms: ScaledTerms, focus: Focus) -> Axes:
         return Axes(plain, plain, 0, 1.0)
     t = focus.index
     structure, basis, first = plain.structures[t], terms.bases[t], plain.par_slices[t].start
-    if not isinstance(structure, Unstructured) or structure.size == 1:
-        place = first + (0 if structure.hom else focus.row)
-        return Axes(plain, plain, place, abs(float(basis.R[focus.row, focus.row])))
     columns = [focus.row] if focus.kind == "sd" else [focus.col, focus.row]
     directions = basis.back(np.eye(structure.size))[columns]
-    structures: list = list(plain.structures)
-    structures[t] = Rebased(structure.size, axes_of(directions))
     factor = 1.0 / float(np.linalg.norm(directions[0]))
-    return Axes(replace(plain, structures=tuple(structures)), plain, first, factor)
+    on_axes = structure.focused(directions)
+    if on_axes is None:
+        held = structure.held(focus.kind, focus.row)
+        return Axes(plain, plain, first + held.place, factor, held)
+    structures = (*plain.structures[:t], on_axes, *plain.structures[t + 1 :])
+    return Axes(replace(plain, structures=structures), plain, first, factor)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def differentiate_laplace(
         w_l, t_l = layout.by_level(i, w), layout.by_level(i, t)
         cross = t_l.T @ w_l
         K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
-    by_par, curvature = parametrization.chain(dlams, lams, K)
+    by_par, curvature = parametrization.chain(par, dlams, lams, K)
     by_beta = X.T @ (v - 2.0 * state.score)
     k, by_extra = len(par), 0.0
     if slopes.by_extra is not None:
@@ -125,6 +125,7 @@ def differentiate_laplace(
         information = laplace_hessian(
             model, mode, levels, movements, extra, slopes, h, moved, w_l, t_l
         )
+        information[:k, :k] += parametrization.bend(par, lams, K)
         return LaplaceDerivatives(
             by_par, by_beta, by_extra, information, K, h, moved, between, movements
         )

@@ -34,6 +34,7 @@ from mixef.linalg.standardize import (
     scale_response,
     weighted_pieces,
 )
+from mixef.terms.covariance import theta_of
 from mixef.terms.random import RandomTerm
 
 # Where levels of one factor leave less than this share of the response's variance, sums of squares
@@ -254,8 +255,7 @@ class LinearCriterion:
 
     def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of this criterion at those of a turned one."""
-        lams = other.parametrization.term_lams(par)
-        return self.parametrization.canonical_par(lams)
+        return self.parametrization.taken_from(other.parametrization, par)
 
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value.
@@ -275,21 +275,10 @@ class LinearCriterion:
         """Turn parameters of the user's scale into those of the scaled columns."""
         return self.terms.scaled_par(user_par)
 
-    def user_lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the templates (s_t, s_t) of the user's columns, one a term."""
-        return self.terms.user_lams(par)
-
-    def user_gradient(self, lams: Sequence[np.ndarray] | None = None) -> np.ndarray:
-        """Return the gradient for the user's parameters at the last value.
-
-        Parameters
-        ----------
-        lams : sequence of ndarray (s_t, s_t), optional
-            The user's templates there, where they are known.
-        """
+    def user_gradient(self) -> np.ndarray:
+        """Return the gradient for lme4's parameters of the user's columns at the last value."""
         assert self._par is not None
-        lams = self.user_lams(self._par) if lams is None else lams
-        return self.terms.user_gradient(lams, self._differentiated().K)
+        return self.terms.user_gradient(self._par, self._differentiated().K)
 
     def estimates(self, par: np.ndarray) -> Estimates:
         """Return the estimates at ``par``, on the user's scale."""
@@ -303,12 +292,13 @@ class LinearCriterion:
             u = self._derivatives.u
         solution, layout = self._solution, self.products.layout
         b = layout.multiply(self.parametrization.lams(par), u)
-        lams = self.user_lams(par)
+        user = self.terms.user_coordinates(par)
+        lams = tuple(s.template(x) for s, x in user)
         R = self.x_basis.back(np.linalg.inv(solution.RX)) if self.p else np.zeros((0, 0))
         ldRX2 = solution.ldRX2 + self._ldRX2_shift
         return Estimates(
-            par=self.parametrization.par(lams),
-            theta=self.parametrization.theta(lams),
+            par=np.concatenate([s.par(x) for s, x in user]),
+            theta=np.concatenate([theta_of(lam) for lam in lams]),
             lams=lams,
             beta=self.x_basis.back(self.y_scale.beta0 + self.y_scale.scale * solution.beta),
             sigma=float(np.sqrt(solution.s2)) * self.y_scale.scale,

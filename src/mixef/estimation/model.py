@@ -20,9 +20,9 @@ from mixef.errors import (
 )
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.magnitudes import LARGEST, refuse_extremes
-from mixef.estimation.singular import VanishedDirection
+from mixef.estimation.singular import AtBound, VanishedDirection
 from mixef.linalg.standardize import independent_columns, weighted_pieces
-from mixef.terms.covariance import Unstructured
+from mixef.terms.covariance import make_covariance
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame, needed_names
@@ -91,7 +91,7 @@ class Fit:
     control : Control
     call : ModelCall
     convergence : Convergence
-    vanished : tuple of VanishedDirection
+    vanished : tuple of VanishedDirection or AtBound
         Directions without variance; empty unless the fit is singular.
     """
 
@@ -103,7 +103,7 @@ class Fit:
     control: Control
     call: ModelCall
     convergence: Convergence
-    vanished: tuple[VanishedDirection, ...]
+    vanished: tuple[VanishedDirection | AtBound, ...]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.formula.text}, {self.frame.n} rows>"
@@ -158,7 +158,9 @@ def theta_labels(terms: tuple[RandomTerm, ...]) -> list[str]:
     return [
         label
         for term in terms
-        for label in Unstructured(len(term.columns)).labels(term.group, term.columns)
+        for label in make_covariance("us", False, len(term.columns)).labels(
+            term.group, term.columns
+        )
     ]
 
 
@@ -195,32 +197,40 @@ def checked_parameters(
 def starting_covariances(
     start: Mapping[str, Any], terms: tuple[RandomTerm, ...], parametrization: Parametrization
 ) -> np.ndarray | None:
-    """Return the covariance parameters (k,) of a user's start; None if it has none.
+    """Return coordinates (k,) of a user's start on the user's columns; None if it has none.
 
     Raises
     ------
     DataError
-        For standard deviations below zero, as in lme4.
+        For standard deviations below zero, as in lme4, and correlations out of bounds.
     """
     key = "theta" if "theta" in start else "par"
     if key not in start:
         return None
     if key == "par":
         labels, structures = par_labels(terms), [term.structure for term in terms]
-        par = values = checked_parameters(start[key], labels)
-    else:
-        labels, structures = theta_labels(terms), [Unstructured(len(t.columns)) for t in terms]
         values = checked_parameters(start[key], labels)
-        par = parametrization.par_of_theta(values)
-    below = np.flatnonzero(values < np.concatenate([s.lower for s in structures]))
-    if len(below):
-        positive = parametrization.canonical(par).round(6) + 0.0  # which is no -0.0
+        x = parametrization.of_user(values)
+    else:
+        labels = theta_labels(terms)
+        structures = [make_covariance("us", False, len(t.columns)) for t in terms]
+        values = checked_parameters(start[key], labels)
+        x = parametrization.of_theta(values)
+    low, high = (
+        np.concatenate([getattr(s, end) for s in structures]) for end in ("lower", "upper")
+    )
+    outside = np.flatnonzero((values < low) | (values > high))
+    if len(outside):
+        a = outside[0]
+        what = f"start has {labels[a]} = {values[a]:g}; expected "
+        if np.isfinite(high[a]):
+            raise DataError(f"{what}a correlation from {low[a]:.4g} to {high[a]:g}")
+        positive = parametrization.par_of(parametrization.term_lams(x)).round(6) + 0.0
         raise DataError(
-            f"start has {labels[below[0]]} = {values[below[0]]:g}; expected 0 or more: it is a "
-            f"standard deviation relative to sigma; par = {positive.tolist()} stands for the same "
-            "covariances"
+            f"{what}0 or more: it is a standard deviation relative to sigma; par = "
+            f"{positive.tolist()} stands for the same covariances"
         )
-    return par
+    return x
 
 
 def refuse_extreme_columns(

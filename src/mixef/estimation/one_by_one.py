@@ -22,7 +22,7 @@ from mixef.estimation.convergence import CONVERGED_GAIN
 from mixef.estimation.fit import EXACT, LMMFit
 from mixef.estimation.linear import LinearCriterion
 from mixef.estimation.optimize import expected_gain
-from mixef.estimation.search import search
+from mixef.estimation.search import search, search_others
 from mixef.estimation.singular import vanished_directions
 from mixef.linalg.crossproducts import Rows
 from mixef.linalg.standardize import ResponseScale, orthonormal_columns, root_weighted
@@ -92,6 +92,7 @@ class OneByOne:
         fit = self.fit
         try:
             result = search(criterion, self.start, fit.control)
+            result = search_others(criterion, result, fit.control)
             found = criterion.estimates(result.par)
         except FitError:
             out.failures[j] = NO_VALUE

@@ -204,7 +204,7 @@ def differentiate(
             Q_l = layout.by_level(i, Q).transpose(1, 0, 2).reshape(T.shape[0], -1)
             T = T - Q_l @ Q_l.T
         K.append(T)
-    gradient, curvature = parametrization.chain(dlams, lams, K)
+    gradient, curvature = parametrization.chain(par, dlams, lams, K)
     return Derivatives(
         gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], squares is not None
     )

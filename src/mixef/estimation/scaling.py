@@ -14,6 +14,9 @@ from mixef.terms.covariance import Covariance
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm, block_structure
 
+# Where a parameter of the user's moves less than this with its coordinate, it is at a bound.
+TURNING = 1e-7
+
 
 @dataclass(frozen=True)
 class ScaledTerms:
@@ -44,42 +47,47 @@ class ScaledTerms:
         )
 
     def scaled_par(self, user_par: np.ndarray) -> np.ndarray:
-        """Turn parameters of the user's scale into those of the scaled columns."""
-        lams = self.parametrization.term_lams(np.asarray(user_par, dtype=float))
-        structures = self.parametrization.structures
-        return self.parametrization.par(
-            [
-                s.canonical(basis.R @ lam)
-                for s, basis, lam in zip(structures, self.bases, lams, strict=True)
-            ]
-        )
+        """Turn lme4's parameters of the user's columns into those of the scaled columns."""
+        P = self.parametrization
+        return self.scaled_coordinates(P.of_user(np.asarray(user_par, dtype=float)))
+
+    def scaled_coordinates(self, x: np.ndarray) -> np.ndarray:
+        """Turn coordinates on the user's columns into those of the scaled columns."""
+        pairs = zip(self.parametrization.by_term(x), self.bases, strict=True)
+        return np.concatenate([s.moved(own, basis.scaled_root) for (s, own), basis in pairs])
+
+    def user_coordinates(self, par: np.ndarray) -> list[tuple[Covariance, np.ndarray]]:
+        """Return each term's structure with its coordinates on the user's columns."""
+        pairs = zip(self.parametrization.by_term(par), self.bases, strict=True)
+        return [(s, s.moved(x, basis.back)) for (s, x), basis in pairs]
+
+    def user_par(self, par: np.ndarray) -> np.ndarray:
+        """Return lme4's parameters of the user's columns."""
+        return np.concatenate([s.par(x) for s, x in self.user_coordinates(par)])
 
     def user_lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the templates (s_t, s_t) of the user's columns, one a term."""
-        lams = self.parametrization.term_lams(par)
-        structures = self.parametrization.structures
-        return tuple(
-            s.canonical(basis.back(lam)) + 0.0  # no negative zeros
-            for s, basis, lam in zip(structures, self.bases, lams, strict=True)
-        )
+        return tuple(s.template(x) for s, x in self.user_coordinates(par))
 
-    def user_gradient(self, lams: Sequence[np.ndarray], K: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the gradient for the user's parameters.
+    def user_gradient(self, par: np.ndarray, K: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the gradient for lme4's parameters; 0 where one is at a bound.
 
         Parameters
         ----------
-        lams : sequence of ndarray (s_t, s_t)
-            The user's templates, as `user_lams` returns them.
         K : sequence of ndarray (s_i, s_i)
             Derivative of the criterion for ``lam_i lam_i'``, a block.
         """
         gradient = np.empty(self.parametrization.n_par)
-        for t, structure in enumerate(self.parametrization.structures):
+        for t, (structure, x) in enumerate(self.user_coordinates(par)):
             cols = self.parametrization.columns[t]
             R = self.bases[t].R
-            slope = 2.0 * (R.T @ K[self.parametrization.block_of[t]][cols, cols] @ R) @ lams[t]
-            dlam = structure.d_lam(structure.par(lams[t]))
-            gradient[self.parametrization.par_slices[t]] = (dlam * slope).sum(axis=(1, 2))
+            slope = 2.0 * R.T @ K[self.parametrization.block_of[t]][cols, cols] @ R
+            by_x = np.tensordot(structure.d_lam(x), slope @ structure.lam(x), axes=2)
+            by_par = structure.par_slopes(x)
+            turning = np.abs(by_par) < TURNING
+            gradient[self.parametrization.par_slices[t]] = np.where(
+                turning, 0.0, by_x / np.where(turning, 1.0, by_par)
+            )
         return gradient
 
     def user_effects(self, layout: Layout, b: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
 
 from mixef.control import Control
 from mixef.estimation.convergence import CONVERGED_GAIN
-from mixef.estimation.optimize import FLAT, Criterion, SearchResult, Step, newton, scipy_search
+from mixef.estimation.optimize import (
+    FLAT,
+    Criterion,
+    SearchResult,
+    Step,
+    derivatives_at,
+    newton,
+    scipy_search,
+)
+from mixef.terms.parametrization import Parametrization
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
 VANISHING = 1e-2
@@ -20,10 +30,17 @@ VANISHING_COST = 1e-8
 FAR = 10.0
 # How much lower a second search has to end for its end to be another one.
 DIFFERENT = 1e-6
+# It has come back to the first end where its value is above by less than this, and covariances
+# and coefficients differ by less than this share of their natural units.
+SAME_VALUE, NEAR = 0.03, 0.05
+# Natural unit of relative standard deviations that vanish.
+LEAST_UNIT = 0.3
 
 
 class MixedCriterion(Criterion, Protocol):
-    """A criterion whose parameters hold templates of random effects."""
+    """A criterion whose first parameters make the covariances of random effects."""
+
+    parametrization: Parametrization
 
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
@@ -190,6 +207,42 @@ def better(criterion: MixedCriterion, first: SearchResult, second: SearchResult)
         return _after(second, first.log)
     criterion.value(first.par)
     return replace(first, log=log, n_evaluations=len(log))
+
+
+def search_others(
+    criterion: MixedCriterion, result: SearchResult, control: Control, trace: Trace | None = None
+) -> SearchResult:
+    """Search from the other places that the structures know of; return the lowest end."""
+    k = criterion.parametrization.n_par
+    for par in criterion.parametrization.others(result.par[:k]):
+        left = control.max_evaluations - result.n_evaluations
+        start = np.append(par, result.par[k:])
+        if control.optimizer != "newton" or left < 1:
+            break
+        if np.isfinite(criterion.value(start)) and derivatives_at(criterion) is not None:
+            other = search(
+                criterion,
+                start,
+                replace(control, max_evaluations=left),
+                trace,
+                partial(is_back, criterion, result),
+            )
+            result = better(criterion, result, other)
+    return result
+
+
+def is_back(criterion: MixedCriterion, end: SearchResult, point: np.ndarray, value: float) -> bool:
+    """Tell whether a search has come so near to the end of another that it would end there."""
+    if not -DIFFERENT <= value - end.objective < SAME_VALUE:
+        return False
+    P = criterion.parametrization
+    k = P.n_par
+    for lam, at_end in zip(P.term_lams(point[:k]), P.term_lams(end.par[:k]), strict=True):
+        unit = np.maximum(np.sqrt((at_end**2).sum(axis=1)), LEAST_UNIT)
+        if (np.abs(lam @ lam.T - at_end @ at_end.T) > NEAR * np.outer(unit, unit)).any():
+            return False
+    rest = np.abs(point - end.par)[k:] > NEAR * criterion.scale(end.par)[k:]
+    return not rest.any()
 
 
 def _after(result: SearchResult, log: tuple[Step, ...]) -> SearchResult:

@@ -40,16 +40,44 @@ class VanishedDirection:
         return f"in ({self.term}) the combination {parts} has no variance".replace("+ -", "- ")
 
 
+@dataclass(frozen=True)
+class AtBound:
+    """A parameter of one term's structure that is at its bound.
+
+    Attributes
+    ----------
+    term : str
+        The term's label.
+    name, value : str
+        Which, and what it is there.
+    """
+
+    term: str
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in ({self.term}) is {self.value}"
+
+
 def vanished_directions(
     scaled: ScaledTerms,
     par: np.ndarray,
     terms: Sequence[RandomTerm],
     tolerance: float = SINGULAR_TOLERANCE,
-) -> tuple[VanishedDirection, ...]:
-    """Return the directions without variance at the scaled parameters ``par``."""
-    out = []
-    lams = scaled.parametrization.term_lams(par)
-    for term, lam, columns in zip(terms, lams, scaled.bases, strict=True):
+) -> tuple[VanishedDirection | AtBound, ...]:
+    """Return the directions without variance at the scaled parameters ``par``.
+
+    Of a structure with a correlation of its own, the parameters at their bounds.
+    """
+    out: list[VanishedDirection | AtBound] = []
+    parts = scaled.parametrization.by_term(par)
+    for term, (structure, x), columns in zip(terms, parts, scaled.bases, strict=True):
+        at_bounds = structure.at_bounds(x, term.columns, tolerance)
+        if at_bounds is not None:
+            out += [AtBound(term.label, name, value) for name, value in at_bounds]
+            continue
+        lam = structure.lam(x)
         left, size, _ = np.linalg.svd(lam)
         gone = left[:, size < tolerance]
         if not gone.shape[1]:

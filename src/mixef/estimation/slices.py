@@ -20,6 +20,7 @@ from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.joint import Focus, GeneralizedJoint, LinearJoint, State
 from mixef.estimation.optimize import newton
+from mixef.terms.covariance import Held
 
 HALF_PI = 0.5 * np.pi
 # A standard deviation below this share of its natural unit is zero, and its correlations are not
@@ -73,33 +74,35 @@ class Constraint(Protocol):
 
 
 class Entry:
-    """One entry is ``factor * at + shift``, or ``factor * at / sigma``.
+    """One entry is a curve at ``v = factor * at + shift``, or at ``factor * at / sigma``.
 
     Parameters
     ----------
     size : int
         Parameters of the joint criterion.
-    place : int
+    held : Held
+        Where the entry is, and the curve.
     factor, shift : float
     log_sigma : int, optional
-        Where log sigma is, if the entry is relative to it.
+        Where log sigma is, if v is relative to it.
     """
 
     def __init__(
         self,
         size: int,
-        place: int,
-        factor: float,
+        held: Held,
+        factor: float = 1.0,
         shift: float = 0.0,
         log_sigma: int | None = None,
     ):
-        self._place, self._factor, self._shift = place, factor, shift
+        self._place, self._curve, self._back = held
+        self._factor, self._shift = factor, shift
         self._log_sigma = log_sigma
         self._size = size
-        self.free = np.delete(np.arange(size), place)
+        self.free = np.delete(np.arange(size), held.place)
 
     def _by(self, x: np.ndarray) -> float:
-        """Return the derivative of the entry for the parameter held."""
+        """Return the derivative of v for the parameter held."""
         if self._log_sigma is None:
             return self._factor
         return self._factor * float(np.exp(-x[self._log_sigma]))
@@ -109,36 +112,37 @@ class Entry:
         x = np.empty(self._size)
         x[self.free] = free
         with np.errstate(over="ignore"):
-            x[self._place] = self._by(x) * at + self._shift
+            x[self._place] = self._curve(self._by(x) * at + self._shift)[0]
         return x
 
     def contract(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the parameter held, and the free ones."""
-        return float((x[self._place] - self._shift) / self._by(x)), x[self.free]
+        return float((self._back(x[self._place]) - self._shift) / self._by(x)), x[self.free]
 
     def pull(
         self, x: np.ndarray, g: np.ndarray, H: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Return gradient and Hessian for the free parameters, and the slope for the one held."""
-        j, free = self._place, self.free
+        j, free, v = self._place, self.free, self._back(x[self._place])
+        _, by_v, twice = self._curve(v)
         g_free, H_free = g[free], H[np.ix_(free, free)]
-        slope = float(g[j]) * self._by(x)
-        if self._log_sigma is not None:  # the entry falls as log sigma rises
+        slope = float(g[j]) * by_v * self._by(x)
+        if self._log_sigma is not None:  # v falls as log sigma rises
             a = int(np.flatnonzero(free == self._log_sigma)[0])
-            entry = x[j]
-            cross = -entry * H[j, free]
-            g_free[a] -= entry * g[j]
+            fall = -by_v * v
+            cross = fall * H[j, free]
+            g_free[a] += fall * g[j]
             H_free[a] += cross
             H_free[:, a] += cross
-            H_free[a, a] += entry**2 * H[j, j] + entry * g[j]
+            H_free[a, a] += fall**2 * H[j, j] + (twice * v**2 - fall) * g[j]
         return g_free, H_free, slope
 
     def normal(self, x: np.ndarray) -> np.ndarray:
         """Return the derivative (K,) of the parameter held for the point."""
-        n = np.zeros(self._size)
-        n[self._place] = 1.0 / self._by(x)
+        n, v = np.zeros(self._size), self._back(x[self._place])
+        n[self._place] = 1.0 / (self._by(x) * self._curve(v)[1])
         if self._log_sigma is not None:
-            n[self._log_sigma] = (x[self._place] - self._shift) / self._by(x)
+            n[self._log_sigma] = (v - self._shift) / self._by(x)
         return n
 
 
@@ -227,10 +231,9 @@ class Slice:
         self._held = 0.0
         self._pinned: int | None = None
         self._signed: tuple[int, int] | None = None
-        if focus.kind == "cor":
-            size = fit.terms[focus.index].structure.size
+        if isinstance(self._constraint, Angle):
             place = self._joint.axes.place
-            self._signed = place, place + size
+            self._signed = place, place + fit.terms[focus.index].structure.size
         self.origin, self.step = self._at_estimate(start, fit, focus)
 
     def _at_estimate(self, x: np.ndarray, fit, focus: Focus) -> tuple[Point, float]:
@@ -257,6 +260,8 @@ class Slice:
 
     def _without_correlation(self, x: np.ndarray, fit, focus: Focus) -> bool:
         axes, first = self._joint.axes, self._joint.axes.place
+        if axes.held is not None:
+            return bool(axes.plain.void(x[: axes.plain.n_par])[first])
         entries = x[[first, first + 1, first + fit.terms[focus.index].structure.size]]
         unit = float(axes.units(x[: axes.plain.n_par])[first])
         return min(abs(entries[0]), np.hypot(*entries[1:])) < VANISHED * unit
@@ -338,7 +343,7 @@ def without_either(fit: LMMFit | GLMMFit, focus: Focus) -> Point | None:
     correlation never rises above it. None where it cannot be computed.
     """
     points = []
-    for column in (focus.row, focus.col):
+    for column in fit.terms[focus.index].structure.beside(focus.row, focus.col):
         piece = Slice(fit, Focus("sd", focus.index, column, column))
         try:
             points.append(piece.solve(0.0, piece.origin.free))
@@ -360,21 +365,25 @@ def _constraint(
 ) -> tuple[Constraint, tuple[float, float]]:
     """Return how the parameter is held, and the bounds of its coordinate."""
     axes, size, anywhere = joint.axes, joint.size, (-np.inf, np.inf)
-    k = axes.plain.n_par
+    k, place = axes.plain.n_par, axes.place
+    held = Held.itself(place) if axes.held is None else axes.held._replace(place=place)
     if focus.kind == "sd":
         if not joint.over_sigma:
-            return Entry(size, axes.place, axes.factor), (0.0, np.inf)
+            return Entry(size, held, axes.factor), (0.0, np.inf)
         factor = axes.factor * float(np.exp(-joint.log_unit))
-        return Entry(size, axes.place, factor, log_sigma=k), (0.0, np.inf)
+        return Entry(size, held, factor, log_sigma=k), (0.0, np.inf)
     if focus.kind == "cor":
-        width = fit.terms[focus.index].structure.size
-        return Angle(size, axes.place + 1, axes.place + width), (-HALF_PI, HALF_PI)
+        structure = fit.terms[focus.index].structure
+        if axes.held is None:
+            return Angle(size, place + 1, place + structure.size), (-HALF_PI, HALF_PI)
+        low, high = np.arcsin(structure.correlation_bounds)
+        return Entry(size, held), (float(low), float(high))
     if focus.kind == "beta":
-        place = size - 1 if joint.over_sigma else k
         shift = -joint.beta_origin * joint.beta_factor
-        return Entry(size, place, joint.beta_factor, shift), anywhere
+        held = Held.itself(size - 1 if joint.over_sigma else k)
+        return Entry(size, held, joint.beta_factor, shift), anywhere
     if joint.over_sigma:
-        return Entry(size, k, 1.0, -joint.log_unit), anywhere
+        return Entry(size, Held.itself(k), shift=-joint.log_unit), anywhere
     # a dispersion is profiled as its root
     is_dispersion = isinstance(fit, GLMMFit) and fit.family.extra == "dispersion"
-    return Entry(size, size - 1, 2.0 if is_dispersion else 1.0), anywhere
+    return Entry(size, Held.itself(size - 1), 2.0 if is_dispersion else 1.0), anywhere

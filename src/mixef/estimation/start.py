@@ -80,16 +80,16 @@ def moment_start(
     moments: Moments, products: CrossProducts, parametrization: Parametrization
 ) -> np.ndarray:
     """Return starting parameters (k,) for the search, all templates nonsingular."""
-    lams = []
+    parts = []
     for structure, i, cols in zip(
         parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
     ):
         n_visible = np.einsum("lss->s", products.diagonal[i][:, cols, cols]).mean()
         share = FLOOR / np.sqrt(max(n_visible / products.layout.n_levels[i], 1e-12))
-        variance = moments.covariances[i].diagonal()[cols] / moments.sigma2
-        sd = np.sqrt(np.maximum(variance, share**2))
-        lams.append(structure.lam(structure.par(np.diag(np.maximum(sd, LEAST_RATIO * sd.max())))))
-    return parametrization.par(lams)
+        cov = moments.covariances[i][cols, cols] / moments.sigma2
+        sd = np.sqrt(np.maximum(cov.diagonal(), share**2))
+        parts.append(structure.near(np.maximum(sd, LEAST_RATIO * sd.max()), cov))
+    return np.concatenate(parts)
 
 
 def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Moments:

@@ -221,6 +221,7 @@ PIECES: dict[str, Callable[[AnyFit], Any]] = {
     "theta": lambda fit: pd.Series(fit.estimates.theta.copy(), index=theta_labels(fit.terms)),
     "par": lambda fit: pd.Series(fit.estimates.par.copy(), index=fit.par_labels),
     "lower": lambda fit: np.concatenate([term.structure.lower for term in fit.terms]),
+    "upper": lambda fit: np.concatenate([term.structure.upper for term in fit.terms]),
     "beta": lambda fit: fit.estimates.beta,
     "fixef": fixed_effects,
     "sigma": lambda fit: fit.estimates.sigma,

@@ -39,21 +39,11 @@ class Component:
 
 def components(terms: Sequence[RandomTerm]) -> list[Component]:
     """List standard deviations, then correlations, term by term, as lme4's ``confint`` does."""
-    out = []
-    for t, term in enumerate(terms):
-        columns, group, structure = term.columns, term.group, term.structure
-        size = len(columns)
-        if structure.hom and size > 1:
-            out.append(Component("sd", t, 0, 0, f"sd_all|{group}"))
-            continue
-        out += [Component("sd", t, i, i, f"sd_{columns[i]}|{group}") for i in range(size)]
-        if structure.tag != "diag":
-            out += [
-                Component("cor", t, i, j, f"cor_{columns[i]}.{columns[j]}|{group}")
-                for j in range(size)
-                for i in range(j + 1, size)
-            ]
-    return out
+    return [
+        Component(part.kind, t, part.row, part.col, f"{part.kind}_{part.name}|{term.group}")
+        for t, term in enumerate(terms)
+        for part in term.structure.parts(term.columns)
+    ]
 
 
 def component_values(

@@ -70,6 +70,10 @@ def _jacobian(fit: GLMMFit) -> np.ndarray:
 def _at_zero(fit: GLMMFit, J: np.ndarray) -> np.ndarray:
     """Return which covariance parameters (k,) are at a bound, or turn their sign."""
     k = len(fit.estimates.par)
-    lower = np.concatenate([term.structure.lower for term in fit.terms])
+    par = fit.estimates.par
+    lower, upper = (
+        np.concatenate([getattr(term.structure, end) for term in fit.terms])
+        for end in ("lower", "upper")
+    )
     steepest = np.abs(J[:k, :k]).max(axis=1, initial=0.0)
-    return (fit.estimates.par <= lower) | (steepest <= TURNING * steepest.max(initial=0.0))
+    return (par <= lower) | (par >= upper) | (steepest <= TURNING * steepest.max(initial=0.0))

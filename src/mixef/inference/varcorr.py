@@ -12,14 +12,13 @@ import pandas as pd
 
 from mixef import checks
 from mixef.inference.observations import AnyFit, residual_sigma
+from mixef.terms.covariance import STRUCTURES
 from mixef.text.numbers import format_common, format_fixed
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
 
 COMPONENTS = ("Variance", "Std.Dev.")
 RESIDUAL = "Residual"
-# Structures whose correlations all follow from one number.
-ONE_CORRELATION = frozenset({"cs", "ar1"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +33,8 @@ class GroupVarCorr:
         Names of the coefficients that vary.
     cov : ndarray, shape (s, s)
         Their covariance matrix, on the scale of the linear predictor.
-    structure : {"us", "diag", "cs", "ar1"}
-        Form of the matrix, which decides what there is to show.
+    structure : str
+        Tag of the structure, which decides what there is to show.
     hom : bool
         One standard deviation serves all coefficients, and is shown once.
     """
@@ -64,6 +63,11 @@ class GroupVarCorr:
         return corr
 
     @property
+    def correlations(self) -> str:
+        """How many correlations there are to show: "none", "one" or "all"."""
+        return STRUCTURES[self.structure].correlations if len(self.columns) > 1 else "none"
+
+    @property
     def shown(self) -> int:
         """Number of rows that this term takes in a table."""
         return 1 if self.hom else len(self.columns)
@@ -76,8 +80,8 @@ def varcorr(fit: AnyFit) -> VarCorr:
             term.group,
             term.columns,
             fit.covariance_scale * lam @ lam.T,
-            term.structure.tag if len(lam) > 1 else "us",
-            term.structure.hom and len(lam) > 1,
+            term.structure.tag,
+            term.structure.hom,
         )
         for term, lam in zip(fit.terms, fit.estimates.lams, strict=True)
     ]
@@ -142,7 +146,7 @@ class VarCorr(PrintedTable, dict[str, pd.DataFrame]):
             cov, corr, columns = group.cov, group.correlation, group.columns
             size = len(columns)
             entries = [(i, j) for j in range(size) for i in range(j, size)]
-            if group.structure == "diag":
+            if group.correlations == "none":
                 entries = [(i, i) for i in range(size)]
             if order == "cov.last":
                 entries.sort(key=lambda ij: ij[0] != ij[1])
@@ -236,10 +240,10 @@ def _corr_columns(groups: Sequence[GroupVarCorr], decimals: int, rows: int) -> l
 def _corr_block(group: GroupVarCorr, decimals: int) -> list[list[str]]:
     """Rows of correlation cells of one term, as short as they can be."""
     s = len(group.columns)
-    if s < 2 or group.structure == "diag":
+    if group.correlations == "none":
         return [[] for _ in range(group.shown)]
     corr = group.correlation
-    if group.structure in ONE_CORRELATION:
+    if group.correlations == "one":
         rho = format_fixed([corr[1, 0]], decimals)[0]
         return [[f"{rho} ({group.structure})"], *[[] for _ in range(group.shown - 1)]]
     cells = format_fixed(corr.ravel(), decimals)

@@ -17,6 +17,7 @@ from mixef.errors import DataError, DataWarning, FormulaError, warn
 from mixef.terms.alignment import in_rows
 from mixef.terms.columns import Columns
 from mixef.terms.convert import read
+from mixef.terms.covariance import TAGS
 from mixef.terms.exact import Exact
 from mixef.terms.factor import Factor
 from mixef.terms.functions import FUNCTIONS
@@ -273,7 +274,7 @@ class Scope:
     def _instead(self, node: Call, name: str) -> str:
         """Say what to write instead of a function that is not there."""
         if any(isinstance(arg, Binary) and arg.op in ("|", "||") for arg in node.args):
-            return "covariance structures are us(), diag(), cs() and ar1()"
+            return f"covariance structures are {TAGS}"
         known = habit(node)
         if known is not None:
             return known

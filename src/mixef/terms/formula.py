@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 
 from mixef.errors import ArgumentError, DataWarning, FormulaError, warn
 from mixef.terms.algebra import TermSet, expand_terms
+from mixef.terms.covariance import STRUCTURES
 from mixef.terms.nodes import (
     Binary,
     Call,
@@ -32,8 +33,6 @@ __all__ = [
     "warn_of_absent",
 ]
 
-# Tag -> whether its variances are equal when the user does not say.
-STRUCTURES = {"us": False, "diag": False, "cs": False, "ar1": True}
 _ADDITIVE = ("+", "-")
 
 
@@ -47,8 +46,8 @@ class BarTerm:
         Formula of the term's columns.
     group : Node
         The grouping factor: a variable, a call, or an interaction such as ``b:a``.
-    structure : {"us", "diag", "cs", "ar1"}
-        Covariance structure of one level's effects.
+    structure : str
+        Tag of the covariance structure of one level's effects.
     hom : bool
         Whether the effects share one variance.
     """
@@ -248,13 +247,14 @@ def _refuse_nested_bars(bar: Binary) -> None:
 
 def _tag(node: Call) -> tuple[str, bool, Binary]:
     """Read ``us() diag() cs() ar1()`` with its optional ``hom=``."""
-    hom = STRUCTURES[node.function]
+    default = STRUCTURES[node.function].default_hom
+    hom = bool(default)
     for position, (key, arg) in enumerate(zip(node.keywords, node.args, strict=True)):
         if position == 0:
             continue
-        if key not in ("hom", None) or position > 1 or node.function == "us":
+        if key not in ("hom", None) or position > 1 or default is None:
             name = key if key is not None else arg.text
-            allowed = "no second argument" if node.function == "us" else "only hom=TRUE or FALSE"
+            allowed = "no second argument" if default is None else "only hom=TRUE or FALSE"
             raise FormulaError(
                 f"in {node.text}: unknown argument {name!r}; {node.function}() takes {allowed}"
             )

@@ -17,6 +17,7 @@ import pandas as pd
 
 from mixef.errors import FormulaError, MixefError
 from mixef.terms.convert import read
+from mixef.terms.covariance import TAGS
 from mixef.terms.exact import Exact, Integers
 from mixef.terms.factor import Factor
 from mixef.terms.functions import FUNCTIONS
@@ -245,7 +246,7 @@ HABITS = {
     "between": "write {0} >= 1 & {0} <= 2",
     **dict.fromkeys(("str.startswith", "str.contains"), "compute the column before"),
     **dict.fromkeys(("rr", "toep", "ou", "homdiag"),
-                    "covariance structures are us(), diag(), cs() and ar1()"),
+                    f"covariance structures are {TAGS}"),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How the parameters of the terms make the templates of the blocks."""
+"""How the parameters of the terms make the roots of the blocks' covariances."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from mixef.terms.covariance import Covariance, Turned, Unstructured, lower_triangle, theta_of
-
-# A template is askew where a diagonal entry is below this share of the singular value in its
-# place, unless that is a relative standard deviation below VANISHED.
-ASKEW, VANISHED = 0.9, 1e-3
+from mixef.terms.covariance import Covariance, roots_of_theta
 
 
 @dataclass(frozen=True)
 class Parametrization:
-    """How the terms' parameters make the templates of the blocks.
+    """How the terms' parameters make the roots of the blocks' covariances.
 
-    Terms on one grouping factor share a block, each with columns of its own.
+    Parameters are the coordinates of the structures. Terms on one grouping factor share a block,
+    each with columns of its own.
 
     Attributes
     ----------
@@ -60,100 +57,92 @@ class Parametrization:
         """Return the parameters at identity templates."""
         return np.concatenate([s.start() for s in self.structures])
 
+    def by_term(self, par: np.ndarray) -> list[tuple[Covariance, np.ndarray]]:
+        """Return each term's structure with its own parameters."""
+        return [(s, par[where]) for s, where in zip(self.structures, self.par_slices, strict=True)]
+
     def term_lams(self, par: np.ndarray) -> list[np.ndarray]:
-        """Return one template a term."""
-        return [
-            s.lam(par[where]) for s, where in zip(self.structures, self.par_slices, strict=True)
-        ]
+        """Return one root (s_t, s_t) a term."""
+        return [s.lam(x) for s, x in self.by_term(par)]
 
     def lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return one template (s_i, s_i) a block."""
+        """Return one root (s_i, s_i) a block."""
         out = [np.zeros((s, s)) for s in self.widths]
         for t, lam in enumerate(self.term_lams(par)):
             out[self.block_of[t]][self.columns[t], self.columns[t]] = lam
         return tuple(out)
 
-    def par(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the parameters of one template a term."""
-        return np.concatenate(
-            [s.par(lam) for s, lam in zip(self.structures, term_lams, strict=True)]
-        )
+    def coordinates(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the parameters of any roots (s_t, s_t), one a term."""
+        pairs = zip(self.structures, term_lams, strict=True)
+        return np.concatenate([s.coordinates(lam) for s, lam in pairs])
 
-    def theta(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
-        """Return lme4's theta: each term's lower triangle, column by column."""
-        return np.concatenate([theta_of(lam) for lam in term_lams])
+    def par_of(self, term_lams: Sequence[np.ndarray]) -> np.ndarray:
+        """Return lme4's par of any roots (s_t, s_t), one a term."""
+        pairs = zip(self.structures, term_lams, strict=True)
+        return np.concatenate([s.par(s.coordinates(lam)) for s, lam in pairs])
 
-    def par_of_theta(self, theta: np.ndarray) -> np.ndarray:
-        """Return the parameters of lme4's theta, the inverse of `theta`."""
-        lams, first = [], 0
-        for structure in self.structures:
-            lam = np.zeros((structure.size, structure.size))
-            count = structure.size * (structure.size + 1) // 2
-            lam[lower_triangle(structure.size)] = theta[first : first + count]
-            lams.append(lam)
-            first += count
-        return self.par(lams)
+    def of_theta(self, theta: np.ndarray) -> np.ndarray:
+        """Return the parameters of lme4's theta: each term's lower triangle, column by column."""
+        return self.coordinates(roots_of_theta(self.structures, theta))
+
+    def of_user(self, par: np.ndarray) -> np.ndarray:
+        """Return the parameters of lme4's par: standard deviations and a correlation, or theta."""
+        return np.concatenate([s.from_par(own) for s, own in self.by_term(par)])
 
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the parameters of the same covariances with non-negative diagonals.
 
         Diagonal entries up to ``floor`` are set to zero.
         """
-        return self.canonical_par(self.term_lams(par), floor)
+        return np.concatenate([s.canonical(x, floor) for s, x in self.by_term(par)])
 
-    def canonical_par(self, lams: Sequence[np.ndarray], floor: float = 0.0) -> np.ndarray:
-        """Return the parameters of the covariances of any templates (s_t, s_t), one a term."""
-        return self.par(
-            [s.canonical(lam, floor) for s, lam in zip(self.structures, lams, strict=True)]
+    def taken_from(self, other: Parametrization, par: np.ndarray) -> np.ndarray:
+        """Return the parameters of the covariances of another parametrization of the terms."""
+        pairs = zip(self.structures, other.by_term(par), strict=True)
+        return np.concatenate(
+            [
+                own.canonical(x) if own is theirs else own.coordinates(theirs.lam(x))
+                for own, (theirs, x) in pairs
+            ]
         )
 
     def turned(self, par: np.ndarray) -> tuple[Parametrization, np.ndarray] | None:
         """Return the terms on the principal axes of their covariances at ``par``, and par there.
 
-        The templates are the same matrices. Only unstructured terms can be turned. None where
-        all are on their axes, or nearly so.
+        The roots are the same matrices. None where all are on their axes, or nearly so, or have
+        no others.
         """
-        if not self._is_askew(par):
+        turned = [s.turned(x) for s, x in self.by_term(par)]
+        if not any(turned):
             return None
-        structures: list[Covariance] = []
-        parts = []
-        for structure, lam, where in zip(
-            self.structures, self.term_lams(par), self.par_slices, strict=True
-        ):
-            if isinstance(structure, Unstructured) and structure.size > 1:
-                left, size, right = np.linalg.svd(lam)
-                structures.append(Turned(structure.size, left, right.T))
-                parts.append(np.diag(size)[lower_triangle(structure.size)])
-            else:
-                structures.append(structure)
-                parts.append(par[where])
-        return replace(self, structures=tuple(structures)), np.concatenate(parts)
-
-    def _is_askew(self, par: np.ndarray) -> bool:
-        """Tell whether some template has turned away from its principal axes."""
-        for structure, where in zip(self.structures, self.par_slices, strict=True):
-            if isinstance(structure, Unstructured) and structure.size > 1:
-                T = Unstructured(structure.size).lam(par[where])
-                size = np.linalg.svd(T, compute_uv=False)
-                if (np.abs(T.diagonal()) < ASKEW * size)[size > VANISHED].any():
-                    return True
-        return False
+        new = [t or own for t, own in zip(turned, self.by_term(par), strict=True)]
+        structures, parts = zip(*new, strict=True)
+        return replace(self, structures=structures), np.concatenate(parts)
 
     def resized(self, par: np.ndarray, factor: float) -> np.ndarray:
-        """Return the parameters of templates multiplied by a positive factor."""
-        return self.par([factor * lam for lam in self.term_lams(par)])
+        """Return the parameters of roots multiplied by a positive factor."""
+        return np.concatenate([s.resized(x, factor) for s, x in self.by_term(par)])
+
+    def others(self, par: np.ndarray) -> list[np.ndarray]:
+        """Return other places to search from: one term moved to where another optimum may be."""
+        out = []
+        for (structure, x), where in zip(self.by_term(par), self.par_slices, strict=True):
+            for other in structure.others(x):
+                out.append(par.copy())
+                out[-1][where] = other
+        return out
 
     def scale(self, par: np.ndarray, floor: float) -> np.ndarray:
         """Return each parameter's natural unit: the relative standard deviation of its row."""
-        return np.concatenate(
-            [
-                s.natural_units(par[where], floor)
-                for s, where in zip(self.structures, self.par_slices, strict=True)
-            ]
-        )
+        return np.concatenate([s.natural_units(x, floor) for s, x in self.by_term(par)])
+
+    def void(self, par: np.ndarray) -> np.ndarray:
+        """Tell which parameters (k,) have no meaning at ``par``."""
+        return np.concatenate([s.void(x) for s, x in self.by_term(par)])
 
     def derivatives(self, par: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the derivatives of templates and of covariances.
+        """Return the derivatives of roots and of covariances.
 
         Returns
         -------
@@ -164,10 +153,9 @@ class Parametrization:
         """
         dlams = []
         dsigmas = [np.zeros((self.n_par, s, s)) for s in self.widths]
-        for t, structure in enumerate(self.structures):
-            par_t = par[self.par_slices[t]]
-            dlam = structure.d_lam(par_t)
-            half = dlam @ structure.lam(par_t).T
+        for t, (structure, x) in enumerate(self.by_term(par)):
+            dlam = structure.d_lam(x)
+            half = dlam @ structure.lam(x).T
             cols = self.columns[t]
             dsigmas[self.block_of[t]][self.par_slices[t], cols, cols] = half + half.transpose(
                 0, 2, 1
@@ -186,18 +174,36 @@ class Parametrization:
         return out
 
     def chain(
-        self, dlams: Sequence[np.ndarray], lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
+        self,
+        par: np.ndarray,
+        dlams: Sequence[np.ndarray],
+        lams: Sequence[np.ndarray],
+        K: Sequence[np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the gradient (k,) and the curvature ``2 tr(K dlam_a dlam_b')`` (k, k).
+        """Return the gradient (k,) and the curvature of ``lam lam'`` in the parameters (k, k).
 
-        ``K`` is the criterion's derivative for ``lam lam'``, one (s_i, s_i) a block.
+        ``K`` is the criterion's derivative for ``lam lam'``, one (s_i, s_i) a block. The curvature
+        is ``2 tr(K dlam_a dlam_b')``, and `bend`.
         """
         gradient = np.empty(self.n_par)
-        curvature = np.zeros((self.n_par, self.n_par))
+        curvature = self.bend(par, lams, K)
         for t, dlam in enumerate(dlams):
             i, cols, where = self.block_of[t], self.columns[t], self.par_slices[t]
             K_t = K[i][cols, cols]
             flat = dlam.reshape(len(dlam), -1)
             gradient[where] = 2.0 * flat @ (K_t @ lams[i][cols, cols]).ravel()
-            curvature[where, where] = 2.0 * flat @ (K_t @ dlam).reshape(len(dlam), -1).T
+            curvature[where, where] += 2.0 * flat @ (K_t @ dlam).reshape(len(dlam), -1).T
         return gradient, curvature
+
+    def bend(
+        self, par: np.ndarray, lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Return ``2 tr(K lam d2lam_ab')`` (k, k): what roots that are not linear add."""
+        out = np.zeros((self.n_par, self.n_par))
+        for t, (structure, x) in enumerate(self.by_term(par)):
+            second = structure.d2_lam(x)
+            if second is not None:
+                i, cols, where = self.block_of[t], self.columns[t], self.par_slices[t]
+                slope = 2.0 * K[i][cols, cols] @ lams[i][cols, cols]
+                out[where, where] = np.tensordot(second, slope, axes=2)
+        return out

@@ -135,7 +135,8 @@ def check_terms(
         if term.group not in seen:
             seen.add(term.group)
             _check_levels(term, n, control, has_scale)
-        if term.n_effects > n or (has_scale and term.n_effects == n):
+        too_many = term.n_effects > n or (has_scale and term.n_effects == n)
+        if too_many and term.structure.fewer_effects:
             relation, what = "<", "the random-effects parameters"
             if has_scale:
                 relation, what = "<=", f"{what} and the residual variance (or scale parameter)"

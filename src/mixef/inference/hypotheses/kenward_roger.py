@@ -14,10 +14,17 @@ stand for the paper's -P and Q, and the expected information of phi is half of
     tr(P G_r P G_s) = sum over pairs of levels of tr(D_r S D_s S'),    S a block of A - BB',
 
 with ``tr(P V P G_s) = tr((A - BB')(I (x) D_s))`` and ``tr(P V P V) = n - p``.
+
+Where the covariances of a structure are no linear space (an autoregression), the G_s are its slopes
+at the estimates, and its second derivatives G_st count as far as they leave the space of the G_s,
+as in the paper's successor: the estimates' bias by the rest, and what that rest does to the
+covariance of beta, cancel. With the covariance W of the parameters, that is one change of
+covariance ``N = sum_st W_st G_st``, less its projection by expected information.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,7 +64,9 @@ class KenwardRoger:
     M. G. Kenward and J. H. Roger (1997), Small sample inference for fixed effects from restricted
     maximum likelihood, Biometrics 53, 983-997. U. Halekoh and S. Hojsgaard (2014), A
     Kenward-Roger approximation and parametric bootstrap methods for tests in linear mixed
-    models, Journal of Statistical Software 59(9).
+    models, Journal of Statistical Software 59(9). M. G. Kenward and J. H. Roger (2009), An improved
+    approximation to the precision of fixed effects from restricted maximum likelihood,
+    Computational Statistics and Data Analysis 53, 2583-2595.
     """
 
     beta: np.ndarray
@@ -122,7 +131,8 @@ def _kenward_roger(fit: LMMFit) -> KenwardRoger:
     criterion, par = fit.criterion(), fit.scaled_par
     criterion.value(par)
     factor = criterion.factor
-    layout, changes = factor.layout, linear_changes(criterion.parametrization)
+    layout, parametrization = factor.layout, criterion.parametrization
+    changes, second = covariance_changes(parametrization, par)
     root = np.linalg.cholesky(fit.estimates.unscaled_vcov)
     view = MarginalView(factor)
     # The criterion's columns are X R^-1.
@@ -136,27 +146,81 @@ def _kenward_roger(fit: LMMFit) -> KenwardRoger:
     flat = by_change.transpose(1, 0, 2).reshape(layout.q, -1)
     Q = (flat.T @ view.times(flat)).reshape(n_changes, p, n_changes, p)
 
-    information = np.empty((1 + n_changes,) * 2)
-    information[0, 0] = fit.frame.n - p
-    information[1:, 1:], information[0, 1:] = _expected(factor, view, B, changes)
-    information[1:, 0] = information[0, 1:]
+    squares = marginal_squares(factor, view, B, partial(with_progress, label="Kenward-Roger"))
+    traces = [_less_fixed(layout.by_level(i, B), T) for i, T in enumerate(factor.trace_blocks())]
+
+    def expected(changes: list[np.ndarray]) -> np.ndarray:
+        """Return ``tr(P G_r P G_s)`` (1 + R, 1 + R), with V itself as the first G."""
+        out = np.empty((1 + len(changes[0]),) * 2)
+        out[0, 0] = fit.frame.n - p
+        out[1:, 1:] = expected_information(squares, changes)
+        pairs = zip(changes, traces, strict=True)
+        out[0, 1:] = out[1:, 0] = sum(np.tensordot(D, T) for D, T in pairs)
+        return out
+
     # Half of it is the information, as half of a Hessian of -2 log L is.
-    W, _ = inverse_hessian(information)
+    W, _ = inverse_hessian(expected(changes))
 
     # The correction vanishes where V itself is one of the two: q_0s = p_0 p_s.
     inner = np.einsum("rs,rasb->ab", W[1:, 1:], Q, optimize=True)
     inner -= np.einsum("rs,rac,scb->ab", W[1:, 1:], P[1:], P[1:], optimize=True)
+    if second is not None:
+        inner -= 0.25 * _bend(factor, B, P, W, changes, second, expected, parametrization, par)
     adjusted = fit.vcov + 2.0 * fit.estimates.sigma**2 * (root @ inner @ root.T)
     adjusted = 0.5 * (adjusted + adjusted.T)
     return KenwardRoger(fit.estimates.beta, adjusted, root, P, W)
 
 
-def linear_changes(parametrization: Parametrization) -> list[np.ndarray]:
-    """Return a basis (R, s_i, s_i) of each block's covariances, over all terms.
+def covariance_changes(
+    parametrization: Parametrization, par: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """Return what each block's covariances next to those at ``par`` are, over all terms.
 
-    Covariances of the structures are linear spaces, and their slopes at the identity span them.
+    Returns
+    -------
+    list of ndarray (R, s_i, s_i)
+        The slopes; they span the space where it is linear.
+    list of ndarray (R, R, s_i, s_i), or None
+        The second derivatives, unless all spaces are linear.
     """
-    return parametrization.derivatives(parametrization.start())[1]
+    parts = [structure.changes(x) for structure, x in parametrization.by_term(par)]
+    size = sum(len(part.first) for part in parts)
+    first = [np.zeros((size, s, s)) for s in parametrization.widths]
+    second = [np.zeros((size, size, s, s)) for s in parametrization.widths]
+    start = 0
+    for t, part in enumerate(parts):
+        i, cols = parametrization.block_of[t], parametrization.columns[t]
+        own = slice(start, start + len(part.first))
+        first[i][own, cols, cols] = part.first
+        if part.second is not None:
+            second[i][own, own, cols, cols] = part.second
+        start = own.stop
+    return first, second if any(part.second is not None for part in parts) else None
+
+
+def _bend(
+    factor: Factor,
+    B: np.ndarray,
+    P: np.ndarray,
+    W: np.ndarray,
+    changes: list[np.ndarray],
+    second: list[np.ndarray],
+    expected: Callable[[list[np.ndarray]], np.ndarray],
+    parametrization: Parametrization,
+    par: np.ndarray,
+) -> np.ndarray:
+    """Return what second derivatives of the covariances change (p, p), beyond first ones."""
+    # V moves all covariances too: by how much of each change?
+    flat = np.concatenate([D.reshape(len(D), -1) for D in changes], axis=1).T
+    whole = np.concatenate([(lam @ lam.T).ravel() for lam in parametrization.lams(par)])
+    along = np.linalg.lstsq(flat, whole, rcond=None)[0]
+    J = np.column_stack([along, np.eye(len(along))])
+    spread = J @ W @ J.T
+    N = [np.tensordot(spread, D)[None] for D in second]
+    more = [np.concatenate(pair) for pair in zip(changes, N, strict=True)]
+    share = 0.5 * W @ expected(more)[:-1, -1]
+    by_N = np.einsum("ia,ib->ab", B, _changed(factor, B, N)[0])
+    return by_N - np.tensordot(share, P, axes=1)
 
 
 def _marginal_ZtX(factor: Factor, view: MarginalView) -> np.ndarray:
@@ -176,15 +240,7 @@ def _changed(factor: Factor, B: np.ndarray, changes: list[np.ndarray]) -> np.nda
     return np.concatenate(parts, axis=1)
 
 
-def _expected(
-    factor: Factor, view: MarginalView, B: np.ndarray, changes: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``tr(P G_r P G_s)`` (R, R) and ``tr(P V P G_s)`` (R,)."""
-    layout = factor.layout
-    bar = partial(with_progress, label="Kenward-Roger")
-    both = expected_information(marginal_squares(factor, view, B, bar), changes)
-    with_V = np.zeros(len(changes[0]))
-    for i, T in enumerate(factor.trace_blocks()):
-        level = layout.by_level(i, B).transpose(1, 0, 2).reshape(len(T), -1)
-        with_V += np.tensordot(changes[i], T - level @ level.T)
-    return both, with_V
+def _less_fixed(level: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Return the sum (s, s) of the diagonal blocks of ``A - BB'``, for B by level (l, s, p)."""
+    rows = level.transpose(1, 0, 2).reshape(len(T), -1)
+    return T - rows @ rows.T

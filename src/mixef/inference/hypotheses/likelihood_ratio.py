@@ -275,4 +275,5 @@ def _variances(model: AnyModel) -> int:
     """Return the number of variances of random effects."""
     if isinstance(model, OrdinaryFit):
         return 0
-    return sum(1 if t.structure.hom else len(t.columns) for t in model.terms)
+    parts = [part for t in model.terms for part in t.structure.parts(t.columns)]
+    return sum(part.kind == "sd" for part in parts)

@@ -83,6 +83,8 @@ class Curve:
     ends : tuple
         Why the curve stops below and above: "reached" (zeta came to where it should), "bound" (of
         the parameter), "open" (zeta levels off, and never comes there), or "failed".
+    range : tuple of float
+        The bounds of the parameter itself.
     """
 
     name: str
@@ -92,15 +94,10 @@ class Curve:
     slope: np.ndarray
     others: np.ndarray
     ends: tuple[End, End]
+    range: tuple[float, float] = (-np.inf, np.inf)
 
     def __repr__(self) -> str:
         return f"<Curve of {self.name}: {len(self.at)} points>"
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The bounds of the parameter itself."""
-        bounds = {"cor": (-1.0, 1.0), "beta": (-np.inf, np.inf)}
-        return bounds.get(self.kind, (0.0, np.inf))
 
     def zeta_at(self, at: np.ndarray) -> np.ndarray:
         """Return zeta at coordinates by cubic Hermite interpolation, NaN outside the curve."""

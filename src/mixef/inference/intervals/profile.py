@@ -200,8 +200,7 @@ def _again(fit: AnyFit, start: Any) -> AnyFit:
 
 def _from_state(fit: AnyFit, state: State) -> AnyFit:
     """Fit again from a point that a profile found."""
-    pairs = zip(fit.terms, state.lams, strict=True)
-    par = np.concatenate([t.structure.par(t.structure.canonical(lam)) for t, lam in pairs])
+    par = fit.criterion().parametrization.par_of(state.lams)
     if isinstance(fit, LMMFit):
         return _again(fit, par)
     start: dict[str, Any] = {"par": par, "beta": state.beta}

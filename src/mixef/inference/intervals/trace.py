@@ -10,7 +10,7 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.joint import State
 from mixef.estimation.slices import Point, Slice
-from mixef.inference.intervals.curves import Curve, End, Kind, origin_slope
+from mixef.inference.intervals.curves import Curve, End, Kind, origin_slope, parameter
 
 # Points on one side of the estimate, at most.
 MOST_POINTS = 60
@@ -69,10 +69,11 @@ def trace(
     ceiling : Point, optional
         A model that every value of the parameter is next to: the profile never rises above it.
     """
-    origin = piece.origin
+    origin, low_high = piece.origin, parameter(kind, np.array(piece.bounds))
+    bounds = float(low_high[0]), float(low_high[1])
     if np.isnan(origin.at):
         none = np.empty(0)
-        return Curve(name, kind, none, none, none, describe([])[:0], ("bound", "bound"))
+        return Curve(name, kind, none, none, none, describe([])[:0], ("bound", "bound"), bounds)
     path = _Path(piece, ceiling)
     ends = path.follow(-1.0, cutoff, step), path.follow(1.0, cutoff, step)
     for target in targets:
@@ -82,7 +83,7 @@ def trace(
     if lowest.deviance < origin.deviance - LOWER:
         return Better(lowest.state, origin.deviance - lowest.deviance)
     at, zeta, slope = path.curve()
-    return Curve(name, kind, at, zeta, slope, describe([p.state for p in points]), ends)
+    return Curve(name, kind, at, zeta, slope, describe([p.state for p in points]), ends, bounds)
 
 
 class _Path:

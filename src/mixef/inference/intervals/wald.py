@@ -21,7 +21,7 @@ from mixef.inference.observations import AnyFit
 
 # A standard deviation of this share of its column's natural unit, or less, is zero.
 VANISHED = 1e-8
-# A correlation this near to one is one.
+# A correlation this near to a bound is there.
 UNIT = 1e-10
 
 
@@ -30,7 +30,7 @@ def wald_limits(fit: AnyFit, places: Sequence[int], z: float) -> np.ndarray:
 
     The fit's own criterion is used: a REML fit's variances are by REML. A standard deviation of
     zero has the interval from 0 to z standard errors by the curvature there; a correlation beside
-    it, or of one, has [-1, 1]. NaN stands where there is no Hessian.
+    it, or at a bound, has all that it can be. NaN stands where there is no Hessian.
     """
     kinds = [parameter.kind for parameter in named_parameters(fit)]
     value = estimates(fit)
@@ -41,7 +41,8 @@ def wald_limits(fit: AnyFit, places: Sequence[int], z: float) -> np.ndarray:
         if kind == "beta":
             row[:] = value[a] - half, value[a] + half
         elif kind == "cor":
-            row[:] = _fisher(value[a], half)
+            part = components(fit.terms)[a]
+            row[:] = _fisher(value[a], half, fit.terms[part.term].structure.correlation_bounds)
         elif kind == "sd" and _is_zero(fit, a):
             row[:] = 0.0, z * _error_at_zero(fit, components(fit.terms)[a])
         else:
@@ -51,12 +52,13 @@ def wald_limits(fit: AnyFit, places: Sequence[int], z: float) -> np.ndarray:
     return out
 
 
-def _fisher(r: float, half: float) -> tuple[float, float]:
+def _fisher(r: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
     """Return the interval of a correlation, by half its width on its own scale."""
-    if not abs(r) < 1.0 - UNIT:
-        return -1.0, 1.0
+    low, high = bounds
+    if not low + UNIT < r < high - UNIT:
+        return bounds
     width, middle = half / (1.0 - r**2), np.arctanh(r)
-    return float(np.tanh(middle - width)), float(np.tanh(middle + width))
+    return max(float(np.tanh(middle - width)), low), min(float(np.tanh(middle + width)), high)
 
 
 def _covariance(fit: AnyFit) -> tuple[np.ndarray, np.ndarray]:

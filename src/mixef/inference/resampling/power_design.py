@@ -152,7 +152,7 @@ def scenario(
     shell = _on_rows(fit, rows)
     sampler = _sampler(shell, values)
     scale = 1.0 if isinstance(fit, GLMMFit) else float(np.sqrt(values.extra or 0.0))
-    par = block_structure(fit.terms)[1].par([root / scale for root in values.roots])
+    par = block_structure(fit.terms)[1].par_of([root / scale for root in values.roots])
     start: dict[str, Any] = {"par": par}
     if isinstance(fit, GLMMFit):
         start["beta"] = values.beta

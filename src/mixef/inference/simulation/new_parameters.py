@@ -16,7 +16,7 @@ from mixef.estimation.model import checked_parameters, par_labels, theta_labels
 from mixef.families.family import Family
 from mixef.inference.natural import Component, component_values, components
 from mixef.inference.observations import AnyFit
-from mixef.terms.covariance import psd_cholesky
+from mixef.terms.covariance import psd_cholesky, roots_of_theta, theta_of
 from mixef.terms.nodes import by_known_names
 from mixef.terms.random import RandomTerm, block_structure
 
@@ -209,16 +209,23 @@ def _templates(values: Any, terms: tuple[RandomTerm, ...], kind: str) -> list[np
     parametrization = block_structure(terms)[1]
     if kind == "par":
         labels = par_labels(terms)
-        return parametrization.term_lams(checked_parameters(values, labels, "par"))
+        par = checked_parameters(values, labels, "par")
+        return parametrization.term_lams(parametrization.of_user(par))
     labels = theta_labels(terms)
     theta = checked_parameters(values, labels, "theta")
-    lams = parametrization.term_lams(parametrization.par_of_theta(theta))
-    lost = np.abs(parametrization.theta(lams) - theta) > 1e-8 * np.abs(theta).max(initial=0.0)
-    if lost.any():
-        raise DataError(
-            f"theta has {labels[int(np.argmax(lost))]} = {theta[int(np.argmax(lost))]:g}, which "
-            "the structure of its term does not allow; see par for the parameters that are free"
-        )
+    structures = parametrization.structures
+    given = roots_of_theta(structures, theta)
+    lams = parametrization.term_lams(parametrization.of_theta(theta))
+    first = 0
+    for structure, lam, root in zip(structures, lams, given, strict=True):
+        lost = theta_of(np.tril(np.abs(lam @ lam.T - root @ root.T)))
+        if (lost > 1e-8 * (root**2).sum()).any():
+            at = first + int(np.argmax(lost))
+            raise DataError(
+                f"theta has {labels[at]} = {theta[at]:g}, which the structure of its term "
+                f"does not allow, {structure}; see par for the parameters that are free"
+            )
+        first += len(lost)
     return lams
 
 
@@ -237,7 +244,7 @@ def _absolute(given, parameters, parts, old) -> tuple[np.ndarray, ...]:
         lacking = [part.name for part, value in values.items() if np.isnan(value)]
         if lacking:
             raise _missing(", ".join(lacking), parameters)
-        roots[t] = _root(_covariance(values, terms[t]), terms[t])
+        roots[t] = _root_of_parts(values, terms[t])
     lacking = [f"({term.label})" for term, root in zip(terms, roots, strict=True) if root is None]
     if lacking:
         raise _missing(f"the covariance of {', '.join(lacking)}", parameters)
@@ -291,18 +298,16 @@ def _no_group(kind: str, group: str, terms: Sequence[RandomTerm], why: str) -> D
     return DataError(f"{kind} names {group!r}: {reason}; the grouping factors are {known}")
 
 
-def _covariance(values: Mapping[Component, float], term: RandomTerm) -> np.ndarray:
-    """Return the matrix (s, s) of standard deviations and correlations."""
-    size = len(term.columns)
-    sds, R = np.empty(size), np.eye(size)
-    for part, value in values.items():
-        if part.kind == "cor":
-            R[part.row, part.col] = R[part.col, part.row] = value
-        elif term.structure.hom:
-            sds[:] = value
-        else:
-            sds[part.row] = value
-    return R * np.outer(sds, sds)
+def _root_of_parts(values: Mapping[Component, float], term: RandomTerm) -> np.ndarray:
+    """Return the root (s, s) of standard deviations and correlations."""
+    sds, cors = (
+        np.array([value for part, value in values.items() if part.kind == kind])
+        for kind in ("sd", "cor")
+    )
+    try:
+        return term.structure.root_of(sds, cors)
+    except ValueError as error:
+        raise DataError(f"the covariance of ({term.label}) {error}") from None
 
 
 def _matrices(key: str, value: Any, terms: tuple[RandomTerm, ...]) -> list[tuple[int, np.ndarray]]:
@@ -347,10 +352,7 @@ def _root(cov: np.ndarray, term: RandomTerm) -> np.ndarray:
             "correlations have to go together"
         )
     root = psd_cholesky(vector * np.sqrt(np.maximum(value, 0.0)))
-    held = term.structure.lam(term.structure.par(root))
-    if np.abs(held - root).max() > 1e-8 * np.sqrt(size):
-        raise DataError(
-            f"{label} is not one that its structure, {term.structure.tag}"
-            f"({'hom = TRUE' if term.structure.hom else ''}), can have"
-        )
+    held = term.structure.lam(term.structure.coordinates(root))
+    if np.abs(held @ held.T - cov).max() > 1e-8 * size:
+        raise DataError(f"{label} is not one that its structure, {term.structure}, can have")
     return root
