@@ -94,8 +94,6 @@ FORMULAS = {
     "subtracted bar": ("Reaction ~ Days - (1 | Subject)", ["cannot be subtracted: remove"]),
     "no bar": ("Reaction ~ Days", ["No random effects terms", "add one such as (1 | group)"]),
     "empty term": ("Reaction ~ (0 | Subject)", ["(0 | Subject) has no columns", "(1 | Subject)"]),
-    "cs": ("Reaction ~ cs(Days | Subject)", ["cs() is recognised but cannot be fitted", "us()"]),
-    "ar1": ("Reaction ~ ar1(Days | Subject)", ["ar1() is recognised but cannot be fitted"]),
     "unknown structure": ("Reaction ~ toep(Days | Subject)", ["'toep'", "us(), diag(), cs()"]),
     "number as response": ("1 ~ (1 | Subject)", ["number 1 cannot be a response"]),
     "response as predictor": ("Reaction ~ Reaction + (1 | Subject)", ["its own predictors"]),

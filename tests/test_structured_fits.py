@@ -120,7 +120,7 @@ def fit(request):
 
 def dense_deviance(fit, par, sigma, beta=None, REML=False):
     """-2 log L (or the REML criterion) at any parameters, by V formed in full."""
-    state, k = fit.fit, 0
+    state, k = fit._fit, 0
     lams = []
     for term in state.terms:
         own = term.structure.from_par(par[k : k + term.structure.n_par])
@@ -139,7 +139,7 @@ def dense_deviance(fit, par, sigma, beta=None, REML=False):
 
 
 def bounds_of(fit):
-    structures = [t.structure for t in fit.fit.terms]
+    structures = [t.structure for t in fit._fit.terms]
     low, high = (np.concatenate([getattr(s, e) for s in structures]) for e in ("lower", "upper"))
     return list(zip(low, high, strict=True))
 
@@ -172,7 +172,7 @@ def test_satterthwaite(name, REML):
 
     def variances(v):
         V = dense_deviance(fit, v[:-1], np.exp(v[-1]))[1]
-        return np.linalg.inv(fit.fit.X.T @ np.linalg.solve(V, fit.fit.X)).diagonal()
+        return np.linalg.inv(fit._fit.X.T @ np.linalg.solve(V, fit._fit.X)).diagonal()
 
     H = slopes(lambda v: slopes(deviance, v), v)
     J = slopes(variances, v)
@@ -190,7 +190,7 @@ def test_kenward_roger(name):
     """
     formula = f"y ~ x + offset(0.1 * x) + {TERMS[name]} + (1 | h)"
     fit = quietly(lmer, formula, repeated(), weights="w")
-    X, par = fit.fit.X, fit.par
+    X, par = fit._fit.X, fit.par
     is_sd = np.array(bounds_of(fit))[:, 0] == 0.0
     v = np.append(np.where(is_sd, np.log(np.where(is_sd, par, 1.0)), par), np.log(fit.sigma))
 
@@ -231,7 +231,7 @@ def test_profiles_are_minima(fit):
     found = profile.to_frame()
     cut = scipy.stats.chi2.ppf(0.95, 1)
     limits = profile.confint()
-    structure, sigma_at = fit.fit.terms[0].structure, "sigma"
+    structure, sigma_at = fit._fit.terms[0].structure, "sigma"
     n_sd = sum(name.startswith("sd") for name in names)
     assert list(limits.index) == names
     for name in names:
@@ -268,7 +268,7 @@ def test_intervals_hold_the_estimates(fit):
         limits = quietly(fit.confint, "*|g", method=method, **options)
         bound = next((i for i in limits.index if i.startswith("cor")), None)
         if bound is not None:
-            low, high = fit.fit.terms[0].structure.correlation_bounds
+            low, high = fit._fit.terms[0].structure.correlation_bounds
             assert limits.loc[bound].between(low, high).all()
         assert (limits.iloc[:, 0] <= limits.iloc[:, 1]).all()
 
@@ -281,7 +281,7 @@ def test_replicates_keep_the_structure(fit):
         fresh = quietly(lmer, fit.formula, repeated().assign(y=y), weights="w", REML=False)
         # Both searches end where a step would gain less than 1e-6.
         assert again.objective == pytest.approx(fresh.objective, abs=1e-6)
-        assert again.fit.terms[0].structure == fit.fit.terms[0].structure
+        assert again._fit.terms[0].structure == fit._fit.terms[0].structure
 
 
 def test_draws_have_the_covariance(fit):

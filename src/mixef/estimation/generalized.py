@@ -243,6 +243,8 @@ class GeneralizedCriterion:
             self._sharper = crossed_hessian(
                 self.model, self._mode, self.parametrization, par, extra, d.h, d.adjoint
             )
+            bend = self.parametrization.bend(par, self.parametrization.lams(par), d.K)
+            self._sharper[: len(par), : len(par)] += bend
         return self._sharper
 
     @property
