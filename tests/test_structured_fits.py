@@ -10,8 +10,9 @@ import scipy
 from reference_data import cases, frame
 from test_covariance import KINDS, slopes
 
-from mixef import glmer, lmer
-from mixef.errors import ConvergenceWarning, SingularFitWarning
+from mixef import LmerControl, glmer, lmer
+from mixef.errors import ConvergenceWarning, DataError, SingularFitWarning
+from mixef.estimation.search import search
 
 CASES = {case["id"]: case for case in cases("covariance.json")}
 
@@ -290,3 +291,195 @@ def test_draws_have_the_covariance(fit):
     V = dense_deviance(fit, fit.par, fit.sigma)[1]
     scale = np.sqrt(np.outer(V.diagonal(), V.diagonal()))
     assert (np.abs(np.cov(draws) - V) / scale).max() < 0.04
+
+
+# Bounds, messages and prints
+
+
+def effects(R, sd=1.0, n=24, reps=2, seed=3):
+    """Rows of levels whose effects have these correlations exactly."""
+    rng = np.random.default_rng(seed)
+    s = len(R)
+    value, vector = np.linalg.eigh(R)
+    b = sd * rng.normal(size=(n, s)) @ (vector * np.sqrt(np.maximum(value, 0.0))).T
+    g, f = (a.ravel() for a in np.meshgrid(np.repeat(np.arange(n), reps), np.arange(s)))
+    data = pd.DataFrame({"g": g, "f": np.array(list("abcd"))[f], "x": rng.normal(size=len(g))})
+    return data.assign(y=1 + 0.3 * data["x"] + b[g, f] + 0.7 * rng.normal(size=len(g)))
+
+
+ALTERNATING = np.outer([1, -1, 1, -1], [1, -1, 1, -1]) * 1.0
+BOUNDS = {
+    "cs, lowest": ("cs(0 + f | g, hom = TRUE)", 4 / 3 * np.eye(4) - 1 / 3, -1 / 3, "-0.3333"),
+    "cs, several sds": ("cs(0 + f | g)", ALTERNATING, -1 / 3, "-0.3333"),
+    "cs, one": ("cs(0 + f | g)", np.ones((4, 4)), 1.0, "1"),
+    "ar1, minus one": ("ar1(0 + f | g)", ALTERNATING, -1.0, "-1"),
+    "ar1, one": ("ar1(0 + f | g, hom = FALSE)", np.ones((4, 4)), 1.0, "1"),
+}
+
+
+def at_its_bound(name):
+    """The first of some data sets whose fit ends there."""
+    term, R, *_ = BOUNDS[name]
+    for seed in range(8):
+        data = effects(R, seed=seed)
+        fit = quietly(lmer, f"y ~ x + {term}", data)
+        if fit.is_singular():
+            return fit, data
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_correlations_at_their_bounds(name):
+    term, _, bound, text = BOUNDS[name]
+    fit, data = at_its_bound(name)
+    assert fit.converged
+    with pytest.warns(SingularFitWarning, match=f"correlation in .* is at its bound, {text}$"):
+        lmer(f"y ~ x + {term}", data)
+    rho = fit.getME("par").filter(like="rho").iloc[0]
+    assert rho == pytest.approx(bound, abs=1e-6)
+    # Inside, the likelihood is lower, and all else is there.
+    inside = fit.par.copy()
+    inside[-1] += 0.01 if bound < 0 else -0.01
+    assert fit.getME("devfun")(inside) > fit.objective
+    (low, high), wald = fit._fit.terms[0].structure.correlation_bounds, fit.confint(method="wald")
+    assert wald.filter(like="cor", axis=0).to_numpy().ravel() == pytest.approx([low, high])
+    profile = quietly(fit.confint, "cor*").to_numpy().ravel()
+    assert profile[0 if bound < 0 else 1] == pytest.approx(bound, abs=1e-9)
+    assert low < profile[1 if bound < 0 else 0] < high
+    assert np.isfinite(fit.coef_table(ddf="kenward-roger").to_numpy()).all()
+    assert np.isfinite(fit.coef_table(ddf="satterthwaite").to_numpy()).all()
+    assert quietly(fit.refit, data["y"]).objective == pytest.approx(fit.objective, abs=1e-7)
+
+
+def test_a_variance_that_vanishes_beside_others():
+    """The correlation stays that of the others; the bound is an end with a slope."""
+    R = np.outer([0, 1, 1, 1], [0, 1, 1, 1]) * np.where(np.eye(4) > 0, 1.0, -0.3)
+    for seed in range(8):
+        data = effects(R, seed=seed)
+        fit = quietly(lmer, "y ~ x + cs(0 + f | g)", data)
+        if fit.is_singular():
+            break
+    with pytest.warns(SingularFitWarning, match=r"the variance of fa in \(0 \+ f \| g\) is zero"):
+        lmer("y ~ x + cs(0 + f | g)", data)
+    par = fit.getME("par")
+    assert par["g.fa"] == 0.0
+    assert -1 / 3 < par["g.rho"] < 0.2
+    assert "NaN" not in str(fit.VarCorr())
+    moved = fit.par.copy()
+    moved[0] = 0.02
+    assert fit.getME("devfun")(moved) > fit.objective
+    wald, profile = fit.confint(method="wald"), quietly(fit.confint, "*|g")
+    for limits in (wald, profile):
+        assert limits.loc["sd_fa|g"].iloc[0] == 0.0
+        assert 0.0 < limits.loc["sd_fa|g"].iloc[1] < 10.0
+        assert limits.loc["cor_all|g"].between(-1 / 3, 1.0).all()
+
+
+@pytest.mark.parametrize("term", ["cs(0 + f | g, hom = TRUE)", "ar1(0 + f | g)"])
+def test_no_variance_at_all(term):
+    """The correlation of nothing is no parameter that the data leave open."""
+    data = effects(np.eye(4), 0.0)
+    data["y"] -= data.groupby(["g", "f"])["y"].transform("mean")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        with pytest.warns(SingularFitWarning, match=r"the variance in .* is zero"):
+            fit = lmer(f"y ~ x + {term}", data)
+    assert fit.converged
+    assert "NaN" in str(fit.VarCorr())
+    wald = fit.confint("*|g", method="wald")
+    assert wald.iloc[0, 0] == 0.0 < wald.iloc[0, 1] < 1.0
+    assert wald.iloc[1].tolist() == list(fit._fit.terms[0].structure.correlation_bounds)
+
+
+def test_starts():
+    data = effects(np.eye(4))
+    fit = lmer("y ~ x + cs(0 + f | g, hom = TRUE)", data)
+    for start in ({"par": [1.0, 0.9]}, {"theta": fit.getME("theta")}, [0.5, -0.2]):
+        again = lmer("y ~ x + cs(0 + f | g, hom = TRUE)", data, start=start)
+        assert again.objective == pytest.approx(fit.objective, abs=1e-8)
+    with pytest.raises(
+        DataError, match=r"g\.rho = -0\.5; expected a correlation from -0\.3333 to 1"
+    ):
+        lmer("y ~ x + cs(0 + f | g, hom = TRUE)", data, start=[1.0, -0.5])
+    with pytest.raises(DataError, match=r"start has g = -1; expected 0 or more"):
+        lmer("y ~ x + cs(0 + f | g, hom = TRUE)", data, start=[-1.0, 0.2])
+    with pytest.raises(DataError, match=r"covariance of .* has the correlation -0\.5, which cs"):
+        fit.simulate(1, seed=1, new_params={"sd": {"g": 1.0}, "cor": {"g": -0.5}})
+
+
+def test_prints():
+    """A term with one variance has one row, and the correlation stands in the first."""
+    fit = lmer(
+        "y ~ x + ar1(0 + f | g)", effects((-0.5) ** np.abs(np.subtract.outer(range(4), range(4))))
+    )
+    lines = str(fit.VarCorr()).splitlines()
+    assert len(lines) == 3
+    assert "(ar1)" in lines[1]
+    assert fit.VarCorr().to_frame().shape == (4 + 6 + 1, 5)
+    several = lmer("y ~ x + cs(0 + f | g)", effects(np.eye(4)))
+    lines = str(several.summary()).splitlines()
+    assert sum("(cs)" in line for line in lines) == 1
+    assert list(several.confint(method="wald", signames=True).index[:5]) == [
+        f".sig0{i}" for i in range(1, 6)
+    ]
+
+
+def test_both_signs_are_searched():
+    """A search of one sign can end where there is no variance, 150 above the best."""
+    data, formula = data_of("sleepstudy"), "Reaction ~ Days + ar1(0 + occ | Subject)"
+    fit = lmer(formula, data, REML=False)
+    c, structure = fit._fit.criterion(), fit._fit.terms[0].structure
+    low = search(c, structure.from_par(np.array([1.0, -0.9])), LmerControl())
+    assert low.objective > fit.objective + 100.0
+    again = lmer(formula, data, REML=False, start=[1.0, -0.9])
+    assert again.objective == pytest.approx(fit.objective, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("term", ["cs(0 + f | g)", "ar1(0 + f | g)"])
+def test_no_start_ends_lower(term, seed):
+    """Weak effects on few levels, where there are several optima."""
+    rng = np.random.default_rng(seed)
+    R = rng.uniform(-0.9, 0.9) ** np.abs(np.subtract.outer(range(4), range(4)))
+    data = effects(R, sd=0.5, n=10, seed=seed)
+    fit = quietly(lmer, f"y ~ x + {term}", data)
+    c, structure = fit._fit.criterion(), fit._fit.terms[0].structure
+    low, high = structure.angles
+    for share in (0.2, 0.5, 0.8):
+        for sd in (0.3, 1.0):
+            phi = np.array([low + share * (high - low)])
+            x = structure.from_sds(np.full(structure.n_sds, sd), phi)
+            assert search(c, x, LmerControl()).objective > fit.objective - 1e-5
+
+
+GENERALIZED = {
+    "cs(0 + f | g)": "poisson", "cs(0 + f | g, hom = TRUE)": "poisson",
+    "ar1(0 + f | g)": "poisson", "ar1(0 + f | g, hom = FALSE)": "poisson",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("term", GENERALIZED)
+def test_inference_of_generalized_models(term):
+    data = repeated(n=24)
+    fit = quietly(glmer, f"c ~ x + {term}", data, GENERALIZED[term])
+    assert fit.converged
+    # The covariance of all parameters is twice the inverse Hessian of -2 log L on their own scale.
+    devfun, at = fit.getME("devfun"), np.concatenate([fit.par, fit.beta])
+    if not fit.is_singular():
+        H = slopes(lambda v: slopes(devfun, v), at)
+        k = len(fit.par)
+        order = np.r_[k : len(at), :k]
+        ours = fit.vcov(full=True).to_numpy()
+        np.testing.assert_allclose(
+            ours, (2 * np.linalg.inv(H))[np.ix_(order, order)], rtol=1e-4, atol=1e-8
+        )
+    limits = quietly(fit.confint, "*|g")
+    wald = fit.confint("*|g", method="wald")
+    for ends in (limits, wald):
+        values = [*np.sqrt(np.diag(fit.VarCorr()["g"]))][
+            : sum(i.startswith("sd") for i in ends.index)
+        ]
+        assert (ends.iloc[: len(values), 0].to_numpy() <= values).all()
+        assert (ends.iloc[: len(values), 1].to_numpy() >= values).all()
+    assert quietly(fit.bootstrap, 3, seed=1).to_frame().shape[0] >= 3
+    assert quietly(fit.refit, data["c"]).objective == pytest.approx(fit.objective, abs=1e-6)

@@ -119,6 +119,11 @@ class Entry:
         """Return the parameter held, and the free ones."""
         return float((self._back(x[self._place]) - self._shift) / self._by(x)), x[self.free]
 
+    def reach(self, x: np.ndarray, change: np.ndarray) -> float:
+        """Return how far the parameter held goes for a change (K,): at a bound its slope is 0."""
+        ends = x[self._place], x[self._place] + change[self._place]
+        return float(abs(self._back(ends[1]) - self._back(ends[0])) / self._by(x))
+
     def pull(
         self, x: np.ndarray, g: np.ndarray, H: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -249,8 +254,10 @@ class Slice:
         if focus.kind == "beta":
             step = float(np.sqrt(fit.vcov[focus.index, focus.index]))
         else:
-            normal = self._constraint.normal(x)
-            step = float(np.sqrt(max(normal @ inverse_hessian(H)[0] @ normal, 0.0)))
+            normal, C = self._constraint.normal(x), inverse_hessian(H)[0]
+            step = float(np.sqrt(max(normal @ C @ normal, 0.0)))
+            if joint.axes.held is not None and isinstance(self._constraint, Entry):
+                step = max(step, self._constraint.reach(x, np.sqrt(C.diagonal())))
         if not 0.0 < step < np.inf:
             step = max(abs(at), 1.0 / joint.axes.factor)
         if focus.kind == "scale":

@@ -12,6 +12,7 @@ import pandas as pd
 from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.inference.observations import AnyFit, extra_value
+from mixef.terms.covariance import Part
 from mixef.terms.random import RandomTerm
 
 
@@ -21,26 +22,28 @@ class Component:
 
     Attributes
     ----------
-    kind : {"sd", "cor"}
     term : int
         Position of the term.
-    row, col : int
-        Columns of the term; both the same for a standard deviation.
+    part : Part
+        Which entry of the term's covariance it is.
     name : str
         ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``.
     """
 
-    kind: Literal["sd", "cor"]
     term: int
-    row: int
-    col: int
+    part: Part
     name: str
+
+    @property
+    def kind(self) -> Literal["sd", "cor"]:
+        """Standard deviation or correlation."""
+        return self.part.kind
 
 
 def components(terms: Sequence[RandomTerm]) -> list[Component]:
     """List standard deviations, then correlations, term by term, as lme4's ``confint`` does."""
     return [
-        Component(part.kind, t, part.row, part.col, f"{part.kind}_{part.name}|{term.group}")
+        Component(t, part, f"{part.kind}_{part.name}|{term.group}")
         for t, term in enumerate(terms)
         for part in term.structure.parts(term.columns)
     ]
@@ -62,11 +65,12 @@ def component_values(
     out = np.empty(len(parts))
     for a, part in enumerate(parts):
         C = covs[part.term]
-        out[a] = C[part.row, part.col]
+        i, j = part.part.entry(C)
+        out[a] = C[i, j]
         if part.kind == "sd":
             out[a] = np.sqrt(out[a])
         else:
-            sds = np.sqrt(C[part.row, part.row] * C[part.col, part.col])
+            sds = np.sqrt(C[i, i] * C[j, j])
             out[a] = out[a] / sds if sds > 0 else np.nan
     return out
 
@@ -139,7 +143,8 @@ def component_jacobian(fit: AnyFit, parts: Sequence[Component]) -> np.ndarray:
     J = np.empty((len(parts), n_search_parameters(fit)))
     with np.errstate(divide="ignore", invalid="ignore"):
         for a, part in enumerate(parts):
-            C, dC, i, j = covs[part.term], slopes[part.term], part.row, part.col
+            C, dC = covs[part.term], slopes[part.term]
+            i, j = part.part.entry(C)
             if part.kind == "sd":
                 J[a] = dC[:, i, i] / (2.0 * np.sqrt(C[i, i]))
             else:

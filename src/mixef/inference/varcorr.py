@@ -12,7 +12,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.inference.observations import AnyFit, residual_sigma
-from mixef.terms.covariance import STRUCTURES
+from mixef.terms.covariance import STRUCTURES, Part
 from mixef.text.numbers import format_common, format_fixed
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -66,6 +66,12 @@ class GroupVarCorr:
     def correlations(self) -> str:
         """How many correlations there are to show: "none", "one" or "all"."""
         return STRUCTURES[self.structure].correlations if len(self.columns) > 1 else "none"
+
+    @property
+    def rho(self) -> float:
+        """The correlation of neighbours, which gives all others where there is one."""
+        row, col = Part("cor", 1, 0, "", neighbours=True).entry(self.cov)
+        return float(self.correlation[row, col])
 
     @property
     def shown(self) -> int:
@@ -244,7 +250,7 @@ def _corr_block(group: GroupVarCorr, decimals: int) -> list[list[str]]:
         return [[] for _ in range(group.shown)]
     corr = group.correlation
     if group.correlations == "one":
-        rho = format_fixed([corr[1, 0]], decimals)[0]
+        rho = format_fixed([group.rho], decimals)[0]
         return [[f"{rho} ({group.structure})"], *[[] for _ in range(group.shown - 1)]]
     cells = format_fixed(corr.ravel(), decimals)
     return [cells[i * s : i * s + i] for i in range(s)]

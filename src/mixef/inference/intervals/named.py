@@ -59,9 +59,15 @@ def named_parameters(fit: AnyFit) -> list[Named]:
 def in_order_of_theta(parts: Sequence[Component]) -> list[int]:
     """Return the positions of standard deviations and correlations in the order of theta.
 
-    That is each term's lower triangle, column by column, by which lme4 numbers ``.sig01``, ...
+    That is each term's lower triangle, column by column, by which lme4 numbers ``.sig01``, ...; one
+    correlation for all comes last.
     """
-    return sorted(range(len(parts)), key=lambda a: (parts[a].term, parts[a].col, parts[a].row))
+
+    def place(a: int) -> tuple[int, ...]:
+        part = parts[a].part
+        return parts[a].term, part.neighbours, part.col, part.row
+
+    return sorted(range(len(parts)), key=place)
 
 
 def in_order_of_signs(fit: AnyFit) -> list[int]:
@@ -71,7 +77,7 @@ def in_order_of_signs(fit: AnyFit) -> list[int]:
 
 
 def _focus(part: Component) -> Focus:
-    return Focus(part.kind, part.term, part.row, part.col)
+    return Focus(part.kind, part.term, part.part.row, part.part.col)
 
 
 def values_at(fit: AnyFit, states: Sequence[State]) -> np.ndarray:

@@ -44,7 +44,7 @@ def wald_limits(fit: AnyFit, places: Sequence[int], z: float) -> np.ndarray:
             part = components(fit.terms)[a]
             row[:] = _fisher(value[a], half, fit.terms[part.term].structure.correlation_bounds)
         elif kind == "sd" and _is_zero(fit, a):
-            row[:] = 0.0, z * _error_at_zero(fit, components(fit.terms)[a])
+            row[:] = 0.0, _end_at_zero(fit, components(fit.terms)[a], z)
         else:
             # overflows to infinity where the data say next to nothing
             with np.errstate(over="ignore"):
@@ -90,7 +90,7 @@ def _component_variances(fit: AnyFit) -> np.ndarray:
 def _row(fit: AnyFit, part: Component) -> np.ndarray:
     """Return the row (s,) from the scaled columns' effects to the user's."""
     basis = fit.criterion().terms.bases[part.term]
-    return basis.back(np.eye(len(basis.R)))[part.row]
+    return basis.back(np.eye(len(basis.R)))[part.part.row]
 
 
 def _is_zero(fit: AnyFit, place: int) -> bool:
@@ -99,20 +99,25 @@ def _is_zero(fit: AnyFit, place: int) -> bool:
     return not sd > VANISHED * float(np.linalg.norm(_row(fit, part)))
 
 
-def _error_at_zero(fit: AnyFit, part: Component) -> float:
-    """Return the standard error of a standard deviation at zero.
+def _end_at_zero(fit: AnyFit, part: Component, z: float) -> float:
+    """Return the upper end of the interval of a standard deviation at zero.
 
-    It is the length of ``lam' a``, which the parameters move away from zero; its largest variance
-    in any direction counts.
+    A structure's own parameter of it goes z standard errors up. With correlations of its own, it is
+    the length of ``lam' a``, which the parameters move away from zero; the largest variance in any
+    direction counts.
     """
     C, is_open = _covariance(fit)
-    P = fit.criterion().parametrization
-    where = P.par_slices[part.term]
-    dlam = P.derivatives(fit.scaled_par)[0][part.term]
-    G = np.einsum("kab,a->bk", dlam, _row(fit, part))
     if not np.isfinite(C).all():
         return np.nan
+    P, row, unit = fit.criterion().parametrization, _row(fit, part), np.sqrt(fit.covariance_scale)
+    structure, where = P.structures[part.term], P.par_slices[part.term]
+    if structure.focused(row[None]) is None:
+        held = structure.held("sd", part.part.row)
+        a = where.start + held.place
+        end = held.back(z * np.sqrt(max(C[a, a], 0.0)))
+        return np.inf if is_open[a] else float(unit * np.linalg.norm(row) * end)
+    G = np.einsum("kab,a->bk", P.derivatives(fit.scaled_par)[0][part.term], row)
     if (G[:, is_open[where]] != 0.0).any():
         return np.inf
     largest = float(np.linalg.eigvalsh(G @ C[where, where] @ G.T)[-1])
-    return float(np.sqrt(fit.covariance_scale * max(largest, 0.0)))
+    return float(z * unit * np.sqrt(max(largest, 0.0)))

@@ -15,7 +15,7 @@ from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.model import checked_parameters
 from mixef.estimation.one_by_one import OneByOne
-from mixef.inference.natural import components, scale_parameter
+from mixef.inference.natural import component_values, components, scale_parameter
 from mixef.inference.observations import AnyFit
 from mixef.inference.refits.new_response import new_response
 from mixef.inference.refits.refit import quiet, response_frame, warm_start, with_frame
@@ -87,20 +87,10 @@ class ManyFits:
     def components(self) -> np.ndarray:
         """Standard deviations and correlations (m, c), as `natural.components` lists them."""
         parts = components(self.model.terms)
-        covs = [
-            self.covariance_scale[:, None, None] * lam @ lam.transpose(0, 2, 1) for lam in self.lams
-        ]
-        out = np.empty((len(self), len(parts)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for a, part in enumerate(parts):
-                C = covs[part.term]
-                out[:, a] = C[:, part.row, part.col]
-                if part.kind == "sd":
-                    out[:, a] = np.sqrt(out[:, a])
-                else:
-                    out[:, a] /= np.sqrt(C[:, part.row, part.row] * C[:, part.col, part.col])
-        out[~np.isfinite(out)] = np.nan
-        return out
+        at = zip(zip(*self.lams, strict=True), self.covariance_scale, strict=True)
+        with np.errstate(invalid="ignore"):  # of fits that failed
+            out = np.array([component_values(parts, lams, scale) for lams, scale in at])
+        return out.reshape(len(self), len(parts))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a response: standard deviations, correlations, sigma, fixed effects.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -255,7 +255,7 @@ def _before(own: Sequence[Component], root: np.ndarray | None) -> dict[Component
     """Return what a term's parameters were; correlations of nothing are zero."""
     if root is None:
         return {part: np.nan if part.kind == "sd" else 0.0 for part in own}
-    local = [Component(part.kind, 0, part.row, part.col, part.name) for part in own]
+    local = [replace(part, term=0) for part in own]
     values = component_values(local, [root], 1.0)
     return {part: float(np.nan_to_num(v)) for part, v in zip(own, values, strict=True)}
 

@@ -21,13 +21,22 @@ from mixef.terms.covariance.roots import lower_triangle
 class Part(NamedTuple):
     """One standard deviation or correlation that users read: an entry of the covariance.
 
-    ``name`` says whose it is: ``Days``, ``Days.(Intercept)`` or ``all``.
+    ``name`` says whose it is: ``Days``, ``Days.(Intercept)`` or ``all``. With ``neighbours`` it is
+    that of any two columns side by side.
     """
 
     kind: Literal["sd", "cor"]
     row: int
     col: int
     name: str
+    neighbours: bool = False
+
+    def entry(self, cov: np.ndarray) -> tuple[int, int]:
+        """Return row and column in a covariance (s, s): of the neighbours that show it best."""
+        if not self.neighbours:
+            return self.row, self.col
+        first = int(np.argmax(cov.diagonal()[1:] * cov.diagonal()[:-1]))
+        return first + 1, first
 
 
 class Changes(NamedTuple):

@@ -232,7 +232,7 @@ class OneCorrelation(Diagonal):
 
     def parts(self, columns: Sequence[str]) -> list[Part]:
         """List the standard deviations, then the correlation."""
-        return [*super().parts(columns), Part("cor", 1, 0, self.named)]
+        return [*super().parts(columns), Part("cor", 1, 0, self.named, neighbours=True)]
 
     def root_of(self, sds: np.ndarray, correlations: np.ndarray) -> np.ndarray:
         """Return the root of standard deviations and the correlation."""
