@@ -39,32 +39,7 @@ def single_deletions(
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> AnovaTable:
-    """Test the model without each term that may be dropped.
-
-    Parameters
-    ----------
-    scope : str or sequence of str, optional
-        The terms, as labels or as a formula ``"~ a + b"``; by default all that no other contains.
-    test : {"Chisq", "F", None}
-        Refits by ML with or without the likelihood-ratio test, or F tests of the fit as it is.
-    ddf : {"auto", "satterthwaite", "kenward-roger", None}
-        Of F tests.
-    k : float
-        Penalty a parameter in AIC.
-
-    Returns
-    -------
-    AnovaTable
-        With columns npar, AIC, LRT, Pr(Chi) and the whole model in row ``<none>``; or the columns
-        of F tests.
-
-    Raises
-    ------
-    FormulaError
-        For a term that is not in the model.
-    ValueError
-        For a term that others contain, or a test, k or ddf that is not known.
-    """
+    """Test the model without each single term; see the method ``drop1`` of a model."""
     test, k = checks.option(test, "test", TESTS), checks.number(k, "k", what=PENALTY)
     n_jobs, progress = checks.work(n_jobs, progress)
     if test == "F" and not isinstance(fit, LMMFit):

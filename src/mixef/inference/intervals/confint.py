@@ -31,19 +31,7 @@ def confidence_intervals(
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Return confidence limits (k, 2), one row a parameter.
-
-    Parameters
-    ----------
-    parm : str or sequence of str, optional
-        Parameters by name or pattern; see `named.chosen`.
-    level : float
-    method : {"profile", "wald", "boot"}
-    n, seed, boot_type
-        Replicates, seed and type ("perc", "basic", "norm") of the bootstrap.
-    signames : bool
-        Name covariance parameters ``.sig01``, ..., ``.sigma``.
-    """
+    """Return confidence limits (k, 2), one row a parameter; see the method ``confint``."""
     method, signames = checks.option(method, "method", METHODS), checks.flag(signames, "signames")
     n_jobs, progress = checks.work(n_jobs, progress)
     level = checks.level(level)

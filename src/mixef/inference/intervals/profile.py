@@ -60,19 +60,7 @@ def profile_curves(
     progress: bool | None = None,
     signames: bool = False,
 ) -> Profile:
-    """Return the profiles of a fit's parameters.
-
-    Parameters
-    ----------
-    which : str or sequence of str, optional
-        Parameters by name or pattern; see `named.chosen`.
-    alphamax : float
-        Profiles go to where an interval of the level 1 - alphamax for one parameter ends.
-    delta_cutoff : float
-        Steps of zeta from point to point, as a share of the zeta that they go to.
-    signames : bool
-        Name covariance parameters ``.sig01``, ..., ``.sigma``.
-    """
+    """Return the profiles of a fit's parameters; see the method ``profile`` of a model."""
     alphamax, signames = checks.level(alphamax, "alphamax"), checks.flag(signames, "signames")
     delta_cutoff = checks.proportion(delta_cutoff, "delta_cutoff", LEAST_STEP)
     n_jobs, progress = checks.work(n_jobs, progress)

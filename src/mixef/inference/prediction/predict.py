@@ -58,29 +58,9 @@ def predictions(
     ddf: str | None = "auto",
     given_theta: bool = False,
 ) -> pd.Series | pd.DataFrame:
-    """Return predicted means or linear predictors, with standard errors and intervals if asked.
+    """Return predictions; see the method ``predict`` of a model.
 
-    Parameters
-    ----------
-    newdata : DataFrame, optional
-        The fit's own rows by default. A missing predictor gives NaN.
-    re_form : str or False, optional
-        Random effects to include: all by default, none for "~0" or False, or some, as in
-        "~ (1 | Subject)".
-    new_levels : {"error", "population", "missing"}
-        What a level that the fit has not seen gets: an error, zero random effects, or NaN.
-    type : {"response", "link"}
-        The mean, or the linear predictor.
-    se_fit : bool
-    interval : {None, "confidence", "prediction"}
-        For the mean, or for a new response.
-    level : float
-    population_averaged : bool
-        Average the mean over all random effects.
-    ddf : {"auto", "satterthwaite", None}
-        Degrees of freedom of the intervals of a linear model; None is the normal distribution.
-    given_theta : bool
-        Leave out the uncertainty of the covariance parameters, as lme4 does.
+    ``given_theta`` leaves out the uncertainty of the covariance parameters, as lme4 does.
     """
     type, interval = checks.option(type, "type", SCALES), _interval(fit, interval, type)
     new_levels, level = checks.option(new_levels, "new_levels", NEW_LEVELS), checks.level(level)

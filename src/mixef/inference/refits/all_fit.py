@@ -254,13 +254,7 @@ def attempts(
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> list[Attempt]:
-    """Fit the model with each optimizer, and keep the error of one that fails.
-
-    Raises
-    ------
-    ValueError
-        For an optimizer that is not known.
-    """
+    """Fit the model with each optimizer, and keep the error of one that fails."""
     names = checked_optimizers(optimizers)
     if checks.flag(start_from_mle, "start_from_mle") and start is not None:
         raise ArgumentError("start_from_mle and start are both given; expected one of them")

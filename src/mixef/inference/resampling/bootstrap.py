@@ -55,20 +55,7 @@ def bootstrap(
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> Bootstrap:
-    """Draw bootstrap replicates of a fit, and return statistics of them.
-
-    Parameters
-    ----------
-    statistic : callable, optional
-        Of a fit; standard deviations, correlations, residual scale and fixed effects by default.
-    type, use_u, cluster
-        See the method ``bootstrap`` of a model.
-
-    Raises
-    ------
-    FitError
-        If all replicates fail.
-    """
+    """Return statistics of bootstrap replicates; see the method ``bootstrap`` of a model."""
     n, rng, type = checks.whole(n, "n"), checks.generator(seed), checks.option(type, "type", TYPES)
     n_jobs, progress = checks.work(n_jobs, progress)
     _check_type(fit, type, checks.flag(use_u, "use_u"), cluster)
