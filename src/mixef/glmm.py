@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mixef import checks
 from mixef.arguments import (
     check_control,
     frame_of,
@@ -27,11 +25,9 @@ from mixef.families.convert import make_family
 from mixef.families.family import Family
 from mixef.families.standard import NegativeBinomial
 from mixef.hints import refuse_unknown
-from mixef.inference import information, parameters
+from mixef.inference import information
 from mixef.inference import integrand as integrands
 from mixef.inference import overdispersion as dispersions
-from mixef.inference import residuals as rest
-from mixef.inference.observations import linear_predictor, on_rows, prior_weights, working_weights
 from mixef.inference.refits import new_response, refit, refits, response_matrix
 from mixef.mixedmodel import MixedModel
 from mixef.terms.fixed import design
@@ -235,6 +231,7 @@ class GeneralizedLinearMixedModel(MixedModel):
     """
 
     _fit: GLMMFit
+    _residuals = "deviance"
 
     @property
     def family(self) -> Family:
@@ -262,88 +259,6 @@ class GeneralizedLinearMixedModel(MixedModel):
     def relative_loglik(self) -> float:
         """Log-likelihood less that of the saturated model, lme4's for nAGQ above 1."""
         return information.relative_log_likelihood(self._fit)
-
-    def linear_predictor(self) -> pd.Series:
-        """Return the linear predictor ``X beta + Z b`` with offset, one value a row.
-
-        Examples
-        --------
-        >>> from mixef import glmer, load_dataset
-        >>> fit = glmer("use ~ age + (1 | district)", load_dataset("Contraception"), "binomial")
-        >>> fit.linear_predictor().head(2).round(2).tolist()
-        [-0.83, -1.04]
-        """
-        return on_rows(self._fit, linear_predictor(self._fit), "linear_predictor")
-
-    def weights(self, type: str = "prior") -> pd.Series:
-        """Return the weights of the rows.
-
-        Parameters
-        ----------
-        type : {"prior", "working"}
-            What was given, with the numbers of trials of a binomial response; or
-            ``w mu'^2 / V`` at the estimates, w being the prior weights.
-
-        Examples
-        --------
-        >>> from mixef import glmer, load_dataset
-        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-        >>> fit = glmer(formula, load_dataset("cbpp"), "binomial")
-        >>> fit.weights().head(3).tolist()
-        [14.0, 12.0, 9.0]
-        """
-        if checks.option(type, "type", ("prior", "working")) == "working":
-            return on_rows(self._fit, working_weights(self._fit), "weights")
-        weights = prior_weights(self._fit)
-        return on_rows(self._fit, np.ones(self.nobs) if weights is None else weights, "weights")
-
-    def vcov(self, full: bool = False, use_hessian: bool = True) -> pd.DataFrame:
-        """Return the covariance matrix of the fixed effects, or of all parameters.
-
-        Parameters
-        ----------
-        full : bool
-            All parameters (K, K): fixed effects, covariance parameters (`par`), and the log of
-            the dispersion or shape. NaN stands for what the data leave open, or put at zero.
-        use_hessian : bool
-            Twice the inverse Hessian of -2 log L over all parameters, as lme4; otherwise the
-            fixed effects' ``(X'V^-1 X)^-1`` at the working weights, which takes the covariance
-            parameters for known. With nAGQ = 0, or where the Hessian is not that of a maximum,
-            it is the latter anyway.
-
-        Examples
-        --------
-        >>> from mixef import glmer, load_dataset
-        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-        >>> fit = glmer(formula, load_dataset("cbpp"), "binomial")
-        >>> fit.vcov().shape, fit.vcov(full=True).index[-1]
-        ((4, 4), 'herd.(Intercept)')
-        """
-        use_hessian = checks.flag(use_hessian, "use_hessian")
-        if checks.flag(full, "full"):
-            return parameters.covariance_of_parameters(self._fit, use_hessian)
-        return parameters.covariance_of_fixed_by(self._fit, use_hessian)
-
-    def residuals(self, type: str = "deviance", scaled: bool = False) -> pd.Series:
-        """Return the residuals, conditional on the random effects.
-
-        Parameters
-        ----------
-        type : {"deviance", "pearson", "response", "working"}
-            The signed root of the row's deviance; ``sqrt(w / V) (y - mu)``; ``y - mu``; and
-            ``(y - mu) / mu'(eta)``.
-        scaled : bool
-            Divide by sigma, which is 1 for a family without a dispersion.
-
-        Examples
-        --------
-        >>> from mixef import glmer, load_dataset
-        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-        >>> fit = glmer(formula, load_dataset("cbpp"), "binomial")
-        >>> fit.residuals().head(2).round(3).tolist()
-        [-1.438, 0.989]
-        """
-        return rest.residuals(self._fit, type, scaled)
 
     def overdispersion(self) -> dispersions.Overdispersion:
         """Return Pearson's chi-square over the residual degrees of freedom, with a p value.

@@ -33,7 +33,7 @@ ATTRIBUTES = {
     "singular": "is_singular()", "getCall": "formula and update()", "refitML": "refit_ml()",
     "bootMer": "bootstrap()", "get_prediction": "predict(..., se_fit=True)",
     "f_test": "contest(L)", "wald_test": "contest(L)", "t_test": "contest(L, joint=False)",
-    "t_test_pairwise": "contest(L)", "model_matrix": 'getME("X")', "data": "augment()",
+    "t_test_pairwise": "contest(L)", "data": "augment()",
     "warnings": "convergence", "optinfo": "convergence",
 }  # fmt: skip
 

@@ -11,20 +11,31 @@ from mixef import checks
 from mixef.estimation.convergence import Convergence
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.hints import attribute_hint
-from mixef.inference import augment, coef, getme, information, observations, pca, ranef, varcorr
-from mixef.inference import residuals as rest
+from mixef.inference import (
+    augment,
+    coef,
+    getme,
+    information,
+    observations,
+    parameters,
+    pca,
+    ranef,
+    varcorr,
+)
 from mixef.inference import summary as summaries
 from mixef.inference import tidy as broom
-from mixef.inference.prediction import predict as predictions
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.prediction import PredictionMethods
+from mixef.methods.rows import RowMethods
 from mixef.methods.simulation import SimulationMethods
 from mixef.text.printed import Printed, PrintedFrames
 from mixef.text.tables import Table
 
 
-class MixedModel(Printed, HypothesisMethods, IntervalMethods, SimulationMethods, PredictionMethods):
+class MixedModel(
+    Printed, HypothesisMethods, IntervalMethods, SimulationMethods, PredictionMethods, RowMethods
+):
     """A fitted mixed model.
 
     Stored numbers are properties, labelled results are methods that return
@@ -197,8 +208,25 @@ class MixedModel(Printed, HypothesisMethods, IntervalMethods, SimulationMethods,
         """
         return varcorr.varcorr(self._fit)
 
-    def vcov(self) -> pd.DataFrame:
-        """Return the covariance matrix ``sigma^2 (RX'RX)^-1`` of the fixed effects (p, p).
+    def vcov(
+        self, full: bool = False, correlation: bool = False, use_hessian: bool = True
+    ) -> pd.DataFrame:
+        """Return the covariance matrix of the fixed effects, or of all parameters.
+
+        Parameters
+        ----------
+        full : bool
+            All parameters (K, K): fixed effects, covariance parameters (`par`), and the log of
+            sigma, the dispersion or the shape. NaN stands for what the data leave open, or put at
+            zero. In a linear model the fixed effects and the others are independent, to first
+            order.
+        correlation : bool
+            Correlations in the place of covariances.
+        use_hessian : bool
+            By twice the inverse Hessian of the criterion, as lme4; otherwise the fixed effects'
+            ``(X'V^-1 X)^-1``, which takes the covariance parameters for known, and nothing of
+            these. The fixed effects of a linear model have the latter anyway, and so has a
+            generalized one with nAGQ = 0, or whose Hessian is not that of a maximum.
 
         Examples
         --------
@@ -206,39 +234,12 @@ class MixedModel(Printed, HypothesisMethods, IntervalMethods, SimulationMethods,
         >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
         >>> fit.vcov().round(2).to_numpy().tolist()
         [[46.57, -1.45], [-1.45, 2.39]]
+        >>> fit.vcov(correlation=True).round(3).to_numpy().tolist()
+        [[1.0, -0.138], [-0.138, 1.0]]
+        >>> list(fit.vcov(full=True).index[2:])
+        ['Subject.(Intercept)', 'Subject.Days.(Intercept)', 'Subject.Days', 'log(sigma)']
         """
-        return coef.covariance_of_fixed(self._fit)
-
-    def fitted(self) -> pd.Series:
-        """Return the fitted means, conditional on the random effects.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> fit.fitted().head(2).round(1).tolist()
-        [253.7, 273.3]
-        """
-        return predictions.fitted_values(self._fit)
-
-    def residuals(self, type: str = "response", scaled: bool = False) -> pd.Series:
-        """Return the residuals, conditional on the random effects.
-
-        Parameters
-        ----------
-        type : {"response", "pearson", "deviance", "working"}
-            "pearson" and "deviance" multiply by the square root of the weights.
-        scaled : bool
-            Divide by sigma.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> fit.residuals(scaled=True).head(2).round(2).tolist()
-        [-0.16, -0.57]
-        """
-        return rest.residuals(self._fit, type, scaled)
+        return parameters.covariance(self._fit, full, correlation, use_hessian)
 
     def ngrps(self) -> pd.Series:
         """Return the number of levels of each grouping factor.

@@ -340,18 +340,12 @@ class GeneralizedCriterion:
         if self.nAGQ <= 1:
             out[:k] = self.terms.user_gradient(par, self._differentiated().K)
         else:
-            out[:k] = np.linalg.lstsq(self.par_jacobian(par).T, out[:k], rcond=None)[0]
+            out[:k] = np.linalg.lstsq(
+                self.terms.par_jacobian(par, self.scale(self._point)[:k]).T, out[:k], rcond=None
+            )[0]
         if not self.with_beta:
             out[k : k + self.p] = self.problem.basis.R.T @ out[k : k + self.p]
         return out
-
-    def par_jacobian(self, par: np.ndarray) -> np.ndarray:
-        """Return ``d user / d scaled`` (k, k) of the covariance parameters, by differences."""
-        step = 1e-6 * self.parametrization.scale(par, floor=LEAST_UNIT)
-        user = self.terms.user_par
-        return np.column_stack(
-            [(user(par + h) - user(par - h)) / (2.0 * step[a]) for a, h in enumerate(np.diag(step))]
-        )
 
     def estimates(self, point: np.ndarray) -> GeneralizedEstimates:
         """Return the estimates at a point, on the user's scale."""

@@ -69,6 +69,15 @@ class ScaledTerms:
         """Return the templates (s_t, s_t) of the user's columns, one a term."""
         return tuple(s.template(x) for s, x in self.user_coordinates(par))
 
+    def par_jacobian(self, par: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        """Return ``d user / d scaled`` (k, k) of the covariance parameters, by differences.
+
+        ``unit`` (k,) is a change of each parameter that counts as large.
+        """
+        steps = np.diag(1e-6 * unit)
+        ends = [(self.user_par(par + h), self.user_par(par - h)) for h in steps]
+        return np.column_stack([above - below for above, below in ends]) / (2e-6 * unit)
+
     def user_gradient(self, par: np.ndarray, K: Sequence[np.ndarray]) -> np.ndarray:
         """Return the gradient for lme4's parameters; 0 where one is at a bound.
 

@@ -1,22 +1,68 @@
-"""Covariance of all parameters of a generalized model, by its Hessian."""
+"""Covariance of the estimates: of the fixed effects, and of all parameters by the Hessian."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from mixef import checks
+from mixef.estimation.fit import LMMFit
 from mixef.estimation.generalized_fit import GLMMFit
 from mixef.estimation.hessian import inverse_hessian
+from mixef.inference.observations import AnyFit
 
 # The derivative of a parameter at the turning point of its sign, beside the largest one.
 TURNING = 1e-9
 
 
-def covariance_of_fixed_by(fit: GLMMFit, use_hessian: bool) -> pd.DataFrame:
+def covariance(
+    fit: AnyFit, full: bool = False, correlation: bool = False, use_hessian: bool = True
+) -> pd.DataFrame:
+    """Return a covariance or correlation matrix; see the method ``vcov`` of a model."""
+    use_hessian = checks.flag(use_hessian, "use_hessian")
+    correlation = checks.flag(correlation, "correlation")
+    if not checks.flag(full, "full"):
+        found = _of_fixed(fit, use_hessian)
+    elif isinstance(fit, LMMFit):
+        found = _of_linear(fit, use_hessian)
+    else:
+        found = covariance_of_parameters(fit, use_hessian)
+    if not correlation:
+        return found
+    sd = np.sqrt(np.diag(found))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return found / np.outer(sd, sd)
+
+
+def _of_fixed(fit: AnyFit, use_hessian: bool) -> pd.DataFrame:
     """Return the covariance (p, p) of the fixed effects, by the Hessian or the working weights."""
     names = pd.Index(fit.fixed_names)
-    values = fit.vcov if use_hessian else fit.estimates.unscaled_vcov
+    by_hessian = use_hessian or isinstance(fit, LMMFit)
+    values = fit.vcov if by_hessian else fit.estimates.unscaled_vcov
     return pd.DataFrame(values.copy(), index=names, columns=names)
+
+
+def _of_linear(fit: LMMFit, use_hessian: bool) -> pd.DataFrame:
+    """Return the covariance (K, K) of all parameters of a linear model, by two blocks."""
+    p, k = len(fit.kept), len(fit.estimates.par)
+    names = [*fit.fixed_names, *fit.par_labels, "log(sigma)"]
+    values = np.zeros((len(names), len(names)))
+    values[:p, :p], values[p:, p:] = fit.vcov, np.nan
+    if use_hessian:
+        J = np.eye(k + 1)
+        J[:k, :k] = _par_jacobian(fit)
+        values[p:, p:] = _unless_open(fit, fit.curvature.hessian, J)
+    return pd.DataFrame(values, index=names, columns=names)
+
+
+def _unless_open(fit: AnyFit, hessian: np.ndarray, J: np.ndarray) -> np.ndarray:
+    """Return ``2 J H^-1 J'``, NaN for parameters that the data leave open or put at zero."""
+    inverse, is_open = inverse_hessian(hessian)
+    values = J @ inverse @ J.T
+    unknown = (J[:, is_open] != 0).any(axis=1)
+    unknown[: len(fit.estimates.par)] |= _at_zero(fit, J)
+    values[unknown], values[:, unknown] = np.nan, np.nan
+    return values
 
 
 def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataFrame:
@@ -35,11 +81,7 @@ def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataF
     if hessian is not None:
         J = _jacobian(fit)
         inside = fit.nAGQ > 0
-        inverse, is_open = inverse_hessian(hessian)
-        covariance = J @ inverse @ J.T
-        unknown = (J[:, is_open] != 0).any(axis=1)
-        unknown[:k] |= _at_zero(fit, J)
-        covariance[unknown], covariance[:, unknown] = np.nan, np.nan
+        covariance = _unless_open(fit, hessian, J)
         order = [*range(k, k + p), *range(k)] if inside else list(range(k))
         order += range(len(order), len(hessian))
         place = np.arange(len(names)) if inside else np.arange(p, len(names))
@@ -61,13 +103,19 @@ def _jacobian(fit: GLMMFit) -> np.ndarray:
     criterion = fit.criterion()
     k, p = len(fit.estimates.par), len(fit.kept)
     J = np.eye(len(fit.point))
-    J[:k, :k] = criterion.par_jacobian(fit.scaled_par)
+    J[:k, :k] = _par_jacobian(fit)
     if fit.nAGQ > 0:
         J[k : k + p, k : k + p] = criterion.user_beta(np.eye(p))
     return J
 
 
-def _at_zero(fit: GLMMFit, J: np.ndarray) -> np.ndarray:
+def _par_jacobian(fit: AnyFit) -> np.ndarray:
+    """Return the derivative (k, k) of the user's covariance parameters for the search's."""
+    criterion, par = fit.criterion(), fit.scaled_par
+    return criterion.terms.par_jacobian(par, criterion.scale(fit.point)[: len(par)])
+
+
+def _at_zero(fit: AnyFit, J: np.ndarray) -> np.ndarray:
     """Return which covariance parameters (k,) are at a bound, or turn their sign."""
     k = len(fit.estimates.par)
     par = fit.estimates.par
