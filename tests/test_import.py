@@ -195,6 +195,10 @@ def test_all_public_names_are_there_and_documented():
     assert mixef.__version__
 
 
+def test_type_checkers_are_told_that_the_package_has_types():
+    assert (Path(mixef.__file__).parent / "py.typed").exists()
+
+
 def test_what_loads_a_name_is_what_editors_are_told():
     """The table of homes, the imports for type checkers and ``__all__`` say the same."""
     tree = ast.parse(Path(mixef.__file__).read_text())

@@ -11,7 +11,7 @@ from simulated import crossed
 from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.control import OPTIMIZERS
 from mixef.errors import ConvergenceWarning, DataError, FitError
-from mixef.estimation.optimize import newton, scipy_search, trust_region_step
+from mixef.estimation.optimize import StopReason, newton, scipy_search, trust_region_step
 
 QUIET = {"check_conv_singular": "ignore"}
 
@@ -109,7 +109,7 @@ def test_newton_in_a_curved_valley():
     found = newton(Function(*ROSENBROCK), np.array([-1.2, 1.0]))
     np.testing.assert_allclose(found.par, [1, 1], atol=1e-6)
     assert found.n_evaluations < 40
-    assert found.message == "the exact gradient vanishes"
+    assert found.reason is StopReason.OPTIMUM
 
 
 @pytest.mark.parametrize("start", [(0.0, 0.0), (0.7, 0.0), (-3.0, 0.0)])
@@ -141,7 +141,48 @@ def test_the_log_and_the_trace_hold_every_evaluation():
 def test_newton_stops_at_the_largest_number_of_evaluations(limit):
     found = newton(Function(*ROSENBROCK), np.array([-1.2, 1.0]), max_evaluations=limit)
     assert found.n_evaluations == limit
-    assert "largest number" in found.message
+    assert found.reason is StopReason.EVALUATIONS
+
+
+def uphill(x):
+    """The gradient of -x**2, which points the wrong way."""
+    return (-2 * x,)
+
+
+def grain(x):
+    """A parabola whose values, and a gradient off by 1e-3, are rounded to 1e-2."""
+    return np.round(x**2, 2)
+
+
+@pytest.mark.parametrize(
+    ("f", "slope", "more", "reason"),
+    [
+        (lambda x: x**2, lambda x: (2 * x,), {}, StopReason.OPTIMUM),
+        (lambda x: x**2, uphill, {}, StopReason.NO_DESCENT),
+        (grain, lambda x: (2e-3,), {}, StopReason.ROUNDING),
+        (lambda x: x**2, uphill, {"max_evaluations": 1}, StopReason.EVALUATIONS),
+        (lambda x: x**2, uphill, {"until": lambda par, f: True}, StopReason.KNOWN_END),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_newton_says_why_it_stopped(f, slope, more, reason):
+    function = Function(f, slope, lambda x: ((2.0,),))
+    function.rounding = lambda: 1e-2 if f is grain else 1e-16
+    found = newton(function, np.array([1.0]), **more)
+    assert found.reason is reason
+
+
+@pytest.mark.parametrize("method", [name for name in OPTIMIZERS if name != "newton"])
+def test_a_search_of_scipy_says_why_it_stopped(method):
+    bowl = Function(np.cosh, lambda x: (np.sinh(x),), lambda x: ((np.cosh(x),),))
+    assert scipy_search(bowl, np.array([9.1]), method).reason is StopReason.TOLERANCE
+    assert scipy_search(bowl, np.array([9.1]), method, 3).reason is StopReason.EVALUATIONS
+
+
+def test_a_search_of_scipy_may_give_up():
+    """L-BFGS-B finds no step along a gradient of the wrong sign."""
+    misled = Function(lambda x: x**2, uphill, lambda x: ((2.0,),))
+    assert scipy_search(misled, np.array([1.0]), "L-BFGS-B").reason is StopReason.GAVE_UP
 
 
 # Fits
@@ -242,7 +283,9 @@ def test_an_early_stop_warns_and_names_a_parameter():
     assert re.search(r"mostly by changing (g\.\(Intercept\)|g\.x|h\.\(Intercept\))", message)
     for remedy in ("raise max_evaluations", "start="):
         assert remedy in message
-    assert "largest number of evaluations" in fit.convergence.message
+    assert fit.convergence.reason is StopReason.EVALUATIONS
+    assert fit.convergence.message == "the largest number of evaluations was reached"
+    assert fit.convergence.message in str(fit.convergence)
     assert fit.convergence.n_evaluations == 2
     with pytest.raises(FitError, match="failed to converge"):
         lmer(formula, control=LmerControl(max_evaluations=2, check_conv_grad="raise"), **arguments)

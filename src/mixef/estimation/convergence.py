@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.optimize import FLAT, SearchResult, Step, trust_region_step
+from mixef.estimation.optimize import FLAT, SearchResult, Step, StopReason, trust_region_step
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -26,8 +26,8 @@ class Convergence(PrintedTable):
     ----------
     converged : bool
         Whether the exact gradient vanishes at a point with the curvature of a minimum.
-    message : str
-        Why the search stopped.
+    reason : StopReason
+        Why the search stopped; `message` is its sentence.
     n_evaluations : int
         Evaluations of the criterion.
     labels : tuple of str
@@ -51,7 +51,7 @@ class Convergence(PrintedTable):
     """
 
     converged: bool
-    message: str
+    reason: StopReason
     n_evaluations: int
     labels: tuple[str, ...]
     slopes: np.ndarray
@@ -62,6 +62,11 @@ class Convergence(PrintedTable):
     optimizer: str
     separation: str = ""
     remarks: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """Why the search stopped, as a sentence."""
+        return self.reason.value
 
     @property
     def gradient(self) -> pd.Series:
@@ -130,7 +135,7 @@ def judge(
         )
     return Convergence(
         converged=gain < CONVERGED_GAIN,
-        message=result.message,
+        reason=result.reason,
         n_evaluations=result.n_evaluations,
         labels=tuple(labels),
         slopes=user_gradient,

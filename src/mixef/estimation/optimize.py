@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +49,18 @@ class Axes(Protocol):
         """
 
 
+class StopReason(Enum):
+    """Why a search stopped; a member's value is the sentence that the user reads."""
+
+    OPTIMUM = "the exact gradient vanishes"
+    ROUNDING = "the exact gradient vanishes up to rounding"
+    EVALUATIONS = "the largest number of evaluations was reached"
+    KNOWN_END = "the search has come back to an end of another one"
+    NO_DESCENT = "no smaller value can be found along the gradient"
+    TOLERANCE = "the optimizer met its own tolerance"
+    GAVE_UP = "the optimizer gave up before it met its tolerance"
+
+
 @dataclass(frozen=True)
 class Step:
     """One evaluation in a search's log."""
@@ -73,8 +86,7 @@ class SearchResult:
     n_evaluations : int
         Evaluations of the criterion.
     log : tuple of Step
-    message : str
-        Why the search stopped.
+    reason : StopReason
     expected_gain : float
         What one more step promises, as far as rounding and failed steps do not disprove it.
     """
@@ -85,7 +97,7 @@ class SearchResult:
     information: np.ndarray
     n_evaluations: int
     log: tuple[Step, ...]
-    message: str
+    reason: StopReason
     expected_gain: float
 
 
@@ -157,19 +169,19 @@ def newton(
         slope, units = g * unit, np.outer(unit, unit)
         promise = expected_gain(slope, H * units)
         if promise < DECREMENT:
-            message = "the exact gradient vanishes"
+            reason = StopReason.OPTIMUM
             break
         if len(recorder.log) >= max_evaluations:
-            message = "the largest number of evaluations was reached"
+            reason = StopReason.EVALUATIONS
             break
         if until is not None and until(par, f):
-            message = "the search has come back to an end of another one"
+            reason = StopReason.KNOWN_END
             break
         step, gain = trust_region_step(slope, secants.model(H) * units, radius)
         visible = VISIBLE * criterion.rounding()
         hidden = gain < visible
         if patience.ends(promise, hidden):
-            message = "the exact gradient vanishes up to rounding"
+            reason = StopReason.ROUNDING
             promise = expected_gain(slope, H * units, saddle=False)
             break
         new, move, length = par + unit * step, unit * step, float(np.linalg.norm(step))
@@ -187,7 +199,7 @@ def newton(
             radius = 0.25 * length
             secants.distrust()
             if radius < 1e-9:
-                message = "no smaller value can be found along the gradient"
+                reason = StopReason.NO_DESCENT
                 break
             continue
         radius = _next_radius(radius, length, fall / gain)
@@ -199,7 +211,7 @@ def newton(
         secants.sharpen(criterion, axes, par, g, H)
         recorder.add(par, f, g)
     log = tuple(recorder.log)
-    return SearchResult(par, f, g, H, len(log), log, message, promise)
+    return SearchResult(par, f, g, H, len(log), log, reason, promise)
 
 
 def _next_radius(radius: float, length: float, ratio: float) -> float:
@@ -225,7 +237,14 @@ class _Secants:
         self.trusted = False
         self._sharp, self._promise = False, NEAR
 
-    def sharpen(self, criterion: Criterion, axes: Axes | None, par, g, H) -> None:
+    def sharpen(
+        self,
+        criterion: Criterion,
+        axes: Axes | None,
+        par: np.ndarray,
+        g: np.ndarray,
+        H: np.ndarray,
+    ) -> None:
         """Take the correction from a sharper Hessian, near the end and once it has come nearer."""
         unit = criterion.scale(par)
         promise = expected_gain(g * unit, self.model(H) * np.outer(unit, unit))
@@ -244,7 +263,15 @@ class _Secants:
         """Leave a correction that was not made here out of the next step."""
         self.trusted = self._sharp
 
-    def learn(self, g, H, move, fall: float, gain: float, g_new) -> None:
+    def learn(
+        self,
+        g: np.ndarray,
+        H: np.ndarray,
+        move: np.ndarray,
+        fall: float,
+        gain: float,
+        g_new: np.ndarray,
+    ) -> None:
         """Correct the information so that it maps the last move to the change of gradient.
 
         What was known before is kept where it foretold this fall no worse than the information
@@ -307,7 +334,7 @@ def scipy_search(
     recorder = _Recorder(trace, None)
     with_gradient = method == "L-BFGS-B"
 
-    def evaluate(x):
+    def evaluate(x: np.ndarray) -> float | tuple[float, np.ndarray]:
         f = criterion.value(x)
         g = criterion.derivatives()[0] if with_gradient and np.isfinite(f) else None
         recorder.add(x, f, g)
@@ -327,7 +354,16 @@ def scipy_search(
     unit = criterion.scale(found.x)
     promise = expected_gain(g * unit, H * np.outer(unit, unit))
     log = tuple(recorder.log)
-    return SearchResult(found.x, f, g, H, len(log), log, str(found.message), promise)
+    return SearchResult(
+        found.x, f, g, H, len(log), log, _reason_of(found, max_evaluations), promise
+    )
+
+
+def _reason_of(found: scipy.optimize.OptimizeResult, max_evaluations: int) -> StopReason:
+    """Tell why SciPy stopped; its status codes differ by method and release."""
+    if found.success:
+        return StopReason.TOLERANCE
+    return StopReason.EVALUATIONS if found.nfev >= max_evaluations else StopReason.GAVE_UP
 
 
 class _Recorder:

@@ -17,7 +17,7 @@ and C_JJ is on the pattern of L. Both cost what the inverse on that pattern cost
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -75,9 +75,10 @@ class BoundaryColumns:
         """
         values = [(lams[j].T @ B).ravel() for j, _, _, B in self._blocks()]
         np.take(np.concatenate(values), self._gather, out=self._columns.data)
-        total = self._products.diagonal[self._i].sum(axis=0)
+        total: np.ndarray = self._products.diagonal[self._i].sum(axis=0)
         if tree is None:
-            return total - self._by_level(L, C)
+            total -= self._by_level(L, C)
+            return total
         for x in tree.solve_sparse(L.data, self._columns.tocsr()):
             by_column = x.tocsc()
             parts = [by_column[:, a :: len(total)] for a in range(len(total))]
@@ -97,7 +98,7 @@ class BoundaryColumns:
         )
         return out
 
-    def _blocks(self):
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
         """Yield j, levels of j and of i, and the blocks of ``Z_j'WZ_i`` for them."""
         i, products = self._i, self._products
         own = diagonal_pairs(products, i)

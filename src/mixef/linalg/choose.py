@@ -71,7 +71,7 @@ def sparse_factor(products: CrossProducts) -> SparseFactor:
 
 def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:
     """Return L and the permutation p of ``(A + I)[p][:, p] = L L'``."""
-    return (cholmod if cholmod.library() else simplicial).sparse_cholesky(A)
+    return cholmod.sparse_cholesky(A) if cholmod.library() else simplicial.sparse_cholesky(A)
 
 
 def schur_time(products: CrossProducts) -> float:

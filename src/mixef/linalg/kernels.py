@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
+
+import numpy as np
 
 from mixef.linalg.minimum_degree import minimum_degree
 from mixef.linalg.sparse_loops import (
@@ -17,16 +21,17 @@ from mixef.linalg.sparse_loops import (
 
 
 @cache
-def compiled():
+def compiled() -> dict[str, Callable[..., Any]]:
     """Compile the kernels (numba, cached on disk) and return them by name."""
     import numba
 
-    def jit(function):
-        options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
+    def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
         try:
-            return numba.njit(cache=True, **options)(function)
+            fast: Callable[..., Any] = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no folder where the compiled code could be kept
-            return numba.njit(**options)(function)
+            fast = numba.njit(**options)(function)
+        return fast
 
     kernels = (
         subtract_gram,
@@ -44,7 +49,9 @@ def compiled():
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 
 
-def subtract_gram(start, cols, U, S, first, last):
+def subtract_gram(
+    start: np.ndarray, cols: np.ndarray, U: np.ndarray, S: np.ndarray, first: int, last: int
+) -> None:
     """Subtract ``U'U`` from the lower triangle of S, for its columns in [first, last).
 
     Parameters
@@ -70,7 +77,15 @@ def subtract_gram(start, cols, U, S, first, last):
                     S[cols[r], col] -= U[a, r] * u
 
 
-def quadratic_forms(start, cols, N, C, out, first, last):
+def quadratic_forms(
+    start: np.ndarray,
+    cols: np.ndarray,
+    N: np.ndarray,
+    C: np.ndarray,
+    out: np.ndarray,
+    first: int,
+    last: int,
+) -> None:
     """Write ``N_l C N_l'`` (s, s) of the levels in [first, last) to ``out``.
 
     C is symmetric and read from its lower triangle; the other arguments are those of
@@ -98,7 +113,16 @@ def quadratic_forms(start, cols, N, C, out, first, last):
                 out[level, b, a] = both
 
 
-def products_and_forms(start, cols, N, C, P, out, first, last):
+def products_and_forms(
+    start: np.ndarray,
+    cols: np.ndarray,
+    N: np.ndarray,
+    C: np.ndarray,
+    P: np.ndarray,
+    out: np.ndarray,
+    first: int,
+    last: int,
+) -> None:
     """Add ``N_l C`` on each level's own columns to P, and write ``N_l C N_l'`` to ``out``.
 
     Parameters

@@ -50,7 +50,9 @@ class Layout:
         """View the rows of block i of ``v`` (q,) or (q, k) as (l_i, s_i) or (l_i, s_i, k)."""
         return v[self.slice(i)].reshape(self.n_levels[i], self.widths[i], *v.shape[1:])
 
-    def multiply(self, lams: Sequence[np.ndarray], v: np.ndarray, transpose=False) -> np.ndarray:
+    def multiply(
+        self, lams: Sequence[np.ndarray], v: np.ndarray, transpose: bool = False
+    ) -> np.ndarray:
         """Multiply ``v`` (q,) or (q, k) by Lambda, or by its transpose.
 
         Parameters

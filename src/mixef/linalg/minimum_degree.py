@@ -11,7 +11,7 @@ import numpy as np
 DENSE = 10.0
 
 
-def minimum_degree(start, adjacent, weight):
+def minimum_degree(start: np.ndarray, adjacent: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the order in which to eliminate the nodes of an undirected graph.
 
     Eliminating a node joins all its neighbours. The graph of what is left is held as nodes and

@@ -41,7 +41,8 @@ def elimination_order(products: CrossProducts) -> np.ndarray:
     start = np.cumsum(size) - size
     # The columns of each level, one after the other.
     step = np.arange(layout.q) - np.repeat(np.cumsum(size[order]) - size[order], size[order])
-    return np.repeat(start[order], size[order]) + step
+    places: np.ndarray = np.repeat(start[order], size[order]) + step
+    return places
 
 
 def least_fill(row: np.ndarray, col: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -58,4 +59,5 @@ def least_fill(row: np.ndarray, col: np.ndarray, weight: np.ndarray) -> np.ndarr
     both = np.concatenate([row, col]).astype(np.int64), np.concatenate([col, row]).astype(np.int64)
     graph = sparse.csr_array((np.ones(len(both[0]), dtype=np.int8), both), shape=(n, n))
     start, adjacent = graph.indptr.astype(np.int64), graph.indices.astype(np.int64)
-    return compiled()["minimum_degree"](start, adjacent, weight.astype(np.int64))
+    order: np.ndarray = compiled()["minimum_degree"](start, adjacent, weight.astype(np.int64))
+    return order

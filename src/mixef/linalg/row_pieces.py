@@ -89,7 +89,8 @@ class RowPieces:
 
     def gram(self) -> np.ndarray:
         """Return the cross-products (p, p)."""
-        return sum(piece.T @ piece for _, piece in self)
+        gram: np.ndarray = sum(piece.T @ piece for _, piece in self)
+        return gram
 
     def triangle(self, norms: np.ndarray) -> np.ndarray:
         """Return the triangular factor (min(n, p), p) of the columns over their norms (p,).
@@ -111,7 +112,8 @@ class RowPieces:
 
     def transposed_times(self, v: np.ndarray) -> np.ndarray:
         """Return the product (p,) of the transpose with v (n,)."""
-        return sum(piece.T @ v[rows] for rows, piece in self)
+        product: np.ndarray = sum(piece.T @ v[rows] for rows, piece in self)
+        return product
 
     def _piece(self, rows: slice) -> np.ndarray:
         piece = self._X[rows] if self._kept is None else self._X[rows, self._kept]

@@ -26,7 +26,8 @@ def cholesky(M: np.ndarray) -> np.ndarray:
     if s == 1:
         if not (M > 0.0).all():
             raise np.linalg.LinAlgError("a matrix is not positive definite")
-        return np.sqrt(M)
+        roots: np.ndarray = np.sqrt(M)
+        return roots
     C = np.zeros_like(M)
     for j in range(s):
         column = M[:, j:, j]
@@ -59,8 +60,9 @@ def times(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return the products (l, r, k) of matrices (l, r, s) and (l, s, k)."""
     s = A.shape[2]
     if not 0 < s <= NARROW:
-        return A @ B
-    out = A[:, :, 0, None] * B[:, 0, None, :]
+        product: np.ndarray = A @ B
+        return product
+    out: np.ndarray = A[:, :, 0, None] * B[:, 0, None, :]
     for b in range(1, s):
         out += A[:, :, b, None] * B[:, b, None, :]
     return out

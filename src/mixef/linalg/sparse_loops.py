@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def column_counts(start, cols, parent, counts):
+def column_counts(
+    start: np.ndarray, cols: np.ndarray, parent: np.ndarray, counts: np.ndarray
+) -> None:
     """Count the non-zeros of each column of the Cholesky factor of a symmetric pattern.
 
     Row subtrees of the elimination tree are walked (J. W. H. Liu, 1990, SIAM Journal on Matrix
@@ -47,7 +49,9 @@ def column_counts(start, cols, parent, counts):
                 k = parent[k]
 
 
-def filled_rows(start, cols, parent, first, rows):
+def filled_rows(
+    start: np.ndarray, cols: np.ndarray, parent: np.ndarray, first: np.ndarray, rows: np.ndarray
+) -> None:
     """Write the rows of each column of the Cholesky factor of a symmetric pattern.
 
     Parameters
@@ -75,7 +79,7 @@ def filled_rows(start, cols, parent, first, rows):
                 k = parent[k]
 
 
-def cholesky_columns(start, rows, L):
+def cholesky_columns(start: np.ndarray, rows: np.ndarray, L: np.ndarray) -> bool:
     """Factor in place, column after column; False where the matrix is not positive definite.
 
     Each column takes up what the columns before it, which have an entry in its row, subtract
@@ -123,7 +127,7 @@ def cholesky_columns(start, rows, L):
     return True
 
 
-def solve_columns(start, rows, L, x):
+def solve_columns(start: np.ndarray, rows: np.ndarray, L: np.ndarray, x: np.ndarray) -> None:
     """Solve ``L x = b`` in place, for x (n, k) that holds b."""
     for j in range(len(start) - 1):
         pivot = L[start[j]]
@@ -135,7 +139,9 @@ def solve_columns(start, rows, L, x):
                 x[i, c] -= factor * x[j, c]
 
 
-def solve_columns_transposed(start, rows, L, x):
+def solve_columns_transposed(
+    start: np.ndarray, rows: np.ndarray, L: np.ndarray, x: np.ndarray
+) -> None:
     """Solve ``L' x = b`` in place, for x (n, k) that holds b."""
     for j in range(len(start) - 2, -1, -1):
         for p in range(start[j] + 1, start[j + 1]):
@@ -147,7 +153,7 @@ def solve_columns_transposed(start, rows, L, x):
             x[j, c] /= pivot
 
 
-def selected_inverse(start, rows, L, C):
+def selected_inverse(start: np.ndarray, rows: np.ndarray, L: np.ndarray, C: np.ndarray) -> None:
     """Write the entries of ``(L L')^-1`` on the pattern of L (Takahashi's recurrence).
 
     Parameters
@@ -188,7 +194,14 @@ def selected_inverse(start, rows, L, C):
         C[head] = diagonal / pivot
 
 
-def boundary_forms(factor, C, by_row, rhs, first, out):
+def boundary_forms(
+    factor: tuple[np.ndarray, ...],
+    C: np.ndarray,
+    by_row: tuple[np.ndarray, ...],
+    rhs: tuple[np.ndarray, ...],
+    first: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Add ``x_1'x_1 + R'C_JJ R`` (s, s) of every level to ``out``; see `boundary`.
 
     Parameters

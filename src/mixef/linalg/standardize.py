@@ -32,7 +32,8 @@ def triangular_basis(V: np.ndarray | RowPieces) -> np.ndarray:
     gram = pieces.gram()
     norms = np.sqrt(gram.diagonal())
     if len(gram) == 1:
-        return norms[:, None]
+        columns: np.ndarray = norms[:, None]
+        return columns
     try:
         R = np.linalg.cholesky(gram / np.outer(norms, norms)).T
     except np.linalg.LinAlgError:
@@ -40,7 +41,8 @@ def triangular_basis(V: np.ndarray | RowPieces) -> np.ndarray:
     if R.diagonal().min() < SAFE_PIVOT:
         R = pieces.triangle(norms)
         R = R * np.sign(R.diagonal())[:, None]
-    return R * norms
+    scaled: np.ndarray = R * norms
+    return scaled
 
 
 def independent_columns(V: np.ndarray | RowPieces) -> np.ndarray:
@@ -67,7 +69,7 @@ def independent_columns(V: np.ndarray | RowPieces) -> np.ndarray:
     return _independent_by_projection(pieces.triangle(np.where(norms > 0, norms, 1.0)), norms)
 
 
-def _independent_by_projection(X, norms):
+def _independent_by_projection(X: np.ndarray, norms: np.ndarray) -> np.ndarray:
     """Take columns X of unit length, or of zero norm, in turn."""
     n, p = X.shape
     basis = np.empty((n, min(n, p)), order="F")
@@ -81,7 +83,7 @@ def _independent_by_projection(X, norms):
         for repeat in range(2):  # a second pass makes up for the first one's cancellation
             if k:
                 rest = rest - basis[:, :1] @ (basis[:, :1].T @ rest)
-                centred = np.linalg.norm(rest) if repeat == 0 else centred
+                centred = float(np.linalg.norm(rest)) if repeat == 0 else centred
                 rest = rest - basis[:, 1:k] @ (basis[:, 1:k].T @ rest)
         left = np.linalg.norm(rest)
         if left > max(ALIASED * min(centred, 1.0), ROUNDING):
@@ -112,7 +114,8 @@ class Basis:
 
     def scaled_root(self, root: np.ndarray) -> np.ndarray:
         """Turn a root (k, m) of the covariance of raw columns' effects into one of scaled ones."""
-        return self.R @ root
+        turned: np.ndarray = self.R @ root
+        return turned
 
     def back(self, coefficients: np.ndarray) -> np.ndarray:
         """Turn coefficients (k,) or (k, m) of the scaled columns into those of the raw ones."""
@@ -207,7 +210,8 @@ def root_weighted(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray
     if weights is None:
         return columns
     root = np.sqrt(weights)
-    return columns * (root if columns.ndim == 1 else root[:, None])
+    scaled: np.ndarray = columns * (root if columns.ndim == 1 else root[:, None])
+    return scaled
 
 
 def weighted_pieces(X: np.ndarray | RowPieces, weights: np.ndarray | None) -> RowPieces:

@@ -28,10 +28,11 @@ TRIALS = 2
 _pace: dict[int, list[float]] = {}
 
 
-def one_blas_thread() -> AbstractContextManager:
+def one_blas_thread() -> AbstractContextManager[object]:
     """Keep BLAS to one thread inside a ``with`` block."""
     allowed_threads()
-    return _controller().limit(limits=1, user_api="blas")
+    limit: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    return limit
 
 
 def run_large(order: int, operations: float, work: Callable[[], Result]) -> Result:

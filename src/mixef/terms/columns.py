@@ -150,4 +150,5 @@ def _common_length(data: Mapping[str, Any]) -> int:
         raise DataError("the data are a mapping without a single array; expected named columns")
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns of the data differ in length: {lengths}")
-    return next(iter(lengths.values()))
+    length: int = next(iter(lengths.values()))
+    return length

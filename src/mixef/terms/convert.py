@@ -176,7 +176,8 @@ def _from_extension(values: Any, name: str) -> Column:
         x = values.to_numpy(dtype=np.uint64 if kind == "u" else np.int64, na_value=0)
         return _whole_numbers(x, missing if missing.any() else None, name)
     if kind == "f":
-        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+        floats: np.ndarray = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        return floats
     return _from_numpy(np.asarray(values.to_numpy(dtype=object, na_value=None)), name)
 
 

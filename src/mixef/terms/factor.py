@@ -83,7 +83,8 @@ class Factor:
             return self.codes
         place = {level: i for i, level in enumerate(levels)}
         table = np.array([place.get(level, -1) for level in self.levels] + [-1], dtype=np.int32)
-        return table[self.codes]
+        codes: np.ndarray = table[self.codes]
+        return codes
 
     def arranged(self, levels: tuple[str, ...]) -> Factor:
         """Return the factor with other levels, or with its own in another order."""
@@ -91,7 +92,8 @@ class Factor:
 
     def values(self) -> np.ndarray:
         """Return the labels row by row (object array, None where missing)."""
-        return np.array([*self.levels, None], dtype=object)[self.codes]
+        labels: np.ndarray = np.array([*self.levels, None], dtype=object)[self.codes]
+        return labels
 
     def own(self) -> Any:
         """Return what the data hold row by row, as pandas keeps it; a factor as a categorical."""

@@ -36,14 +36,14 @@ __all__ = ["FUNCTIONS", "Matrix", "as_factor", "as_number"]
 WIDEST = 1000
 
 
-def _as_logical(state: dict, x: Any) -> Any:
+def _as_logical(state: dict[str, Any], x: Any) -> Any:
     number = np.atleast_1d(as_number(x, "as.logical()"))
     if number.ndim > 1:
         raise FormulaError(f"as.logical(): x is {shown(x)}; expected one variable")
     return factor_from_logical(np.nan_to_num(number) != 0, np.isnan(number))
 
 
-def _scale(state: dict, x: Any, center: Any = True, scale: Any = True) -> Any:
+def _scale(state: dict[str, Any], x: Any, center: Any = True, scale: Any = True) -> Any:
     """Centre, and divide by the root mean square about the centre with n - 1, as in R."""
     values = as_number(x, "scale()")
     if not isinstance(values, np.ndarray) or isinstance(x, list):
@@ -90,7 +90,7 @@ def _unit(centred: np.ndarray, scale: Any) -> Any:
     return unit
 
 
-def _center(state: dict, x: Any) -> Any:
+def _center(state: dict[str, Any], x: Any) -> Any:
     return _scale(state, x, True, False)
 
 
@@ -102,13 +102,13 @@ def _present(x: Any, name: str) -> np.ndarray:
     return values
 
 
-def _poly(state: dict, x: Any, degree: Any = 1, raw: Any = False) -> Matrix:
+def _poly(state: dict[str, Any], x: Any, degree: Any = 1, raw: Any = False) -> Matrix:
     power = whole(degree, "poly(): degree", 1, WIDEST)
     return numbered(poly_basis(_present(x, "poly"), power, flag(raw, "poly(): raw"), state))
 
 
 def _bs(
-    state: dict, x: Any, df: Any = None, knots: Any = None, degree: Any = 3,
+    state: dict[str, Any], x: Any, df: Any = None, knots: Any = None, degree: Any = 3,
     intercept: Any = False, Boundary_knots: Any = None,
 ) -> Matrix:  # fmt: skip
     values, power = _present(x, "bs"), whole(degree, "bs(): degree", 1, 50)
@@ -119,7 +119,7 @@ def _bs(
 
 
 def _ns(
-    state: dict, x: Any, df: Any = None, knots: Any = None, intercept: Any = False,
+    state: dict[str, Any], x: Any, df: Any = None, knots: Any = None, intercept: Any = False,
     Boundary_knots: Any = None,
 ) -> Matrix:  # fmt: skip
     values, chosen = _present(x, "ns"), _knots("ns", df, knots, Boundary_knots)
@@ -142,11 +142,11 @@ def _knots(name: str, df: Any, knots: Any, bounds: Any) -> tuple[Any, Any, Any]:
     return df, inner, bounds
 
 
-def _identity(state: dict, x: Any) -> Any:
+def _identity(state: dict[str, Any], x: Any) -> Any:
     return x
 
 
-def _log(state: dict, x: Any, base: Any = None) -> Any:
+def _log(state: dict[str, Any], x: Any, base: Any = None) -> Any:
     if base is None:
         return np.log(as_number(x, "log()"))
     if is_number(base) and not (as_number(base, "log(): base") > 0 and base != 1):
@@ -155,18 +155,18 @@ def _log(state: dict, x: Any, base: Any = None) -> Any:
     return np.log(number) / np.log(base)
 
 
-def _round(state: dict, x: Any, digits: Any = 0) -> Any:
+def _round(state: dict[str, Any], x: Any, digits: Any = 0) -> Any:
     return np.round(as_number(x, "round()"), whole(digits, "round(): digits", -300, 300))
 
 
-def _is_na(state: dict, x: Any) -> Any:
+def _is_na(state: dict[str, Any], x: Any) -> Any:
     if isinstance(x, Factor):
         return x.codes < 0
     missing = np.isnan(as_number(x, "is.na()"))
     return missing if np.ndim(missing) else bool(missing)
 
 
-def _cbind(state: dict, *columns: Any, **named: Any) -> Matrix:
+def _cbind(state: dict[str, Any], *columns: Any, **named: Any) -> Matrix:
     columns = (*columns, *named.values())
     if not any(map(is_column, columns)):
         raise FormulaError("cbind() has no variable; expected one for each column")
@@ -178,14 +178,14 @@ def _cbind(state: dict, *columns: Any, **named: Any) -> Matrix:
 
 
 def _elementwise(ufunc: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def call(state: dict, x: Any) -> Any:
+    def call(state: dict[str, Any], x: Any) -> Any:
         return ufunc(as_number(x, f"{name}()"))
 
     return call
 
 
 def _parallel(ufunc: Any, name: str) -> Callable[..., Any]:
-    def call(state: dict, *items: Any) -> Any:
+    def call(state: dict[str, Any], *items: Any) -> Any:
         if not items:
             raise FormulaError(f"{name}() has no argument; expected two or more variables")
         out, *rest = paired(items, f"{name}()", f"{name}()")
@@ -199,7 +199,7 @@ def _parallel(ufunc: Any, name: str) -> Callable[..., Any]:
 def _summary(reduce: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Make a summary of the training rows that stays what it was when new data are coded."""
 
-    def call(state: dict, x: Any, na_rm: Any = False) -> Any:
+    def call(state: dict[str, Any], x: Any, na_rm: Any = False) -> Any:
         values = np.atleast_1d(as_number(x, f"{name}()"))
         kept = values[~np.isnan(values)] if flag(na_rm, f"{name}(): na.rm") else values
         if len(kept) < (2 if name in ("sd", "var") else 1):

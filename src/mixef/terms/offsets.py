@@ -45,4 +45,7 @@ def new_offset(
     if not nodes:
         return None
     scope = Scope(columns, frame.state, env)
-    return np.sum([np.asarray(scope.variable(node), dtype=float) for node in nodes], axis=0)
+    total: np.ndarray = np.sum(
+        [np.asarray(scope.variable(node), dtype=float) for node in nodes], axis=0
+    )
+    return total

@@ -74,7 +74,8 @@ def trials_of_one(weights: np.ndarray | None, copies: np.ndarray | None) -> np.n
     """Return the trials (n,) of one copy of each row, from weights that are trials of all."""
     if copies is None or weights is None:
         return weights
-    return np.divide(weights, copies, out=np.zeros(len(weights)), where=copies > 0)
+    trials: np.ndarray = np.divide(weights, copies, out=np.zeros(len(weights)), where=copies > 0)
+    return trials
 
 
 def _binary(response: Factor, name: str) -> tuple[np.ndarray, str | None]:

@@ -28,13 +28,13 @@ from mixef.terms.values import LONGEST, TIMES, Matrix, as_number, paired
 _PREFIXES = ("np.", "numpy.")
 
 
-def _clip(state: dict, x: Any, low: Any, high: Any) -> Any:
+def _clip(state: dict[str, Any], x: Any, low: Any, high: Any) -> Any:
     x, low, high = paired((x, low, high), "np.clip()", "np.clip()")
     return np.minimum(np.maximum(x, low), high)
 
 
 def _of_numbers(ufunc: np.ufunc) -> Callable[..., Any]:
-    def call(state: dict, *args: Any) -> Any:
+    def call(state: dict[str, Any], *args: Any) -> Any:
         what = f"np.{ufunc.__name__}()"
         if len(args) != ufunc.nin:  # one more would be an array to write into
             raise FormulaError(f"{what} has {len(args)} arguments; expected {ufunc.nin}")
@@ -166,7 +166,9 @@ def _unusable(name: str, what: str) -> FormulaError:
     )
 
 
-def call_function(function: Any, node: Call, args: list, keywords: dict, n: int) -> Any:
+def call_function(
+    function: Any, node: Call, args: list[Any], keywords: dict[str, Any], n: int
+) -> Any:
     """Call a function of the caller's on copies, and see that what it returns can be used.
 
     Raises

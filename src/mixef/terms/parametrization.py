@@ -51,7 +51,8 @@ class Parametrization:
     @property
     def n_par(self) -> int:
         """Number of covariance parameters."""
-        return self.par_slices[-1].stop
+        end: int = self.par_slices[-1].stop
+        return end
 
     def start(self) -> np.ndarray:
         """Return the parameters at identity templates."""

@@ -31,7 +31,7 @@ from mixef.terms.values import (
 
 
 def _factor(
-    state: dict, x: Any, levels: Any = None, labels: Any = None, ordered: Any = None
+    state: dict[str, Any], x: Any, levels: Any = None, labels: Any = None, ordered: Any = None
 ) -> Any:
     factor = as_factor(x)
     if levels is None:
@@ -55,15 +55,15 @@ def _factor(
     )
 
 
-def _ordered(state: dict, x: Any, levels: Any = None, labels: Any = None) -> Any:
+def _ordered(state: dict[str, Any], x: Any, levels: Any = None, labels: Any = None) -> Any:
     return _factor(state, x, levels, labels, True)
 
 
-def _as_factor(state: dict, x: Any) -> Factor:
+def _as_factor(state: dict[str, Any], x: Any) -> Factor:
     return replace(as_factor(x), kind="factor")
 
 
-def _as_character(state: dict, x: Any) -> Factor:
+def _as_character(state: dict[str, Any], x: Any) -> Factor:
     factor = as_factor(x)
     return replace(factor.arranged(tuple(sorted(factor.levels))), kind="character")
 
@@ -74,7 +74,7 @@ def _one_label(x: Any, what: str) -> str:
     return text_of(x)
 
 
-def _relevel(state: dict, x: Any, ref: Any) -> Factor:
+def _relevel(state: dict[str, Any], x: Any, ref: Any) -> Factor:
     factor, first = as_factor(x), _one_label(ref, "relevel(): ref")
     if first not in factor.levels:
         raise DataError(f"relevel(): {first!r} is not a level; {_known(factor.levels)}")
@@ -86,7 +86,7 @@ def _known(levels: tuple[str, ...]) -> str:
     return f"the levels are {', '.join(levels[:30])}" + (", ..." if len(levels) > 30 else "")
 
 
-def _interaction(state: dict, *factors: Any, sep: Any = ".") -> Factor:
+def _interaction(state: dict[str, Any], *factors: Any, sep: Any = ".") -> Factor:
     """All combinations of levels, the first factor fastest.
 
     Where these are more than anyone writes out, only those that occur, which the model keeps
@@ -117,7 +117,7 @@ def _interaction(state: dict, *factors: Any, sep: Any = ".") -> Factor:
     return Factor(codes.astype(np.int32), levels)
 
 
-def _dummy(state: dict, x: Any, levels_to_keep: Any = None) -> Any:
+def _dummy(state: dict[str, Any], x: Any, levels_to_keep: Any = None) -> Any:
     factor = as_factor(x)
     levels = state.setdefault("levels", factor.used_levels().levels)
     what = "dummy(): levelsToKeep"
@@ -135,7 +135,7 @@ def _dummy(state: dict, x: Any, levels_to_keep: Any = None) -> Any:
 
 
 def _cut(
-    state: dict, x: Any, breaks: Any, labels: Any = None, include_lowest: Any = False,
+    state: dict[str, Any], x: Any, breaks: Any, labels: Any = None, include_lowest: Any = False,
     right: Any = True, dig_lab: Any = 3, ordered_result: Any = False,
 ) -> Any:  # fmt: skip
     x = vector(x, "cut(): x")
@@ -200,7 +200,7 @@ def _edge(value: float, digits: int) -> str:
     return f"{value:.{digits}g}"
 
 
-def _ifelse(state: dict, test: Any, yes: Any, no: Any) -> Any:
+def _ifelse(state: dict[str, Any], test: Any, yes: Any, no: Any) -> Any:
     chosen = as_number(test, "ifelse()")
     if any(isinstance(v, Factor | str) for v in (yes, no)):
         a, b = (_texts_of(v) for v in (yes, no))
@@ -226,7 +226,7 @@ def _texts_of(x: Any) -> Any:
     raise FormulaError(f"ifelse() cannot choose {shown(x)}; expected a variable or a constant")
 
 
-def _as_numeric(state: dict, x: Any) -> Any:
+def _as_numeric(state: dict[str, Any], x: Any) -> Any:
     if not isinstance(x, Factor) or x.kind == "logical":
         return as_number(x, "as.numeric()")
     if x.kind == "factor":
@@ -239,11 +239,11 @@ def _as_numeric(state: dict, x: Any) -> Any:
     return table[x.codes]
 
 
-def _as_integer(state: dict, x: Any) -> Any:
+def _as_integer(state: dict[str, Any], x: Any) -> Any:
     return np.trunc(_as_numeric(state, x))
 
 
-def _combine(state: dict, *items: Any) -> list:
+def _combine(state: dict[str, Any], *items: Any) -> list[Any]:
     out = [v for item in items for v in constants(item, "c(): an argument")]
     if len(out) > LONGEST:
         raise FormulaError(f"c() holds {len(out):,} values; expected at most {LONGEST:,}")

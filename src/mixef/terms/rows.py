@@ -179,7 +179,8 @@ def without_zero_weights(
         "the model nothing",
         DataWarning,
     )
-    return (np.arange(n) if rows is None else rows)[~zero]
+    kept: np.ndarray = (np.arange(n) if rows is None else rows)[~zero]
+    return kept
 
 
 def refuse_infinite(variables: Mapping[str, Variable], response: Node | None) -> None:

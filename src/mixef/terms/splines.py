@@ -36,7 +36,8 @@ def poly_basis(x: np.ndarray, degree: int, raw: bool, state: dict[str, Any]) -> 
     63, 405-415): it loses no digits where the powers of x would.
     """
     if raw:
-        return x[:, None] ** np.arange(1.0, degree + 1)
+        powers: np.ndarray = x[:, None] ** np.arange(1.0, degree + 1)
+        return powers
     if not state:
         present = x[~np.isnan(x)]
         distinct = len(np.unique(present))
@@ -119,7 +120,8 @@ def natural_basis(
     def basis(values: np.ndarray) -> np.ndarray:
         inside = np.clip(values, *ends)
         slope = spline.derivative(1)(inside)[:, keep] * (values - inside)[:, None]
-        return (spline(inside)[:, keep] + slope) @ null
+        columns: np.ndarray = (spline(inside)[:, keep] + slope) @ null
+        return columns
 
     return on_present(x, null.shape[1], basis)
 

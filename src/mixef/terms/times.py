@@ -43,12 +43,12 @@ class Times(Exact):
 
     @cached_property
     def _days(self) -> np.ndarray:
-        days = self.stamps.asi8 / UNITS_A_DAY[self.stamps.unit]
+        days: np.ndarray = self.stamps.asi8 / UNITS_A_DAY[self.stamps.unit]
         days[self.absent] = np.nan
         return days
 
     @cached_property
-    def absent(self) -> np.ndarray:  # type: ignore[override]
+    def absent(self) -> np.ndarray:
         """Where times are missing (n,)."""
         return np.asarray(self.stamps.isna())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -109,7 +109,7 @@ def text_of(x: Any) -> str:
     return number_text(float(x)) if isinstance(x, float | np.number) else str(x)
 
 
-def is_column(x: Any) -> bool:
+def is_column(x: Any) -> TypeGuard[np.ndarray | Factor | Matrix | Exact]:
     """Whether a value has one value a row."""
     return isinstance(x, np.ndarray | Factor | Matrix | Exact)
 

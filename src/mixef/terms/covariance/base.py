@@ -155,7 +155,8 @@ class Covariance(ABC):
         """Return each parameter's natural unit (k,): the standard deviation of its row."""
         rows = np.sqrt((self.lam(x) ** 2).sum(axis=1))
         used = self.d_lam(x) != 0
-        return np.where(used, np.maximum(rows, floor)[:, None], 0.0).max(axis=(1, 2))
+        units: np.ndarray = np.where(used, np.maximum(rows, floor)[:, None], 0.0).max(axis=(1, 2))
+        return units
 
     def void(self, x: np.ndarray) -> np.ndarray:
         """Tell which parameters (k,) have no meaning: a correlation of nothing."""

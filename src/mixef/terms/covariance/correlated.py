@@ -79,7 +79,8 @@ class OneCorrelation(Diagonal):
 
     def lam(self, x: np.ndarray) -> np.ndarray:
         """Return the root (s, s)."""
-        return self._scales(x)[0][:, None] * self.C(x[-1])[0]
+        lam: np.ndarray = self._scales(x)[0][:, None] * self.C(x[-1])[0]
+        return lam
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
         """Return the root's derivatives (k, s, s)."""

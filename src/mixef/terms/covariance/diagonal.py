@@ -50,7 +50,8 @@ class Diagonal(Covariance):
 
     def sds(self, x: np.ndarray) -> np.ndarray:
         """Return the standard deviations (m,)."""
-        return np.abs(x[: self.n_sds])
+        sds: np.ndarray = np.abs(x[: self.n_sds])
+        return sds
 
     def from_sds(self, sds: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Return canonical coordinates with other standard deviations (m,), else those of x."""

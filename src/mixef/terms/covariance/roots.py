@@ -22,7 +22,8 @@ def _above(size: int) -> tuple[np.ndarray, ...]:
 
 def theta_of(lam: np.ndarray) -> np.ndarray:
     """Return lme4's theta of one template: its lower triangle, column by column."""
-    return lam[lower_triangle(lam.shape[0])]
+    theta: np.ndarray = lam[lower_triangle(lam.shape[0])]
+    return theta
 
 
 def psd_cholesky(half: np.ndarray, floor: float = 0.0) -> np.ndarray:
@@ -46,7 +47,8 @@ def psd_cholesky(half: np.ndarray, floor: float = 0.0) -> np.ndarray:
     diagonal = R.diagonal()
     norms = np.sqrt(np.einsum("ij,ij->i", half, half))
     if (np.abs(diagonal) > np.maximum(1e-6 * norms, floor)).all() and norms.all():
-        return (R * np.sign(diagonal)[:, None]).T
+        lam: np.ndarray = (R * np.sign(diagonal)[:, None]).T
+        return lam
     rest = half @ half.T
     scale = rest.diagonal().copy()
     lam = np.zeros((size, size))
@@ -65,7 +67,7 @@ def psd_choleskys(half: np.ndarray, floor: float = 0.0) -> np.ndarray:
     diagonal = np.diagonal(R, axis1=1, axis2=2)
     norms = np.sqrt((half**2).sum(axis=2))
     fine = (np.abs(diagonal) > np.maximum(1e-6 * norms, floor)) & (norms > 0)
-    out = (R * np.sign(diagonal)[:, :, None]).transpose(0, 2, 1)
+    out: np.ndarray = (R * np.sign(diagonal)[:, :, None]).transpose(0, 2, 1)
     for i in np.flatnonzero(~fine.all(axis=1)):
         out[i] = psd_cholesky(half[i], floor)
     return out

@@ -130,7 +130,8 @@ class OnAxes(Unstructured):
     right: np.ndarray | None = field(default=None, kw_only=True)
 
     def _placed(self, T: np.ndarray) -> np.ndarray:
-        return self.left @ T if self.right is None else self.left @ T @ self.right.T
+        placed: np.ndarray = self.left @ T if self.right is None else self.left @ T @ self.right.T
+        return placed
 
     def lam(self, x: np.ndarray) -> np.ndarray:
         """Return the root (s, s) at the lower triangle x of T."""
