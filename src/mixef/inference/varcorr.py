@@ -69,7 +69,9 @@ class GroupVarCorr:
 
     @property
     def rho(self) -> float:
-        """The correlation of neighbours, which gives all others where there is one."""
+        """The correlation of neighbours, which gives all others where there is one; else NaN."""
+        if len(self.columns) < 2:
+            return np.nan
         row, col = Part("cor", 1, 0, "", neighbours=True).entry(self.cov)
         return float(self.correlation[row, col])
 
