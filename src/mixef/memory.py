@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 
 try:
@@ -15,7 +16,7 @@ except ImportError:  # not on Windows
 def available() -> float:
     """Return the bytes that this process may still take, infinite where the system does not say."""
     limits = [math.inf, _free(), _group_limit()]
-    if resource is not None:
+    if resource is not None and sys.platform != "win32":
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
             pages = _numbers("/proc/self/statm")
@@ -30,6 +31,8 @@ def _free() -> float:
         return 1024.0 * float(text.split("MemAvailable:")[1].split()[0])
     except (OSError, IndexError):
         pass
+    if sys.platform == "win32":
+        return math.inf
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # no such call, no such name
