@@ -8,5 +8,5 @@ import numpy as np
 def at_theta(fit, par):
     """Return our fit as if its search had ended at ``par`` (k,), on the user's scale."""
     criterion = fit._fit.criterion()
-    scaled = criterion.scaled_par(np.array(par, dtype=float))
-    return type(fit)(replace(fit._fit, scaled_par=scaled, estimates=criterion.estimates(scaled)))
+    scaled = criterion.terms.scaled_par(np.array(par, dtype=float))
+    return type(fit)(replace(fit._fit, point=scaled, estimates=criterion.estimates(scaled)))

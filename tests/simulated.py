@@ -5,10 +5,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.fit import make_criterion
+from mixef.estimation.linear import LinearCriterion
+from mixef.estimation.linear_problem import LinearProblem
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
-from mixef.terms.frame import model_frame
+from mixef.terms.frame import model_frame, numeric_response
 from mixef.terms.random import random_terms
 
 
@@ -37,4 +38,7 @@ def criterion(formula, data, REML=True, weights=None, contrasts=None):
     frame = model_frame(parsed, data, weights=weights)
     X = design(frame.fixed_terms, frame, contrasts).matrix
     terms = random_terms(frame, contrasts)
-    return make_criterion(frame, X, terms, REML, parsed), terms, frame, X
+    y = numeric_response(frame)
+    y = y if frame.offset is None else y - frame.offset
+    problem = LinearProblem.from_rows(X, y, terms, frame.weights, REML, "y")
+    return LinearCriterion(problem), terms, frame, X

@@ -9,8 +9,8 @@ from dense_gaussian import random_columns
 from mixef.linalg import cholmod, flat_tree
 from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.coupling import DenseCoupling, SparseCoupling
-from mixef.linalg.crossproducts import GroupDesign, Rows
 from mixef.linalg.factor import SINGULAR, Factor
+from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import SimplicialFactor
 from mixef.linalg.sparse_factor import SparseFactor

@@ -182,7 +182,7 @@ def test_steps_are_those_of_one(radius):
 def test_canonical_and_scale_are_those_of_one(name, floor, monkeypatch):
     monkeypatch.setattr(batch_model, "MOST_OPERATIONS", 1e9)
     fit, fitter, many = prepared(FORMULAS[name], crossed())
-    P = fit.criterion().parametrization
+    P = fit.problem.terms.parametrization
     pars = np.array([parameters(P, state, seed) for state in STATES for seed in range(3)])
     ours = canonical(fitter.model.templates, pars, floor)
     expected = np.array([P.canonical(par, floor) for par in pars])

@@ -9,7 +9,6 @@ from reference_data import frame, read_reference
 
 from mixef import LmerControl, glmer, lmer, load_dataset
 from mixef.errors import FitError
-from mixef.inference.observations import linear_predictor
 from mixef.inference.resampling.bootstrap import boot_intervals, bootstrap
 from mixef.inference.resampling.bootstrap_result import bootstrap_limits, quantile
 from mixef.inference.resampling.resample import (
@@ -186,7 +185,7 @@ def test_responses_have_the_moments_of_the_model(fit, draw):
     for term, lam in zip(fit.terms, e.lams, strict=True):
         same = term.grouping.codes[:, None] == term.grouping.codes
         V += same * (term.z @ (e.sigma**2 * lam @ lam.T) @ term.z.T)
-    rest = (fit.frame.y - linear_predictor(fit)) * np.sqrt(
+    rest = (fit.frame.y - fit.eta) * np.sqrt(
         1.0 if fit.frame.weights is None else fit.frame.weights
     )
     # Residuals of the semiparametric bootstrap are those of the fit, which are too small.
@@ -204,8 +203,8 @@ def test_responses_have_the_moments_of_the_model(fit, draw):
 def test_semiparametric_with_modes_draws_the_residuals(fit):
     root = np.sqrt(np.ones(fit.frame.n) if fit.frame.weights is None else fit.frame.weights)
     Y = semiparametric_responses(fit, 3, np.random.default_rng(1), use_u=True)
-    drawn = (Y - linear_predictor(fit)[:, None]) * root[:, None]
-    own = (fit.frame.y - linear_predictor(fit)) * root
+    drawn = (Y - fit.eta[:, None]) * root[:, None]
+    own = (fit.frame.y - fit.eta) * root
     own = own - own.mean()
     gaps = np.abs(drawn.ravel()[:, None] - own).min(axis=1)
     assert gaps.max() < 1e-9 * np.abs(own).max()

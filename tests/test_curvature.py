@@ -18,7 +18,7 @@ def fit(request):
 def joint_objective(criterion, par, log_sigma):
     """The criterion where sigma is a parameter: from the profiled one and pwrss."""
     e = criterion.estimates(par)
-    m = criterion.n - criterion.p if criterion.REML else criterion.n
+    m = criterion.problem.m
     s2 = e.pwrss / m
     return e.objective + m * (2 * log_sigma - np.log(s2)) + e.pwrss / np.exp(2 * log_sigma) - m
 

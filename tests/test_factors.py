@@ -26,9 +26,9 @@ from structures import (
 
 from mixef.linalg import cholmod, choose, crossproducts, kernels, simplicial
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import GroupDesign, Rows
 from mixef.linalg.dense import DenseFactor
 from mixef.linalg.factor import SINGULAR, smallest_singular_value
+from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import SimplicialFactor
 

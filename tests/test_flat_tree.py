@@ -8,10 +8,10 @@ from scipy import sparse
 from structures import SPARSE, STRUCTURES, TEMPLATES, rows_of, sparse_factors, templates
 
 from mixef.linalg import choose, crossproducts, flat_tree, ordering, simplicial, sparse_factor
-from mixef.linalg.crossproducts import GroupDesign, Rows
 from mixef.linalg.dense import DenseFactor
 from mixef.linalg.kernels import compiled
 from mixef.linalg.ordering import is_nested
+from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.simplicial import SimplicialFactor
 
 by_factor = pytest.mark.parametrize("cls", sparse_factors())

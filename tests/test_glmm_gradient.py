@@ -165,7 +165,7 @@ def test_the_users_gradient(structure, cell, nAGQ):
     if nAGQ == 0:
         user, unpack = par, lambda v: (v, beta, extra)
     else:
-        user = np.concatenate([par, c.user_beta(beta)])
+        user = np.concatenate([par, c.problem.user_beta(beta)])
         unpack = lambda v: (v[: len(par)], v[len(par) :], extra)  # noqa: E731
     again = c.scaled_point(*unpack(user))
     value(c, again)

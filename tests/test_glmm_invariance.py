@@ -302,7 +302,7 @@ def test_without_variance_it_is_the_generalized_linear_model(cell, structure):
         total = -2 * rows.sum()
         return total if np.isfinite(total) else 1e9
 
-    start = np.r_[c.user_beta(c.split(c.start())[1]), np.log(c.problem.glm.extra)]
+    start = np.r_[c.problem.user_beta(c.split(c.start())[1]), np.log(c.problem.glm.extra)]
     for step in (0.0, 0.02):
         v = start + step
         ours = value(c, c.scaled_point(zero, v[:2], np.exp(v[2])))
@@ -322,7 +322,7 @@ def test_two_names_of_one_factor(cell):
     c, _ = criterion("y ~ x + (1 | g)", data, cell, 1, trials_of(cell))
     data["g2"] = data["g"]
     both, _ = criterion("y ~ x + (1 | g) + (1 | g2)", data, cell, 1, trials_of(cell))
-    beta, extra = c.user_beta(c.split(c.start())[1]), c.problem.glm.extra
+    beta, extra = c.problem.user_beta(c.split(c.start())[1]), c.problem.glm.extra
     one = value(c, c.scaled_point(np.array([0.5]), beta, extra))
     two = value(both, both.scaled_point(np.array([0.3, 0.4]), beta, extra))
     assert one == pytest.approx(two, rel=1e-12)

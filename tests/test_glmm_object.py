@@ -76,7 +76,7 @@ def at_parameters(fit, theta, beta, extra=None):
     par = criterion.parametrization.of_theta(np.array(theta, dtype=float))
     point = criterion.scaled_point(par, np.array(beta, dtype=float), extra)
     hessian, estimates = criterion.hessian(point), criterion.estimates(point)
-    changed = replace(fit._fit, point=point, estimates=estimates, hessian=hessian)
+    changed = replace(fit._fit, point=point, estimates=estimates, end_hessian=hessian)
     return GeneralizedLinearMixedModel(changed)
 
 

@@ -129,7 +129,7 @@ def test_information_is_what_dense_algebra_gives(name, state):
         k = Py @ f
         observed = f.T @ P @ f / s2
         expected = observed - np.outer(k, k) / (m * s2**2)
-        if c.factor.projected_squares(np.empty((c.products.layout.q, 0))) is not None:
+        if c.factor.projected_squares(np.empty((c.factor.layout.q, 0))) is not None:
             halves = [Q @ D for D in slopes]
             expected += observed - [[np.vdot(a.T, b) for b in halves] for a in halves]
         for a in range(len(k)):
@@ -251,7 +251,7 @@ def assert_information_is_hessian(c, par):
 @pytest.mark.parametrize("name", ["vector", "nested", "crossed vector", "three factors"])
 def test_the_information_of_a_small_model_is_its_hessian(name, state, REML):
     c, *_ = model(name, REML)
-    assert isinstance(c.factor, DenseFactor if len(c.products.layout) > 1 else SchurFactor)
+    assert isinstance(c.factor, DenseFactor if len(c.factor.layout) > 1 else SchurFactor)
     assert_information_is_hessian(c, parameters(c.parametrization, state))
 
 

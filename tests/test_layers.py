@@ -48,18 +48,19 @@ SPINES = {
         "grouping", "fixed", "parametrization", "random", "offsets",
     ),
     "linalg": (
-        "layout", "by_level", "small", "row_pieces", "crossproducts", "reweighted", "threads",
-        "factor", "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur",
-        "flat_tree", "boundary", "memory", "ordering", "sparse_factor", "cholmod", "simplicial",
-        "choose", "standardize",
+        "layout", "by_level", "small", "row_pieces", "rows", "crossproducts", "reweighted",
+        "threads", "factor", "minimum_degree", "sparse_loops", "kernels", "coupling", "dense",
+        "schur", "flat_tree", "boundary", "memory", "ordering", "sparse_factor", "cholmod",
+        "simplicial", "choose", "standardize", "sources",
     ),
     "estimation": (
-        "magnitudes", "start", "marginal", "pls", "optimize", "hessian", "scaling", "linear",
-        "convergence", "singular", "search", "model", "fit", "batch_model", "batch_criterion",
-        "batch_search", "batch", "one_by_one", "row_derivatives", "response", "user_density",
-        "pirls", "levels", "curvature", "crossed_hessian", "laplace", "laplace_error", "effects",
-        "quadrature", "glm", "generalized_start", "generalized_estimates", "generalized",
-        "separation", "generalized_end", "generalized_fit", "joint", "slices",
+        "columns", "start", "marginal", "pls", "optimize", "hessian", "scaling", "estimates",
+        "linear_problem", "linear", "convergence", "singular", "search", "spec", "fit",
+        "linear_fit", "batch_model", "batch_criterion", "batch_search", "batch", "one_by_one",
+        "row_derivatives", "response", "user_density", "pirls", "levels", "curvature",
+        "crossed_hessian", "laplace", "laplace_error", "effects", "quadrature", "glm",
+        "generalized_start", "generalized", "separation", "generalized_end", "generalized_fit",
+        "joint", "slices",
     ),
 }  # fmt: skip
 
@@ -84,9 +85,10 @@ MODULES = {module_of(path): path for path in FILES}
 
 
 def imported(path):
-    """The modules of mixef that a file imports, wherever in the file."""
-    out = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The modules of mixef that a file imports, wherever in the file, but for types alone."""
+    out, tree = set(), ast.parse(path.read_text())
+    tree.body = [node for node in tree.body if not is_for_types(node)]
+    for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -95,6 +97,11 @@ def imported(path):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         out |= {found for name in names if (found := own_module(name))}
     return out - {module_of(path)}
+
+
+def is_for_types(node):
+    """Whether a statement is ``if TYPE_CHECKING:``."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def own_module(name):

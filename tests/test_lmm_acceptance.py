@@ -60,7 +60,7 @@ def correlation(fit):
 
 def criterion_at(fit, theta):
     criterion = fit._fit.criterion()
-    return criterion.value(criterion.scaled_par(np.array(theta, dtype=float)))
+    return criterion.value(criterion.terms.scaled_par(np.array(theta, dtype=float)))
 
 
 def extremes(x):

@@ -11,7 +11,7 @@ from mixef.estimation import marginal as module
 from mixef.estimation.marginal import MarginalView, marginal_squares, parts
 from mixef.linalg import crossproducts
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import GroupDesign, Rows
+from mixef.linalg.rows import GroupDesign, Rows
 
 
 def dense_squares(layout, S, i, j):

@@ -11,7 +11,7 @@ from mixef import glmer, lmer
 from mixef import memory as system
 from mixef.linalg import cholmod, choose, crossproducts, memory
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import GroupDesign, Rows
+from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.simplicial import SimplicialFactor
 
 

@@ -319,7 +319,7 @@ def test_more_arguments_that_cannot_be(cbpp):
         power(cbpp, "period", method="t", n=3)
     with pytest.raises(ValueError, match="is of coefficients that are zero"):
         power(cbpp, "period2 = 1", method="lrt", n=3)
-    with pytest.raises(TypeError, match=r"fit is .*GLMMFit.*; expected a model fitted"):
+    with pytest.raises(TypeError, match=r"fit is .*Fit.*; expected a model fitted"):
         power(cbpp._fit, "period", n=3)
 
 

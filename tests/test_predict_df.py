@@ -72,7 +72,7 @@ def test_the_mean_of_fixed_effects_has_the_df_of_its_t_test(name, REML):
 
 def moved_fit(fit, phi):
     """The fit as if its covariance parameters and log sigma were phi."""
-    lams = fit.criterion().terms.user_lams(phi[:-1])
+    lams = fit.problem.terms.user_lams(phi[:-1])
     return replace(fit, estimates=replace(fit.estimates, lams=lams, sigma=np.exp(phi[-1])))
 
 

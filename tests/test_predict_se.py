@@ -229,7 +229,7 @@ def test_generalized_given_theta_is_hendersons_at_the_working_weights(name):
 
 
 def test_a_fit_without_a_hessian_takes_theta_as_known():
-    fit = replace(generalized("scalar")._fit, hessian=None)
+    fit = replace(generalized("scalar")._fit, end_hessian=None)
     ours = predictions(fit, type="link", se_fit=True)
     known = predictions(generalized("scalar")._fit, type="link", se_fit=True, given_theta=True)
     np.testing.assert_allclose(ours["se_fit"], known["se_fit"], rtol=1e-12)

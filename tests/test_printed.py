@@ -26,7 +26,7 @@ from mixef import (
     power,
     simulate_from,
 )
-from mixef.estimation.model import Fit
+from mixef.estimation.fit import Fit
 from mixef.text.printed import LONGEST, WIDEST, Printed, frame_table
 from mixef.text.tables import Table
 
@@ -263,7 +263,7 @@ def test_the_prompt_shows_what_is_printed():
     assert repr(fit.summary()) == str(fit.summary())
     assert repr(fit.summary()).startswith("Linear mixed model fit by REML. t-tests use Satt")
     assert repr(fit.convergence).startswith("newton: converged after 1 evaluations")
-    assert repr(fit._fit) == f"<LMMFit of {SLEEP}, 180 rows>"
+    assert repr(fit._fit) == f"<Fit of {SLEEP}, 180 rows>"
     assert repr(fit) == str(fit) == fit.to_text()
     assert fit.to_markdown() == fit.summary().to_markdown()
 

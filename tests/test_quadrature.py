@@ -96,7 +96,7 @@ def levels_of(c, point, data, cell, columns, weights):
     par, beta, extra = c.split(point)
     (lam,) = c.terms.user_lams(par)
     X = np.column_stack([np.ones(len(data)), data["x"]])
-    fixed = X @ c.user_beta(beta)
+    fixed = X @ c.problem.user_beta(beta)
     Z = np.column_stack([np.ones(len(data)) if n == "1" else data[n] for n in columns])
     y, w = data["y"].to_numpy(), None if weights is None else data[weights].to_numpy()
 
@@ -280,7 +280,7 @@ def test_quadrature_with_four_columns():
     ],
 )  # fmt: skip
 def test_nodes_past_a_million_are_refused_before_the_work(nAGQ, formula, message, monkeypatch):
-    monkeypatch.setattr("mixef.estimation.generalized_fit.make_criterion", None)
+    monkeypatch.setattr("mixef.estimation.generalized_fit.Generalized.criterion", None)
     with pytest.raises(DataError, match=message):
         glmer(formula, simulated("poisson(log)"), "poisson", nAGQ)
 

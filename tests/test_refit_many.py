@@ -17,7 +17,6 @@ from mixef.estimation.batch import BatchFitter
 from mixef.estimation.one_by_one import OneByOne
 from mixef.inference.natural import component_values, components
 from mixef.inference.refits.many import RefitFitter, _fitter, refit_many
-from mixef.inference.refits.refit import warm_start
 from mixef.inference.refits.refits import Refits
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -96,7 +95,7 @@ def test_every_route(name, route, monkeypatch):
     Y = drawn(model, 12)
     take_route(route, monkeypatch)
     assert route == "whole refits" or isinstance(
-        _fitter(model._fit, warm_start(model._fit)), ROUTES[route]
+        _fitter(model._fit, model._fit.warm_start()), ROUTES[route]
     )
     many = refit_many(model._fit, Y)
     monkeypatch.undo()

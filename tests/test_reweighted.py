@@ -25,8 +25,9 @@ from structures import (
 
 from mixef.errors import FitError
 from mixef.linalg import crossproducts, reweighted
-from mixef.linalg.crossproducts import GroupDesign, Rows, SymmetricBlocks
+from mixef.linalg.crossproducts import SymmetricBlocks
 from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.rows import GroupDesign, Rows
 
 every_structure = pytest.mark.parametrize("name", STRUCTURES)
 every_factor = pytest.mark.parametrize(("cls", "variant"), list(makers()))
@@ -223,7 +224,7 @@ SMALL = """
 import sys
 import numpy as np
 from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import GroupDesign
+from mixef.linalg.rows import GroupDesign
 from mixef.linalg.reweighted import ReweightedProducts
 rng = np.random.default_rng(0)
 groups = [GroupDesign(rng.integers(0, l, 900), l, np.ones((900, 1))) for l in {levels}]

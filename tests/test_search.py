@@ -267,9 +267,9 @@ def test_converged_is_true_at_the_optimum_only(name):
 
 def identity(formula, data):
     """Parameters of identity templates."""
-    return (
-        lmer(formula, data, control=LmerControl(**QUIET))._fit.criterion().parametrization.start()
-    )
+    return lmer(
+        formula, data, control=LmerControl(**QUIET)
+    )._fit.problem.terms.parametrization.start()
 
 
 def test_an_early_stop_warns_and_names_a_parameter():
@@ -397,7 +397,7 @@ def test_a_saddle_where_a_derivative_free_search_stops():
     assert fit.objective < stopped["objective"] - 3.0
 
     c = fit._fit.criterion()
-    par = c.scaled_par(np.array(stopped["theta"]))
+    par = c.terms.scaled_par(np.array(stopped["theta"]))
     assert c.value(par) == pytest.approx(stopped["objective"], rel=1e-9)
     # The slope has vanished there, but on the null space of lam' the criterion's derivative for
     # new variance is negative: that is no optimum.

@@ -12,7 +12,6 @@ from simulation_models import CBPP, DATA, MODELS, dense_covariance, linear_map, 
 from mixef import UserFamily, glmer, lmer, load_dataset, simulate_from
 from mixef.errors import DataWarning, FitError
 from mixef.inference.refits.many import frame_with
-from mixef.inference.refits.refit import with_frame
 from mixef.inference.simulation.simulate import simulated_responses
 
 REFERENCE = "simulate.json"
@@ -215,7 +214,7 @@ def test_responses_come_back_as_they_were_and_can_be_refitted(formula, kind, wei
     else:
         assert y.dtype == {"bool": bool, "int": np.int64}.get(kind, float)
         np.testing.assert_array_equal(y.astype(float), numbers)
-    by_hand = with_frame(fit._fit, frame_with(fit._fit, numbers)).estimates
+    by_hand = fit._fit.again(frame=frame_with(fit._fit, numbers)).estimates
     assert fit.refit(y).objective == by_hand.objective
     # A fit from scratch to the simulated column, where the response is a column.
     if kind not in ("counts", "share") and "==" not in formula:

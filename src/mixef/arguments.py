@@ -13,12 +13,15 @@ import numpy as np
 from mixef import checks
 from mixef.control import Control, GlmerControl, LmerControl
 from mixef.errors import FormulaError
-from mixef.estimation.model import Fit, ModelCall
+from mixef.estimation.fit import Fit, fit_model
 from mixef.estimation.optimize import Step
+from mixef.estimation.spec import Kind, ModelCall, ModelSpec
 from mixef.terms.columns import Columns
-from mixef.terms.formula import Formula, update_formula
+from mixef.terms.fixed import design
+from mixef.terms.formula import Formula, parse_formula, update_formula
 from mixef.terms.frame import ModelFrame, model_frame, needed_names
 from mixef.terms.held import guarded
+from mixef.terms.random import random_terms
 from mixef.terms.sources import is_lazy
 
 
@@ -63,6 +66,34 @@ def with_data_read(formula: Formula, call: ModelCall) -> ModelCall:
     if is_lazy(call.data):
         return replace(call, data=Columns(call.data, needed).data, is_pruned=True)
     return replace(call, data=guarded(call.data, needed))
+
+
+def fit_of_call(
+    formula: str,
+    call: ModelCall,
+    kind: Kind,
+    control: Any,
+    start: Any,
+    verbose: Any,
+    env: Mapping[str, Any],
+) -> Fit:
+    """Fit the model that a call asks for."""
+    check_control(control, kind.control_type)
+    parsed = parse_formula(formula)
+    call = with_data_read(parsed, call)
+    frame = frame_of(parsed, call, env)
+    outcome = kind.outcome(frame)
+    spec = ModelSpec(
+        formula=parsed,
+        frame=frame,
+        design=design(frame.fixed_terms, frame, call.contrasts),
+        terms=random_terms(frame, call.contrasts),
+        kind=kind,
+        control=control,
+        call=call,
+        outcome=outcome,
+    )
+    return fit_model(spec, start=start, trace=trace_of(verbose))
 
 
 def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> ModelFrame:

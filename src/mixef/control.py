@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self
 
 from mixef import checks
 from mixef.errors import MixefError, MixefWarning, warn
@@ -67,6 +67,12 @@ class Control:
         for field in fields(self):
             if field.name.startswith("check_"):
                 self._check(field.name, checks.option, ACTIONS)
+
+    def quiet(self) -> Self:
+        """Return the control with every check that only warns passed over."""
+        checks = [field.name for field in fields(self) if field.name.startswith("check_")]
+        loud = [name for name in checks if getattr(self, name) == "warn"]
+        return replace(self, **dict.fromkeys(loud, "ignore"))  # type: ignore[arg-type]
 
     def _check(self, name: str, check: Any, *known: Any) -> None:
         object.__setattr__(self, name, check(getattr(self, name), name, *known))

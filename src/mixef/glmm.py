@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from mixef.arguments import (
-    check_control,
-    frame_of,
-    model_call,
-    names_for,
-    trace_of,
-    updated_call,
-    with_data_read,
-    with_optimizer,
-)
+from mixef.arguments import fit_of_call, model_call, names_for, with_optimizer
 from mixef.control import GlmerControl
-from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
-from mixef.families.convert import make_family
+from mixef.estimation.generalized_fit import Generalized
 from mixef.families.family import Family
 from mixef.families.standard import NegativeBinomial
 from mixef.hints import refuse_unknown
 from mixef.inference import information
 from mixef.inference import integrand as integrands
 from mixef.inference import overdispersion as dispersions
-from mixef.inference.refits import new_response, refit, refits, response_matrix
 from mixef.mixedmodel import MixedModel
-from mixef.terms.fixed import design
-from mixef.terms.formula import parse_formula
-from mixef.terms.outcome import outcome
-from mixef.terms.random import random_terms
 
 
 def glmer(
@@ -137,7 +121,9 @@ def glmer(
     call = model_call(data, names, weights=weights, offset=offset, subset=subset,
                       na_action=na_action, contrasts=contrasts)  # fmt: skip
     control = with_optimizer(control, GlmerControl, optimizer)
-    return _fit(formula, call, family, nAGQ, control, start, verbose, names)
+    kind = Generalized(family, nAGQ)
+    fit = fit_of_call(formula, call, kind, control, start, verbose, names)
+    return GeneralizedLinearMixedModel(fit)
 
 
 def glmer_nb(
@@ -197,24 +183,6 @@ def glmer_nb(
     )  # fmt: skip
 
 
-def _fit(formula, call, family, nAGQ, control, start, verbose, env) -> GeneralizedLinearMixedModel:
-    if family is None:
-        raise TypeError(
-            "glmer needs a family: 'binomial', 'poisson', 'Gamma', 'inverse.gaussian' or 'nbinom2',"
-            " or an object such as Binomial(link='probit'); for a Gaussian response use lmer"
-        )
-    check_control(control, GlmerControl)
-    family, parsed = make_family(family), parse_formula(formula)
-    call = with_data_read(parsed, call)
-    frame = frame_of(parsed, call, env)
-    response = outcome(frame, family)
-    X = design(frame.fixed_terms, frame, call.contrasts)
-    terms = random_terms(frame, call.contrasts)
-    fit = fit_glmm(parsed, frame, X, terms, family, response, nAGQ, control, call=call,
-                   start=start, trace=trace_of(verbose))  # fmt: skip
-    return GeneralizedLinearMixedModel(fit)
-
-
 class GeneralizedLinearMixedModel(MixedModel):
     """A fitted generalized linear mixed model, made by `glmer` or `glmer_nb`.
 
@@ -230,7 +198,7 @@ class GeneralizedLinearMixedModel(MixedModel):
     (-92.0263, 73.47, True)
     """
 
-    _fit: GLMMFit
+    _function = staticmethod(glmer)
     _residuals = "deviance"
 
     @property
@@ -298,65 +266,3 @@ class GeneralizedLinearMixedModel(MixedModel):
         [1.0, 0.977]
         """
         return integrands.integrand(self._fit, z)
-
-    def update(
-        self, formula: str | None = None, *, env: Mapping[str, Any] | None = None, **changes: Any
-    ) -> GeneralizedLinearMixedModel:
-        """Fit a changed model.
-
-        Parameters
-        ----------
-        formula : str, optional
-            Change of the formula, as in ``". ~ . - age"``.
-        env, **changes
-            As in `glmer`, and its other arguments to replace: family, nAGQ, data, control, ...
-
-        Examples
-        --------
-        >>> from mixef import glmer, load_dataset
-        >>> fit = glmer("use ~ age + (1 | district)", load_dataset("Contraception"), "binomial")
-        >>> fit.update(". ~ . - age", nAGQ=5).formula
-        'use ~ (1 | district)'
-        """
-        names = names_for(env, sys._getframe(1), self._fit.frame.state.outside)
-        text, call, control, others = updated_call(self._fit, formula, changes, names)
-        family, nAGQ = others.pop("family", self.family), others.pop("nAGQ", self._fit.nAGQ)
-        start, verbose = others.pop("start", None), others.pop("verbose", 0)
-        refuse_unknown(others, glmer)
-        return _fit(text, call, family, nAGQ, control, start, verbose, names)
-
-    def refit(
-        self, y: Any, *, n_jobs: int = 1, progress: bool | None = None
-    ) -> GeneralizedLinearMixedModel | refits.Refits:
-        """Fit the same model to another response, or to many, with the same weights.
-
-        `update` of the result reads the data again, and with them the old response.
-
-        Parameters
-        ----------
-        y : array (n,) or (n, 2), or DataFrame or array of several responses
-            A value for each row that the fit used, or its successes and failures where the
-            response is ``cbind(successes, failures)``. For a factor, 0 and 1 or its levels.
-            Several responses are a matrix (n, m), for ``cbind`` an array (n, m, 2), or the frame
-            that `simulate` returns.
-        n_jobs, progress
-            As for a linear model, for several responses.
-
-        Returns
-        -------
-        GeneralizedLinearMixedModel or Refits
-
-        Examples
-        --------
-        >>> from mixef import glmer, load_dataset
-        >>> fit = glmer("use ~ age + (1 | district)", load_dataset("Contraception"), "binomial")
-        >>> other = fit.refit(1 - fit.getME("y"))
-        >>> (other.beta / fit.beta).round(4).tolist()
-        [-1.0, -1.0]
-        """
-        old = self._fit
-        if response_matrix.is_several(old, y):
-            return refits.refits(old, y, GeneralizedLinearMixedModel, n_jobs, progress)
-        return GeneralizedLinearMixedModel(
-            refit.with_frame(old, replace(old.frame, **new_response.new_response(old, y)))
-        )

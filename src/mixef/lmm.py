@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from mixef import checks
-from mixef.arguments import (
-    check_control,
-    frame_of,
-    model_call,
-    names_for,
-    trace_of,
-    updated_call,
-    with_data_read,
-    with_optimizer,
-)
+from mixef.arguments import fit_of_call, model_call, names_for, with_optimizer
 from mixef.control import LmerControl
-from mixef.estimation.fit import LMMFit, fit_lmm
+from mixef.estimation.linear_fit import Gaussian
 from mixef.hints import refuse_unknown
-from mixef.inference.refits import new_response, refits, response_matrix
 from mixef.mixedmodel import MixedModel
-from mixef.terms.fixed import design
-from mixef.terms.formula import parse_formula
-from mixef.terms.frame import ModelFrame, numeric_response
-from mixef.terms.random import random_terms
 
 
 def lmer(
@@ -122,30 +106,8 @@ def lmer(
         na_action=na_action,
         contrasts=contrasts,
     )
-    return _fit(formula, call, REML, control, start, verbose, names)
-
-
-def _fit(formula, call, REML, control, start, verbose, env) -> LinearMixedModel:
-    REML = checks.flag(REML, "REML")
-    check_control(control, LmerControl)
-    parsed = parse_formula(formula)
-    call = with_data_read(parsed, call)
-    frame = frame_of(parsed, call, env)
-    numeric_response(frame)
-    X = design(frame.fixed_terms, frame, call.contrasts)
-    terms = random_terms(frame, call.contrasts)
-    fit = fit_lmm(
-        parsed,
-        frame,
-        X,
-        terms,
-        REML,
-        control,
-        call=call,
-        start=start,
-        trace=trace_of(verbose),
-    )
-    return LinearMixedModel(fit)
+    kind = Gaussian(REML)
+    return LinearMixedModel(fit_of_call(formula, call, kind, control, start, verbose, names))
 
 
 class LinearMixedModel(MixedModel):
@@ -162,7 +124,7 @@ class LinearMixedModel(MixedModel):
     (49.5101, 30, True)
     """
 
-    _fit: LMMFit
+    _function = staticmethod(lmer)
 
     @property
     def REML(self) -> bool:
@@ -174,82 +136,6 @@ class LinearMixedModel(MixedModel):
         """Quadrature points: one, since the integral of a linear model is exact."""
         return 1
 
-    def update(
-        self, formula: str | None = None, *, env: Mapping[str, Any] | None = None, **changes: Any
-    ) -> LinearMixedModel:
-        """Fit a changed model.
-
-        Parameters
-        ----------
-        formula : str, optional
-            Change of the formula, as in ``". ~ . - Days"``.
-        env : dict, optional
-            As in `lmer`.
-        **changes
-            Other arguments of `lmer` to replace: data, weights, REML, control, ...
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> fit.update(". ~ . - Days").formula
-        'Reaction ~ (Days | Subject)'
-        """
-        names = names_for(env, sys._getframe(1), self._fit.frame.state.outside)
-        text, call, control, rest = updated_call(self._fit, formula, changes, names)
-        REML = rest.pop("REML", self._fit.REML)
-        start, verbose = rest.pop("start", None), rest.pop("verbose", 0)
-        refuse_unknown(rest, lmer)
-        return _fit(text, call, REML, control, start, verbose, names)
-
-    def refit(
-        self, y: Any, *, n_jobs: int = 1, progress: bool | None = None
-    ) -> LinearMixedModel | refits.Refits:
-        """Fit the same model to another response, or to many at once.
-
-        `update` of the result reads the data again, and with them the old response.
-
-        Parameters
-        ----------
-        y : Series or array (n,), or DataFrame or array (n, m)
-            One value for each row that the fit used; a matrix has a column a response. A Series
-            or frame goes by its labels, which may be more than those of the fit's rows; an array
-            goes by position.
-        n_jobs : int
-            Processes for a matrix; -1 for one a core.
-        progress : bool, optional
-            Show a progress bar for a matrix; by default on a terminal, for work over two seconds.
-
-        Returns
-        -------
-        LinearMixedModel or Refits
-            Refits for a matrix. They share the cross-products and start at the estimates of this
-            fit; a response that cannot be fitted is one of its ``failures``, and singular fits
-            are counted, not warned of.
-
-        Raises
-        ------
-        DataError
-            If there is not a number for every row, or a single response is constant.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> twice = fit.refit(2 * fit.getME("y"))
-        >>> (twice.beta / fit.beta).round(6).tolist()
-        [2.0, 2.0]
-        >>> many = fit.refit(fit.simulate(100, seed=1))
-        >>> many.fixef().shape, many[0].nobs
-        ((100, 2), 180)
-        """
-        old = self._fit
-        if response_matrix.is_several(old, y):
-            return refits.refits(old, y, LinearMixedModel, n_jobs, progress)
-        values = new_response.response_numbers(old.frame, y)
-        frame = replace(old.frame, y=values, response=values)
-        return self._again(frame, old.REML)
-
     def refit_ml(self) -> LinearMixedModel:
         """Return the maximum-likelihood fit of the same model; itself if it is one.
 
@@ -260,10 +146,4 @@ class LinearMixedModel(MixedModel):
         >>> round(fit.refit_ml().objective, 4)
         1751.9393
         """
-        return self._again(self._fit.frame, REML=False) if self.REML else self
-
-    def _again(self, frame: ModelFrame, REML: bool) -> LinearMixedModel:
-        old, control = self._fit, self._fit.control
-        assert isinstance(control, LmerControl)
-        fit = fit_lmm(old.formula, frame, old.design, old.terms, REML, control, call=old.call)
-        return LinearMixedModel(fit)
+        return LinearMixedModel(self._fit.again(REML=False)) if self.REML else self

@@ -9,21 +9,13 @@ import pandas as pd
 
 from mixef import checks
 from mixef.estimation.convergence import Convergence
+from mixef.estimation.fit import Fit
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.hints import attribute_hint
-from mixef.inference import (
-    augment,
-    coef,
-    getme,
-    information,
-    observations,
-    parameters,
-    pca,
-    ranef,
-    varcorr,
-)
+from mixef.inference import augment, coef, getme, information, parameters, pca, ranef, varcorr
 from mixef.inference import summary as summaries
 from mixef.inference import tidy as broom
+from mixef.methods.changes import ChangeMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.prediction import PredictionMethods
@@ -34,7 +26,13 @@ from mixef.text.tables import Table
 
 
 class MixedModel(
-    Printed, HypothesisMethods, IntervalMethods, SimulationMethods, PredictionMethods, RowMethods
+    Printed,
+    HypothesisMethods,
+    IntervalMethods,
+    SimulationMethods,
+    PredictionMethods,
+    RowMethods,
+    ChangeMethods,
 ):
     """A fitted mixed model.
 
@@ -48,11 +46,6 @@ class MixedModel(
     >>> round(fit.sigma, 4), fit.nobs, fit.converged
     (49.5101, 30, True)
     """
-
-    _fit: observations.AnyFit
-
-    def __init__(self, fit: observations.AnyFit):
-        self._fit = fit
 
     def __getattr__(self, name: str) -> Any:
         """Say what an attribute of other programs is called here."""
@@ -273,7 +266,7 @@ class MixedModel(
         """
         tol = checks.number(tol, "tol", 0.0, "a number that is not negative")
         fit = self._fit
-        return bool(vanished_directions(fit.criterion().terms, fit.scaled_par, fit.terms, tol))
+        return bool(vanished_directions(fit.problem.terms, fit.scaled_par, fit.terms, tol))
 
     def rePCA(self) -> pca.ComponentsByGroup:
         """Return principal components of the random-effects covariances, by grouping factor.
@@ -365,7 +358,7 @@ class MixedModel(
         return self.to_text()
 
 
-def fit_of(model: Any, name: str) -> observations.AnyFit:
+def fit_of(model: Any, name: str) -> Fit:
     """Return the state of a fitted model; anything else is refused."""
     if not isinstance(model, MixedModel):
         raise checks.refusal(name, model, "a model fitted by lmer or glmer")

@@ -10,13 +10,14 @@ import numpy as np
 from mixef.estimation.batch_criterion import BatchCriterion
 from mixef.estimation.batch_model import BatchModel, batch_model
 from mixef.estimation.batch_search import BatchSearch, search_all
+from mixef.estimation.columns import LARGEST
 from mixef.estimation.convergence import CONVERGED_GAIN
-from mixef.estimation.fit import EXACT, LMMFit
-from mixef.estimation.magnitudes import LARGEST
+from mixef.estimation.fit import Fit
+from mixef.estimation.linear_fit import EXACT
 from mixef.estimation.scaling import ScaledTerms
 from mixef.estimation.singular import SINGULAR_TOLERANCE
 from mixef.estimation.start import FLOOR
-from mixef.linalg.crossproducts import GroupDesign
+from mixef.linalg.rows import GroupDesign
 from mixef.linalg.standardize import Basis, orthonormal_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
 
@@ -133,7 +134,7 @@ class BatchFitter:
     Attributes
     ----------
     model : BatchModel
-    fit : LMMFit
+    fit : Fit
         Whose data and terms are used.
     terms : ScaledTerms
     X_basis : Basis
@@ -143,7 +144,7 @@ class BatchFitter:
     """
 
     model: BatchModel
-    fit: LMMFit
+    fit: Fit
     terms: ScaledTerms
     X_basis: Basis
     start: np.ndarray
@@ -209,16 +210,16 @@ class BatchFitter:
         )  # fmt: skip
 
 
-def weighted_responses(fit: LMMFit, Y: np.ndarray) -> np.ndarray:
+def weighted_responses(fit: Fit, Y: np.ndarray) -> np.ndarray:
     """Return responses (n, m) without offset, times the square root of the weights."""
     if fit.frame.offset is not None:
         Y = Y - fit.frame.offset[:, None]
     return Y if fit.frame.weights is None else Y * np.sqrt(fit.frame.weights)[:, None]
 
 
-def scaled_groups(fit: LMMFit) -> list[GroupDesign]:
+def scaled_groups(fit: Fit) -> list[GroupDesign]:
     """Return the scaled columns of a fit's search, root-weighted, one design a block."""
-    terms, weights = fit.criterion().terms, fit.frame.weights
+    terms, weights = fit.problem.terms, fit.frame.weights
     scaled = [
         basis.scaled(root_weighted(term.z, weights))
         for basis, term in zip(terms.bases, fit.terms, strict=True)
@@ -233,7 +234,7 @@ def scaled_groups(fit: LMMFit) -> list[GroupDesign]:
     ]
 
 
-def batch_fitter(fit: LMMFit, start: np.ndarray) -> BatchFitter | None:
+def batch_fitter(fit: Fit, start: np.ndarray) -> BatchFitter | None:
     """Return what fits many responses at once; None where one by one is better.
 
     Parameters
@@ -241,19 +242,19 @@ def batch_fitter(fit: LMMFit, start: np.ndarray) -> BatchFitter | None:
     start : ndarray (k,)
         Scaled parameters.
     """
-    terms = fit.criterion().terms
+    terms = fit.problem.terms
     Q, X_basis = orthonormal_columns(root_weighted(fit.X, fit.frame.weights))
     model = batch_model(terms, scaled_groups(fit), Q)
     return None if model is None else BatchFitter(model, fit, terms, X_basis, start)
 
 
-def interior(fit: LMMFit, par: np.ndarray) -> np.ndarray:
+def interior(fit: Fit, par: np.ndarray) -> np.ndarray:
     """Return scaled parameters (k,) with templates kept off the boundary, for a start.
 
     A diagonal that vanishes is raised to what one level could just make visible, as the moment
     start does: at zero the gradient vanishes too, and tells nothing of the way.
     """
-    P = fit.criterion().parametrization
+    P = fit.problem.terms.parametrization
     shares = [FLOOR / np.sqrt(fit.frame.n / term.n_levels) for term in fit.terms]
     pairs = zip(P.by_term(par), shares, strict=True)
     return np.concatenate([s.inside(x, share) for (s, x), share in pairs])

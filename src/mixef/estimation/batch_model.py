@@ -23,8 +23,8 @@ import numpy as np
 import scipy
 
 from mixef.estimation.scaling import ScaledTerms
-from mixef.linalg.crossproducts import GroupDesign
 from mixef.linalg.layout import Layout
+from mixef.linalg.rows import GroupDesign
 from mixef.terms.parametrization import Parametrization
 
 # An eigenvalue of Z_c'Z_c below this share of the largest is a combination of columns that is zero.

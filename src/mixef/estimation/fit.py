@@ -1,218 +1,352 @@
-"""Fitting a linear mixed model: checks, search, and the frozen fit."""
+"""A fitted model, and the one way to fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from mixef.control import LmerControl
-from mixef.errors import DataError, FitError
-from mixef.estimation.convergence import Convergence, judge
-from mixef.estimation.linear import Curvature, Estimates, LinearCriterion
-from mixef.estimation.model import (
-    Fit,
-    ModelCall,
-    checked_start,
-    independent,
-    par_labels,
-    refuse_extreme_columns,
-    report,
-    response_name,
-    starting_covariances,
-)
-from mixef.estimation.optimize import Step
-from mixef.estimation.search import search, search_from, search_others
-from mixef.estimation.singular import vanished_directions
-from mixef.linalg.row_pieces import RowPieces
+from mixef.control import Control, act
+from mixef.errors import ConvergenceWarning, FitError, SingularFitWarning
+from mixef.estimation.convergence import Convergence
+from mixef.estimation.estimates import Estimates
+from mixef.estimation.hessian import inverse_hessian
+from mixef.estimation.singular import AtBound, VanishedDirection
+from mixef.estimation.spec import Kind, ModelCall, ModelSpec, Trace, par_labels
+from mixef.families import family as families
 from mixef.linalg.threads import one_blas_thread
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
-from mixef.terms.frame import ModelFrame, numeric_response
-from mixef.terms.random import RandomTerm, check_terms
+from mixef.terms.frame import ModelFrame
+from mixef.terms.functions import Matrix
+from mixef.terms.outcome import Outcome
+from mixef.terms.random import RandomTerm
 
-# A residual standard deviation below this share of the response's (fixed effects taken out) is
-# at the rounding of the sum of squares, about the root of the machine's precision.
-EXACT = 1e-6
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class LMMFit(Fit):
-    """A fitted linear mixed model.
-
-    Attributes
-    ----------
-    REML : bool
-    scaled_par : ndarray (k,)
-        Parameters of the scaled problem at the end of the search.
-    estimates : Estimates
-    """
-
-    control: LmerControl
-    REML: bool
-    scaled_par: np.ndarray
-    estimates: Estimates
-
-    @property
-    def npar(self) -> int:
-        """Number of parameters: fixed effects, covariance parameters and sigma."""
-        return len(self.kept) + len(self.estimates.par) + 1
-
-    @property
-    def covariance_scale(self) -> float:
-        """What ``lam lam'`` is relative to: sigma squared."""
-        return self.estimates.sigma**2
-
-    @property
-    def vcov(self) -> np.ndarray:
-        """Covariance ``sigma^2 (RX'RX)^-1`` of the fixed effects (p, p)."""
-        return self.estimates.sigma**2 * self.estimates.unscaled_vcov
-
-    @property
-    def point(self) -> np.ndarray:
-        """Where the search ended."""
-        return self.scaled_par
-
-    @cached_property
-    def curvature(self) -> Curvature:
-        """The Hessian over all covariance parameters and log sigma, and slopes of `vcov`."""
-        return self.criterion().curvature(self.scaled_par)
-
-    def criterion(self) -> LinearCriterion:
-        """Return the criterion of this model on its data; built once, not pickled."""
-        cached = self.__dict__.get("_criterion")
-        if cached is None:
-            cached = make_criterion(
-                self.frame,
-                RowPieces(self.design.matrix, kept=self.kept),
-                self.terms,
-                self.REML,
-                self.formula,
-            )
-            object.__setattr__(self, "_criterion", cached)
-        return cached
+NO_HESSIAN = (
+    "the Hessian at the optimum could not be computed, or is not that of a minimum: standard "
+    "errors take the covariance parameters as known and may be too small; simplify the random "
+    "effects, or rescale the predictors"
+)
 
 
-def make_criterion(
-    frame: ModelFrame,
-    X: np.ndarray | RowPieces,
-    terms: tuple[RandomTerm, ...],
-    REML: bool,
-    formula: Formula,
-) -> LinearCriterion:
-    """Return the criterion of a model whose fixed-effects columns are independent."""
-    y = numeric_response(frame)
-    if frame.offset is not None:
-        y = y - frame.offset
-    name = "" if formula.response is None else formula.response.text
-    return LinearCriterion(X, y, terms, frame.weights, REML, name)
-
-
-def fit_lmm(
-    formula: Formula,
-    frame: ModelFrame,
-    design: Design,
-    terms: tuple[RandomTerm, ...],
-    REML: bool,
-    control: LmerControl,
-    *,
-    call: ModelCall,
-    start: np.ndarray | None = None,
-    trace: Callable[[Step], None] | None = None,
-) -> LMMFit:
-    """Check the model, search, and judge the end.
+def fit_model(spec: ModelSpec, *, start: Any = None, trace: Trace | None = None) -> Fit:
+    """Fit a model: check it, search, judge the end, and warn of what is wrong with it.
 
     Parameters
     ----------
-    start : ndarray (k,), optional
-        Covariance parameters on the user's scale; moment estimates by default.
+    start : array (k,) or dict, optional
+        Covariance parameters on the user's scale, or a dict of "par" or "theta" and what else
+        the kind searches for; estimates of simpler models by default.
     trace : callable, optional
         Called with every evaluation; its parameters are on the user's scale.
     """
     with one_blas_thread():
-        fit = _fitted(formula, frame, design, terms, REML, control, call, start, trace)
-    report(fit)
+        fit = spec.kind.fit(spec, start, trace)
+    _report(fit)
     return fit
 
 
-def _fitted(formula, frame, design, terms, REML, control, call, start, trace) -> LMMFit:
-    check_terms(terms, frame.n, control)
-    name, y = response_name(formula), numeric_response(frame)
-    if frame.offset is not None:
-        name, y = f"{name} - offset", y - frame.offset
-    refuse_extreme_columns(y, name, frame, design, terms)
-    kept = independent(design, frame.weights, control)
-    if REML and len(kept) >= frame.n:
-        raise DataError(
-            f"{frame.n} observations cannot determine {len(kept)} fixed effects and a variance: "
-            "drop fixed effects or add data"
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Fit:
+    """A fitted model: all that a method, a refit or a profile needs.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+    kept : ndarray of int (p,)
+        Columns of the design that are estimated.
+    point : ndarray (K,)
+        Where the search ended, in the scaled problem: covariance parameters, and those of a
+        generalized model besides (coefficients unless nAGQ is 0, log of the extra parameter).
+    estimates : Estimates
+    convergence : Convergence
+    vanished : tuple of VanishedDirection or AtBound
+        Directions without variance; empty unless the fit is singular.
+    end_hessian : ndarray (K, K) or None
+        Exact Hessian of the criterion at ``point``, where the search ended with it.
+    held_problem : LinearProblem or GeneralizedProblem, or None
+        What the search was for; made again where it is missing, as after a pickle.
+    """
+
+    spec: ModelSpec
+    kept: np.ndarray
+    point: np.ndarray
+    estimates: Estimates
+    convergence: Convergence
+    vanished: tuple[VanishedDirection | AtBound, ...]
+    end_hessian: np.ndarray | None = None
+    held_problem: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Fit of {self.formula.text}, {self.frame.n} rows>"
+
+    # ------------------------------------------------------------------ of the model
+
+    @property
+    def formula(self) -> Formula:
+        """The formula."""
+        return self.spec.formula
+
+    @property
+    def frame(self) -> ModelFrame:
+        """Response, weights, offset and rows kept."""
+        return self.spec.frame
+
+    @property
+    def design(self) -> Design:
+        """Fixed-effects columns, aliased ones included."""
+        return self.spec.design
+
+    @property
+    def terms(self) -> tuple[RandomTerm, ...]:
+        """Random-effects terms, in lme4's internal order."""
+        return self.spec.terms
+
+    @property
+    def kind(self) -> Kind:
+        """What this kind of model does in its own way."""
+        return self.spec.kind
+
+    @property
+    def control(self) -> Control:
+        """The options of the search and its checks."""
+        return self.spec.control
+
+    @property
+    def call(self) -> ModelCall:
+        """The arguments that the model was asked for with."""
+        return self.spec.call
+
+    @property
+    def outcome(self) -> Outcome:
+        """The response as the model takes it."""
+        return self.spec.outcome
+
+    @property
+    def family(self) -> families.Family:
+        """The distribution of the response."""
+        return self.kind.family
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the model is exactly normal, so that its tests are t and F."""
+        return self.kind.is_linear
+
+    @property
+    def REML(self) -> bool:
+        """Whether the criterion is restricted."""
+        return self.kind.REML
+
+    @property
+    def nAGQ(self) -> int:
+        """Quadrature points; 1 for Laplace and for the exact integral, 0 with beta in the mode."""
+        return self.kind.nAGQ
+
+    @property
+    def X(self) -> np.ndarray:
+        """Fixed-effects columns that are estimated (n, p)."""
+        return self.design.columns(self.kept)
+
+    @property
+    def fixed_names(self) -> tuple[str, ...]:
+        """Names of the estimated coefficients (p)."""
+        return tuple(self.design.names[j] for j in self.kept)
+
+    @property
+    def dropped_names(self) -> tuple[str, ...]:
+        """Names of the columns dropped as combinations of earlier ones."""
+        kept = set(self.kept.tolist())
+        return tuple(name for j, name in enumerate(self.design.names) if j not in kept)
+
+    @property
+    def par_labels(self) -> list[str]:
+        """Names of the covariance parameters."""
+        return par_labels(self.terms)
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the parameters that `hessian` is over (K,)."""
+        return self.kind.labels(self.fixed_names, self.terms)
+
+    @property
+    def extra_label(self) -> str | None:
+        """Name of the logarithm of dispersion, shape or sigma among `labels`."""
+        return None if self.family.extra is None else self.labels[-1]
+
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """The terms (their positions) of each grouping factor."""
+        out: dict[str, list[int]] = {}
+        for t, term in enumerate(self.terms):
+            out.setdefault(term.group, []).append(t)
+        return out
+
+    @property
+    def npar(self) -> int:
+        """Number of parameters: fixed effects, covariance parameters, dispersion or shape."""
+        return len(self.kept) + len(self.estimates.par) + (self.family.extra is not None)
+
+    # ------------------------------------------------------------------ of the rows
+
+    @property
+    def y(self) -> np.ndarray:
+        """The response (n,); proportions for a binomial one."""
+        return self.outcome.y
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Prior weights (n,), numbers of trials among them; None for ones."""
+        return self.outcome.weights
+
+    @property
+    def fixed_predictor(self) -> np.ndarray:
+        """``X beta + offset`` (n,)."""
+        fixed = self.X @ self.estimates.beta
+        return fixed if self.frame.offset is None else fixed + self.frame.offset
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the response is ``cbind(successes, failures)``."""
+        return isinstance(self.frame.response, Matrix)
+
+    @property
+    def eta(self) -> np.ndarray:
+        """``X beta + Z b + offset`` (n,)."""
+        if self.estimates.eta is not None:
+            return self.estimates.eta
+        eta = self.fixed_predictor
+        for term, b in zip(self.terms, self.estimates.effects, strict=True):
+            eta = eta + np.einsum("ns,ns->n", term.z, b[term.grouping.codes])
+        return eta
+
+    @property
+    def mu(self) -> np.ndarray:
+        """The mean (n,) given the conditional modes."""
+        return self.eta if self.estimates.mu is None else self.estimates.mu
+
+    # ------------------------------------------------------------------ of the parameters
+
+    @property
+    def scaled_par(self) -> np.ndarray:
+        """Covariance parameters of the scaled problem (k,)."""
+        return self.point[: len(self.estimates.par)]
+
+    @property
+    def covariance_scale(self) -> float:
+        """What ``lam lam'`` is relative to: sigma squared, or 1 on the scale of a link."""
+        return self.estimates.sigma**2 if self.is_linear else 1.0
+
+    @property
+    def sigma(self) -> float | None:
+        """The residual standard deviation; None for a family without a dispersion."""
+        return self.estimates.sigma if self.family.extra == "dispersion" else None
+
+    @property
+    def extra(self) -> float:
+        """The dispersion or shape; 1 where the family has none, or knows it."""
+        return 1.0 if self.estimates.extra is None else self.estimates.extra
+
+    @cached_property
+    def vcov(self) -> np.ndarray:
+        """Covariance of the fixed effects (p, p)."""
+        return self.kind.vcov(self)
+
+    @cached_property
+    def hessian(self) -> np.ndarray | None:
+        """Hessian (K, K) of the criterion at the end; None where it is not that of a minimum.
+
+        It is over the scaled problem's covariance parameters and log sigma for a linear model,
+        over ``point`` for a generalized one.
+        """
+        return self.kind.hessian(self)
+
+    @cached_property
+    def curvature(self) -> Any:
+        """Of a linear model: the Hessian, and the slopes of `vcov` for the same parameters."""
+        return self.criterion().curvature(self.scaled_par)
+
+    def search_covariance(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the covariance (K, K) of these parameters, and which of them are open (K,).
+
+        NaN where there is no Hessian.
+        """
+        if self.hessian is None:
+            size = len(self.labels)
+            return np.full((size, size), np.nan), np.zeros(size, dtype=bool)
+        return inverse_hessian(self.hessian)
+
+    # ------------------------------------------------------------------ fits of changed models
+
+    def again(self, *, start: Any = None, **changes: Any) -> Fit:
+        """Fit the model with other fields of its `ModelSpec`, or options of its kind.
+
+        Nothing of the caller's is read again. A new frame brings its response with it.
+        """
+        own = {name: changes.pop(name) for name in self.kind.options if name in changes}
+        if own:
+            changes["kind"] = replace(self.kind, **own)  # type: ignore[type-var]
+        return fit_model(self.spec.changed(**changes), start=start)
+
+    def by_ml(self) -> Fit:
+        """Return the maximum-likelihood fit, without the warnings that this one gave before."""
+        return self.again(REML=False, control=self.control.quiet()) if self.REML else self
+
+    def with_spec(self, **changes: Any) -> Fit:
+        """Return the estimates on a changed model, as a stand-in from which to fit that."""
+        own = {f.name for f in fields(self)}
+        new = {name: changes.pop(name) for name in list(changes) if name in own}
+        new.setdefault("held_problem", None)
+        return replace(self, spec=self.spec.changed(**changes), **new)
+
+    def warm_start(self, **values: Any) -> dict[str, Any]:
+        """Return the estimates as a start of a search, with other values of some of them.
+
+        Parameters
+        ----------
+        par, beta, extra : ndarray or float, optional
+        """
+        e = self.estimates
+        return self.kind.start(**({"par": e.par, "beta": e.beta, "extra": e.extra} | values))
+
+    # ------------------------------------------------------------------ its criterion
+
+    @cached_property
+    def problem(self) -> Any:
+        """The model on scaled data, which never changes; not pickled."""
+        if self.held_problem is not None:
+            return self.held_problem
+        return self.kind.problem(self.spec, self.kept)
+
+    def criterion(self) -> Any:
+        """Return a criterion with a factor of its own, for the caller to move about."""
+        return self.kind.criterion(self.problem, self.estimates.u)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        call = self.call.pruned(self.formula, self.frame)
+        return own | {"spec": replace(self.spec, call=call), "held_problem": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fit:
+        """Return the fit itself: it never changes."""
+        return self
+
+
+def _report(fit: Fit) -> None:
+    """Issue the warnings that the end of the search asks for."""
+    control, end = fit.control, fit.convergence
+    fit.kind.report(fit)
+    for problem in end.problems:
+        if problem == end.separation:
+            continue  # it has a check of its own
+        of_curvature = problem == NO_HESSIAN or (bool(end.flat) and problem is end.problems[-1])
+        action = control.check_conv_hess if of_curvature else control.check_conv_grad
+        act(action, problem, FitError, ConvergenceWarning)
+    if fit.vanished:
+        act(
+            control.check_conv_singular,
+            "boundary (singular) fit: " + "; ".join(str(v) for v in fit.vanished),
+            FitError,
+            SingularFitWarning,
         )
-    criterion = make_criterion(frame, RowPieces(design.matrix, kept=kept), terms, REML, formula)
-    labels = par_labels(terms)
-    begin, translated = criterion.start(), _on_user_scale(criterion, trace)
-    if start is None:
-        result = search(criterion, begin, control, translated)
-    else:
-        chosen = _starting_point(start, criterion, terms)
-        result = search_from(criterion, chosen, begin, control, translated)
-    result = search_others(criterion, result, control, translated)
-    estimates = criterion.estimates(result.par)
-    convergence = judge(
-        result,
-        criterion.scale(result.par),
-        labels,
-        criterion.user_gradient(),
-        control.optimizer,
-        void=criterion.parametrization.void(result.par),
-    )
-    _refuse_exact(criterion, estimates, convergence)
-    fit = LMMFit(
-        formula=formula,
-        frame=frame,
-        design=design,
-        kept=kept,
-        terms=terms,
-        REML=REML,
-        control=control,
-        call=call,
-        scaled_par=result.par,
-        estimates=estimates,
-        convergence=convergence,
-        vanished=vanished_directions(criterion.terms, result.par, terms),
-    )
-    criterion.release()
-    object.__setattr__(fit, "_criterion", criterion)
-    return fit
-
-
-def _refuse_exact(criterion: LinearCriterion, estimates: Estimates, end: Convergence) -> None:
-    """Refuse a response without residual variance, where the criterion has no minimum."""
-    if not end.converged and estimates.sigma < EXACT * criterion.response_scale:
-        raise FitError(
-            "the fixed and random effects together fit the response exactly, up to rounding: "
-            f"the residual standard deviation goes to zero (it is {estimates.sigma:.1e}), and the "
-            "likelihood has no maximum; check whether the response is made of the predictors and "
-            "groups, or use fewer random effects"
-        )
-
-
-def _starting_point(
-    start: Any, criterion: LinearCriterion, terms: tuple[RandomTerm, ...]
-) -> np.ndarray:
-    """Return the scaled parameters (k,) of the user's ``start``."""
-    x = starting_covariances(checked_start(start), terms, criterion.parametrization)
-    assert x is not None
-    return criterion.terms.scaled_coordinates(x)
-
-
-def _on_user_scale(criterion: LinearCriterion, trace):
-    if trace is None:
-        return None
-
-    def translated(step: Step) -> None:
-        trace(replace(step, par=criterion.terms.user_par(step.par)))
-
-    return translated

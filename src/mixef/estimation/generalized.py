@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,20 +11,17 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.crossed_hessian import crossed_hessian
 from mixef.estimation.effects import mode_slopes
-from mixef.estimation.generalized_estimates import GeneralizedEstimates
-from mixef.estimation.generalized_start import scaled_problem
+from mixef.estimation.estimates import Estimates
+from mixef.estimation.generalized_start import GeneralizedProblem
 from mixef.estimation.hessian import difference_hessian
 from mixef.estimation.laplace import LaplaceDerivatives, differentiate_laplace, laplace_value
 from mixef.estimation.laplace_error import LaplaceError, laplace_error
 from mixef.estimation.levels import Levels, levels_at
-from mixef.estimation.pirls import Mode, WorkingModel, conditional_mode
+from mixef.estimation.pirls import Mode, conditional_mode
 from mixef.estimation.quadrature import Quadrature
-from mixef.estimation.response import Response
 from mixef.estimation.search import LEAST_UNIT
-from mixef.linalg.choose import make_factor
-from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.factor import Factor
 from mixef.terms.covariance import theta_of
-from mixef.terms.random import RandomTerm
 
 # With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
 # factor, of rows for several), the exact Hessian takes more memory than it is worth: 160 MB each.
@@ -49,59 +45,32 @@ class _Anchor:
 class GeneralizedCriterion:
     """-2 log L of a generalized linear mixed model, by Laplace or by quadrature.
 
+    It has a factor of its own: it is made for one search or one inference, and not shared.
+
     Parameters are those of the scaled problem: templates of the scaled columns of Z,
     coefficients of the scaled columns of X, and the log of the family's extra parameter. With
     nAGQ = 0 the coefficients are part of the mode and are no parameters.
 
     Parameters
     ----------
-    X : ndarray (n, p)
-        Linearly independent columns.
-    response : Response
-    offset : ndarray (n,) or None
-    terms : sequence of RandomTerm
-    nAGQ : int
-        0, 1 (Laplace), or the number of quadrature nodes.
+    problem : GeneralizedProblem
+    u : ndarray (q,), optional
+        Where the first search for the mode starts.
     """
 
-    def __init__(
-        self,
-        X: np.ndarray,
-        response: Response,
-        offset: np.ndarray | None,
-        terms: Sequence[RandomTerm],
-        nAGQ: int,
-    ):
-        self.nAGQ = nAGQ
-        self.family = response.family
-        self.n, self.p = X.shape
-        self.with_beta = nAGQ == 0
-        self.has_extra = response.family.extra is not None
-        self.problem = scaled_problem(X, response, offset, terms, user_axes=nAGQ > 1)
-        self.terms, self.parametrization = self.problem.terms, self.problem.terms.parametrization
-        self.response, self._groups = response, ReweightedProducts(self.problem.designs)
-        self._model: WorkingModel | None = None
-        self._beta0 = self.problem.beta
-        self._u = np.zeros(self._groups.layout.q)
+    def __init__(self, problem: GeneralizedProblem, u: np.ndarray | None = None):
+        self.problem, self.response, self.nAGQ = problem, problem.response, problem.nAGQ
+        self.family = self.response.family
+        self.n, self.p = problem.X.shape
+        self.with_beta = self.nAGQ == 0
+        self.has_extra = self.family.extra is not None
+        self.terms, self.parametrization = problem.terms, problem.terms.parametrization
+        self.model = problem.working_model()
+        self._beta0 = problem.beta
+        self._u = np.zeros(self.model.groups.layout.q) if u is None else u
         self._anchor: _Anchor | None = None
         self._factor_at_anchor = False
         self._forget()
-
-    @property
-    def model(self) -> WorkingModel:
-        """The working model with its factor, built when it is asked for."""
-        if self._model is None:
-            problem = self.problem
-            self._groups.reweight(problem.glm.state.expected)
-            self._model = WorkingModel(
-                self.response,
-                problem.X,
-                problem.offset,
-                problem.designs,
-                self._groups,
-                make_factor(self._groups.products),
-            )
-        return self._model
 
     def _forget(self) -> None:
         self._point = np.empty(0)
@@ -117,7 +86,7 @@ class GeneralizedCriterion:
         """Whether the information is the exact Hessian of the Laplace criterion."""
         if len(self.problem.designs) > 1 or self.with_beta:
             return False
-        layout = self._groups.layout
+        layout = self.model.groups.layout
         return self.nAGQ > 1 or layout.q * layout.widths[0] * self.n_par <= MOST_CELLS
 
     # Parameters of the search: par, beta unless it is in the mode, log extra where there is one
@@ -249,7 +218,7 @@ class GeneralizedCriterion:
 
     @property
     def _can_sharpen(self) -> bool:
-        q, n_par = self._groups.layout.q, self.n_par
+        q, n_par = self.model.groups.layout.q, self.n_par
         cheap = q <= MOST_COLUMNS * n_par and max(self.n, q**2) * n_par <= MOST_CELLS
         return len(self.problem.designs) > 1 and not self.with_beta and cheap
 
@@ -321,15 +290,7 @@ class GeneralizedCriterion:
     def scaled_point(self, par: np.ndarray, beta: np.ndarray, extra: float | None) -> np.ndarray:
         """Turn the user's parameters into a point of the search."""
         scaled = self.terms.scaled_par(par)
-        return self.join(scaled, self.scaled_beta(beta), 1.0 if extra is None else extra)
-
-    def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
-        """Return coefficients of the scaled columns of X."""
-        return self.problem.basis.R @ beta
-
-    def user_beta(self, beta: np.ndarray) -> np.ndarray:
-        """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
-        return self.problem.basis.back(beta)
+        return self.join(scaled, self.problem.scaled_beta(beta), 1.0 if extra is None else extra)
 
     def user_gradient(self) -> np.ndarray:
         """Return the gradient for the user's parameters at the last value."""
@@ -347,7 +308,7 @@ class GeneralizedCriterion:
             out[k : k + self.p] = self.problem.basis.R.T @ out[k : k + self.p]
         return out
 
-    def estimates(self, point: np.ndarray) -> GeneralizedEstimates:
+    def estimates(self, point: np.ndarray) -> Estimates:
         """Return the estimates at a point, on the user's scale."""
         objective = self.value(point)
         if self._mode is None:
@@ -366,10 +327,10 @@ class GeneralizedCriterion:
         R = self.problem.basis.back(np.linalg.inv(XVX)) if self.p else XVX
         vcov = self.problem.basis.back(R.T) if self.p else XVX
         back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
-        b = self._groups.layout.multiply(scaled_lams, mode.u)
+        b = self.model.groups.layout.multiply(scaled_lams, mode.u)
         dispersion = self.response.family.dispersion(extra)
         weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
-        return GeneralizedEstimates(
+        return Estimates(
             par=np.concatenate([s.par(x) for s, x in user]),
             theta=np.concatenate([theta_of(lam) for lam in lams]),
             lams=lams,
@@ -378,12 +339,12 @@ class GeneralizedCriterion:
             sigma=float(np.sqrt(dispersion)),
             objective=objective,
             unscaled_vcov=0.5 * (vcov + vcov.T),
-            effects=self.terms.user_effects(self._groups.layout, b),
+            effects=self.terms.user_effects(self.model.groups.layout, b),
             eta=state.eta,
             mu=state.mu,
-            log_density=state.log_density,
             pwrss=float(weighted.sum()) + ussq,
             ussq=ussq,
+            u=mode.u,
             ldL2=self._ldL2,
             ldRX2=float(np.linalg.slogdet(XVX)[1]) + back if self.p else 0.0,
         )
@@ -394,18 +355,20 @@ class GeneralizedCriterion:
         It is the covariance of the conditional modes given all parameters; all terms of a
         block (one grouping factor) are in it together.
         """
+        factor = self.factor_at(point)
+        return [
+            back @ factor.inverse_block(i) @ back.T
+            for i, back in enumerate(self.terms.back_to_user(self.split(point)[0]))
+        ]
+
+    def factor_at(self, point: np.ndarray) -> Factor:
+        """Return the factor at a point, where it stands until the next call of anything here."""
         self._forget()
         self.value(point)
         if self._mode is None:
             raise self.failure
-        par = self.split(point)[0]
-        factor = self.model.factor
-        out = [
-            back @ factor.inverse_block(i) @ back.T
-            for i, back in enumerate(self.terms.back_to_user(par))
-        ]
         self._factor_at_mode = False
-        return out
+        return self.model.factor
 
     def effects_slopes(self, point: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the derivatives of beta and of the conditional modes for the K parameters.
@@ -424,13 +387,7 @@ class GeneralizedCriterion:
         beta, b = mode_slopes(
             self.model, self._mode, self.parametrization, par, extra, self.with_beta
         )
-        layout = self._groups.layout
+        layout = self.model.groups.layout
         by_point = [self.terms.user_effects(layout, column) for column in b.T]
         effects = [np.array(of_term) for of_term in zip(*by_point, strict=True)]
         return self.problem.basis.back(beta), effects
-
-    def release(self) -> None:
-        """Give up the factor, which is rebuilt on demand."""
-        self._model = self._anchor = None
-        self._factor_at_anchor = False
-        self._forget()

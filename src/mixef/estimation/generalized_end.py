@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mixef.estimation.convergence import Convergence
-from mixef.estimation.generalized_estimates import GeneralizedEstimates
+from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized_start import EXACT
 from mixef.estimation.laplace_error import LARGE, LaplaceError
 from mixef.estimation.quadrature import most_nodes
@@ -49,11 +49,12 @@ def remedy(flat: tuple[str, ...], family: Family, names: Sequence[str]) -> str:
     return "simplify the random effects"
 
 
-def observed_is_negative(response: Response, estimates: GeneralizedEstimates) -> bool:
+def observed_is_negative(response: Response, estimates: Estimates) -> bool:
     """Tell whether some rows have negative weights in ``log|M|``, which may not exist then."""
     if not response.uses_observed:
         return False
     extra = 1.0 if estimates.extra is None else estimates.extra
+    assert estimates.eta is not None
     state = response.at(estimates.eta, extra)
     return state is None or bool((state.observed < 0.0).any())
 
@@ -74,17 +75,19 @@ def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: 
     )
 
 
-def is_exact(family: Family, outcome: Outcome, estimates: GeneralizedEstimates) -> bool:
+def is_exact(family: Family, outcome: Outcome, estimates: Estimates) -> bool:
     """Tell whether the dispersion is on its way to zero."""
     if family.extra != "dispersion" or estimates.extra is None:
         return False
+    assert estimates.mu is not None
     with np.errstate(all="ignore"):
         size = float(np.mean(outcome.y**2 / family.variance(estimates.mu, estimates.extra)))
     return estimates.extra < EXACT * size
 
 
-def edge_message(family: Family, mu: np.ndarray) -> str | None:
+def edge_message(family: Family, mu: np.ndarray | None) -> str | None:
     """Say so where means have run into the end of what the family allows."""
+    assert mu is not None
     for end, reach in zip(family.mean_range, family.link.mean_range, strict=True):
         if (
             np.isfinite(end)
@@ -105,7 +108,7 @@ def with_separation(
     outcome: Outcome,
     family: Family,
     eta: np.ndarray,
-    estimates: GeneralizedEstimates,
+    estimates: Estimates,
     terms: Sequence[RandomTerm],
     names: Sequence[str],
 ) -> Convergence:

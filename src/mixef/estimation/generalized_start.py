@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.glm import GLMFit, fit_glm
+from mixef.estimation.pirls import WorkingModel
 from mixef.estimation.response import Response
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
-from mixef.linalg.crossproducts import GroupDesign, Rows, crossproducts, rotate
+from mixef.linalg.choose import make_factor
+from mixef.linalg.crossproducts import crossproducts, rotate
+from mixef.linalg.factor import Factor
+from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.row_pieces import RowPieces
+from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.standardize import (
     Basis,
     orthonormal_columns,
@@ -40,11 +46,14 @@ NO_SCALE = (
 
 
 @dataclass(frozen=True)
-class ScaledProblem:
-    """A generalized model on scaled columns, with starting values.
+class GeneralizedProblem:
+    """A generalized model on scaled columns, with starting values; it never changes.
 
     Attributes
     ----------
+    response : Response
+    nAGQ : int
+        0, 1 (Laplace), or the number of quadrature nodes.
     glm : GLMFit
         The model without random effects.
     terms : ScaledTerms
@@ -65,6 +74,8 @@ class ScaledProblem:
         Size of a large change of beta and of the log of the extra parameter.
     """
 
+    response: Response
+    nAGQ: int
     glm: GLMFit
     terms: ScaledTerms
     designs: tuple[GroupDesign, ...]
@@ -77,21 +88,45 @@ class ScaledProblem:
     extra: float
     units: np.ndarray
 
+    @cached_property
+    def _analysed(self) -> tuple[ReweightedProducts, Factor]:
+        """Products and a factor whose numbers nobody uses: the structure is analysed once."""
+        groups = ReweightedProducts(self.designs)
+        groups.reweight(self.glm.state.expected)
+        return groups, make_factor(groups.products)
 
-def scaled_problem(
+    def working_model(self) -> WorkingModel:
+        """Return a new working model, with products and a factor of its own."""
+        groups, factor = self._analysed
+        groups = groups.twin()
+        return WorkingModel(
+            self.response, self.X, self.offset, self.designs, groups, factor.twin(groups.products)
+        )
+
+    def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients of the scaled columns of X."""
+        return self.basis.R @ beta
+
+    def user_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
+        return self.basis.back(beta)
+
+
+def generalized_problem(
     X: np.ndarray,
     response: Response,
     offset: np.ndarray | None,
     terms: Sequence[RandomTerm],
-    user_axes: bool,
-) -> ScaledProblem:
+    nAGQ: int,
+) -> GeneralizedProblem:
     """Scale a model's columns and find starting values.
 
     Parameters
     ----------
-    user_axes : bool
-        Keep the axes of the user's columns of Z: quadrature over several columns depends on them.
+    X : ndarray (n, p)
+        Linearly independent columns.
     """
+    user_axes = nAGQ > 1  # quadrature over several columns depends on the user's axes
     offset = np.zeros(len(X)) if offset is None else offset
     plain, plain_basis = orthonormal_columns(X)
     glm = fit_glm(response, plain, offset)
@@ -116,7 +151,9 @@ def scaled_problem(
     if has_dispersion:  # so far everything was relative to the dispersion without random effects
         par = parametrization.resized(par, np.sqrt(moments.sigma2))
         extra *= moments.sigma2
-    return ScaledProblem(
+    return GeneralizedProblem(
+        response=response,
+        nAGQ=nAGQ,
         glm=glm,
         terms=scaled.turned(axes),
         designs=tuple(

@@ -10,7 +10,6 @@ no sign or bound is lost.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,11 +18,12 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.generalized import GeneralizedCriterion
-from mixef.estimation.linear import EPSILON, LinearCriterion
+from mixef.estimation.linear import EPSILON
+from mixef.estimation.linear_problem import LinearProblem
 from mixef.estimation.pls import PLSSolution, differentiate, solve_pls
 from mixef.estimation.scaling import ScaledTerms
-from mixef.linalg.choose import make_factor
-from mixef.linalg.crossproducts import CrossProducts, Rows
+from mixef.linalg.crossproducts import CrossProducts
+from mixef.linalg.rows import Rows
 from mixef.terms.covariance import Held
 from mixef.terms.covariance.unstructured import axes_of
 from mixef.terms.parametrization import Parametrization
@@ -143,22 +143,22 @@ class LinearJoint:
 
     Parameters
     ----------
-    criterion : LinearCriterion
+    problem : LinearProblem
         By maximum likelihood.
     focus : Focus
     """
 
     over_sigma = True
 
-    def __init__(self, criterion: LinearCriterion, focus: Focus):
-        self.axes = focused(criterion.terms, focus)
-        self._bases = criterion.terms.bases
-        self._k = criterion.parametrization.n_par
-        self._X, self._y = criterion.x_basis, criterion.y_scale
-        self._shift = criterion.shift + criterion.n * np.log(2.0 * np.pi)
-        self._whole, self._rows = criterion.products, criterion.rows
-        self._n = criterion.n
-        self._factor = make_factor(criterion.products)
+    def __init__(self, problem: LinearProblem, focus: Focus):
+        self.axes = focused(problem.terms, focus)
+        self._bases = problem.terms.bases
+        self._k = problem.parametrization.n_par
+        self._X, self._y = problem.x_basis, problem.y_scale
+        self._n = problem.n
+        self._shift = problem.shift + self._n * np.log(2.0 * np.pi)
+        self._whole, self._rows = problem.products, problem.rows
+        self._factor = problem.factor()
         self.log_unit = float(np.log(self._y.scale))
         self.size = self._k + 1
         self._turn: np.ndarray | None = None
@@ -192,10 +192,11 @@ class LinearJoint:
             Zty=whole.Zty - tau * self._ZtXa,
             Xty=self._Xty - tau * self._XtXa[1:],
             yty=whole.yty - 2.0 * tau * self._Xtya + tau**2 * float(self._XtXa[0]),
+            assembled=whole.ZtZ,
         )
-        products.__dict__["ZtZ"] = whole.ZtZ  # the cached property, which is the same
         if self._rows is None:
             return products, None
+        assert isinstance(self._rows, Rows)  # a profile needs rows in memory
         X = self._rows.columns()[:, :-1] @ H
         return products, replace(self._rows, X=X[:, 1:], y=self._rows.y - tau * X[:, 0])
 
@@ -210,14 +211,14 @@ class LinearJoint:
     def value(self, x: np.ndarray) -> float:
         """Return -2 log L; infinite where it cannot be computed."""
         self._x = np.array(x)
-        rows = self._rows
+        products, rows = self._whole, self._rows
         if self._turn is not None:
-            self._factor.products, rows = self._at_coefficient(float(x[-1]))
+            products, rows = self._at_coefficient(float(x[-1]))
         try:
             with np.errstate(over="raise"):
                 variance = float(np.exp(2.0 * x[self._k]))
                 lams = self.axes.parametrization.lams(x[: self._k])
-                plain = solve_pls(self._factor, lams, False, rows)
+                plain = solve_pls(self._factor, products, lams, False, rows)
         except (FitError, FloatingPointError) as error:
             self._failure = FitError(str(error))
             self._solution: _AtSigma | None = None
@@ -257,7 +258,7 @@ class LinearJoint:
         """Return the size of rounding errors in the last value."""
         if self._solution is None:
             return 0.0
-        relative = self._factor.products.yty / self._solution.variance
+        relative = self._solution.products.yty / self._solution.variance
         return EPSILON * (self._n * (1.0 + abs(float(self._x[self._k]))) + relative)
 
     def units(self, x: np.ndarray) -> np.ndarray:
@@ -288,8 +289,7 @@ class GeneralizedJoint:
     Parameters
     ----------
     criterion : GeneralizedCriterion
-        With the coefficients as parameters (nAGQ above 0). It is copied, and its factor is built
-        anew.
+        With the coefficients as parameters (nAGQ above 0). It is moved about, on axes of its own.
     focus : Focus
     """
 
@@ -299,15 +299,14 @@ class GeneralizedJoint:
 
     def __init__(self, criterion: GeneralizedCriterion, focus: Focus):
         self.axes = focused(criterion.terms, focus)
-        self._criterion = copy.copy(criterion)
-        self._criterion.release()
+        self._criterion = criterion
         self._criterion.parametrization = self.axes.parametrization
         self._k, self._p = self.axes.plain.n_par, criterion.p
         self._bases = criterion.terms.bases
         self.size = criterion.n_par
         self._turn: np.ndarray | None = None
         if focus.kind == "beta":
-            row = criterion.user_beta(np.eye(self._p))[focus.index]
+            row = criterion.problem.user_beta(np.eye(self._p))[focus.index]
             self.beta_factor = 1.0 / float(np.linalg.norm(row))
             self._turn = np.eye(self.size)
             self._turn[self.fixed, self.fixed] = axes_of(row[None])
@@ -325,7 +324,7 @@ class GeneralizedJoint:
     def start(self, par: np.ndarray, scale: float, beta: np.ndarray) -> np.ndarray:
         """Return the point of the scaled problem's ``par`` with the user's beta and extra."""
         criterion = self._criterion
-        x = criterion.join(self.axes.start(par), criterion.scaled_beta(beta), scale)
+        x = criterion.join(self.axes.start(par), criterion.problem.scaled_beta(beta), scale)
         return x if self._turn is None else self._turn.T @ x
 
     def value(self, x: np.ndarray) -> float:
@@ -356,7 +355,7 @@ class GeneralizedJoint:
         point = x if self._turn is None else self._turn @ x
         par, beta, extra = self._criterion.split(point)
         lams = user_lams(self.axes, self._bases, par)
-        return State(lams, extra, self._criterion.user_beta(beta))
+        return State(lams, extra, self._criterion.problem.user_beta(beta))
 
 
 def user_lams(axes: Axes, bases: Sequence, par: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -39,9 +39,9 @@ class MarginalView:
         invertible = min(factor.least) > INVERTIBLE
         self._inverses = [np.linalg.inv(lam) for lam in factor.lams] if invertible else None
 
-    def project(self, back: np.ndarray) -> np.ndarray:
+    def project(self, back: np.ndarray, products: CrossProducts) -> np.ndarray:
         """Return ``Z'V^-1 [X y]`` (q, p + 1), given ``M^-1 Lambda'Z'[X y]``."""
-        layout, products = self._factor.layout, self._factor.products
+        layout = self._factor.layout
         if self._inverses is not None:
             return layout.multiply(self._inverses, back, transpose=True)
         W = -(products.ZtZ @ layout.multiply(self._factor.lams, back))

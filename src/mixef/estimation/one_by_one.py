@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,33 +16,15 @@ from mixef.estimation.batch import (
     weighted_responses,
 )
 from mixef.estimation.convergence import CONVERGED_GAIN
-from mixef.estimation.fit import EXACT, LMMFit
+from mixef.estimation.fit import Fit
 from mixef.estimation.linear import LinearCriterion
+from mixef.estimation.linear_fit import EXACT
 from mixef.estimation.optimize import expected_gain
 from mixef.estimation.search import search, search_others
 from mixef.estimation.singular import vanished_directions
-from mixef.linalg.crossproducts import Rows
+from mixef.linalg.rows import Rows
 from mixef.linalg.standardize import ResponseScale, orthonormal_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
-
-
-class SharedCriterion(LinearCriterion):
-    """A criterion whose response changes: all else, the factor included, stays."""
-
-    def __init__(self, of: LinearCriterion):
-        self.__dict__.update(copy.copy(of).__dict__)
-        self._factor = self._par = None
-
-    def take(self, y: np.ndarray, scale: ResponseScale, Zty: np.ndarray, X: np.ndarray) -> None:
-        """Change to a scaled response y (n,), given ``Z'y`` (q,) and the scaled X (n, p)."""
-        old = self.products
-        self.products = replace(old, Zty=Zty, Xty=X.T @ y, yty=float(y @ y))
-        if "ZtZ" in old.__dict__:
-            self.products.__dict__["ZtZ"] = old.ZtZ
-        self.factor.products = self.products
-        if self.rows is not None:
-            self.rows = replace(self.rows, y=y)
-        self.y_scale, self._par, self._solution = scale, None, None
 
 
 @dataclass(frozen=True)
@@ -54,24 +33,18 @@ class OneByOne:
 
     Attributes
     ----------
-    fit : LMMFit
+    fit : Fit
     start : ndarray (k,)
         Scaled parameters at which every search starts.
     """
 
-    fit: LMMFit
+    fit: Fit
     start: np.ndarray
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"fit": self.fit, "start": self.start}
-
-    @cached_property
-    def _criterion(self) -> SharedCriterion:
-        return SharedCriterion(self.fit.criterion())
 
     def estimates(self, Y: np.ndarray) -> BatchEstimates:
         """Fit the responses Y (n, m)."""
-        fit, criterion = self.fit, self._criterion
+        fit, problem = self.fit, self.fit.problem
+        factor = problem.factor()
         Q, _ = orthonormal_columns(root_weighted(fit.X, fit.frame.weights))
         with one_blas_thread(), np.errstate(all="ignore"):
             scaled = scale_responses(weighted_responses(fit, Y), Q)
@@ -84,11 +57,11 @@ class OneByOne:
                     continue
                 scale = ResponseScale(scaled.beta0[:, j], float(scaled.scale[j]))
                 y = np.ascontiguousarray(scaled.Y[:, j])
-                criterion.take(y, scale, np.ascontiguousarray(ZtY[:, j]), Q)
-                self._search(criterion, out, j)
+                own = problem.with_response(np.ascontiguousarray(ZtY[:, j]), Q.T @ y, y, scale)
+                self._search(LinearCriterion(own, factor), out, j)
         return out
 
-    def _search(self, criterion: SharedCriterion, out: BatchEstimates, j: int) -> None:
+    def _search(self, criterion: LinearCriterion, out: BatchEstimates, j: int) -> None:
         fit = self.fit
         try:
             result = search(criterion, self.start, fit.control)
@@ -100,7 +73,7 @@ class OneByOne:
         unit = criterion.scale(result.par)
         gain = expected_gain(result.gradient * unit, result.information * np.outer(unit, unit))
         converged = gain < CONVERGED_GAIN
-        if not converged and found.sigma < EXACT * criterion.response_scale:
+        if not converged and found.sigma < EXACT * criterion.problem.y_scale.scale:
             out.failures[j] = NO_VARIANCE
             return
         singular = bool(vanished_directions(criterion.terms, result.par, fit.terms))

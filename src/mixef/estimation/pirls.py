@@ -18,9 +18,9 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.pls import solve_upper
 from mixef.estimation.response import Response, RowState
-from mixef.linalg.crossproducts import GroupDesign
 from mixef.linalg.factor import Factor
 from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.rows import GroupDesign
 
 # A Newton step that promises less than this leaves an error of its square: it is the last one.
 LAST_STEP = 1e-9

@@ -19,8 +19,9 @@ from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
 from mixef.estimation.marginal import MarginalView, expected_information, marginal_squares
-from mixef.linalg.crossproducts import Rows
+from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import Factor
+from mixef.linalg.rows import RowSource
 from mixef.terms.parametrization import Parametrization
 
 # A residual sum of squares below this share of the response's is rounding, (1e-13)^2.
@@ -47,6 +48,8 @@ class PLSSolution:
     ldL2, ldRX2 : float
     m : int
         Residual degrees of freedom of the criterion: n, or n - p for REML.
+    products : CrossProducts
+        What was solved for.
     """
 
     objective: float
@@ -58,6 +61,7 @@ class PLSSolution:
     ldL2: float
     ldRX2: float
     m: int
+    products: CrossProducts
     on_rows: np.ndarray | None = None
 
     @property
@@ -67,14 +71,19 @@ class PLSSolution:
 
 
 def solve_pls(
-    factor: Factor, lams: Sequence[np.ndarray], REML: bool, rows: Rows | None = None
+    factor: Factor,
+    products: CrossProducts,
+    lams: Sequence[np.ndarray],
+    REML: bool,
+    rows: RowSource | None = None,
 ) -> PLSSolution:
     """Refactor at the templates and solve for beta and the profiled criterion.
+
+    The products may be of another X and y than those that the factor was made from.
 
     Given the rows of the data, ``[X y]'V^-1 [X y]`` is formed on them: where the random effects
     explain nearly all of the response, differences of cross-products have lost their digits.
     """
-    products = factor.products
     n, p = products.n, products.XtX.shape[0]
     factor.update(lams)
     ZtXy = np.empty((products.layout.q, p + 1))
@@ -108,7 +117,9 @@ def solve_pls(
     if REML:
         objective += ldRX2
     beta = solve_upper(RX, cbeta)
-    return PLSSolution(objective, beta, cu, RZX, RX, pwrss, factor.ldL2, ldRX2, m, on_rows)
+    return PLSSolution(
+        objective, beta, cu, RZX, RX, pwrss, factor.ldL2, ldRX2, m, products, on_rows
+    )
 
 
 def spherical_effects(factor: Factor, solution: PLSSolution) -> np.ndarray:
@@ -119,7 +130,7 @@ def spherical_effects(factor: Factor, solution: PLSSolution) -> np.ndarray:
     return factor.solve_Lt(solution.cu - solution.RZX @ solution.beta)
 
 
-def _on_rows(factor: Factor, rows: Rows, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _on_rows(factor: Factor, rows: RowSource, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``V'V^-1 V`` for the columns ``V = [X y]``, and ``B = M^-1 Lambda'Z'V``.
 
     With ``R = V - Z Lambda B``, the first is ``R'R + B'B``: a sum, not a difference. B is refined
@@ -175,12 +186,12 @@ def differentiate(
 ) -> Derivatives:
     """Return the derivatives where ``factor`` stands; it gives up its storage."""
     layout, lams = factor.layout, factor.lams
-    p = factor.products.XtX.shape[0]
+    p = len(solution.beta)
     back = solution.on_rows
     if back is None:
         back = factor.solve_Lt(np.column_stack([solution.RZX, solution.cu]))
     view = MarginalView(factor)
-    W = view.project(back)
+    W = view.project(back, solution.products)
     u = back[:, p] - back[:, :p] @ solution.beta
     w = W[:, p] - W[:, :p] @ solution.beta
     Q = solve_upper(solution.RX, W[:, :p].T, transpose=True).T

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixef.linalg.crossproducts import GroupDesign
 from mixef.linalg.layout import Layout
+from mixef.linalg.rows import GroupDesign
 from mixef.linalg.standardize import Basis, root_weighted, scale_columns
 from mixef.terms.covariance import Covariance
 from mixef.terms.parametrization import Parametrization

@@ -15,8 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.joint import Focus, GeneralizedJoint, LinearJoint, State
 from mixef.estimation.optimize import newton
@@ -208,7 +207,7 @@ class Slice:
 
     Parameters
     ----------
-    fit : LMMFit or GLMMFit
+    fit : Fit
         By maximum likelihood, with the coefficients as parameters.
     focus : Focus
         The parameter held. Its coordinate is itself for a standard deviation or a coefficient,
@@ -224,13 +223,12 @@ class Slice:
         What a change of one standard error is, roughly.
     """
 
-    def __init__(self, fit: LMMFit | GLMMFit, focus: Focus):
+    def __init__(self, fit: Fit, focus: Focus):
         self._joint: LinearJoint | GeneralizedJoint
-        if isinstance(fit, LMMFit):
-            self._joint, scale = LinearJoint(fit.criterion(), focus), fit.estimates.sigma
+        if fit.is_linear:
+            self._joint, scale = LinearJoint(fit.problem, focus), fit.estimates.sigma
         else:
-            self._joint = GeneralizedJoint(fit.criterion(), focus)
-            scale = fit.criterion().split(fit.point)[2]
+            self._joint, scale = GeneralizedJoint(fit.criterion(), focus), fit.extra
         start = self._joint.start(fit.scaled_par, scale, fit.estimates.beta)
         self._constraint, self.bounds = _constraint(self._joint, focus, fit)
         self._held = 0.0
@@ -343,7 +341,7 @@ class Slice:
         return units if self._pinned is None else np.delete(units, self._pinned)
 
 
-def without_either(fit: LMMFit | GLMMFit, focus: Focus) -> Point | None:
+def without_either(fit: Fit, focus: Focus) -> Point | None:
     """Return the minimum where one of a correlation's two effects has no variance.
 
     Every correlation is as near to such a model as one likes, so that the profile of the
@@ -368,7 +366,7 @@ class _Whole:
 
 
 def _constraint(
-    joint: LinearJoint | GeneralizedJoint, focus: Focus, fit: LMMFit | GLMMFit
+    joint: LinearJoint | GeneralizedJoint, focus: Focus, fit: Fit
 ) -> tuple[Constraint, tuple[float, float]]:
     """Return how the parameter is held, and the bounds of its coordinate."""
     axes, size, anywhere = joint.axes, joint.size, (-np.inf, np.inf)
@@ -392,5 +390,5 @@ def _constraint(
     if joint.over_sigma:
         return Entry(size, Held.itself(k), shift=-joint.log_unit), anywhere
     # a dispersion is profiled as its root
-    is_dispersion = isinstance(fit, GLMMFit) and fit.family.extra == "dispersion"
+    is_dispersion = fit.family.extra == "dispersion"
     return Entry(size, Held.itself(size - 1), 2.0 if is_dispersion else 1.0), anywhere

@@ -1,1 +1,5 @@
 """Response distributions and link functions."""
+
+from mixef.late import modules_of
+
+__getattr__ = modules_of(__name__)

@@ -115,8 +115,18 @@ class Gaussian(_Dispersed):
         extra: float | None = None,
     ) -> np.ndarray:
         """Draw normal values with variance ``phi / w``."""
-        scale = np.sqrt(self._shares(mu, weights, extra))
-        return mu + scale * rng.standard_normal(np.shape(mu))
+        drawn = rng.standard_normal(np.shape(mu))
+        drawn *= np.sqrt(self._shares(mu, weights, extra))
+        return np.add(drawn, mu, out=drawn)
+
+
+class Normal(Gaussian):
+    """The normal distribution of a linear model: a weight of w divides the variance by w."""
+
+    counts_copies = False
+
+    def __init__(self) -> None:
+        super().__init__("identity")
 
 
 class Gamma(_Positive):

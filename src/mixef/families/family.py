@@ -76,6 +76,11 @@ class Family(ABC):
         return "expected" if self.extra is None else "observed"
 
     @property
+    def counts_copies(self) -> bool:
+        """Whether a weight of k stands for k copies of a row, in place of a smaller variance."""
+        return True
+
+    @property
     def mean_range(self) -> tuple[float, float]:
         """The open interval of possible means."""
         return self.link.mean_range

@@ -13,6 +13,7 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import checked_contrasts, names_for
 from mixef.errors import DataError, FormulaError
+from mixef.families.continuous import Normal
 from mixef.families.convert import make_family
 from mixef.hints import refuse_unknown
 from mixef.inference.prediction.prediction_rows import trials_in
@@ -126,13 +127,14 @@ def simulate_from(
     check_weights(frame.weights, family.name == "binomial")
     X, terms = design(frame.fixed_terms, frame, contrasts), random_terms(frame, contrasts)
     linear = family.name == "gaussian" and family.is_canonical
-    values = read_values(params, Parameters(X.names, terms, None if linear else family), None)
+    family = Normal() if linear else family
+    values = read_values(params, Parameters(X.names, terms, family, linear), None)
     effects = tuple(
         level_effects(GroupRows(term.z, term.grouping.codes, np.arange(term.n_levels)), root)
         for term, root in zip(terms, values.roots, strict=True)
     )
     fixed = X.matrix @ values.beta + (0.0 if frame.offset is None else frame.offset)
-    sampler = Sampler(fixed, effects, frame.weights, None if linear else family, values.extra)
+    sampler = Sampler(fixed, effects, frame.weights, family, values.extra)
     y = frame.pad(draw_responses(sampler, n, rng))
     trials = frame.pad(frame.weights) if counted and frame.weights is not None else None
     whole = Integers(np.zeros(0, dtype=np.int64), None, "response")

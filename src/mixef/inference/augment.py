@@ -8,16 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import (
-    AnyFit,
-    conditional_mean,
-    fixed_predictor,
-    linear_predictor,
-    on_rows,
-    prior_weights,
-    response_values,
-)
+from mixef.estimation.fit import Fit
 from mixef.inference.residuals import residual_values
 from mixef.terms.columns import Columns
 from mixef.terms.factor import Factor
@@ -26,7 +17,7 @@ from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Name, Node, variable_names
 
 
-def augment(fit: AnyFit) -> pd.DataFrame:
+def augment(fit: Fit) -> pd.DataFrame:
     """Return all variables of a fit with its weights, offset, fitted values and residuals.
 
     For a generalized model, as in broom, ``.fitted`` and ``.fixed`` are linear predictors,
@@ -34,35 +25,37 @@ def augment(fit: AnyFit) -> pd.DataFrame:
     """
     frame = fit.frame
     ones, zeros = np.ones(frame.n), np.zeros(frame.n)
-    weights = prior_weights(fit)
+    weights = fit.weights
     columns = _response(fit) | {k: v for k, v in _variables(fit) if k not in _response(fit)}
     columns |= {
-        ".fitted": on_rows(fit, linear_predictor(fit), ".fitted"),
-        ".resid": on_rows(fit, _residuals(fit), ".resid"),
-        ".fixed": on_rows(fit, fixed_predictor(fit), ".fixed"),
+        ".fitted": fit.frame.series(fit.eta, ".fitted"),
+        ".resid": fit.frame.series(_residuals(fit), ".resid"),
+        ".fixed": fit.frame.series(fit.fixed_predictor, ".fixed"),
     }
-    if isinstance(fit, GLMMFit):
-        columns[".mu"] = on_rows(fit, conditional_mean(fit), ".mu")
-    columns[".weights"] = on_rows(fit, ones if weights is None else weights, ".weights")
-    columns[".offset"] = on_rows(fit, zeros if frame.offset is None else frame.offset, ".offset")
+    if not fit.is_linear:
+        columns[".mu"] = fit.frame.series(fit.mu, ".mu")
+    columns[".weights"] = fit.frame.series(ones if weights is None else weights, ".weights")
+    columns[".offset"] = fit.frame.series(
+        zeros if frame.offset is None else frame.offset, ".offset"
+    )
     return pd.DataFrame(columns, index=frame.padded_index)
 
 
-def _residuals(fit: AnyFit) -> np.ndarray:
-    return residual_values(fit, "deviance" if isinstance(fit, GLMMFit) else "response")
+def _residuals(fit: Fit) -> np.ndarray:
+    return residual_values(fit, "response" if fit.is_linear else "deviance")
 
 
-def _response(fit: AnyFit) -> dict[str, Any]:
+def _response(fit: Fit) -> dict[str, Any]:
     """Return the response by its name: labels of a factor, or the numbers that were modelled."""
     node, frame = fit.formula.response, fit.frame
     assert node is not None
     name = node.name if isinstance(node, Name) else node.text
     if isinstance(frame.response, Factor):
         return {name: _padded(fit, frame.response)}
-    return {name: on_rows(fit, response_values(fit), name)}
+    return {name: fit.frame.series(fit.y, name)}
 
 
-def _variables(fit: AnyFit) -> Iterator[tuple[str, Any]]:
+def _variables(fit: Fit) -> Iterator[tuple[str, Any]]:
     """Yield the variables of the formula with what they are made of, and the grouping factors."""
     data = None if fit.call.data is None else Columns(fit.call.data)
     for node in _nodes(fit):
@@ -81,7 +74,7 @@ def _variables(fit: AnyFit) -> Iterator[tuple[str, Any]]:
             yield grouping.name, _padded(fit, Factor(grouping.codes, grouping.level_set))
 
 
-def _nodes(fit: AnyFit) -> Iterator[Node]:
+def _nodes(fit: Fit) -> Iterator[Node]:
     """Yield response, predictors, parts of grouping factors and offsets of the formula."""
     frame, formula = fit.frame, fit.formula
     if formula.response is not None and _is_of_the_data(fit, formula.response):
@@ -93,7 +86,7 @@ def _nodes(fit: AnyFit) -> Iterator[Node]:
         yield from group_factors(bar.group)
 
 
-def _is_of_the_data(fit: AnyFit, response: Node) -> bool:
+def _is_of_the_data(fit: Fit, response: Node) -> bool:
     """Tell whether the response is what the data gave, and not that of a refit."""
     value = fit.frame.variables[response.text]
     read = value.array if isinstance(value, Matrix) else value
@@ -101,7 +94,7 @@ def _is_of_the_data(fit: AnyFit, response: Node) -> bool:
     return isinstance(read, np.ndarray) and y is not None and np.array_equal(read, y)
 
 
-def _padded(fit: AnyFit, value: Any) -> Any:
+def _padded(fit: Fit, value: Any) -> Any:
     """Return values of the kept rows on all rows that results have."""
     places = np.nan_to_num(fit.frame.pad(np.arange(fit.frame.n, dtype=float)), nan=-1.0)
     own = value.own() if isinstance(value, Factor) else value

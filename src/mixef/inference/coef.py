@@ -5,31 +5,30 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import REFITTED, check_ddf, is_refitted, t_tests
-from mixef.inference.observations import AnyFit
 from mixef.inference.ranef import modes_by_group
 from mixef.text.printed import PrintedFrames
 
 
-def fixed_effects(fit: AnyFit, add_dropped: bool = False) -> pd.Series:
+def fixed_effects(fit: Fit, add_dropped: bool = False) -> pd.Series:
     """Return the fixed-effects coefficients (p,), with NaN for dropped columns if asked for."""
     beta = pd.Series(fit.estimates.beta.copy(), index=list(fit.fixed_names), name="fixef")
     return beta.reindex(list(fit.design.names)) if add_dropped else beta
 
 
-def covariance_of_fixed(fit: AnyFit) -> pd.DataFrame:
+def covariance_of_fixed(fit: Fit) -> pd.DataFrame:
     """Return the covariance matrix (p, p) of the fixed effects."""
     names = list(fit.fixed_names)
     return pd.DataFrame(fit.vcov.copy(), index=names, columns=names)
 
 
-def standard_errors(fit: AnyFit) -> np.ndarray:
+def standard_errors(fit: Fit) -> np.ndarray:
     """Return the standard errors of the fixed effects (p,)."""
     return np.sqrt(fit.vcov.diagonal())
 
 
-def coefficient_table(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
+def coefficient_table(fit: Fit, ddf: str | None = "auto") -> pd.DataFrame:
     """Return estimates, standard errors and tests of the fixed effects.
 
     A linear model has t values, with df and p values unless ``ddf`` is None; a generalized one
@@ -38,7 +37,7 @@ def coefficient_table(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
     """
     tests = t_tests(fit, np.eye(len(fit.kept)), ddf=ddf)
     columns = {"Estimate": tests.estimate, "Std. Error": tests.std_error}
-    if isinstance(fit, GLMMFit):
+    if not fit.is_linear:
         columns |= {"z value": tests.statistic, "Pr(>|z|)": tests.p_value}
     elif check_ddf(fit, ddf) is None:
         columns |= {"t value": tests.statistic}
@@ -48,7 +47,7 @@ def coefficient_table(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
     return table.rename_axis(columns=REFITTED) if is_refitted(fit, ddf) else table
 
 
-def coefficients_by_group(fit: AnyFit) -> PrintedFrames:
+def coefficients_by_group(fit: Fit) -> PrintedFrames:
     """Return fixed effect plus conditional mode, one frame (levels, coefficients) a factor."""
     fixed, out = fixed_effects(fit), PrintedFrames()
     for group, modes in modes_by_group(fit).items():

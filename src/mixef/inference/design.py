@@ -10,24 +10,21 @@ import pandas as pd
 from scipy import sparse
 
 from mixef import checks
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, on_rows, prior_weights, working_weights
+from mixef.estimation.fit import Fit
 from mixef.inference.prediction.prediction_rows import prediction_rows
+from mixef.inference.residuals import working_weights
 from mixef.terms.factor import Factor
 from mixef.terms.functions import Matrix
 
 
-def row_weights(fit: AnyFit, type: str = "prior") -> pd.Series:
+def row_weights(fit: Fit, type: str = "prior") -> pd.Series:
     """Return the weights of the rows; see the method ``weights`` of a model."""
-    weights = prior_weights(fit)
     is_working = checks.option(type, "type", ("prior", "working")) == "working"
-    # The working weights of a linear model are its prior ones.
-    if is_working and isinstance(fit, GLMMFit):
-        weights = working_weights(fit)
-    return on_rows(fit, np.ones(fit.frame.n) if weights is None else weights, "weights")
+    weights = working_weights(fit) if is_working else fit.weights
+    return fit.frame.series(np.ones(fit.frame.n) if weights is None else weights, "weights")
 
 
-def model_frame(fit: AnyFit) -> pd.DataFrame:
+def model_frame(fit: Fit) -> pd.DataFrame:
     """Return the variables of the formula on the rows of the fit, the response first."""
     frame, response = fit.frame, fit.formula.response
     assert response is not None
@@ -48,7 +45,7 @@ def model_frame(fit: AnyFit) -> pd.DataFrame:
 
 
 def model_matrix(
-    fit: AnyFit, newdata: Any, type: str, env: Mapping[str, Any] | None
+    fit: Fit, newdata: Any, type: str, env: Mapping[str, Any] | None
 ) -> pd.DataFrame | sparse.csr_array:
     """Return X or Z of the fit's rows or of new ones; see the method of a model."""
     if checks.option(type, "type", ("fixed", "random")) == "fixed":

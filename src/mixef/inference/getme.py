@@ -11,31 +11,24 @@ from scipy import sparse
 
 from mixef import checks
 from mixef.errors import ArgumentError
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.estimation.model import checked_parameters, theta_labels
+from mixef.estimation.fit import Fit
+from mixef.estimation.spec import checked_parameters, theta_labels
 from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import fixed_effects
 from mixef.inference.information import deviance
-from mixef.inference.observations import (
-    AnyFit,
-    conditional_mean,
-    prior_weights,
-    residual_sigma,
-    response_values,
-    working_weights,
-)
+from mixef.inference.residuals import working_weights
 from mixef.inference.varcorr import unique_names
 from mixef.linalg.choose import sparse_cholesky
 from mixef.terms.covariance import lower_triangle, theta_of
 
 
-def get_me(fit: AnyFit, name: str) -> Any:
+def get_me(fit: Fit, name: str) -> Any:
     """Return one piece of the fit, or all of them in a dict for "ALL".
 
     Random effects run term by term, level by level, and column by column inside a level.
     """
     pieces = PIECES
-    if isinstance(fit, GLMMFit) and isinstance(fit.family, NegativeBinomial):
+    if isinstance(fit.family, NegativeBinomial):
         pieces = pieces | {"glmer.nb.theta": _shape}
     if checks.text(name, "name", "one of lme4's names, or 'ALL'") == "ALL":
         return {key: piece(fit) for key, piece in pieces.items()}
@@ -44,11 +37,11 @@ def get_me(fit: AnyFit, name: str) -> Any:
     return pieces[name](fit)
 
 
-def _Zt(fit: AnyFit) -> sparse.csc_array:
+def _Zt(fit: Fit) -> sparse.csc_array:
     return sparse.vstack([term.Zt() for term in fit.terms], format="csc")
 
 
-def _Lambda(fit: AnyFit) -> sparse.csc_array:
+def _Lambda(fit: Fit) -> sparse.csc_array:
     """Lambda (q, q); the lower triangle of each template is stored, zeros included."""
     rows, cols, values = [], [], []
     for term, lam, start in zip(fit.terms, fit.estimates.lams, _starts(fit), strict=False):
@@ -62,11 +55,11 @@ def _Lambda(fit: AnyFit) -> sparse.csc_array:
     return sparse.coo_array(entries, shape=(q, q)).tocsc()
 
 
-def _b(fit: AnyFit) -> np.ndarray:
+def _b(fit: Fit) -> np.ndarray:
     return np.concatenate([effects.ravel() for effects in fit.estimates.effects])
 
 
-def _u(fit: AnyFit) -> np.ndarray:
+def _u(fit: Fit) -> np.ndarray:
     """Spherical effects, ``b = Lambda u``; zero along directions without variance."""
     parts = [
         np.linalg.lstsq(lam, effects.T, rcond=1e-10)[0].T.ravel()
@@ -75,15 +68,12 @@ def _u(fit: AnyFit) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _root_weights(fit: AnyFit) -> np.ndarray:
+def _root_weights(fit: Fit) -> np.ndarray:
     """Roots (n,) of the weights in ``Z'WZ``; by expected information for a generalized model."""
-    if isinstance(fit, GLMMFit):
-        return np.sqrt(working_weights(fit)) / fit.estimates.sigma
-    weights = prior_weights(fit)
-    return np.ones(fit.frame.n) if weights is None else np.sqrt(weights)
+    return np.sqrt(working_weights(fit) / fit.estimates.sigma**2 * fit.covariance_scale)
 
 
-def _Ztlist(fit: AnyFit) -> dict[str, sparse.csc_array]:
+def _Ztlist(fit: Fit) -> dict[str, sparse.csc_array]:
     """Return the rows (l, n) of Zt that belong to each column of each term."""
     columns = [(term, j) for term in fit.terms for j in range(len(term.columns))]
     names = unique_names([f"{term.group}.{term.columns[j]}" for term, j in columns])
@@ -91,32 +81,32 @@ def _Ztlist(fit: AnyFit) -> dict[str, sparse.csc_array]:
     return dict(zip(names, rows, strict=True))
 
 
-def _A(fit: AnyFit) -> sparse.csc_array:
+def _A(fit: Fit) -> sparse.csc_array:
     """``Lambda'Z'`` (q, n); without the weights, as lme4's."""
     return sparse.csc_array(_Lambda(fit).T @ _Zt(fit))
 
 
-def _weighted_A(fit: AnyFit) -> sparse.csc_array:
+def _weighted_A(fit: Fit) -> sparse.csc_array:
     """``Lambda'Z'W^1/2`` (q, n)."""
     return sparse.csc_array(_A(fit).multiply(_root_weights(fit)))
 
 
-def _L(fit: AnyFit) -> tuple[sparse.csc_array, np.ndarray]:
+def _L(fit: Fit) -> tuple[sparse.csc_array, np.ndarray]:
     A = _weighted_A(fit)
     return sparse_cholesky(A @ A.T)
 
 
-def _RZX(fit: AnyFit) -> np.ndarray:
+def _RZX(fit: Fit) -> np.ndarray:
     L, perm = _L(fit)
     rhs = (_weighted_A(fit) @ (_root_weights(fit)[:, None] * fit.X))[perm]
     return sparse.linalg.spsolve_triangular(sparse.csr_array(L), rhs, lower=True)
 
 
-def _RX(fit: AnyFit) -> np.ndarray:
+def _RX(fit: Fit) -> np.ndarray:
     return np.linalg.cholesky(np.linalg.inv(fit.estimates.unscaled_vcov)).T
 
 
-def _Lind(fit: AnyFit) -> np.ndarray:
+def _Lind(fit: Fit) -> np.ndarray:
     """Where theta goes: the stored entries of Lambdat, by columns, are ``theta[Lind]``."""
     parts, first = [], 0
     for term in fit.terms:
@@ -129,7 +119,7 @@ def _Lind(fit: AnyFit) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _ST(fit: AnyFit) -> list[np.ndarray]:
+def _ST(fit: Fit) -> list[np.ndarray]:
     """Relative standard deviations on the diagonal, unit lower triangular factors below it."""
     out = []
     for lam in fit.estimates.lams:
@@ -138,11 +128,11 @@ def _ST(fit: AnyFit) -> list[np.ndarray]:
     return out
 
 
-def _theta_starts(fit: AnyFit) -> np.ndarray:
+def _theta_starts(fit: Fit) -> np.ndarray:
     return np.concatenate([[0], np.cumsum([len(theta_of(lam)) for lam in fit.estimates.lams])])
 
 
-def _devcomp(fit: AnyFit) -> dict[str, Any]:
+def _devcomp(fit: Fit) -> dict[str, Any]:
     e = fit.estimates
     ussq = float((_u(fit) ** 2).sum())
     n, p = fit.frame.n, len(fit.kept)
@@ -153,7 +143,7 @@ def _devcomp(fit: AnyFit) -> dict[str, Any]:
         "ussq": ussq,
         "pwrss": e.pwrss,
     }
-    if isinstance(fit, GLMMFit):
+    if not fit.is_linear:
         cmp |= {"drsum": deviance(fit), "dev": e.objective, "sigma": e.sigma}
     else:
         cmp["REML" if fit.REML else "dev"] = e.objective
@@ -168,43 +158,42 @@ def _devcomp(fit: AnyFit) -> dict[str, Any]:
         "nth": len(e.theta),
         "reTrms": len(fit.terms),
         "REML": _REML(fit),
-        "useSc": int(residual_sigma(fit) is not None),
+        "useSc": int(fit.sigma is not None),
     }
-    dims |= {"GLMM": int(isinstance(fit, GLMMFit)), "NLMM": 0}
-    if isinstance(fit, GLMMFit):
+    dims |= {"GLMM": int(not fit.is_linear), "NLMM": 0}
+    if not fit.is_linear:
         dims["nAGQ"] = int(fit.nAGQ)
     return {"cmp": cmp, "dims": dims}
 
 
-def _REML(fit: AnyFit) -> int:
+def _REML(fit: Fit) -> int:
     """Return the number of fixed effects of a REML fit, else 0."""
-    return len(fit.kept) if not isinstance(fit, GLMMFit) and fit.REML else 0
+    return len(fit.kept) if fit.REML else 0
 
 
-def _shape(fit: AnyFit) -> float:
+def _shape(fit: Fit) -> float:
     """Return the shape of a negative binomial family, whether known or estimated."""
-    assert isinstance(fit, GLMMFit)
     assert isinstance(fit.family, NegativeBinomial)
     shape = fit.family.shape if fit.family.shape is not None else fit.estimates.extra
     assert shape is not None
     return shape
 
 
-def _flist(fit: AnyFit) -> pd.DataFrame:
+def _flist(fit: Fit) -> pd.DataFrame:
     factors = [fit.terms[members[0]].grouping for members in fit.groups.values()]
     columns = {g.name: pd.Categorical.from_codes(g.codes, categories=g.index) for g in factors}
     return pd.DataFrame(columns, index=fit.frame.index)
 
 
-def _offset(fit: AnyFit) -> np.ndarray:
+def _offset(fit: Fit) -> np.ndarray:
     return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset.copy()
 
 
-def _starts(fit: AnyFit) -> np.ndarray:
+def _starts(fit: Fit) -> np.ndarray:
     return np.concatenate([[0], np.cumsum([term.n_effects for term in fit.terms])])
 
 
-PIECES: dict[str, Callable[[AnyFit], Any]] = {
+PIECES: dict[str, Callable[[Fit], Any]] = {
     "X": lambda fit: pd.DataFrame(fit.X, index=fit.frame.index, columns=list(fit.fixed_names)),
     "Zt": _Zt,
     "Z": lambda fit: _Zt(fit).T.tocsr(),
@@ -213,8 +202,8 @@ PIECES: dict[str, Callable[[AnyFit], Any]] = {
         term.label: pd.DataFrame(term.z.copy(), index=fit.frame.index, columns=list(term.columns))
         for term in fit.terms
     },
-    "y": lambda fit: response_values(fit).copy(),
-    "mu": lambda fit: conditional_mean(fit).copy(),
+    "y": lambda fit: fit.y.copy(),
+    "mu": lambda fit: fit.mu.copy(),
     "offset": _offset,
     "u": _u,
     "b": _b,
@@ -240,7 +229,7 @@ PIECES: dict[str, Callable[[AnyFit], Any]] = {
     "flist": _flist,
     "cnms": lambda fit: [(term.group, list(term.columns)) for term in fit.terms],
     "REML": _REML,
-    "is_REML": lambda fit: not isinstance(fit, GLMMFit) and fit.REML,
+    "is_REML": lambda fit: fit.REML,
     "n_rtrms": lambda fit: len(fit.terms),
     "n_rfacs": lambda fit: len(fit.groups),
     "N": lambda fit: fit.frame.n,
@@ -259,23 +248,23 @@ PIECES: dict[str, Callable[[AnyFit], Any]] = {
 }
 
 
-def deviance_function(fit: AnyFit) -> Callable[[Any], float]:
+def deviance_function(fit: Fit) -> Callable[[Any], float]:
     """Return the criterion as a function of its parameters on the user's scale.
 
     They are the covariance parameters; for a generalized model with coefficients (unless nAGQ is
     0) and the log of the dispersion or shape after them.
     """
-    if isinstance(fit, GLMMFit):
+    if not fit.is_linear:
         return _generalized_function(fit)
     criterion = fit.criterion()
 
     def devfun(par: Any) -> float:
-        return criterion.value(criterion.scaled_par(checked_parameters(par, fit.par_labels)))
+        return criterion.value(criterion.terms.scaled_par(checked_parameters(par, fit.par_labels)))
 
     return devfun
 
 
-def _generalized_function(fit: GLMMFit) -> Callable[[Any], float]:
+def _generalized_function(fit: Fit) -> Callable[[Any], float]:
     criterion = fit.criterion()
     k = len(fit.estimates.par)
     p = 0 if fit.nAGQ == 0 else len(fit.kept)

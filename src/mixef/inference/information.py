@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, extra_value, response_of
-from mixef.inference.residuals import row_deviances
+from mixef.estimation.fit import Fit
+from mixef.inference.residuals import response_of, row_deviances
 
 
-def log_likelihood(fit: AnyFit) -> float:
+def log_likelihood(fit: Fit) -> float:
     """Return the log-likelihood, restricted for a REML fit: minus half the criterion."""
     return -0.5 * fit.estimates.objective
 
 
-def relative_log_likelihood(fit: GLMMFit) -> float:
+def relative_log_likelihood(fit: Fit) -> float:
     """Return the log-likelihood less the saturated model's, at the same dispersion or shape."""
-    return log_likelihood(fit) - response_of(fit).saturated(extra_value(fit))
+    return log_likelihood(fit) - response_of(fit).saturated(fit.extra)
 
 
-def deviance(fit: AnyFit) -> float:
+def deviance(fit: Fit) -> float:
     """Return the deviance.
 
     For a linear model it is ``-2 log L`` (not restricted) at the estimates of the covariance
     parameters; for a generalized one the rows' deviances given the modes, summed.
     """
-    if isinstance(fit, GLMMFit):
+    if not fit.is_linear:
         return float(row_deviances(fit).sum())
     if not fit.REML:
         return fit.estimates.objective
@@ -35,16 +34,16 @@ def deviance(fit: AnyFit) -> float:
     return e.ldL2 - sum_log_w + n * (1.0 + float(np.log(2.0 * np.pi * e.pwrss / n)))
 
 
-def aic(fit: AnyFit) -> float:
+def aic(fit: Fit) -> float:
     """Return Akaike's criterion, with the REML criterion for a REML fit."""
     return fit.estimates.objective + 2.0 * fit.npar
 
 
-def bic(fit: AnyFit) -> float:
+def bic(fit: Fit) -> float:
     """Return Schwarz's criterion, with the REML criterion for a REML fit."""
     return fit.estimates.objective + float(np.log(fit.frame.n)) * fit.npar
 
 
-def df_residual(fit: AnyFit) -> int:
+def df_residual(fit: Fit) -> int:
     """Return the residual degrees of freedom, n minus the number of parameters."""
     return fit.frame.n - fit.npar

@@ -18,14 +18,14 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import DataError
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.estimation.levels import levels_at
 from mixef.estimation.pirls import conditional_mode
 from mixef.estimation.quadrature import values_at
 from mixef.linalg.threads import one_blas_thread
 
 
-def integrand(fit: GLMMFit, z: Any) -> pd.DataFrame:
+def integrand(fit: Fit, z: Any) -> pd.DataFrame:
     """Return the integrand of every level at scaled random effects, and the normal density.
 
     Parameters
@@ -68,13 +68,13 @@ def integrand(fit: GLMMFit, z: Any) -> pd.DataFrame:
     )
 
 
-def _log_ratios(fit: GLMMFit, points: np.ndarray) -> np.ndarray:
+def _log_ratios(fit: Fit, points: np.ndarray) -> np.ndarray:
     """Return ``log t(z)`` (l, m)."""
     criterion = fit.criterion()
     par, beta, extra = criterion.split(fit.point)
     lams = criterion.parametrization.lams(par)
     if criterion.with_beta:
-        beta = criterion.scaled_beta(fit.estimates.beta)
+        beta = criterion.problem.scaled_beta(fit.estimates.beta)
     model = criterion.model
     u = np.zeros(model.groups.layout.q)
     mode = conditional_mode(model, lams, beta, extra, u, with_beta=False)
@@ -82,5 +82,4 @@ def _log_ratios(fit: GLMMFit, points: np.ndarray) -> np.ndarray:
     # The scaled effect may run against the user's: its column of Z may have been reversed.
     towards = float(np.sign(criterion.terms.back_to_user(par)[0][0, 0])) or 1.0
     values = values_at(model, mode, levels, extra, towards * points[None, :]).log_ratio
-    criterion.release()
     return values

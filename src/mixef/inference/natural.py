@@ -9,9 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, extra_value
+from mixef.estimation.fit import Fit
 from mixef.terms.covariance import Part
 from mixef.terms.random import RandomTerm
 
@@ -75,23 +73,22 @@ def component_values(
     return out
 
 
-def scale_kind(fit: AnyFit) -> Literal["sigma", "shape"] | None:
+def scale_kind(fit: Fit) -> Literal["sigma", "shape"] | None:
     """Return what the model has besides covariances and coefficients: sigma, a shape or nothing."""
-    if not isinstance(fit, GLMMFit) or fit.family.extra == "dispersion":
+    if fit.family.extra == "dispersion":
         return "sigma"
     return fit.family.extra
 
 
-def scale_parameter(fit: AnyFit) -> dict[str, float]:
+def scale_parameter(fit: Fit) -> dict[str, float]:
     """Return sigma or the shape by name; a dispersion is shown by its root."""
     kind = scale_kind(fit)
     if kind == "shape":
-        assert isinstance(fit, GLMMFit)
-        return {"shape": extra_value(fit)}
+        return {"shape": fit.extra}
     return {} if kind is None else {"sigma": fit.estimates.sigma}
 
 
-def natural_values(fit: AnyFit) -> pd.Series:
+def natural_values(fit: Fit) -> pd.Series:
     """Return standard deviations, correlations, sigma or shape, and fixed effects, by name."""
     parts = components(fit.terms)
     values = component_values(parts, fit.estimates.lams, fit.covariance_scale)
@@ -100,15 +97,15 @@ def natural_values(fit: AnyFit) -> pd.Series:
     return pd.Series([*values, *scale.values(), *fit.estimates.beta], index=names, dtype=float)
 
 
-def covariance_slopes(fit: AnyFit) -> list[np.ndarray]:
+def covariance_slopes(fit: Fit) -> list[np.ndarray]:
     """Return the derivatives of every term's covariance matrix (K, s_t, s_t).
 
     They are for the parameters of the search (`search_parameters`).
     """
-    terms, scale = fit.criterion().terms, fit.covariance_scale
+    terms, scale = fit.problem.terms, fit.covariance_scale
     P = terms.parametrization
     dsigmas = P.derivatives(fit.scaled_par)[1]
-    size = n_search_parameters(fit)
+    size = len(fit.labels)
     out = []
     for t, basis in enumerate(terms.bases):
         cols = P.columns[t]
@@ -116,31 +113,21 @@ def covariance_slopes(fit: AnyFit) -> list[np.ndarray]:
         D = T @ dsigmas[P.block_of[t]][:, cols, cols] @ T.T
         slopes = np.zeros((size, *D.shape[1:]))
         slopes[: len(D)] = scale * D
-        if isinstance(fit, LMMFit):
+        if fit.is_linear:
             lam = fit.estimates.lams[t]
             slopes[-1] = 2.0 * scale * lam @ lam.T
         out.append(slopes)
     return out
 
 
-def n_search_parameters(fit: AnyFit) -> int:
-    """Return how many parameters the joint Hessian is over.
-
-    Those are the scaled problem's covariance parameters and log sigma for a linear model, and the
-    point of the search (covariance parameters, coefficients, log dispersion or shape) for a
-    generalized one.
-    """
-    return len(fit.scaled_par) + 1 if isinstance(fit, LMMFit) else len(fit.point)
-
-
-def component_jacobian(fit: AnyFit, parts: Sequence[Component]) -> np.ndarray:
+def component_jacobian(fit: Fit, parts: Sequence[Component]) -> np.ndarray:
     """Return the derivatives (m, K) of `component_values` for the parameters of the search.
 
     A standard deviation of zero has none, and its row is NaN, as are those of its correlations.
     """
     covs = [fit.covariance_scale * lam @ lam.T for lam in fit.estimates.lams]
     slopes = covariance_slopes(fit)
-    J = np.empty((len(parts), n_search_parameters(fit)))
+    J = np.empty((len(parts), len(fit.labels)))
     with np.errstate(divide="ignore", invalid="ignore"):
         for a, part in enumerate(parts):
             C, dC = covs[part.term], slopes[part.term]

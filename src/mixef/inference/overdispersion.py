@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from mixef.errors import DataError
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.information import df_residual
 from mixef.inference.residuals import pearson_chisq
 from mixef.text.numbers import format_number, format_pvalue
@@ -57,7 +57,7 @@ class Overdispersion(PrintedTable):
         )
 
 
-def overdispersion(fit: GLMMFit) -> Overdispersion:
+def overdispersion(fit: Fit) -> Overdispersion:
     """Return Pearson's chi-square over its degrees of freedom, with a p value.
 
     Raises
@@ -82,7 +82,7 @@ def overdispersion(fit: GLMMFit) -> Overdispersion:
     return Overdispersion(chisq, df, chisq / df, float(scipy.special.chdtrc(df, chisq)))
 
 
-def can_be_overdispersed(fit: GLMMFit) -> bool:
+def can_be_overdispersed(fit: Fit) -> bool:
     """Return whether rows can vary more than the family has it."""
     if fit.family.name != "binomial":
         return True
@@ -90,7 +90,7 @@ def can_be_overdispersed(fit: GLMMFit) -> bool:
     return trials is not None and bool((trials > 1).any())
 
 
-def overdispersion_message(fit: GLMMFit) -> str | None:
+def overdispersion_message(fit: Fit) -> str | None:
     """Return a line on overdispersion, with the remedy; None where there is nothing to say."""
     if fit.family.name not in ("binomial", "poisson") or not can_be_overdispersed(fit):
         return None

@@ -6,24 +6,23 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.estimation.hessian import inverse_hessian
-from mixef.inference.observations import AnyFit
+from mixef.estimation.search import LEAST_UNIT
 
 # The derivative of a parameter at the turning point of its sign, beside the largest one.
 TURNING = 1e-9
 
 
 def covariance(
-    fit: AnyFit, full: bool = False, correlation: bool = False, use_hessian: bool = True
+    fit: Fit, full: bool = False, correlation: bool = False, use_hessian: bool = True
 ) -> pd.DataFrame:
     """Return a covariance or correlation matrix; see the method ``vcov`` of a model."""
     use_hessian = checks.flag(use_hessian, "use_hessian")
     correlation = checks.flag(correlation, "correlation")
     if not checks.flag(full, "full"):
         found = _of_fixed(fit, use_hessian)
-    elif isinstance(fit, LMMFit):
+    elif fit.is_linear:
         found = _of_linear(fit, use_hessian)
     else:
         found = covariance_of_parameters(fit, use_hessian)
@@ -34,15 +33,15 @@ def covariance(
         return found / np.outer(sd, sd)
 
 
-def _of_fixed(fit: AnyFit, use_hessian: bool) -> pd.DataFrame:
+def _of_fixed(fit: Fit, use_hessian: bool) -> pd.DataFrame:
     """Return the covariance (p, p) of the fixed effects, by the Hessian or the working weights."""
     names = pd.Index(fit.fixed_names)
-    by_hessian = use_hessian or isinstance(fit, LMMFit)
+    by_hessian = use_hessian or fit.is_linear
     values = fit.vcov if by_hessian else fit.estimates.unscaled_vcov
     return pd.DataFrame(values.copy(), index=names, columns=names)
 
 
-def _of_linear(fit: LMMFit, use_hessian: bool) -> pd.DataFrame:
+def _of_linear(fit: Fit, use_hessian: bool) -> pd.DataFrame:
     """Return the covariance (K, K) of all parameters of a linear model, by two blocks."""
     p, k = len(fit.kept), len(fit.estimates.par)
     names = [*fit.fixed_names, *fit.par_labels, "log(sigma)"]
@@ -55,7 +54,7 @@ def _of_linear(fit: LMMFit, use_hessian: bool) -> pd.DataFrame:
     return pd.DataFrame(values, index=names, columns=names)
 
 
-def _unless_open(fit: AnyFit, hessian: np.ndarray, J: np.ndarray) -> np.ndarray:
+def _unless_open(fit: Fit, hessian: np.ndarray, J: np.ndarray) -> np.ndarray:
     """Return ``2 J H^-1 J'``, NaN for parameters that the data leave open or put at zero."""
     inverse, is_open = inverse_hessian(hessian)
     values = J @ inverse @ J.T
@@ -65,7 +64,7 @@ def _unless_open(fit: AnyFit, hessian: np.ndarray, J: np.ndarray) -> np.ndarray:
     return values
 
 
-def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataFrame:
+def covariance_of_parameters(fit: Fit, use_hessian: bool = True) -> pd.DataFrame:
     """Return the covariance matrix (K, K) of all parameters, on the user's scale.
 
     Rows are fixed effects, covariance parameters, and the log of the dispersion or shape. NaN
@@ -90,7 +89,7 @@ def covariance_of_parameters(fit: GLMMFit, use_hessian: bool = True) -> pd.DataF
     return pd.DataFrame(values, index=names, columns=names)
 
 
-def extra_standard_error(fit: GLMMFit) -> float:
+def extra_standard_error(fit: Fit) -> float:
     """Return the standard error of the log of the dispersion or shape; NaN if there is none."""
     if fit.extra_label is None or fit.hessian is None:
         return np.nan
@@ -98,24 +97,24 @@ def extra_standard_error(fit: GLMMFit) -> float:
     return np.nan if is_open[-1] else float(np.sqrt(inverse[-1, -1]))
 
 
-def _jacobian(fit: GLMMFit) -> np.ndarray:
+def _jacobian(fit: Fit) -> np.ndarray:
     """Return the derivative (K, K) of the user's parameters for the search's, in its order."""
-    criterion = fit.criterion()
+    problem = fit.problem
     k, p = len(fit.estimates.par), len(fit.kept)
     J = np.eye(len(fit.point))
     J[:k, :k] = _par_jacobian(fit)
     if fit.nAGQ > 0:
-        J[k : k + p, k : k + p] = criterion.user_beta(np.eye(p))
+        J[k : k + p, k : k + p] = problem.user_beta(np.eye(p))
     return J
 
 
-def _par_jacobian(fit: AnyFit) -> np.ndarray:
+def _par_jacobian(fit: Fit) -> np.ndarray:
     """Return the derivative (k, k) of the user's covariance parameters for the search's."""
-    criterion, par = fit.criterion(), fit.scaled_par
-    return criterion.terms.par_jacobian(par, criterion.scale(fit.point)[: len(par)])
+    terms, par = fit.problem.terms, fit.scaled_par
+    return terms.par_jacobian(par, terms.parametrization.scale(par, floor=LEAST_UNIT))
 
 
-def _at_zero(fit: AnyFit, J: np.ndarray) -> np.ndarray:
+def _at_zero(fit: Fit, J: np.ndarray) -> np.ndarray:
     """Return which covariance parameters (k,) are at a bound, or turn their sign."""
     k = len(fit.estimates.par)
     par = fit.estimates.par

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import block_diag
 
-from mixef.inference.observations import AnyFit
+from mixef.estimation.fit import Fit
 from mixef.text.numbers import format_fixed
 from mixef.text.printed import Printed, PrintedTable
 from mixef.text.tables import Table
@@ -58,7 +58,7 @@ class ComponentsByGroup(Printed, dict[str, PrincipalComponents]):
         return [replace(part.to_table(), title=group) for group, part in self.items()]
 
 
-def principal_components(fit: AnyFit) -> ComponentsByGroup:
+def principal_components(fit: Fit) -> ComponentsByGroup:
     """Return the principal components of ``lam lam'``, one a grouping factor."""
     out = ComponentsByGroup()
     for group, members in fit.groups.items():

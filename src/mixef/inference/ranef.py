@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mixef.inference.observations import AnyFit
+from mixef.estimation.fit import Fit
 from mixef.linalg.threads import one_blas_thread
 from mixef.text.printed import PrintedFrames
 
@@ -44,7 +44,7 @@ class RandomEffects(PrintedFrames):
         return pd.concat(parts, ignore_index=True)
 
 
-def modes_by_group(fit: AnyFit) -> dict[str, pd.DataFrame]:
+def modes_by_group(fit: Fit) -> dict[str, pd.DataFrame]:
     """Return the conditional modes (levels, coefficients) of each grouping factor."""
     out = {}
     for group, members in fit.groups.items():
@@ -55,13 +55,13 @@ def modes_by_group(fit: AnyFit) -> dict[str, pd.DataFrame]:
     return out
 
 
-def random_effects(fit: AnyFit, condVar: bool = False) -> RandomEffects:
+def random_effects(fit: Fit, condVar: bool = False) -> RandomEffects:
     """Return the conditional modes, with their conditional covariances if asked for."""
     modes = modes_by_group(fit)
     return RandomEffects(modes, conditional_covariances(fit) if condVar else None)
 
 
-def conditional_covariances(fit: AnyFit) -> dict[str, np.ndarray]:
+def conditional_covariances(fit: Fit) -> dict[str, np.ndarray]:
     """Return ``Var(b | y)`` by level (l, s, s) of each grouping factor, given the parameters.
 
     This is ``sigma^2 Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda'``, its diagonal blocks, without

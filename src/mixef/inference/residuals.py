@@ -6,20 +6,14 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
+from mixef.estimation.response import Response
 from mixef.families.family import Family, weigh
-from mixef.inference.observations import (
-    AnyFit,
-    conditional_mean,
-    on_rows,
-    prior_weights,
-    response_values,
-)
 
 RESIDUALS = ("response", "pearson", "deviance", "working")
 
 
-def residuals(fit: AnyFit, type: str = "response", scaled: bool = False) -> pd.Series:
+def residuals(fit: Fit, type: str = "response", scaled: bool = False) -> pd.Series:
     """Return the residuals, conditional on the random effects.
 
     Parameters
@@ -33,21 +27,13 @@ def residuals(fit: AnyFit, type: str = "response", scaled: bool = False) -> pd.S
     """
     type, scaled = checks.option(type, "type", RESIDUALS), checks.flag(scaled, "scaled")
     rest = residual_values(fit, type)
-    return on_rows(fit, rest / fit.estimates.sigma if scaled else rest, "residuals")
+    return fit.frame.series(rest / fit.estimates.sigma if scaled else rest, "residuals")
 
 
-def residual_values(fit: AnyFit, type: str) -> np.ndarray:
+def residual_values(fit: Fit, type: str) -> np.ndarray:
     """Return the residuals (n,) of a type, not scaled."""
-    rest = response_values(fit) - conditional_mean(fit)
-    if type == "response":
-        return rest
-    if isinstance(fit, GLMMFit):
-        e = fit.estimates
-        return family_residuals(
-            fit.family, fit.outcome.y, e.eta, e.mu, prior_weights(fit), type, e.extra
-        )
-    weights = None if type == "working" else fit.frame.weights
-    return rest if weights is None else rest * np.sqrt(weights)
+    extra = fit.estimates.extra
+    return family_residuals(fit.family, fit.y, fit.eta, fit.mu, fit.weights, type, extra)
 
 
 def family_residuals(
@@ -73,12 +59,24 @@ def _over(rest: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.divide(rest, size, out=np.zeros(len(rest)), where=rest != 0)
 
 
-def row_deviances(fit: GLMMFit) -> np.ndarray:
+def row_deviances(fit: Fit) -> np.ndarray:
     """Return the deviance (n,) of each row times its weight, not over the dispersion."""
-    y, e = fit.outcome.y, fit.estimates
-    return weigh(fit.outcome.weights, fit.family.unit_deviance(y, e.mu, e.extra))
+    return weigh(fit.weights, fit.family.unit_deviance(fit.y, fit.mu, fit.estimates.extra))
 
 
-def pearson_chisq(fit: AnyFit) -> float:
+def response_of(fit: Fit) -> Response:
+    """Return the response with its family and weights."""
+    outcome = fit.outcome
+    return Response(fit.family, outcome.y, outcome.weights, copies=outcome.copies)
+
+
+def working_weights(fit: Fit) -> np.ndarray:
+    """Return ``w mu'^2 / V`` (n,) at the modes, by expected information, without dispersion."""
+    state = response_of(fit).at(fit.eta, fit.extra)
+    assert state is not None
+    return state.expected * fit.estimates.sigma**2
+
+
+def pearson_chisq(fit: Fit) -> float:
     """Return the sum of the squared Pearson residuals."""
     return float((residual_values(fit, "pearson") ** 2).sum())

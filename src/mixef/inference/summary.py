@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import coefficient_table, covariance_of_fixed
 from mixef.inference.hypotheses.ddf import method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
-from mixef.inference.observations import AnyFit
 from mixef.inference.overdispersion import overdispersion_message
 from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import VarCorr, varcorr
@@ -285,7 +284,7 @@ class Summary(Printed):
 
 
 def summarize(
-    fit: AnyFit, ddf: str | None = "auto", correlation: bool | None = None, digits: int = 4
+    fit: Fit, ddf: str | None = "auto", correlation: bool | None = None, digits: int = 4
 ) -> Summary:
     """Collect what the summary of a mixed model shows, with tests by the rule ``ddf``."""
     correlation = checks.flag_or_none(correlation, "correlation")
@@ -317,8 +316,8 @@ def summarize(
     )
 
 
-def _title(fit: AnyFit) -> str:
-    if not isinstance(fit, GLMMFit):
+def _title(fit: Fit) -> str:
+    if fit.is_linear:
         return f"Linear mixed model fit by {'REML' if fit.REML else 'maximum likelihood'}"
     integral = "Laplace Approximation"
     if fit.nAGQ != 1:
@@ -326,14 +325,14 @@ def _title(fit: AnyFit) -> str:
     return f"Generalized linear mixed model fit by maximum likelihood ({integral})"
 
 
-def _tests_in_title(fit: AnyFit, ddf: str | None) -> str:
+def _tests_in_title(fit: Fit, ddf: str | None) -> str:
     method = method_name(fit, ddf)
     return "" if method is None or not len(fit.kept) else f". t-tests use {method}"
 
 
-def _family(fit: AnyFit) -> tuple[str, str] | tuple[None, None]:
+def _family(fit: Fit) -> tuple[str, str] | tuple[None, None]:
     """Name family and link as R does, with the estimate of the shape."""
-    if not isinstance(fit, GLMMFit):
+    if fit.is_linear:
         return None, None
     name, link = fit.family.name, fit.family.link.name
     if fit.family.extra != "shape":
@@ -343,8 +342,8 @@ def _family(fit: AnyFit) -> tuple[str, str] | tuple[None, None]:
     return f"{name}({fit.estimates.extra:.5g})", link
 
 
-def _criterion(fit: AnyFit) -> Any:
-    if not isinstance(fit, GLMMFit) and fit.REML:
+def _criterion(fit: Fit) -> Any:
+    if fit.is_linear and fit.REML:
         return ("REML criterion at convergence", fit.estimates.objective)
     return {
         "AIC": aic(fit),
@@ -361,9 +360,9 @@ def _text(argument: Any) -> str | None:
     return type(argument).__name__
 
 
-def _messages(fit: AnyFit) -> list[str]:
+def _messages(fit: Fit) -> list[str]:
     messages = []
-    if isinstance(fit, GLMMFit):
+    if not fit.is_linear:
         messages += _generalized_messages(fit)
     if fit.dropped_names:
         messages.append(
@@ -375,7 +374,7 @@ def _messages(fit: AnyFit) -> list[str]:
     return messages
 
 
-def _generalized_messages(fit: GLMMFit) -> list[str]:
+def _generalized_messages(fit: Fit) -> list[str]:
     messages = []
     if fit.outcome.modelled is not None and fit.formula.response is not None:
         response = fit.formula.response.text

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_table
 from mixef.inference.hypotheses.ddf import tested_fit
 from mixef.inference.information import aic, bic, deviance, df_residual, log_likelihood
-from mixef.inference.observations import AnyFit
 from mixef.inference.parameters import extra_standard_error
 from mixef.inference.varcorr import varcorr
 
 
-def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
+def tidy(fit: Fit, ddf: str | None = "auto") -> pd.DataFrame:
     """Return one row a parameter: effect, group, term, estimate, std_error, statistic.
 
     A linear model has columns df and p_value too, unless ``ddf`` is None. A generalized one has
@@ -58,12 +57,12 @@ def tidy(fit: AnyFit, ddf: str | None = "auto") -> pd.DataFrame:
     if table.columns[-1].startswith("Pr("):
         fixed["p_value"], random["p_value"] = table.iloc[:, -1].to_numpy(), np.nan
     parts = [fixed.astype({"group": object}), random]
-    if isinstance(fit, GLMMFit):
+    if not fit.is_linear:
         parts += _extra_row(fit)
     return pd.concat(parts, ignore_index=True).rename_axis(columns=table.columns.name)
 
 
-def _extra_row(fit: GLMMFit) -> list[pd.DataFrame]:
+def _extra_row(fit: Fit) -> list[pd.DataFrame]:
     extra = fit.estimates.extra
     if extra is None:
         return []
@@ -79,13 +78,13 @@ def _extra_row(fit: GLMMFit) -> list[pd.DataFrame]:
     return [pd.DataFrame([row]).astype({"group": object})]
 
 
-def glance(fit: AnyFit) -> pd.DataFrame:
+def glance(fit: Fit) -> pd.DataFrame:
     """Return one row: nobs, sigma, logLik, AIC, BIC, REMLcrit or deviance, df_residual, left_out.
 
     The deviance of a generalized model is conditional on the modes, not -2 log L.
     """
     last = {"deviance": deviance(fit)}
-    if not isinstance(fit, GLMMFit) and fit.REML:
+    if fit.REML:
         last = {"REMLcrit": fit.estimates.objective}
     row = {
         "nobs": fit.frame.n,

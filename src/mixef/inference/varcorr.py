@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.inference.observations import AnyFit, residual_sigma
+from mixef.estimation.fit import Fit
 from mixef.terms.covariance import STRUCTURES, Part
 from mixef.text.numbers import format_common, format_fixed
 from mixef.text.printed import PrintedTable
@@ -81,7 +81,7 @@ class GroupVarCorr:
         return 1 if self.hom else len(self.columns)
 
 
-def varcorr(fit: AnyFit) -> VarCorr:
+def varcorr(fit: Fit) -> VarCorr:
     """Return the covariance of every term: ``sigma^2 lam lam'``, without sigma for a GLMM."""
     groups = [
         GroupVarCorr(
@@ -93,7 +93,7 @@ def varcorr(fit: AnyFit) -> VarCorr:
         )
         for term, lam in zip(fit.terms, fit.estimates.lams, strict=True)
     ]
-    return VarCorr(groups, residual_sigma(fit))
+    return VarCorr(groups, fit.sigma)
 
 
 class VarCorr(PrintedTable, dict[str, pd.DataFrame]):

@@ -35,6 +35,10 @@ class CholmodFactor(SparseFactor):
         self._factor = library().analyze(self._M, mode=mode)
         self.order = self._factor.P()
 
+    def _take_room(self) -> None:
+        super()._take_room()
+        self._factor = self._factor.copy()
+
     def _refactor(self) -> None:
         self._write(self.lams)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 from collections.abc import Sequence
@@ -35,6 +36,13 @@ class DenseCoupling:
             block = block.reshape(n, s, layout.n_levels[j + 1], layout.widths[j + 1])
             block[pair.rows, :, pair.cols, :] = pair.blocks
         self._U = np.empty((0, 0))
+
+    def twin(self, pairs: Sequence[Pairs]) -> DenseCoupling:
+        """Return one of its own for other pairs on the same pattern."""
+        new = copy.copy(self)
+        new._pairs, new._B, new._U = pairs, self._B.copy(), np.empty((0, 0))
+        new.reload()
+        return new
 
     def reload(self) -> None:
         """Copy the blocks of the pairs again."""
@@ -124,6 +132,12 @@ class SparseCoupling:
         self._place = np.split(place, ends)
         self._U = np.empty((s, len(order)))
         self._tiles = self._balanced_tiles()
+
+    def twin(self, pairs: Sequence[Pairs]) -> SparseCoupling:
+        """Return one of its own for other pairs on the same pattern."""
+        new = copy.copy(self)
+        new._pairs, new._U = pairs, np.empty_like(self._U)
+        return new
 
     def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
         """Set ``U_l = left_l (Z'Z)_l2 Lambda_2``."""

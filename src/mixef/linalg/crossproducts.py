@@ -5,7 +5,7 @@ They are formed once; nothing in a linear model's search touches the rows of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,80 +15,11 @@ import pandas as pd
 from scipy import sparse
 
 from mixef.linalg.layout import Layout
-from mixef.linalg.row_pieces import RowPieces, as_pieces
+from mixef.linalg.rows import GroupDesign, Rows
 
 # Below this many cells of Z, dense BLAS beats the bookkeeping of sparse blocks.
 SMALL_Z = 60_000
 SMALL_Q = 130
-
-
-@dataclass(frozen=True)
-class GroupDesign:
-    """One grouping factor's part of Z.
-
-    Attributes
-    ----------
-    codes : ndarray of int (n,)
-        Level of each row.
-    n_levels : int
-    z : ndarray (n, s)
-        Raw columns, multiplied by the square root of the weights.
-    name : str
-        Its terms, for messages.
-    """
-
-    codes: np.ndarray
-    n_levels: int
-    z: np.ndarray
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of ``[Z X y]``, multiplied by the square root of the weights.
-
-    Attributes
-    ----------
-    groups : sequence of GroupDesign
-        Grouping factors, in the order of the layout.
-    X : ndarray (n, p), or RowPieces
-    y : ndarray (n,)
-    """
-
-    groups: Sequence[GroupDesign]
-    X: np.ndarray | RowPieces
-    y: np.ndarray
-
-    @cached_property
-    def layout(self) -> Layout:
-        """How the groups' random effects are laid out."""
-        return layout_of(self.groups)
-
-    def pieces(self) -> Iterator[Rows]:
-        """Yield the same, some rows at a time; their X is an array in one piece."""
-        for rows, piece in as_pieces(self.X):
-            groups = [GroupDesign(g.codes[rows], g.n_levels, g.z[rows]) for g in self.groups]
-            yield Rows(groups, piece, self.y[rows])
-
-    def columns(self) -> np.ndarray:
-        """Return ``[X y]`` (n, p + 1)."""
-        return np.column_stack([as_pieces(self.X).whole(), self.y])
-
-    def rest_products(self, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``Z'R`` (q, p + 1) and ``R'R``, with ``R = [X y] - Z B``."""
-        k = B.shape[1]
-        ZtR, RtR = np.zeros(B.shape), np.zeros((k, k))
-        for piece in self.pieces():
-            rest = piece.columns()
-            for i, g in enumerate(piece.groups):
-                rest -= np.einsum("ns,nsk->nk", g.z, self.layout.by_level(i, B)[g.codes])
-            ZtR += piece.Zt_times(rest)
-            RtR += rest.T @ rest
-        return ZtR, RtR
-
-    def Zt_times(self, v: np.ndarray) -> np.ndarray:
-        """Return ``Z'v`` (q, k)."""
-        return np.concatenate([_rows_by_level(g, v) for g in self.groups])
 
 
 @dataclass(frozen=True)
@@ -158,6 +89,8 @@ class CrossProducts:
     yty : float
     n : int
         Rows of the data.
+    assembled : ndarray or csr_array (q, q), or None
+        ``Z'WZ``, where it is there already.
     """
 
     layout: Layout
@@ -169,32 +102,31 @@ class CrossProducts:
     Xty: np.ndarray
     yty: float
     n: int
+    assembled: np.ndarray | sparse.csr_array | None = None
 
     @cached_property
     def ZtZ(self) -> np.ndarray | sparse.csr_array:
         """``Z'WZ`` (q, q): dense for a small q, else sparse."""
+        if self.assembled is not None:
+            return self.assembled
         return assemble(self.layout, self.diagonal, self.pairs)
 
 
-def layout_of(groups: Sequence[GroupDesign]) -> Layout:
-    """Return how the random effects of grouping factors are laid out."""
-    return Layout(
-        tuple(g.n_levels for g in groups),
-        tuple(g.z.shape[1] for g in groups),
-        tuple(g.name for g in groups) if all(g.name for g in groups) else (),
-    )
+def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:
+    """Form the cross-products of weighted rows.
 
-
-def crossproducts(rows: Rows) -> CrossProducts:
-    """Form the cross-products of weighted rows."""
+    Parameters
+    ----------
+    assembles : bool
+        Whether those of a small model may come in one piece, without pairs of levels.
+    """
     layout, groups, n = rows.layout, rows.groups, len(rows.y)
-    if n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
+    if assembles and n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
         Z, columns = _dense_z(groups, layout, n), rows.columns()
         ZtZ = Z.T @ Z
         diagonal = tuple(_dense_diagonal(ZtZ, layout, i) for i in range(len(layout)))
         products = _with_columns(layout, diagonal, {}, Z.T @ columns, columns.T @ columns, n)
-        products.__dict__["ZtZ"] = ZtZ  # fills the cached property
-        return products
+        return replace(products, assembled=ZtZ)
     k = rows.X.shape[1] + 1
     ZtXy, gram = np.zeros((layout.q, k)), np.zeros((k, k))
     for piece in rows.pieces():
@@ -233,7 +165,11 @@ def rotate(products: CrossProducts, axes: Sequence[np.ndarray]) -> CrossProducts
     axes : sequence of ndarray (s_i, s_i)
     """
     layout = products.layout
-    turned = replace(
+    assembled = products.assembled
+    if assembled is not None:
+        half = layout.multiply(axes, assembled, transpose=True)
+        assembled = layout.multiply(axes, half.T, transpose=True)
+    return replace(
         products,
         diagonal=tuple(V.T @ A @ V for V, A in zip(axes, products.diagonal, strict=True)),
         pairs={
@@ -242,11 +178,8 @@ def rotate(products: CrossProducts, axes: Sequence[np.ndarray]) -> CrossProducts
         },
         ZtX=layout.multiply(axes, products.ZtX, transpose=True),
         Zty=layout.multiply(axes, products.Zty, transpose=True),
+        assembled=assembled,
     )
-    if "ZtZ" in products.__dict__:
-        half = layout.multiply(axes, products.ZtZ, transpose=True)
-        turned.__dict__["ZtZ"] = layout.multiply(axes, half.T, transpose=True)
-    return turned
 
 
 def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -371,15 +304,6 @@ def _dense_diagonal(ZtZ, layout, i):
     block = ZtZ[layout.slice(i), layout.slice(i)].reshape(n, s, n, s)
     level = np.arange(n)
     return block[level, :, level, :]
-
-
-def _rows_by_level(g: GroupDesign, V: np.ndarray) -> np.ndarray:
-    """``Z_i'V`` (l_i s_i, k) by a sparse product that needs no sorting of rows."""
-    n, s = g.z.shape
-    index = g.codes.astype(np.int32)[:, None] * s + np.arange(s, dtype=np.int32)
-    start = np.arange(0, n * s + 1, s, dtype=np.int32)
-    Z = sparse.csr_array((g.z.ravel(), index.ravel(), start), shape=(n, g.n_levels * s))
-    return Z.T @ V
 
 
 def _diagonal(g: GroupDesign) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from mixef.linalg.crossproducts import (
     CrossProducts,
     Pairs,
     SymmetricBlocks,
+    assemble,
     block_entries,
     diagonal_pairs,
     squares_by_blocks,
@@ -64,13 +66,18 @@ class DenseFactor(Factor):
 
     def __init__(self, products: CrossProducts):
         super().__init__(products)
-        self._L = np.empty((0, 0))
         self._cells: dict[tuple[int, int], np.ndarray] | None = None
+        self._take_room()
+
+    def _take_room(self) -> None:
+        self._L = np.empty((0, 0))
         self.reload()
 
     def reload(self) -> None:
         """Read ``Z'WZ`` again."""
-        ZtZ = self.products.ZtZ
+        ZtZ, products = self.products.assembled, self.products
+        if ZtZ is None:
+            ZtZ = assemble(products.layout, products.diagonal, products.pairs)
         self._ZtZ = ZtZ if isinstance(ZtZ, np.ndarray) else ZtZ.toarray()
 
     def _refactor(self) -> None:
@@ -172,12 +179,21 @@ class RestOfM:
         layout = products.layout
         shift = layout.offsets[1]
         self._k = layout.q - shift
-        self._blocks = []
-        blocks = {(i, i): diagonal_pairs(products, i) for i in range(1, len(layout))}
-        blocks |= {(i, j): pair for (i, j), pair in products.pairs.items() if i > 0}
-        for (i, j), pair in blocks.items():
-            where = mirrored_cells(layout, i, j, pair, shift)
-            self._blocks.append((i, j, pair.blocks, where))
+        self._blocks = [
+            (i, j, pair.blocks, mirrored_cells(layout, i, j, pair, shift))
+            for (i, j), pair in self._pairs(products).items()
+        ]
+
+    def twin(self, products: CrossProducts) -> RestOfM:
+        """Return the same for other products on one pattern."""
+        new, pairs = copy.copy(self), self._pairs(products)
+        new._blocks = [(i, j, pairs[i, j].blocks, where) for i, j, _, where in self._blocks]
+        return new
+
+    @staticmethod
+    def _pairs(products: CrossProducts) -> dict[tuple[int, int], Pairs]:
+        blocks = {(i, i): diagonal_pairs(products, i) for i in range(1, len(products.layout))}
+        return blocks | {(i, j): pair for (i, j), pair in products.pairs.items() if i > 0}
 
     def write(self, lams: Sequence[np.ndarray], S: np.ndarray, penalty: float = 1.0) -> None:
         """Overwrite S (k, k), Fortran order, with ``penalty`` times I added."""

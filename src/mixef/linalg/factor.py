@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -46,6 +48,24 @@ class Factor(ABC):
         self.layout = products.layout
         self.lams: tuple[np.ndarray, ...] = ()
         self._least: list[float] | None = None
+
+    def twin(self, products: CrossProducts | None = None) -> Self:
+        """Return a factor of its own, which shares the analysis of the structure with this one.
+
+        Parameters
+        ----------
+        products : CrossProducts, optional
+            Others on the same pattern.
+        """
+        new = copy.copy(self)
+        new.products = self.products if products is None else products
+        new.lams, new._least = (), None
+        new._take_room()
+        return new
+
+    @abstractmethod
+    def _take_room(self) -> None:
+        """Take room for numbers of its own, for the products that it has now."""
 
     def update(self, lams: Sequence[np.ndarray]) -> None:
         """Refactor at new templates ``lams``, one (s_i, s_i) a block.

@@ -74,7 +74,6 @@ class FlatTree:
 
     def __init__(self, batches: list[_Batch]):
         self._batches = batches
-        self._matrices: list[sparse.csc_array] = []
 
     def factor(self, L: np.ndarray) -> bool:
         """Factor in place; False where the matrix is not positive definite.
@@ -84,7 +83,6 @@ class FlatTree:
         L : ndarray (nnz,)
             The lower triangle of the matrix, on the pattern of its factor; overwritten.
         """
-        self._matrices = []
         for batch in reversed(self._batches):
             pivot = L[batch.pivot]
             if not (pivot > 0.0).all():
@@ -100,17 +98,22 @@ class FlatTree:
                 L[places] -= np.bincount(where, product, places.stop - places.start)
         return True
 
-    def solve(self, L: np.ndarray, x: np.ndarray) -> None:
-        """Solve ``L x = b`` in place, for x (q, k) that holds b."""
-        matrices = self._below(L)
+    def below(self, L: np.ndarray) -> list[sparse.csc_array]:
+        """Return what is below the diagonals of each batch, for `solve` and its transpose."""
+        return [batch.matrix(L) for batch in self._batches]
+
+    def solve(self, L: np.ndarray, matrices: list[sparse.csc_array], x: np.ndarray) -> None:
+        """Solve ``L x = b`` in place, for x (q, k) that holds b; matrices are ``below(L)``."""
         for batch, below in zip(reversed(self._batches), reversed(matrices), strict=True):
             x[batch.columns] /= L[batch.pivot][:, None]
             if below.shape[0]:
                 x[batch.rows] -= below @ x[batch.columns]
 
-    def solve_transposed(self, L: np.ndarray, x: np.ndarray) -> None:
-        """Solve ``L' x = b`` in place, for x (q, k) that holds b."""
-        for batch, below in zip(self._batches, self._below(L), strict=True):
+    def solve_transposed(
+        self, L: np.ndarray, matrices: list[sparse.csc_array], x: np.ndarray
+    ) -> None:
+        """Solve ``L' x = b`` in place, for x (q, k) that holds b; matrices are ``below(L)``."""
+        for batch, below in zip(self._batches, matrices, strict=True):
             if below.shape[0]:
                 x[batch.columns] -= below.T @ x[batch.rows]
             x[batch.columns] /= L[batch.pivot][:, None]
@@ -141,11 +144,6 @@ class FlatTree:
             C[batch.below] = off
             C[batch.pivot] = (1.0 / pivot - np.einsum("mi,mi->m", off, below)) / pivot
         return C
-
-    def _below(self, L: np.ndarray) -> list[sparse.csc_array]:
-        if not self._matrices:
-            self._matrices = [batch.matrix(L) for batch in self._batches]
-        return self._matrices
 
 
 def flat_tree(start: np.ndarray, rows: np.ndarray) -> FlatTree | None:

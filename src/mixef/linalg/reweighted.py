@@ -8,24 +8,26 @@ matrix. Larger ones never form it: they sum its non-zeros into their places, col
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from scipy import sparse
 
 from mixef.linalg.by_level import ByLevel
 from mixef.linalg.crossproducts import (
+    SMALL_Q,
     CrossProducts,
-    GroupDesign,
     Pairs,
     SymmetricBlocks,
     assemble,
-    layout_of,
     match_levels,
 )
 from mixef.linalg.layout import Layout
+from mixef.linalg.rows import GroupDesign, layout_of
 
 # Cells of a matrix up to which a dense product is faster than sums by level.
 SMALL = 30_000
@@ -99,9 +101,8 @@ class ReweightedProducts:
     levels : ByLevel
         The level of the first grouping factor that each row belongs to.
     products : CrossProducts
-        What a factor is made from. `reweight` overwrites its blocks in place, and its ``ZtZ`` as
-        well once that was asked for. The weights are one at first; what belongs to X and y is
-        empty.
+        What a factor is made from. `reweight` overwrites its blocks in place, and ``assembled``
+        where that is small. The weights are one at first; what belongs to X and y is empty.
 
     Examples
     --------
@@ -121,25 +122,36 @@ class ReweightedProducts:
         self._z = [[np.ascontiguousarray(z, dtype=float) for z in g.z.T] for g in groups]
         self._rows = [self.layout.slice(i) for i in range(len(groups))]
         self._cells, levels = _number(groups)
+        self._pairs = levels
+        self.levels = self._cells[0].place
+        self._small_Z = self.n * self.layout.q <= SMALL
+        self._take_room()
+        self._A = self._dense_A() if self.n * len(self._values) <= SMALL else None
+        self.reweight(np.ones(self.n))
+
+    def twin(self) -> Self:
+        """Return products of their own, without weights yet, on the same pattern."""
+        new = copy.copy(self)
+        new._take_room()
+        return new
+
+    def _take_room(self) -> None:
         # A zero in front stands for all that is not on the pattern.
         self._values = np.zeros(self._cells[-1].stop)
         diagonal, pairs = self._blocks(self._values)
+        q = self.layout.q
         self.products = CrossProducts(
             self.layout,
             tuple(diagonal),
-            {key: Pairs(*levels[key], blocks) for key, blocks in pairs.items()},
-            np.empty((self.layout.q, 0)),
-            np.zeros(self.layout.q),
+            {key: Pairs(*self._pairs[key], blocks) for key, blocks in pairs.items()},
+            np.empty((q, 0)),
+            np.zeros(q),
             np.empty((0, 0)),
             np.empty(0),
             0.0,
             self.n,
+            np.zeros((q, q)) if q <= SMALL_Q and pairs else None,
         )
-        self.levels = self._cells[0].place
-        self._ZtZ_entries: np.ndarray | None = None
-        self._small_Z = self.n * self.layout.q <= SMALL
-        self._A = self._dense_A() if self.n * len(self._values) <= SMALL else None
-        self.reweight(np.ones(self.n))
 
     @cached_property
     def _Z(self) -> np.ndarray | sparse.csr_array:
@@ -159,8 +171,8 @@ class ReweightedProducts:
         for cells, blocks in zip(self._cells, self.products.diagonal, strict=False):
             if blocks.shape[1] > 1:
                 cells.mirror(self._values, blocks)
-        if "ZtZ" in self.products.__dict__:  # the cached property was asked for
-            self._refresh_ZtZ()
+        if self.products.assembled is not None:
+            np.take(self._values, self._ZtZ_entries, out=self.products.assembled, mode="clip")
 
     def Zt(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v``, (q,) or (q, k), for v (n,) or (n, k)."""
@@ -231,22 +243,12 @@ class ReweightedProducts:
             {(cells.i, cells.j): cells.blocks(values) for cells in self._cells[k:]},
         )
 
-    def _refresh_ZtZ(self) -> None:
-        """Overwrite the assembled ``Z'WZ``."""
-        ZtZ = self.products.ZtZ
-        stored = ZtZ.reshape(-1) if isinstance(ZtZ, np.ndarray) else ZtZ.data
-        if self._ZtZ_entries is None:
-            # Assembled from the numbers of the values, it tells which value goes where.
-            numbers = self._blocks(np.arange(len(self._values), dtype=float))
-            levels = self.products.pairs
-            pairs = {
-                key: Pairs(levels[key].rows, levels[key].cols, blocks)
-                for key, blocks in numbers.pairs.items()
-            }
-            entries = assemble(self.layout, numbers.diagonal, pairs)
-            flat = entries.reshape(-1) if isinstance(entries, np.ndarray) else entries.data
-            self._ZtZ_entries = flat.astype(np.intp)
-        np.take(self._values, self._ZtZ_entries, out=stored, mode="clip")
+    @cached_property
+    def _ZtZ_entries(self) -> np.ndarray:
+        """Which value stands where in the assembled ``Z'WZ`` (q, q)."""
+        numbers = self._blocks(np.arange(len(self._values), dtype=float))
+        pairs = {key: Pairs(*self._pairs[key], blocks) for key, blocks in numbers.pairs.items()}
+        return assemble(self.layout, numbers.diagonal, pairs).astype(np.intp)
 
 
 def _number(

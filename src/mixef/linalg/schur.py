@@ -51,8 +51,13 @@ class SchurFactor(Factor):
         dense = full <= SMALL_COUPLING or cells >= DENSE_COUPLING * full
         coupling = DenseCoupling if dense else SparseCoupling
         self._coupling = coupling(layout, pairs)
-        self._S = np.empty((self.q2, self.q2), order="F")
         self._rest = RestOfM(products)
+        self._S = np.empty((self.q2, self.q2), order="F")
+
+    def _take_room(self) -> None:
+        pairs = [self.products.pairs[0, j] for j in range(1, len(self.layout))]
+        self._coupling, self._rest = self._coupling.twin(pairs), self._rest.twin(self.products)
+        self._S = np.empty((self.q2, self.q2), order="F")
 
     def reload(self) -> None:
         """Read the coupling of the first block again, where it is held as a dense copy."""

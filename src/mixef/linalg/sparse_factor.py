@@ -12,6 +12,7 @@ from mixef.errors import MemoryNeededError
 from mixef.linalg.boundary import BoundaryColumns
 from mixef.linalg.crossproducts import (
     CrossProducts,
+    Pairs,
     SymmetricBlocks,
     block_entries,
     diagonal_pairs,
@@ -36,11 +37,9 @@ class SparseFactor(Factor):
     def __init__(self, products: CrossProducts):
         super().__init__(products)
         layout, q = self.layout, self.layout.q
-        blocks = {(i, i): diagonal_pairs(products, i) for i in range(len(layout))}
-        blocks |= products.pairs
-        self._blocks = [(i, j, pair.blocks) for (i, j), pair in blocks.items()]
         entries = [
-            block_entries(layout, i, j, pair.rows, pair.cols) for (i, j), pair in blocks.items()
+            block_entries(layout, i, j, pair.rows, pair.cols)
+            for (i, j), pair in self._all_pairs().items()
         ]
         # Blocks above the diagonal are stored as their mirror images, in the lower triangle.
         # Numbering the entries from 1 finds where each goes among the sorted columns.
@@ -51,11 +50,23 @@ class SparseFactor(Factor):
         number.sort_indices()
         self._gather = number.data.astype(np.intp) - 1
         self._M = number
-        self._C: np.ndarray | None = None
         self._start = self._rows = np.empty(0, dtype=int)
         self._tree: FlatTree | None = None
         self._places: dict[tuple[int, int], np.ndarray] = {}
+        # What is known of patterns of L, for all twins: a numeric factor shows it first.
+        self._known: list[tuple] = []
         self._boundary: dict[int, BoundaryColumns] = {}
+        self._C: np.ndarray | None = None
+        self._blocks = [(i, j, pair.blocks) for (i, j), pair in self._all_pairs().items()]
+
+    def _all_pairs(self) -> dict[tuple[int, int], Pairs]:
+        own = {(i, i): diagonal_pairs(self.products, i) for i in range(len(self.layout))}
+        return own | self.products.pairs
+
+    def _take_room(self) -> None:
+        self._M = self._M.copy()
+        self._C, self._boundary = None, {}
+        self._blocks = [(i, j, pair.blocks) for (i, j), pair in self._all_pairs().items()]
 
     @abstractmethod
     def lower(self) -> sparse.csc_matrix:
@@ -110,14 +121,21 @@ class SparseFactor(Factor):
             L = self.lower()
             start, rows = L.indptr, L.indices
             if not (np.array_equal(start, self._start) and np.array_equal(rows, self._rows)):
-                self._start, self._rows = start, rows
-                self._places, self._tree = {}, self._plan(start, rows)
+                self._start, self._rows, self._tree, self._places = self._look_up(start, rows)
             if self._tree is not None:
                 self._C = self._tree.inverse(L.data)
             else:
                 self._C = np.empty_like(L.data)
                 compiled()["selected_inverse"](start, rows, L.data, self._C)
         return self._C
+
+    def _look_up(self, start: np.ndarray, rows: np.ndarray) -> tuple:
+        """Return a pattern of L with its plan, and a dict of places to be filled."""
+        for known in self._known:
+            if np.array_equal(start, known[0]) and np.array_equal(rows, known[1]):
+                return known
+        self._known.append((start, rows, self._plan(start, rows), {}))
+        return self._known[-1]
 
     def _plan(self, start: np.ndarray, rows: np.ndarray) -> FlatTree | None:
         """Return the plan of a new pattern of L."""

@@ -182,7 +182,7 @@ def scale_response(
     n, p = X.shape
     size = float(np.abs(y).max(initial=0.0))
     if size == 0.0:
-        raise DataError(_exact(name))
+        raise nothing_left(name)
     unit = y / size
     beta0 = np.zeros(p)
     rest = unit
@@ -194,12 +194,13 @@ def scale_response(
             beta0, rest = beta0 + step, rest - pieces.times(step)
     rms = float(np.sqrt(rest @ rest / n))
     if rms <= 1e-13 * float(np.sqrt(unit @ unit / n)):
-        raise DataError(_exact(name))
+        raise nothing_left(name)
     return rest / rms, ResponseScale(beta0 * size, rms * size)
 
 
-def _exact(name: str) -> str:
-    return (
+def nothing_left(name: str) -> DataError:
+    """Return the error for a response without variance."""
+    return DataError(
         f"the response {name} leaves nothing to explain: it is constant, or the fixed effects "
         "fit it exactly, so no variance can be estimated; check the response and the formula"
     )

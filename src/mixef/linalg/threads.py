@@ -8,11 +8,12 @@ as long. So large factorizations are timed, and run the way that has been the fa
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -26,13 +27,31 @@ TRIALS = 2
 
 # Seconds a floating-point operation of the latest runs, by number of threads.
 _pace: dict[int, list[float]] = {}
+# The limit of `one_blas_thread`, and once more for every block inside.
+_blocks: list[Any] = []
+_lock, _one_large = threading.Lock(), threading.Lock()
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
-    """Keep BLAS to one thread inside a ``with`` block."""
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep BLAS to one thread inside a ``with`` block.
+
+    The limit is the process's: the first block in sets it, the last one out takes it away.
+    """
     allowed_threads()
-    limit: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
-    return limit
+    with _lock:
+        if not _blocks:
+            _blocks.append(_controller().limit(limits=1, user_api="blas"))
+        limit = _blocks[0]
+        _blocks.append(limit)
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks.pop()
+            if len(_blocks) == 1:
+                _blocks.clear()
+                limit.restore_original_limits()
 
 
 def run_large(order: int, operations: float, work: Callable[[], Result]) -> Result:
@@ -45,8 +64,15 @@ def run_large(order: int, operations: float, work: Callable[[], Result]) -> Resu
     operations : float
         Floating-point operations of the work, by which its time is judged.
     """
-    if order < LARGE_MATRIX:
+    if order < LARGE_MATRIX or not _one_large.acquire(blocking=False):
         return work()
+    try:
+        return _run_timed(operations, work)
+    finally:
+        _one_large.release()
+
+
+def _run_timed(operations: float, work: Callable[[], Result]) -> Result:
     choices = {1, allowed_threads()}
     on_trial = [t for t in sorted(choices) if len(_pace.setdefault(t, [])) < TRIALS]
     threads = on_trial[0] if on_trial else min(choices, key=lambda t: min(_pace[t]))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from mixef.inference import observations
+from collections.abc import Callable
+from typing import Any
+
+from mixef.estimation.fit import Fit
 
 
 class Methods:
     """A group of methods of a fitted model."""
 
-    _fit: observations.AnyFit
+    _fit: Fit
+    #: The function that fits such models.
+    _function: Callable[..., Any]
+
+    def __init__(self, fit: Fit):
+        self._fit = fit

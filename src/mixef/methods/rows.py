@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from mixef.arguments import names_for
-from mixef.inference import design, observations
+from mixef.inference import design
 from mixef.inference import residuals as rest
 from mixef.inference.prediction import predict as predictions
 from mixef.methods.base import Methods
@@ -44,8 +44,7 @@ class RowMethods(Methods):
         >>> fit.linear_predictor().head(2).round(2).tolist()
         [-0.83, -1.04]
         """
-        eta = observations.linear_predictor(self._fit)
-        return observations.on_rows(self._fit, eta, "linear_predictor")
+        return self._fit.frame.series(self._fit.eta, "linear_predictor")
 
     def residuals(self, type: str | None = None, scaled: bool = False) -> pd.Series:
         """Return the residuals, conditional on the random effects.

@@ -13,8 +13,8 @@ import pandas as pd
 
 from mixef import checks
 from mixef.arguments import names_for
+from mixef.estimation.fit import Fit
 from mixef.hints import refuse_unknown
-from mixef.inference import observations
 from mixef.inference.resampling import bootstrap, bootstrap_result
 from mixef.inference.simulation import simulate
 from mixef.methods.base import Methods
@@ -185,6 +185,6 @@ class SimulationMethods(Methods):
         )  # fmt: skip
 
 
-def _of_model(fn: Callable[[Any], Any], model: type, fit: observations.AnyFit) -> Any:
+def _of_model(fn: Callable[[Any], Any], model: type, fit: Fit) -> Any:
     """Return a function of a model, for its fit."""
     return fn(model(fit))

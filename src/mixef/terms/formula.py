@@ -97,6 +97,11 @@ class Formula:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def response_name(self) -> str:
+        """The response's text, for messages."""
+        return "the response" if self.response is None else self.response.text
+
 
 def parse_formula(text: str) -> Formula:
     """Parse an lme4 formula.

@@ -154,6 +154,11 @@ class ModelFrame:
         out[place[self.rows]] = values
         return out
 
+    def series(self, values: np.ndarray, name: str) -> pd.Series:
+        """Label values (n,) by rows of the data; ``na_action="exclude"`` pads with NaN."""
+        # A copy, so that writing to the result does not reach the fit.
+        return pd.Series(self.pad(values).copy(), index=self.padded_index, name=name)
+
     def used(self, values: Any, what: str) -> Any:
         """Return values for the kept rows, in their order; the inverse of `pad`.
 
@@ -302,13 +307,7 @@ def _several(offset: Any) -> list[Any]:
 
 
 def numeric_response(frame: ModelFrame) -> np.ndarray:
-    """Return the response (n,) of a linear model.
-
-    Raises
-    ------
-    DataError
-        If the response is missing, a factor, or a matrix.
-    """
+    """Return the response (n,) of a linear model; a DataError if it is no column of numbers."""
     node, response = frame.formula.response, frame.response
     if node is None or response is None:
         raise DataError(f"the formula {frame.formula.text} has no response; write 'y ~ ...'")

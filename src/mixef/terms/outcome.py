@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.errors import DataError
-from mixef.families.family import Family
+from mixef.families import family as families
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.functions import Matrix
@@ -40,7 +40,7 @@ class Outcome:
         return trials_of_one(self.weights, self.copies)
 
 
-def outcome(frame: ModelFrame, family: Family) -> Outcome:
+def outcome(frame: ModelFrame, family: families.Family) -> Outcome:
     """Return the response of a frame for a family.
 
     A binomial response may be a two-column matrix ``cbind(successes, failures)``, a proportion

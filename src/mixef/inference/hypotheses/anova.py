@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import FTest, check_ddf, f_test, method_name, tested_fit
 from mixef.inference.hypotheses.term_contrasts import check_type, term_hypotheses
-from mixef.inference.observations import AnyFit
 from mixef.text.coefficients import starred_table
 from mixef.text.numbers import format_common, format_pvalue, round_all, zap_small
 from mixef.text.printed import PrintedFrame
@@ -81,7 +80,7 @@ def _cells(head: str, column: pd.Series) -> list[str]:
     return cells
 
 
-def anova_of_terms(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> AnovaTable:
+def anova_of_terms(fit: Fit, type: Any = "III", ddf: str | None = "auto") -> AnovaTable:
     """Test every term of the fixed effects.
 
     Parameters
@@ -103,7 +102,7 @@ def anova_of_terms(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> 
     name, rule = check_type(type), check_ddf(fit, ddf)
     hypotheses = term_hypotheses(fit, name, by_precision=rule is None)
     tests = [f_test(fit, L, ddf=rule) for L in hypotheses.values()]
-    if isinstance(fit, LMMFit):
+    if fit.is_linear:
         title = "Analysis of Variance Table"
         if rule is not None:
             title = f"Type {name} {title} with {method_name(fit, rule)}"
@@ -121,7 +120,7 @@ def anova_of_terms(fit: AnyFit, type: Any = "III", ddf: str | None = "auto") -> 
     return AnovaTable(frame, (title, "", f"Response: {response}"))
 
 
-def f_table(fit: LMMFit, labels: list[str], tests: list[FTest], rule: str | None) -> pd.DataFrame:
+def f_table(fit: Fit, labels: list[str], tests: list[FTest], rule: str | None) -> pd.DataFrame:
     """Lay out F tests of a linear model in lmerTest's columns; lme4's for no rule."""
     num_df = np.array([test.num_df for test in tests], dtype=int)
     F = np.array([test.statistic for test in tests], dtype=float)

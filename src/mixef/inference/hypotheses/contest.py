@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from mixef import checks
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import check_ddf, f_test, method_name, t_tests
 from mixef.inference.hypotheses.hypothesis import Hypothesis, linear_hypothesis
-from mixef.inference.observations import AnyFit
 from mixef.text.coefficients import coef_to_table
 from mixef.text.printed import PrintedFrame
 from mixef.text.tables import Table
@@ -43,7 +43,7 @@ class Contest(PrintedFrame):
 
 
 def contest(
-    fit: AnyFit, L: Any, rhs: Any = None, joint: bool = True, ddf: str | None = "auto",
+    fit: Fit, L: Any, rhs: Any = None, joint: bool = True, ddf: str | None = "auto",
     level: float = 0.95,
 ) -> Contest:  # fmt: skip
     """Test ``L beta = rhs``; see the method ``contest`` of a model."""
@@ -62,7 +62,7 @@ def contest(
     return Contest(frame, tuple(hypothesis.texts), ("Joint " if several else "") + name)
 
 
-def joint_test(fit: AnyFit, hypothesis: Hypothesis, ddf: str | None = "auto") -> pd.DataFrame:
+def joint_test(fit: Fit, hypothesis: Hypothesis, ddf: str | None = "auto") -> pd.DataFrame:
     """Return one row: an F test, or a chi-square test without denominator degrees of freedom."""
     test = f_test(fit, hypothesis.L, hypothesis.rhs, ddf)
     if check_ddf(fit, ddf) is None:
@@ -79,7 +79,7 @@ def joint_test(fit: AnyFit, hypothesis: Hypothesis, ddf: str | None = "auto") ->
 
 
 def separate_tests(
-    fit: AnyFit, hypothesis: Hypothesis, ddf: str | None = "auto", level: float = 0.95
+    fit: Fit, hypothesis: Hypothesis, ddf: str | None = "auto", level: float = 0.95
 ) -> pd.DataFrame:
     """Return a t test, or a z test, with confidence limits for every row of the hypothesis."""
     tests = t_tests(fit, hypothesis.L, hypothesis.rhs, ddf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -11,11 +11,9 @@ from scipy.linalg.lapack import dgejsv
 
 from mixef import checks
 from mixef.errors import ArgumentError
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.kenward_roger import kenward_roger
 from mixef.inference.hypotheses.satterthwaite import satterthwaite
-from mixef.inference.observations import AnyFit
-from mixef.inference.refits.refit import quiet, with_REML
 from mixef.inference.tails import f_tail, t_quantile, t_tail
 
 AUTO, SATTERTHWAITE, KENWARD_ROGER = "auto", "satterthwaite", "kenward-roger"
@@ -112,7 +110,7 @@ class TTests:
         return self.estimate - half, self.estimate + half
 
 
-def check_ddf(fit: AnyFit, ddf: Any) -> str | None:
+def check_ddf(fit: Fit, ddf: Any) -> str | None:
     """Return the rule's name: "satterthwaite", "kenward-roger", or None for asymptotic tests.
 
     "auto" is Satterthwaite's for a linear model and asymptotic for a generalized one. Spellings
@@ -123,7 +121,7 @@ def check_ddf(fit: AnyFit, ddf: Any) -> str | None:
     ValueError
         For another name, or degrees of freedom asked of a generalized model.
     """
-    linear = isinstance(fit, LMMFit)
+    linear = fit.is_linear
     known = (*NAMES, None) if linear else (None,)
     rule = checks.option(ddf, "ddf", (AUTO, *known), _SPELLINGS)
     if rule == AUTO:
@@ -136,7 +134,7 @@ def check_ddf(fit: AnyFit, ddf: Any) -> str | None:
     return rule
 
 
-def approximation(fit: AnyFit, ddf: str | None = "auto") -> Approximation:
+def approximation(fit: Fit, ddf: str | None = "auto") -> Approximation:
     """Return the rule for the distribution of test statistics of a fit, computed once a fit.
 
     Kenward and Roger's rule is for REML: an ML fit is refitted, and what is tested are the
@@ -145,32 +143,29 @@ def approximation(fit: AnyFit, ddf: str | None = "auto") -> Approximation:
     rule = check_ddf(fit, ddf)
     if rule is None:
         return Asymptotic(fit.estimates.beta, fit.vcov)
-    assert isinstance(fit, LMMFit)
     made = _MADE.setdefault(fit, {})
     if rule not in made:
         tested = tested_fit(fit, rule)
-        assert isinstance(tested, LMMFit)
         made[rule] = satterthwaite(tested) if rule == SATTERTHWAITE else kenward_roger(tested)
     return made[rule]
 
 
-def is_refitted(fit: AnyFit, ddf: str | None = "auto") -> bool:
+def is_refitted(fit: Fit, ddf: str | None = "auto") -> bool:
     """Tell whether tests are those of a refit by REML: Kenward and Roger's, of an ML fit."""
-    return check_ddf(fit, ddf) == KENWARD_ROGER and isinstance(fit, LMMFit) and not fit.REML
+    return check_ddf(fit, ddf) == KENWARD_ROGER and not fit.REML
 
 
-def tested_fit(fit: AnyFit, ddf: str | None) -> AnyFit:
+def tested_fit(fit: Fit, ddf: str | None) -> Fit:
     """Return the fit whose coefficients are tested: itself, or its refit by REML, made once."""
     if not is_refitted(fit, ddf):
         return fit
-    assert isinstance(fit, LMMFit)
     if fit not in _REFITTED:
         # without the warnings that the fit itself has given
-        _REFITTED[fit] = with_REML(replace(fit, control=quiet(fit.control)), True)
+        _REFITTED[fit] = fit.again(REML=True, control=fit.control.quiet())
     return _REFITTED[fit]
 
 
-def method_name(fit: AnyFit, ddf: str | None = "auto") -> str | None:
+def method_name(fit: Fit, ddf: str | None = "auto") -> str | None:
     """Name the rule, and what it was applied to if not to the fit; None for asymptotic tests."""
     rule = check_ddf(fit, ddf)
     if rule is None:
@@ -179,11 +174,11 @@ def method_name(fit: AnyFit, ddf: str | None = "auto") -> str | None:
 
 
 # By fit, so that pickles of fits stay small.
-_MADE: WeakKeyDictionary[LMMFit, dict[str, Approximation]] = WeakKeyDictionary()
-_REFITTED: WeakKeyDictionary[LMMFit, LMMFit] = WeakKeyDictionary()
+_MADE: WeakKeyDictionary[Fit, dict[str, Approximation]] = WeakKeyDictionary()
+_REFITTED: WeakKeyDictionary[Fit, Fit] = WeakKeyDictionary()
 
 
-def f_test(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest:
+def f_test(fit: Fit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest:
     """Test ``L beta = rhs`` jointly.
 
     Parameters
@@ -225,7 +220,7 @@ def f_test(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FT
     return FTest(F, q, den_df, float(f_tail(F, q, den_df)))
 
 
-def t_tests(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> TTests:
+def t_tests(fit: Fit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> TTests:
     """Test every row of ``L beta = rhs`` by itself; parameters as in `f_test`.
 
     Examples
@@ -244,7 +239,7 @@ def t_tests(fit: AnyFit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> T
     return TTests(estimate, se, rule.row_df(L), t)
 
 
-def checked_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def checked_hypothesis(fit: Fit, L: Any, rhs: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Return L (m, p) and its right-hand side (m,) as finite floats."""
     p = len(fit.kept)
     L = np.atleast_2d(checks.numbers(L, "L", "finite numbers, names or equations"))
@@ -263,7 +258,7 @@ def checked_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> tuple[np.ndarray
     return L, right
 
 
-def _directions(fit: AnyFit, L: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _directions(fit: Fit, L: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return D (q, p), of unit covariance and as many as L has independent rows, and ``D beta``.
 
     They are the principal axes of ``L V L'``, each divided by its standard deviation; the second

@@ -12,13 +12,12 @@ import scipy
 
 from mixef import checks
 from mixef.errors import ArgumentError, FormulaError
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.anova import AnovaTable, f_table
 from mixef.inference.hypotheses.ddf import check_ddf, f_test, method_name
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.hypotheses.term_contrasts import droppable, term_after_others
-from mixef.inference.observations import AnyFit
-from mixef.inference.refits.refit import by_ml, quiet, with_formula
+from mixef.inference.refits.refit import with_formula
 from mixef.inference.replicates import in_parallel
 from mixef.terms.algebra import TermSet
 from mixef.terms.formula import expand_terms, parse_formula, update_formula
@@ -31,7 +30,7 @@ PENALTY = "a number, the penalty a parameter (2 for AIC)"
 
 
 def single_deletions(
-    fit: AnyFit,
+    fit: Fit,
     scope: Any = None,
     test: str | None = "Chisq",
     ddf: str | None = "auto",
@@ -42,15 +41,14 @@ def single_deletions(
     """Test the model without each single term; see the method ``drop1`` of a model."""
     test, k = checks.option(test, "test", TESTS), checks.number(k, "k", what=PENALTY)
     n_jobs, progress = checks.work(n_jobs, progress)
-    if test == "F" and not isinstance(fit, LMMFit):
+    if test == "F" and not fit.is_linear:
         raise ArgumentError("test is 'F', but a generalized model has no F tests; expected 'Chisq'")
     labels = _scope(fit, scope)
     if test == "F":
-        assert isinstance(fit, LMMFit)
         rule = check_ddf(fit, ddf)
         tests = [f_test(fit, L, ddf=rule) for L in term_after_others(fit, labels).values()]
         return _titled(fit, f_table(fit, labels, tests, rule), method_name(fit, ddf))
-    full = by_ml(fit) if isinstance(fit, LMMFit) else fit
+    full = fit.by_ml()
     ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")
     return _table(full, labels, ends, test, k)
 
@@ -59,16 +57,16 @@ def single_deletions(
 class _Without:
     """Fits a model without a term; a class, so that it pickles."""
 
-    fit: AnyFit
+    fit: Fit
 
     def __call__(self, label: str) -> tuple[int, float, bool]:
         """Return parameters, -2 log L, and whether the search converged."""
         change = update_formula(written_out(self.fit), f". ~ . - {label}")
-        small = with_formula(self.fit, change, control=quiet(self.fit.control))
+        small = with_formula(self.fit, change, control=self.fit.control.quiet())
         return small.npar, small.estimates.objective, small.convergence.converged
 
 
-def written_out(fit: AnyFit) -> str:
+def written_out(fit: Fit) -> str:
     """Return the formula with the columns that a dot stands for."""
     names = fit.frame.dot_columns
     if not names or fit.formula.response is None:
@@ -100,13 +98,13 @@ def _table(full, labels, ends, test, k) -> AnovaTable:
 
 
 def _titled(
-    fit: AnyFit, frame: pd.DataFrame, method: str | None, notes: Sequence[str] = ()
+    fit: Fit, frame: pd.DataFrame, method: str | None, notes: Sequence[str] = ()
 ) -> AnovaTable:
     title = "Single term deletions" + ("" if method is None else f" using {method}:")
     return AnovaTable(frame, (title, "", "Model:", *formula_lines(fit.formula.text)), tuple(notes))
 
 
-def _scope(fit: AnyFit, scope: Any) -> list[str]:
+def _scope(fit: Fit, scope: Any) -> list[str]:
     """Return the labels of the terms to drop, in the model's order unless they were listed."""
     terms, free = fit.frame.fixed_terms, droppable(fit)
     if scope is None:
@@ -137,7 +135,7 @@ def _pairs(terms: TermSet) -> zip:
     return zip(terms.terms, terms.labels, strict=True)
 
 
-def _terms_of(fit: AnyFit, text: str) -> list[tuple[frozenset[str], str]]:
+def _terms_of(fit: Fit, text: str) -> list[tuple[frozenset[str], str]]:
     """Return the variables and the text of each term that a label or a formula names."""
     for names, label in _pairs(fit.frame.fixed_terms):
         if unquoted(text) == unquoted(label):

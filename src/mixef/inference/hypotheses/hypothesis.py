@@ -14,8 +14,8 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import ArgumentError, FormulaError
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import checked_hypothesis
-from mixef.inference.observations import AnyFit
 from mixef.terms.nodes import unquoted
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -49,7 +49,7 @@ class Hypothesis:
         return [f"{label} = {value:g}" for label, value in zip(self.labels, self.rhs, strict=True)]
 
 
-def linear_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> Hypothesis:
+def linear_hypothesis(fit: Fit, L: Any, rhs: Any = None) -> Hypothesis:
     """Read a linear hypothesis.
 
     Parameters
@@ -98,7 +98,7 @@ def linear_hypothesis(fit: AnyFit, L: Any, rhs: Any = None) -> Hypothesis:
     return Hypothesis(L, right, tuple(made))
 
 
-def _nothing(fit: AnyFit) -> ArgumentError:
+def _nothing(fit: Fit) -> ArgumentError:
     if not len(fit.kept):
         return ArgumentError(
             f"{fit.formula.text} has no fixed effects, so there is nothing to test"
@@ -118,7 +118,7 @@ def _distinct(names: pd.Index) -> list[str]:
     return texts
 
 
-def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
+def _by_name(fit: Fit, values: Mapping[str, Any]) -> np.ndarray:
     """Return rows (m, p) of coefficients given by name."""
     each = "numbers, one for each hypothesis"
     columns = {
@@ -140,7 +140,7 @@ def _by_name(fit: AnyFit, values: Mapping[str, Any]) -> np.ndarray:
     return out
 
 
-def _place(fit: AnyFit, name: str) -> int:
+def _place(fit: Fit, name: str) -> int:
     """Return the position of an estimated coefficient."""
     by_bare_name, count = _known_names(fit.design.names)
     name = by_bare_name.get(unquoted(name), name)
@@ -169,7 +169,7 @@ def _known_names(names: tuple[str, ...]) -> tuple[dict[str, str], Counter[str]]:
     return {unquoted(name): name for name in names}, Counter(names)
 
 
-def _named(fit: AnyFit, name: str) -> np.ndarray:
+def _named(fit: Fit, name: str) -> np.ndarray:
     return np.flatnonzero(np.array(fit.design.names) == name)
 
 
@@ -185,7 +185,7 @@ def _label(row: np.ndarray, names: Sequence[str], number: int) -> str:
     return "".join(parts)
 
 
-def _from_text(fit: AnyFit, texts: list[str], rhs: Any) -> Hypothesis:
+def _from_text(fit: Fit, texts: list[str], rhs: Any) -> Hypothesis:
     read = [_Reader(text, fit).equation() for text in texts]
     own = np.array([right for _, right, _ in read])
     if rhs is not None:
@@ -219,7 +219,7 @@ class _Reader:
     no nesting is too deep.
     """
 
-    def __init__(self, text: str, fit: AnyFit):
+    def __init__(self, text: str, fit: Fit):
         self._text, self._at, self._fit = text, 0, fit
         self._names = frozenset({*fit.design.names, *map(unquoted, fit.design.names)})
         self._lengths = sorted({len(name) for name in self._names}, reverse=True)

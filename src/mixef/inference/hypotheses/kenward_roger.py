@@ -30,7 +30,7 @@ from functools import partial
 
 import numpy as np
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.fit import Fit
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.marginal import MarginalView, expected_information, marginal_squares
 from mixef.inference.replicates import with_progress
@@ -121,13 +121,13 @@ def moments(q: int, A1: float, A2: float) -> tuple[float, float]:
     return m, scaling if scaling > 0.0 else 1.0
 
 
-def kenward_roger(fit: LMMFit) -> KenwardRoger:
+def kenward_roger(fit: Fit) -> KenwardRoger:
     """Return what Kenward and Roger's tests need of a REML fit."""
     with one_blas_thread():
         return _kenward_roger(fit)
 
 
-def _kenward_roger(fit: LMMFit) -> KenwardRoger:
+def _kenward_roger(fit: Fit) -> KenwardRoger:
     criterion, par = fit.criterion(), fit.scaled_par
     criterion.value(par)
     factor = criterion.factor
@@ -136,7 +136,7 @@ def _kenward_roger(fit: LMMFit) -> KenwardRoger:
     root = np.linalg.cholesky(fit.estimates.unscaled_vcov)
     view = MarginalView(factor)
     # The criterion's columns are X R^-1.
-    B = _marginal_ZtX(factor, view) @ (criterion.x_basis.R @ root)
+    B = _marginal_ZtX(factor, view) @ (criterion.problem.x_basis.R @ root)
     by_change = _changed(factor, B, changes)
     p, n_changes = B.shape[1], len(changes[0])
 
@@ -228,7 +228,7 @@ def _marginal_ZtX(factor: Factor, view: MarginalView) -> np.ndarray:
     layout, products = factor.layout, factor.products
     ZtXy = np.column_stack([products.ZtX, products.Zty])
     solved = factor.solve(layout.multiply(factor.lams, ZtXy, transpose=True))
-    return view.project(solved)[:, :-1]
+    return view.project(solved, products)[:, :-1]
 
 
 def _changed(factor: Factor, B: np.ndarray, changes: list[np.ndarray]) -> np.ndarray:

@@ -9,13 +9,10 @@ import pandas as pd
 import scipy
 
 from mixef.errors import DataError
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.anova import AnovaTable
-from mixef.inference.hypotheses.ordinary import LINEAR, OrdinaryFit, law_of
+from mixef.inference.hypotheses.ordinary import OrdinaryFit, law_of
 from mixef.inference.information import log_likelihood
-from mixef.inference.observations import AnyFit, prior_weights, response_values
-from mixef.inference.refits.refit import by_ml
 
 REFITTED = "refitting model(s) with ML (instead of REML)"
 COLUMNS = ("npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)")
@@ -24,7 +21,7 @@ EQUAL = 1e-6
 # Responses and weights that differ by no more than this, relatively, are the same.
 SAME = 1e-12
 
-AnyModel = AnyFit | OrdinaryFit
+AnyModel = Fit | OrdinaryFit
 
 
 def anova_of_models(
@@ -34,7 +31,7 @@ def anova_of_models(
 
     Parameters
     ----------
-    models : sequence of LMMFit, GLMMFit or OrdinaryFit
+    models : sequence of Fit or OrdinaryFit
         Two or more.
     names : sequence of str
         Distinct names of the models.
@@ -51,12 +48,12 @@ def anova_of_models(
     for name, model in zip(names[1:], models[1:], strict=True):
         refuse_other_rows(names[0], models[0], name, model)
         refuse_other_laws(names[0], models[0], name, model)
-    restricted = [isinstance(m, LMMFit) and m.REML for m in models]
+    restricted = [not isinstance(m, OrdinaryFit) and m.REML for m in models]
     if any(restricted) and not refit:
         _refuse_other_criteria(names, models, restricted)
     refitted = any(restricted) and refit
     if refitted:
-        models = [by_ml(m) if isinstance(m, LMMFit) else m for m in models]
+        models = [m if isinstance(m, OrdinaryFit) else m.by_ml() for m in models]
     loglik = np.array([_loglik(m) for m in models])
     npar = np.array([m.npar for m in models])
     # Equal numbers of parameters go from the worse to the better fit.
@@ -120,7 +117,7 @@ def refuse_other_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> None
                 f"{_missing_rows(first, a, second, b)}; {advice}: drop rows with missing values "
                 "in any variable, then fit both"
             )
-    y, z = _response(a), _response(b)
+    y, z = a.y, b.y
     if y.shape != z.shape or not _same(y, z):
         raise DataError(
             f"the responses of {first} ({_response_text(a)}) and {second} ({_response_text(b)}) "
@@ -158,7 +155,7 @@ def refuse_other_laws(first: str, a: AnyModel, second: str, b: AnyModel) -> None
 def _law(model: AnyModel) -> tuple[str, str]:
     if isinstance(model, OrdinaryFit):
         return model.law
-    return law_of(model.family) if isinstance(model, GLMMFit) else LINEAR
+    return law_of(model.family)
 
 
 def _missing_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> str:
@@ -174,13 +171,8 @@ def _missing_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _response(model: AnyModel) -> np.ndarray:
-    return model.y if isinstance(model, OrdinaryFit) else response_values(model)
-
-
 def _weights(model: AnyModel) -> np.ndarray:
-    weights = model.weights if isinstance(model, OrdinaryFit) else prior_weights(model)
-    return np.ones(rows_of(model)) if weights is None else weights
+    return np.ones(rows_of(model)) if model.weights is None else model.weights
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -233,7 +225,7 @@ def _notes(table: pd.DataFrame, models: Sequence[AnyModel], by_REML: bool) -> li
     for name, model in zip(names, models, strict=True):
         if not isinstance(model, OrdinaryFit) and not model.convergence.converged:
             notes.append(f"{name} did not converge: its likelihood may be too small.")
-    orders = {m.nAGQ for m in models if isinstance(m, GLMMFit)}
+    orders = {m.nAGQ for m in models if not isinstance(m, OrdinaryFit)}
     if len(orders) > 1 or 0 in orders:
         shown = ", ".join(map(str, sorted(orders)))
         notes.append(
@@ -264,8 +256,8 @@ def _notes(table: pd.DataFrame, models: Sequence[AnyModel], by_REML: bool) -> li
 def _frees_a_shape(small: AnyModel, large: AnyModel) -> bool:
     """Whether a Poisson model is beside a negative binomial one, whose shape is infinite there."""
     return (
-        isinstance(small, GLMMFit)
-        and isinstance(large, GLMMFit)
+        not isinstance(small, OrdinaryFit)
+        and not isinstance(large, OrdinaryFit)
         and small.family.name == "poisson"
         and large.family.extra == "shape"
     )

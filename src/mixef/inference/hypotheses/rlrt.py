@@ -11,10 +11,7 @@ import scipy
 
 from mixef import checks
 from mixef.errors import DataError, FormulaError
-from mixef.estimation.fit import LMMFit, fit_lmm
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import response_values
-from mixef.inference.refits.refit import quiet, with_REML
+from mixef.estimation.fit import Fit
 from mixef.linalg.standardize import orthonormal_columns, root_weighted
 from mixef.terms.nodes import unquoted
 from mixef.terms.random import RandomTerm
@@ -149,13 +146,13 @@ def exact_rlrt(
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : Fit
         The model with all its terms; one by maximum likelihood is refitted.
     term : str, optional
         The term to test, as ``"(1 | g)"`` or by its grouping factor; the only one by default.
-    fit_alone : LMMFit, optional
+    fit_alone : Fit, optional
         A model with the same fixed effects and the tested term alone, which names the term.
-    null : LMMFit, optional
+    null : Fit, optional
         The model without the term; fitted here by default.
     n : int
         Draws.
@@ -167,7 +164,7 @@ def exact_rlrt(
         For a generalized model, a term with several columns, or fits that do not belong together.
     """
     n, rng = checks.count(n, each=2), checks.generator(seed)
-    fit = with_REML(_linear(fit, "fit"), True)
+    fit = _by_reml(_linear(fit, "fit"))
     t = _tested(fit, term, fit_alone)
     if len(fit.terms[t].columns) != 1:
         raise DataError(
@@ -192,18 +189,22 @@ def exact_rlrt(
     )
 
 
-def _linear(fit: Any, name: str) -> LMMFit:
-    if isinstance(fit, GLMMFit):
+def _linear(fit: Any, name: str) -> Fit:
+    if not isinstance(fit, Fit):
+        raise checks.refusal(name, fit, "a model that lmer fitted")
+    if not fit.is_linear:
         raise DataError(
             f"{name} is a generalized linear mixed model, for which there is no exact test; "
             "use a parametric bootstrap"
         )
-    if not isinstance(fit, LMMFit):
-        raise checks.refusal(name, fit, "a model that lmer fitted")
     return fit
 
 
-def _tested(fit: LMMFit, term: str | None, fit_alone: Any) -> int:
+def _by_reml(fit: Fit) -> Fit:
+    return fit if fit.REML else fit.again(REML=True)
+
+
+def _tested(fit: Fit, term: str | None, fit_alone: Any) -> int:
     """Return the position of the term to test."""
     labels = [t.label for t in fit.terms]
     if fit_alone is not None:
@@ -224,7 +225,7 @@ def _tested(fit: LMMFit, term: str | None, fit_alone: Any) -> int:
     return 0
 
 
-def _find(term: Any, fit: LMMFit, labels: list[str]) -> int:
+def _find(term: Any, fit: Fit, labels: list[str]) -> int:
     def squeezed(text: str) -> str:
         text = unquoted("".join(text.split()))
         return text[1:-1] if text.startswith("(") and text.endswith(")") else text
@@ -238,11 +239,11 @@ def _find(term: Any, fit: LMMFit, labels: list[str]) -> int:
     return found[0]
 
 
-def _same_rows(fit: LMMFit, other: LMMFit, name: str) -> None:
+def _same_rows(fit: Fit, other: Fit, name: str) -> None:
     """Refuse a model on other rows, with another response, weights or fixed effects."""
     pairs = {
         "rows": (fit.frame.rows, other.frame.rows),
-        "response": (response_values(fit), response_values(other)),
+        "response": (fit.y, other.y),
         "weights": (_or_ones(fit.frame.weights, fit), _or_ones(other.frame.weights, other)),
         "offset": (_or_zeros(fit), _or_zeros(other)),
         "fixed effects": (fit.X, other.X),
@@ -255,15 +256,15 @@ def _same_rows(fit: LMMFit, other: LMMFit, name: str) -> None:
             )
 
 
-def _or_ones(weights: np.ndarray | None, fit: LMMFit) -> np.ndarray:
+def _or_ones(weights: np.ndarray | None, fit: Fit) -> np.ndarray:
     return np.ones(fit.frame.n) if weights is None else weights
 
 
-def _or_zeros(fit: LMMFit) -> np.ndarray:
+def _or_zeros(fit: Fit) -> np.ndarray:
     return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset
 
 
-def null_criterion(fit: LMMFit, t: int, null: Any = None) -> float:
+def null_criterion(fit: Fit, t: int, null: Any = None) -> float:
     """Return the REML criterion without term t; of an ordinary regression if it is the only one."""
     others = tuple(term for i, term in enumerate(fit.terms) if i != t)
     if null is not None:
@@ -272,21 +273,20 @@ def null_criterion(fit: LMMFit, t: int, null: Any = None) -> float:
         if sorted(x.label for x in null.terms) != sorted(x.label for x in others):
             listed = ", ".join(f"({x.label})" for x in others) or "no random effects"
             raise FormulaError(f"null has not the terms of the model without the tested: {listed}")
-        return with_REML(null, True).estimates.objective
+        return _by_reml(null).estimates.objective
     if others:
-        refitted = fit_lmm(fit.formula, fit.frame, fit.design, others, True, quiet(fit.control),
-                           call=fit.call)  # fmt: skip
-        return refitted.estimates.objective
+        quiet = fit.control.quiet()
+        return fit.again(terms=others, REML=True, control=quiet).estimates.objective
     return regression_criterion(fit)
 
 
-def regression_criterion(fit: LMMFit) -> float:
+def regression_criterion(fit: Fit) -> float:
     """Return the REML criterion of the model without random effects.
 
     ``log|X'WX| - sum log w + m (1 + log(2 pi rss / m))`` with ``m = n - p``.
     """
     weights = fit.frame.weights
-    y = response_values(fit)
+    y = fit.y
     y = root_weighted(y if fit.frame.offset is None else y - fit.frame.offset, weights)
     Q, basis = orthonormal_columns(root_weighted(fit.X, weights))
     size, (n, p) = np.sqrt(y @ y / len(y)), Q.shape

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.hessian import inverse_hessian
-
 # Degrees of freedom that differ by less, relatively, count as one number.
+from mixef.estimation.fit import Fit
+
 EQUAL = 1e-8
 # Degrees of freedom of which t is the normal distribution.
 LARGEST = 1e15
@@ -74,7 +73,7 @@ class Satterthwaite:
         return 2.0 * (len(nu) + excess) / excess, 1.0
 
 
-def satterthwaite(fit: LMMFit) -> Satterthwaite:
+def satterthwaite(fit: Fit) -> Satterthwaite:
     """Return what Satterthwaite's approximation needs of a fit, by ML or REML."""
-    covariance, _ = inverse_hessian(fit.curvature.hessian)
+    covariance, _ = fit.search_covariance()
     return Satterthwaite(fit.estimates.beta, fit.vcov, fit.curvature.vcov_slopes, covariance)

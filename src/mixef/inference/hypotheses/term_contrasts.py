@@ -33,7 +33,7 @@ from scipy.linalg import solve_triangular
 
 from mixef import checks
 from mixef.errors import FitError
-from mixef.inference.observations import AnyFit
+from mixef.estimation.fit import Fit
 from mixef.linalg.standardize import independent_columns, orthonormal_columns
 from mixef.terms.contrasts import indicator_matrix
 from mixef.terms.fixed import Coding, DesignSpec
@@ -108,7 +108,7 @@ class TermColumns:
         return [t for t, (x, f) in pairs if x == numeric and factors < f]
 
 
-def term_columns(fit: AnyFit) -> TermColumns:
+def term_columns(fit: Fit) -> TermColumns:
     """Spell out the terms of a fit in columns that do not depend on contrasts.
 
     Where these columns do not span what the model's own do (a factor with fewer contrasts than
@@ -199,7 +199,7 @@ def _numbered(sets: list[frozenset[str]], wanted: frozenset[str]) -> list[int]:
 
 
 def term_hypotheses(
-    fit: AnyFit, type: Any = "III", by_precision: bool = False
+    fit: Fit, type: Any = "III", by_precision: bool = False
 ) -> dict[str, np.ndarray]:
     """Return the hypothesis matrix L (m, p) of every term.
 
@@ -258,7 +258,7 @@ def term_hypotheses(
     return out
 
 
-def term_after_others(fit: AnyFit, labels: Sequence[str]) -> dict[str, np.ndarray]:
+def term_after_others(fit: Fit, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the hypothesis matrix L (m, p) of single terms after all others of the model.
 
     For terms that no other contains these are what dropping the term tests.
@@ -295,7 +295,7 @@ def _in_rows_of(L: np.ndarray, own: np.ndarray, one_by_one: bool = False) -> np.
     return (Q.T @ L) / U.diagonal()[:, None]
 
 
-def droppable(fit: AnyFit) -> list[str]:
+def droppable(fit: Fit) -> list[str]:
     """Return the terms that no other term's variables include: those that may be dropped."""
     terms = fit.frame.fixed_terms
     sets = [{node.text for node in term} for term in terms.terms]
@@ -306,7 +306,7 @@ def droppable(fit: AnyFit) -> list[str]:
     ]
 
 
-def _precision_root(fit: AnyFit) -> np.ndarray:
+def _precision_root(fit: Fit) -> np.ndarray:
     """Return B (p, p) with ``B'B`` the inverse of the covariance of beta."""
     V = fit.vcov
     sd = np.sqrt(V.diagonal())

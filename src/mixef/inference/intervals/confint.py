@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
+from mixef.estimation.fit import Fit
 from mixef.inference.intervals.named import chosen, named_parameters
 from mixef.inference.intervals.profile import interval_curves
 from mixef.inference.intervals.wald import wald_limits
-from mixef.inference.observations import AnyFit
 from mixef.inference.resampling.bootstrap import boot_intervals
 from mixef.inference.tails import limit_names, normal_quantile
 
@@ -19,7 +19,7 @@ METHODS = ("profile", "wald", "boot")
 
 
 def confidence_intervals(
-    fit: AnyFit,
+    fit: Fit,
     parm: Any = None,
     level: float = 0.95,
     method: str = "profile",

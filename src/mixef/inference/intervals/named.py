@@ -11,12 +11,10 @@ import numpy as np
 
 from mixef import checks
 from mixef.errors import ArgumentError
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.estimation.joint import Focus, State
 from mixef.inference.intervals.curves import Kind
 from mixef.inference.natural import Component, component_values, components, scale_kind
-from mixef.inference.observations import AnyFit
 from mixef.terms.nodes import unquoted
 
 #: What stands for all covariance parameters (and sigma or a shape), and for all coefficients.
@@ -44,7 +42,7 @@ class Named:
     focus: Focus
 
 
-def named_parameters(fit: AnyFit) -> list[Named]:
+def named_parameters(fit: Fit) -> list[Named]:
     """List standard deviations and correlations, sigma or the shape, and the coefficients."""
     parts = components(fit.terms)
     signs = {a: f".sig{i + 1:02d}" for i, a in enumerate(in_order_of_theta(parts))}
@@ -70,7 +68,7 @@ def in_order_of_theta(parts: Sequence[Component]) -> list[int]:
     return sorted(range(len(parts)), key=place)
 
 
-def in_order_of_signs(fit: AnyFit) -> list[int]:
+def in_order_of_signs(fit: Fit) -> list[int]:
     """Return the positions of all parameters with ``.sig01``, ``.sig02``, ... one after another."""
     first = in_order_of_theta(components(fit.terms))
     return [*first, *range(len(first), len(named_parameters(fit)))]
@@ -80,31 +78,28 @@ def _focus(part: Component) -> Focus:
     return Focus(part.kind, part.term, part.part.row, part.part.col)
 
 
-def values_at(fit: AnyFit, states: Sequence[State]) -> np.ndarray:
+def values_at(fit: Fit, states: Sequence[State]) -> np.ndarray:
     """Return the values of all parameters (m, K) at points of the search."""
     parts, kind = components(fit.terms), scale_kind(fit)
     rows = np.empty((len(states), len(named_parameters(fit))))
     for row, state in zip(rows, states, strict=True):
-        scale = state.scale**2 if isinstance(fit, LMMFit) else 1.0
+        scale = state.scale**2 if fit.is_linear else 1.0
         row[: len(parts)] = component_values(parts, state.lams, scale)
-        is_root = isinstance(fit, GLMMFit) and kind == "sigma"  # of the dispersion
+        is_root = not fit.is_linear and kind == "sigma"  # of the dispersion
         if kind is not None:
             row[len(parts)] = np.sqrt(state.scale) if is_root else state.scale
         row[len(parts) + (kind is not None) :] = state.beta
     return rows
 
 
-def estimates(fit: AnyFit) -> np.ndarray:
+def estimates(fit: Fit) -> np.ndarray:
     """Return the estimates of all parameters (K,)."""
     e = fit.estimates
-    if isinstance(fit, LMMFit):
-        scale = fit.estimates.sigma
-    else:
-        scale = 1.0 if fit.estimates.extra is None else fit.estimates.extra
+    scale = e.sigma if fit.is_linear else fit.extra
     return values_at(fit, [State(e.lams, scale, e.beta)])[0]
 
 
-def chosen(fit: AnyFit, which: Any, signames: bool = False) -> list[int]:
+def chosen(fit: Fit, which: Any, signames: bool = False) -> list[int]:
     """Return the positions of the parameters that are asked for, in the order to show them.
 
     Parameters

@@ -17,8 +17,7 @@ import numpy as np
 
 from mixef import checks
 from mixef.errors import ConvergenceWarning, FitError, warn
-from mixef.estimation.fit import LMMFit, fit_lmm
-from mixef.estimation.generalized_fit import fit_glmm
+from mixef.estimation.fit import Fit
 from mixef.estimation.joint import State
 from mixef.estimation.slices import Slice, without_either
 from mixef.inference.intervals.curves import (
@@ -36,8 +35,6 @@ from mixef.inference.intervals.named import (
     values_at,
 )
 from mixef.inference.intervals.trace import LOWER, Better, trace
-from mixef.inference.observations import AnyFit
-from mixef.inference.refits.refit import quiet, warm_start
 from mixef.inference.replicates import in_parallel
 from mixef.inference.tails import normal_quantile
 from mixef.linalg.threads import one_blas_thread
@@ -52,7 +49,7 @@ LEAST_STEP = 1e-3
 
 
 def profile_curves(
-    fit: AnyFit,
+    fit: Fit,
     which: Any = None,
     alphamax: float = 0.01,
     delta_cutoff: float = 0.125,
@@ -71,7 +68,7 @@ def profile_curves(
 
 
 def interval_curves(
-    fit: AnyFit,
+    fit: Fit,
     which: Any,
     level: float,
     n_jobs: int = 1,
@@ -94,7 +91,6 @@ def _profiled(fit, which, cutoff, step, targets, n_jobs, progress, signames) -> 
             task, [(known[a], a) for a in places], n_jobs=n_jobs, progress=progress,
             label="profile",
         )  # fmt: skip
-        fit.criterion().release()
         better = [found for found in curves if isinstance(found, Better)]
         if not better:
             break
@@ -138,7 +134,7 @@ def _with_signs(
 
 
 def _followed(
-    fit: AnyFit,
+    fit: Fit,
     item: tuple[Named, int],
     cutoff: float,
     step: float,
@@ -158,43 +154,30 @@ def _followed(
     return found
 
 
-def profiled_fit(fit: AnyFit) -> tuple[AnyFit, str]:
+def profiled_fit(fit: Fit) -> tuple[Fit, str]:
     """Return the fit that is profiled, at the minimum of its likelihood, and how it differs.
 
     That is by maximum likelihood, and with coefficients that maximize it too.
     """
-    start: Any
-    if isinstance(fit, LMMFit):
-        note, start = BY_ML if fit.REML else "", fit.estimates.par
-    else:
-        note, start = BY_LAPLACE if fit.nAGQ == 0 else "", warm_start(fit)
+    note = BY_ML if fit.REML else BY_LAPLACE if fit.nAGQ == 0 else ""
     at_minimum = fit.control.optimizer == "newton" and fit.convergence.converged
-    return (fit if at_minimum and not note else _again(fit, start)), note
+    return (fit if at_minimum and not note else _again(fit, fit.warm_start())), note
 
 
-def _again(fit: AnyFit, start: Any) -> AnyFit:
+def _again(fit: Fit, start: Any) -> Fit:
     """Fit again by maximum likelihood, to the end, and without warnings."""
     control = replace(
-        quiet(fit.control),
+        fit.control.quiet(),
         optimizer="newton",
         max_evaluations=max(fit.control.max_evaluations, EVALUATIONS),
     )
-    if isinstance(fit, LMMFit):
-        return fit_lmm(fit.formula, fit.frame, fit.design, fit.terms, False, control,
-                       call=fit.call, start=start)  # fmt: skip
-    return fit_glmm(fit.formula, fit.frame, fit.design, fit.terms, fit.family, fit.outcome,
-                    max(fit.nAGQ, 1), control, call=fit.call, start=start)  # fmt: skip
+    return fit.again(kind=fit.kind.by_likelihood(), control=control, start=start)
 
 
-def _from_state(fit: AnyFit, state: State) -> AnyFit:
+def _from_state(fit: Fit, state: State) -> Fit:
     """Fit again from a point that a profile found."""
-    par = fit.criterion().parametrization.par_of(state.lams)
-    if isinstance(fit, LMMFit):
-        return _again(fit, par)
-    start: dict[str, Any] = {"par": par, "beta": state.beta}
-    if fit.family.extra is not None:
-        start[fit.family.extra] = state.scale
-    return _again(fit, start)
+    par = fit.problem.terms.parametrization.par_of(state.lams)
+    return _again(fit, fit.warm_start(par=par, beta=state.beta, extra=state.scale))
 
 
 def _report(curves: Sequence[Curve]) -> None:

@@ -12,12 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.estimation.hessian import inverse_hessian
+from mixef.estimation.fit import Fit
 from mixef.inference.intervals.named import estimates, named_parameters
 from mixef.inference.natural import Component, component_jacobian, components, scale_kind
-from mixef.inference.observations import AnyFit
 
 # A standard deviation of this share of its column's natural unit, or less, is zero.
 VANISHED = 1e-8
@@ -25,7 +22,7 @@ VANISHED = 1e-8
 UNIT = 1e-10
 
 
-def wald_limits(fit: AnyFit, places: Sequence[int], z: float) -> np.ndarray:
+def wald_limits(fit: Fit, places: Sequence[int], z: float) -> np.ndarray:
     """Return the intervals (m, 2) of the parameters at the given places.
 
     The fit's own criterion is used: a REML fit's variances are by REML. A standard deviation of
@@ -61,24 +58,14 @@ def _fisher(r: float, half: float, bounds: tuple[float, float]) -> tuple[float, 
     return max(float(np.tanh(middle - width)), low), min(float(np.tanh(middle + width)), high)
 
 
-def _covariance(fit: AnyFit) -> tuple[np.ndarray, np.ndarray]:
-    """Return the covariance of the search's parameters, and which of them are open; NaN without."""
-    if isinstance(fit, LMMFit):
-        return inverse_hessian(fit.curvature.hessian)
-    if fit.hessian is None:
-        size = len(fit.point)
-        return np.full((size, size), np.nan), np.zeros(size, dtype=bool)
-    return inverse_hessian(fit.hessian)
-
-
-def _component_variances(fit: AnyFit) -> np.ndarray:
+def _component_variances(fit: Fit) -> np.ndarray:
     """Return the variances of standard deviations, correlations, and sigma or the shape."""
-    C, is_open = _covariance(fit)
+    C, is_open = fit.search_covariance()
     parts = components(fit.terms)
     J = component_jacobian(fit, parts)
     if scale_kind(fit) is not None:
         last = np.zeros((1, J.shape[1]))
-        is_root = isinstance(fit, GLMMFit) and scale_kind(fit) == "sigma"
+        is_root = not fit.is_linear and scale_kind(fit) == "sigma"
         value = estimates(fit)[len(parts)]
         last[0, -1] = (0.5 if is_root else 1.0) * value
         J = np.vstack([J, last])
@@ -87,29 +74,29 @@ def _component_variances(fit: AnyFit) -> np.ndarray:
     return variance
 
 
-def _row(fit: AnyFit, part: Component) -> np.ndarray:
+def _row(fit: Fit, part: Component) -> np.ndarray:
     """Return the row (s,) from the scaled columns' effects to the user's."""
-    basis = fit.criterion().terms.bases[part.term]
+    basis = fit.problem.terms.bases[part.term]
     return basis.back(np.eye(len(basis.R)))[part.part.row]
 
 
-def _is_zero(fit: AnyFit, place: int) -> bool:
+def _is_zero(fit: Fit, place: int) -> bool:
     part = components(fit.terms)[place]
     sd = estimates(fit)[place] / np.sqrt(fit.covariance_scale)
     return not sd > VANISHED * float(np.linalg.norm(_row(fit, part)))
 
 
-def _end_at_zero(fit: AnyFit, part: Component, z: float) -> float:
+def _end_at_zero(fit: Fit, part: Component, z: float) -> float:
     """Return the upper end of the interval of a standard deviation at zero.
 
     A structure's own parameter of it goes z standard errors up. With correlations of its own, it is
     the length of ``lam' a``, which the parameters move away from zero; the largest variance in any
     direction counts.
     """
-    C, is_open = _covariance(fit)
+    C, is_open = fit.search_covariance()
     if not np.isfinite(C).all():
         return np.nan
-    P, row, unit = fit.criterion().parametrization, _row(fit, part), np.sqrt(fit.covariance_scale)
+    P, row, unit = fit.problem.terms.parametrization, _row(fit, part), np.sqrt(fit.covariance_scale)
     structure, where = P.structures[part.term], P.par_slices[part.term]
     if structure.focused(row[None]) is None:
         held = structure.held("sd", part.part.row)

@@ -8,11 +8,10 @@ import numpy as np
 import scipy
 
 from mixef.errors import ArgumentError
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.families.continuous import Gamma, Gaussian, InverseGaussian
 from mixef.families.counts import Binomial, NegativeBinomial, Poisson
 from mixef.families.link import UserLink
-from mixef.inference.observations import extra_value
 from mixef.inference.prediction.normal_mixture import domain, normal_rule
 
 # A distribution function at y of the mean of w responses with means mu: (y, mu, w, extra).
@@ -29,7 +28,7 @@ CELLS = 1_000_000
 
 
 def predictive_quantiles(
-    fit: GLMMFit,
+    fit: Fit,
     eta: np.ndarray,
     variance: np.ndarray,
     weights: np.ndarray | None,
@@ -61,7 +60,7 @@ def predictive_quantiles(
             f"for {family.name}; use interval='confidence', or simulate"
         )
     sd, w = np.sqrt(variance), np.ones(m) if weights is None else weights
-    extra, (low, high) = extra_value(fit), domain(family, m)
+    extra, (low, high) = fit.extra, domain(family, m)
     if isinstance(family, NegativeBinomial) and family.shape is not None:
         extra = family.shape
     with np.errstate(all="ignore"):
@@ -90,7 +89,7 @@ def predictive_quantiles(
     return out[0], out[1]
 
 
-def _least_width(fit: GLMMFit, eta, sd, w, extra) -> float:
+def _least_width(fit: Fit, eta, sd, w, extra) -> float:
     """Return how wide a response's distribution is at least, in standard deviations of eta.
 
     As a function of eta its distribution function rises over as much.

@@ -10,11 +10,9 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import ArgumentError, FormulaError
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.families.links import make_link
 from mixef.inference.hypotheses.ddf import KENWARD_ROGER, check_ddf
-from mixef.inference.observations import AnyFit, conditional_mean, mean_at, on_rows
 from mixef.inference.prediction.new_responses import predictive_quantiles
 from mixef.inference.prediction.normal_mixture import averaged_mean, domain
 from mixef.inference.prediction.prediction_df import prediction_df
@@ -39,13 +37,13 @@ SCALES = ("response", "link")
 INTERVALS = (None, "confidence", "prediction")
 
 
-def fitted_values(fit: AnyFit) -> pd.Series:
+def fitted_values(fit: Fit) -> pd.Series:
     """Return the conditional means."""
-    return on_rows(fit, conditional_mean(fit), "fitted")
+    return fit.frame.series(fit.mu, "fitted")
 
 
 def predictions(
-    fit: AnyFit,
+    fit: Fit,
     newdata: Any = None,
     re_form: str | bool | None = None,
     new_levels: str = "error",
@@ -72,29 +70,27 @@ def predictions(
     rows = prediction_rows(fit, newdata, re_form, new_levels, env)
     eta = predictor(fit, rows)
     if not (se_fit or interval):
-        if population_averaged and isinstance(fit, GLMMFit):
+        if population_averaged:
             spread = random_variance(fit, _all_columns(fit, rows), len(eta))
             values = averaged_mean(fit.family, eta, spread).mean
             return _series(fit, rows, _on_link(fit, values) if type == "link" else values)
-        return _series(fit, rows, mean_at(fit, eta) if type == "response" else eta)
+        return _series(fit, rows, fit.family.link.inverse(eta) if type == "response" else eta)
     with one_blas_thread():
         moved = movement(fit, given_theta)
         known = known_variance(fit, rows, moved)
     new = random_variance(fit, new_columns(fit, rows, left_out=False), len(eta))
-    if population_averaged and isinstance(fit, GLMMFit):
+    if population_averaged:
         center, se = _averaged(fit, rows, eta, moved)
     else:
         center, se = eta, np.sqrt(known + new)
     columns = {"fit": center, "se_fit": se}
-    if type == "response" and isinstance(fit, GLMMFit):
+    if type == "response":
         slope = np.abs(fit.family.link.d_inverse(center))
-        columns = {"fit": mean_at(fit, center), "se_fit": slope * se}
+        columns = {"fit": fit.family.link.inverse(center), "se_fit": slope * se}
     if interval == "confidence":
         wide = _quantile(fit, rows, rule, level) * se
         ends = center - wide, center + wide
-        columns["lower"], columns["upper"] = (
-            _means(fit, *ends) if type == "response" and isinstance(fit, GLMMFit) else ends
-        )
+        columns["lower"], columns["upper"] = _means(fit, *ends) if type == "response" else ends
     elif interval == "prediction":
         all_new = random_variance(fit, new_columns(fit, rows, left_out=True), len(eta))
         columns["lower"], columns["upper"] = _new_response(
@@ -104,7 +100,7 @@ def predictions(
 
 
 def _quantile(
-    fit: AnyFit,
+    fit: Fit,
     rows: PredictionRows,
     rule: str | None,
     level: float,
@@ -113,13 +109,12 @@ def _quantile(
     """Return the quantiles (m,) of t, or of the normal distribution, with ``level`` inside."""
     df = np.full(len(rows.X), np.inf)
     if rule is not None:
-        assert isinstance(fit, LMMFit)
         with one_blas_thread():
             df = prediction_df(fit, rows, residual)
     return t_quantile(0.5 + 0.5 * level, df)
 
 
-def _rule(fit: AnyFit, ddf: str | None) -> str | None:
+def _rule(fit: Fit, ddf: str | None) -> str | None:
     """Return the rule for degrees of freedom."""
     rule = check_ddf(fit, ddf)
     if rule == KENWARD_ROGER:
@@ -131,9 +126,9 @@ def _rule(fit: AnyFit, ddf: str | None) -> str | None:
     return rule
 
 
-def _interval(fit: AnyFit, interval: Any, type: Any) -> str | None:
+def _interval(fit: Fit, interval: Any, type: Any) -> str | None:
     interval = checks.option(interval, "interval", INTERVALS)
-    if interval == "prediction" and type == "link" and isinstance(fit, GLMMFit):
+    if interval == "prediction" and type == "link" and not fit.is_linear:
         raise ArgumentError(
             "interval='prediction' is for a new response, which is not on the scale of the link; "
             "use type='response', or interval='confidence' for the linear predictor"
@@ -151,17 +146,17 @@ def _no_effects(re_form: str | bool | None) -> bool:
     )
 
 
-def _on_link(fit: GLMMFit, mean: np.ndarray) -> np.ndarray:
+def _on_link(fit: Fit, mean: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         return np.asarray(fit.family.link.link(mean))
 
 
-def _all_columns(fit: AnyFit, rows: PredictionRows) -> dict[int, np.ndarray]:
+def _all_columns(fit: Fit, rows: PredictionRows) -> dict[int, np.ndarray]:
     return {t: rows.raw_columns(fit, t) for t in range(len(fit.terms))}
 
 
 def _averaged(
-    fit: GLMMFit, rows: PredictionRows, eta: np.ndarray, moved: Movement
+    fit: Fit, rows: PredictionRows, eta: np.ndarray, moved: Movement
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the link of the averaged mean, and its standard error by the delta method."""
     z = _all_columns(fit, rows)
@@ -174,7 +169,7 @@ def _averaged(
         return center, np.sqrt(moved.variance(J)) / np.abs(fit.family.link.d_inverse(center))
 
 
-def _means(fit: GLMMFit, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _means(fit: Fit, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of the interval of means, cut off where a linear predictor is impossible."""
     first, last = domain(fit.family, len(low))
     with np.errstate(all="ignore"):
@@ -188,7 +183,7 @@ def _means(fit: GLMMFit, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray,
 
 
 def _new_response(
-    fit: AnyFit,
+    fit: Fit,
     rows: PredictionRows,
     eta: np.ndarray,
     variance: np.ndarray,
@@ -197,7 +192,7 @@ def _new_response(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of the interval for a new response."""
     weights = rows.weights(fit)
-    if isinstance(fit, LMMFit):
+    if fit.is_linear:
         with np.errstate(divide="ignore", invalid="ignore"):
             own = fit.estimates.sigma**2 / (np.ones(len(eta)) if weights is None else weights)
         wide = _quantile(fit, rows, rule, level, own) * np.sqrt(variance + own)
@@ -206,11 +201,11 @@ def _new_response(
     return predictive_quantiles(fit, eta, variance, weights, (tail, 1.0 - tail))
 
 
-def _series(fit: AnyFit, rows: PredictionRows, values: np.ndarray) -> pd.Series:
+def _series(fit: Fit, rows: PredictionRows, values: np.ndarray) -> pd.Series:
     if rows.columns is None:
-        return on_rows(fit, values, "predicted")
+        return fit.frame.series(values, "predicted")
     return pd.Series(values, index=rows.index, name="predicted")
 
 
-def _frame(fit: AnyFit, rows: PredictionRows, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+def _frame(fit: Fit, rows: PredictionRows, columns: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame({name: _series(fit, rows, v) for name, v in columns.items()})

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixef.estimation.fit import LMMFit
+from mixef.estimation.fit import Fit
+from mixef.estimation.linear import LinearCriterion
 from mixef.inference.prediction.prediction_rows import PredictionRows
 from mixef.inference.prediction.prediction_variance import (
     effects_variance,
@@ -28,7 +29,6 @@ from mixef.inference.prediction.prediction_variance import (
     random_variance,
     random_variance_slopes,
     squares,
-    standing_factor,
 )
 
 # Steps of central differences, in the natural units of the parameters: errors are 1e-8 of v.
@@ -39,9 +39,7 @@ STEP = 1e-4
 FEWEST = 1.0
 
 
-def prediction_df(
-    fit: LMMFit, rows: PredictionRows, residual: np.ndarray | None = None
-) -> np.ndarray:
+def prediction_df(fit: Fit, rows: PredictionRows, residual: np.ndarray | None = None) -> np.ndarray:
     """Return the degrees of freedom (m,), of no meaning where a row is missing.
 
     Parameters
@@ -52,11 +50,12 @@ def prediction_df(
     rule, m = linear_rule(fit), len(rows.X)
     new = new_columns(fit, rows, left_out=residual is not None)
     slope = random_variance_slopes(fit, new, m)
-    J, known = _given_parameters(fit, rows, rule.vcov, fit.scaled_par)
+    criterion = fit.criterion()
+    J, known = _given_parameters(fit, rows, rule.vcov, criterion, fit.scaled_par)
     for a, of_vcov in enumerate(rule.slopes[:-1]):
         slope[:, a] += squares(J, of_vcov)
     if rows.terms:
-        slope[:, :-1] += _differences(fit, rows, rule.vcov)
+        slope[:, :-1] += _differences(fit, rows, rule.vcov, criterion)
     # All of v is in proportion to the residual variance.
     slope[:, -1] += 2.0 * known
     total = known + random_variance(fit, new, m)
@@ -69,25 +68,31 @@ def prediction_df(
     return df if fixed_only else np.maximum(df, FEWEST)
 
 
-def _differences(fit: LMMFit, rows: PredictionRows, vcov: np.ndarray) -> np.ndarray:
+def _differences(
+    fit: Fit, rows: PredictionRows, vcov: np.ndarray, criterion: LinearCriterion
+) -> np.ndarray:
     """Return the derivatives (m, k) of the variance for par, with Var(beta) held."""
     par, out = fit.scaled_par, np.empty((len(rows.X), len(fit.scaled_par)))
-    for a, step in enumerate(STEP * fit.criterion().scale(par)):
+    for a, step in enumerate(STEP * criterion.scale(par)):
         ends = []
         for sign in (1.0, -1.0):
             moved = par.copy()
             moved[a] += sign * step
-            ends.append(_given_parameters(fit, rows, vcov, moved)[1])
+            ends.append(_given_parameters(fit, rows, vcov, criterion, moved)[1])
         out[:, a] = (ends[0] - ends[1]) / (2.0 * step)
     return out
 
 
 def _given_parameters(
-    fit: LMMFit, rows: PredictionRows, vcov: np.ndarray, par: np.ndarray
+    fit: Fit,
+    rows: PredictionRows,
+    vcov: np.ndarray,
+    criterion: LinearCriterion,
+    par: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the derivatives (m, p) of ``x'beta + z'b~`` for beta, and its variance (m,)."""
     if not rows.terms:
         return rows.X, squares(rows.X, vcov)
-    factor = standing_factor(fit, par)
+    factor = criterion.factor_at(par)
     J = moved_predictor(rows, rows.X.copy(), modes_by_beta(fit, factor, par))
     return J, squares(J, vcov) + effects_variance(fit, rows, factor, par)

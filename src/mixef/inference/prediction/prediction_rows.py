@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import DataError, FormulaError
-from mixef.inference.observations import AnyFit, is_counted, prior_weights
+from mixef.estimation.fit import Fit
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.fixed import design
@@ -71,24 +71,24 @@ class PredictionRows:
     columns: Columns | None
     env: Mapping[str, Any] | None
 
-    def raw_columns(self, fit: AnyFit, t: int) -> np.ndarray:
+    def raw_columns(self, fit: Fit, t: int) -> np.ndarray:
         """Return all raw columns (m, s) of term t, included or not."""
         term = fit.terms[t]
         return term.z if self.columns is None else term.design.spec.apply(self.columns, self.env)
 
-    def weights(self, fit: AnyFit) -> np.ndarray | None:
+    def weights(self, fit: Fit) -> np.ndarray | None:
         """Return the prior weights of a response in these rows (m,), None for ones.
 
         For a binomial response they are its trials. New data have them where the fit's weights
         are text, or its response is ``cbind(a, b)``, of columns that are there.
         """
         if self.columns is None:
-            return prior_weights(fit)
+            return fit.weights
         scope, out = Scope(self.columns, fit.frame.state, self.env), None
         text = fit.call.weights
         if isinstance(text, str) and _has(self.columns, text):
             out = per_row(text, "weights", scope)
-        trials = trials_in(fit.formula.response, self.columns, scope) if is_counted(fit) else None
+        trials = trials_in(fit.formula.response, self.columns, scope) if fit.is_counted else None
         if trials is not None:
             out = trials if out is None else out * trials
         if out is not None and (out < 0).any():
@@ -101,7 +101,7 @@ class PredictionRows:
 
 
 def prediction_rows(
-    fit: AnyFit,
+    fit: Fit,
     newdata: Any,
     re_form: str | bool | None,
     new_levels: str,
@@ -125,7 +125,7 @@ def prediction_rows(
     return PredictionRows(X, offset, terms, included, index, columns, env)
 
 
-def predictor(fit: AnyFit, rows: PredictionRows) -> np.ndarray:
+def predictor(fit: Fit, rows: PredictionRows) -> np.ndarray:
     """Return the linear predictor (m,), NaN where it is missing."""
     eta = rows.X @ fit.estimates.beta
     if rows.offset is not None:
@@ -140,7 +140,7 @@ def predictor(fit: AnyFit, rows: PredictionRows) -> np.ndarray:
     return eta
 
 
-def included_columns(fit: AnyFit, re_form: str | bool | None) -> dict[int, np.ndarray]:
+def included_columns(fit: Fit, re_form: str | bool | None) -> dict[int, np.ndarray]:
     """Return which columns (s,) of which terms ``re_form`` includes, as 0 and 1."""
     if re_form is None or re_form is True:
         return {t: np.ones(len(term.columns)) for t, term in enumerate(fit.terms)}

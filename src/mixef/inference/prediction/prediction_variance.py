@@ -17,14 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.estimation.effects import slopes_by_beta
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.estimation.hessian import inverse_hessian
-from mixef.estimation.linear import LinearCriterion
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import SATTERTHWAITE, approximation
 from mixef.inference.hypotheses.satterthwaite import Satterthwaite
-from mixef.inference.natural import covariance_slopes, n_search_parameters
-from mixef.inference.observations import AnyFit, extra_value, response_of
+from mixef.inference.natural import covariance_slopes
 from mixef.inference.prediction.prediction_rows import PredictionRows, TermRows
 from mixef.linalg.factor import Factor
 from mixef.linalg.forms import quadratic_forms
@@ -82,7 +78,7 @@ def moved_predictor(rows: PredictionRows, J: np.ndarray, effects: list[np.ndarra
     return J
 
 
-def movement(fit: AnyFit, given_theta: bool = False) -> Movement:
+def movement(fit: Fit, given_theta: bool = False) -> Movement:
     """Return how the estimates move.
 
     Parameters
@@ -91,27 +87,15 @@ def movement(fit: AnyFit, given_theta: bool = False) -> Movement:
         Take all parameters but beta as known, as lme4's ``se.fit`` does. So it is, too, where a
         generalized fit has no Hessian.
     """
-    n_search = n_search_parameters(fit)
-    if isinstance(fit, LMMFit):
-        return _with_beta(fit, None if given_theta else _search_of_linear(fit))
     if given_theta or fit.hessian is None:
         return _with_beta(fit, None)
-    beta, effects = fit.criterion().effects_slopes(fit.point)
-    search = inverse_hessian(fit.hessian)[0], beta, effects
-    if fit.nAGQ == 0:
-        return _with_beta(fit, search)
-    assert beta.shape[1] == n_search
-    return Movement(*search, n_before=0)
+    search = fit.search_covariance()[0], *fit.kind.effects_slopes(fit)
+    if fit.kind.searches_beta:
+        return Movement(*search, n_before=0)
+    return _with_beta(fit, search)
 
 
-def _search_of_linear(fit: LMMFit) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Return covariance and slopes for par and log sigma, which moves no estimate."""
-    beta, effects = fit.criterion().effects_slopes(fit.scaled_par)
-    still = [np.concatenate([slope, np.zeros((1, *slope.shape[1:]))]) for slope in effects]
-    return linear_rule(fit).covariance, np.column_stack([beta, np.zeros(len(beta))]), still
-
-
-def linear_rule(fit: LMMFit) -> Satterthwaite:
+def linear_rule(fit: Fit) -> Satterthwaite:
     """Return what Satterthwaite's approximation needs, computed once a fit."""
     rule = approximation(fit, SATTERTHWAITE)
     assert isinstance(rule, Satterthwaite)
@@ -119,11 +103,11 @@ def linear_rule(fit: LMMFit) -> Satterthwaite:
 
 
 def _with_beta(
-    fit: AnyFit, search: tuple[np.ndarray, np.ndarray, list[np.ndarray]] | None
+    fit: Fit, search: tuple[np.ndarray, np.ndarray, list[np.ndarray]] | None
 ) -> Movement:
     """Return the movement for beta given the others, and for these, which are independent."""
-    p, K = len(fit.kept), n_search_parameters(fit)
-    by_beta = modes_by_beta(fit, standing_factor(fit, fit.point), fit.scaled_par)
+    p, K = len(fit.kept), len(fit.labels)
+    by_beta = modes_by_beta(fit, fit.criterion().factor_at(fit.point), fit.scaled_par)
     covariance, beta = np.zeros((p + K, p + K)), np.zeros((p, p + K))
     covariance[:p, :p] = fit.covariance_scale * fit.estimates.unscaled_vcov
     beta[:, :p] = np.eye(p)
@@ -135,36 +119,24 @@ def _with_beta(
     return Movement(covariance, beta, effects, n_before=p)
 
 
-def modes_by_beta(fit: AnyFit, factor: Factor, par: np.ndarray) -> list[np.ndarray]:
+def modes_by_beta(fit: Fit, factor: Factor, par: np.ndarray) -> list[np.ndarray]:
     """Return the derivatives (p, l_t, s_t) of the modes for beta, where the factor stands: par."""
-    terms = fit.criterion().terms
+    terms = fit.problem.terms
     backs = terms.back_to_user(par)
     return slopes_by_beta(factor, backs, terms.blocks, fit.terms, _weighted_X(fit))
 
 
-def standing_factor(fit: AnyFit, point: np.ndarray) -> Factor:
-    """Return the factor at a point of the search, until the criterion is used again."""
-    criterion = fit.criterion()
-    criterion.conditional_covariances(point)
-    return criterion.factor if isinstance(criterion, LinearCriterion) else criterion.model.factor
-
-
-def _weighted_X(fit: AnyFit) -> np.ndarray:
+def _weighted_X(fit: Fit) -> np.ndarray:
     """Return ``W X`` (n, p), with the weights that the factor has."""
-    weights = fit.frame.weights
-    if isinstance(fit, GLMMFit):
-        response = fit.criterion().response
-        state = response_of(fit).at(fit.estimates.eta, extra_value(fit))
-        assert state is not None
-        weights = response.weights_of(state)
+    weights = fit.kind.information(fit)
     return fit.X if weights is None else weights[:, None] * fit.X
 
 
-def known_variance(fit: AnyFit, rows: PredictionRows, moved: Movement) -> np.ndarray:
+def known_variance(fit: Fit, rows: PredictionRows, moved: Movement) -> np.ndarray:
     """Return the variances (m,) of fixed effects and known levels, NaN where a row is missing."""
     total = moved.variance(moved.slopes(rows))
     if rows.terms:
-        factor = standing_factor(fit, fit.point)
+        factor = fit.criterion().factor_at(fit.point)
         total = total + effects_variance(fit, rows, factor, fit.scaled_par)
     for term in rows.terms.values():
         total = np.where(term.missing, np.nan, total)
@@ -173,7 +145,7 @@ def known_variance(fit: AnyFit, rows: PredictionRows, moved: Movement) -> np.nda
     return total
 
 
-def new_columns(fit: AnyFit, rows: PredictionRows, left_out: bool) -> dict[int, np.ndarray]:
+def new_columns(fit: Fit, rows: PredictionRows, left_out: bool) -> dict[int, np.ndarray]:
     """Return raw columns (m, s) by term of what has its own variance, zero elsewhere.
 
     That is a level that the fit does not know, and all that is left out if ``left_out``.
@@ -194,7 +166,7 @@ def new_columns(fit: AnyFit, rows: PredictionRows, left_out: bool) -> dict[int, 
     return out
 
 
-def random_variance(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
+def random_variance(fit: Fit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
     """Return ``z'Sigma z`` (m,) summed over terms, for raw columns (m, s) by term."""
     total = np.zeros(m)
     for t, columns in z.items():
@@ -203,23 +175,21 @@ def random_variance(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray
     return total
 
 
-def random_variance_slopes(fit: AnyFit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
+def random_variance_slopes(fit: Fit, z: dict[int, np.ndarray], m: int) -> np.ndarray:
     """Return the derivatives (m, K) of `random_variance` for the parameters of the search."""
-    slopes, J = covariance_slopes(fit), np.zeros((m, n_search_parameters(fit)))
+    slopes, J = covariance_slopes(fit), np.zeros((m, len(fit.labels)))
     for t, columns in z.items():
         for a, slope in enumerate(slopes[t]):
             J[:, a] += np.einsum("ms,ms->m", columns @ slope, columns)
     return J
 
 
-def effects_variance(
-    fit: AnyFit, rows: PredictionRows, factor: Factor, par: np.ndarray
-) -> np.ndarray:
+def effects_variance(fit: Fit, rows: PredictionRows, factor: Factor, par: np.ndarray) -> np.ndarray:
     """Return ``z'C z`` (m,) of the levels that the fit knows, where the factor stands: par.
 
     The residual variance is that of the estimates.
     """
-    terms = fit.criterion().terms
+    terms = fit.problem.terms
     codes, v = [], []
     for back, members in zip(terms.back_to_user(par), terms.blocks, strict=True):
         code, z = _block_rows(fit, rows.terms, members, len(rows.X))
@@ -229,7 +199,7 @@ def effects_variance(
 
 
 def _block_rows(
-    fit: AnyFit, terms: dict[int, TermRows], members: list[int], m: int
+    fit: Fit, terms: dict[int, TermRows], members: list[int], m: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return level (m,) and columns (m, s_i) of one grouping factor; -1 where it has no part."""
     codes, parts = np.full(m, -1), []

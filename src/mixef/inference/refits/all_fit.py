@@ -14,10 +14,9 @@ import pandas as pd
 from mixef import checks
 from mixef.control import OPTIMIZERS
 from mixef.errors import ArgumentError, FitError, MixefError
-from mixef.estimation.model import theta_labels
+from mixef.estimation.fit import Fit
+from mixef.estimation.spec import theta_labels
 from mixef.inference.natural import natural_values
-from mixef.inference.observations import AnyFit
-from mixef.inference.refits.refit import quiet, warm_start, with_frame
 from mixef.inference.replicates import in_parallel
 from mixef.text.numbers import format_common, format_number
 from mixef.text.printed import PrintedTable
@@ -40,7 +39,7 @@ class Attempt:
     Attributes
     ----------
     optimizer : str
-    fit : LMMFit or GLMMFit, or None
+    fit : Fit, or None
         None where it failed.
     error : str
         What it said then.
@@ -48,7 +47,7 @@ class Attempt:
     """
 
     optimizer: str
-    fit: AnyFit | None
+    fit: Fit | None
     error: str
     seconds: float
 
@@ -246,7 +245,7 @@ class AllFit(PrintedTable):
 
 
 def attempts(
-    fit: AnyFit,
+    fit: Fit,
     optimizers: Sequence[str] | None = None,
     start_from_mle: bool = False,
     start: Any = None,
@@ -258,8 +257,8 @@ def attempts(
     names = checked_optimizers(optimizers)
     if checks.flag(start_from_mle, "start_from_mle") and start is not None:
         raise ArgumentError("start_from_mle and start are both given; expected one of them")
-    control = replace(quiet(fit.control), max_evaluations=max_evaluations)
-    start = warm_start(fit) if start_from_mle else start
+    control = replace(fit.control.quiet(), max_evaluations=max_evaluations)
+    start = fit.warm_start() if start_from_mle else start
     task = partial(_attempt, fit, control, start)
     tried = in_parallel(task, names, n_jobs=n_jobs, progress=progress, label="all_fit")
     if start is not None and all(attempt.fit is None for attempt in tried):
@@ -278,12 +277,12 @@ def checked_optimizers(optimizers: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(checks.option(name, "optimizers", OPTIMIZERS) for name in names))
 
 
-def _attempt(fit: AnyFit, control: Any, start: Any, optimizer: str) -> Attempt:
+def _attempt(fit: Fit, control: Any, start: Any, optimizer: str) -> Attempt:
     begin = time.perf_counter()
     found, error = None, ""
     try:
         control = replace(control, optimizer=optimizer)
-        found = with_frame(fit, fit.frame, start=start, control=control)
+        found = fit.again(start=start, control=control)
     except (MixefError, ArithmeticError, ValueError, np.linalg.LinAlgError) as failure:
         error = f"{type(failure).__name__}: {failure}"
     return Attempt(optimizer, found, error, time.perf_counter() - begin)
@@ -334,15 +333,15 @@ def _frame(tried: Sequence[Attempt], index: pd.Index, row: Any) -> pd.DataFrame:
                         index=index, columns=columns)  # fmt: skip
 
 
-def _fixef(fit: AnyFit) -> dict[str, float]:
+def _fixef(fit: Fit) -> dict[str, float]:
     return dict(zip(fit.fixed_names, fit.estimates.beta.tolist(), strict=True))
 
 
-def _sdcor(fit: AnyFit) -> dict[str, float]:
+def _sdcor(fit: Fit) -> dict[str, float]:
     values = natural_values(fit)
     return values.iloc[: len(values) - len(fit.fixed_names)].to_dict()
 
 
-def _theta(fit: AnyFit) -> dict[str, float]:
+def _theta(fit: Fit) -> dict[str, float]:
     names = theta_labels(fit.terms)
     return dict(zip(names, fit.estimates.theta.tolist(), strict=True))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import DataError, DataWarning, FormulaError, warn
-from mixef.estimation.model import ModelCall, refuse_extreme_columns, response_name
+from mixef.estimation.columns import refuse_extremes
+from mixef.estimation.spec import ModelCall
 from mixef.families.family import Family
 from mixef.families.standard import Gaussian
 from mixef.inference.refits.by_group import (
@@ -97,7 +98,7 @@ def separate_fits(
     X = design(frame.fixed_terms, frame, call.contrasts)
     if not X.names:
         raise FormulaError(f"{formula.text} has no coefficients; {EXAMPLE}")
-    refuse_extreme_columns(y, response_name(formula), frame, X, ())
+    refuse_extremes(y, formula.response_name, frame.weights, X, ())
     groups = Groups.of(group.codes)
     order = groups.order
     offset = np.zeros(frame.n) if frame.offset is None else frame.offset[order]

@@ -11,14 +11,11 @@ import pandas as pd
 
 from mixef.errors import DataError, MixefError
 from mixef.estimation.batch import BatchEstimates, BatchFitter, batch_fitter, interior
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.estimation.model import checked_parameters
+from mixef.estimation.fit import Fit
 from mixef.estimation.one_by_one import OneByOne
+from mixef.estimation.spec import checked_parameters
 from mixef.inference.natural import component_values, components, scale_parameter
-from mixef.inference.observations import AnyFit
 from mixef.inference.refits.new_response import new_response
-from mixef.inference.refits.refit import quiet, response_frame, warm_start, with_frame
 from mixef.inference.replicates import in_parallel
 from mixef.terms.frame import ModelFrame
 from mixef.terms.functions import Matrix
@@ -33,7 +30,7 @@ class ManyFits:
 
     Attributes
     ----------
-    model : LMMFit or GLMMFit
+    model : Fit
         The fit whose model it is.
     responses : ndarray (n, m)
         On the scale of the model's response; proportions for a binomial one.
@@ -52,7 +49,7 @@ class ManyFits:
         Position and message of each response that could not be fitted.
     """
 
-    model: AnyFit
+    model: Fit
     responses: np.ndarray
     beta: np.ndarray
     par: np.ndarray
@@ -79,9 +76,8 @@ class ManyFits:
     @property
     def covariance_scale(self) -> np.ndarray:
         """What ``lam lam'`` is relative to (m,): sigma squared, or 1."""
-        if isinstance(self.model, LMMFit):
-            return self.sigma**2
-        return np.where(np.isnan(self.sigma), np.nan, 1.0)
+        scale = self.sigma**2 if self.model.is_linear else 1.0
+        return np.where(np.isnan(self.sigma), np.nan, scale)
 
     @cached_property
     def components(self) -> np.ndarray:
@@ -106,7 +102,7 @@ class ManyFits:
         columns |= dict(zip(self.model.fixed_names, self.beta.T, strict=True))
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 
-    def fit(self, i: int) -> AnyFit:
+    def fit(self, i: int) -> Fit:
         """Return the whole fit to response i, searched for from its estimates.
 
         Raises
@@ -120,18 +116,17 @@ class ManyFits:
             raise IndexError(f"there are {len(self)} responses; position {i} is not one of them")
         model, i = self.model, int(i) % len(self)
         frame = frame_with(model, self.responses[:, i])
-        start: dict[str, Any] = warm_start(model)
+        own: dict[str, Any] = {}
         if i not in self.failures:
-            start["par"] = self.par[i]
-            if isinstance(model, GLMMFit):
-                start["beta"] = self.beta[i]
-                if self.extra is not None and model.family.extra is not None:
-                    start[model.family.extra] = float(self.extra[i])
-        return with_frame(model, frame, start=start, control=quiet(model.control))
+            extra = None if self.extra is None else float(self.extra[i])
+            own = {"par": self.par[i], "beta": self.beta[i], "extra": extra}
+        return model.again(
+            frame=frame, start=model.warm_start(**own), control=model.control.quiet()
+        )
 
 
 def refit_many(
-    fit: AnyFit,
+    fit: Fit,
     Y: np.ndarray,
     *,
     n_jobs: int = 1,
@@ -145,7 +140,7 @@ def refit_many(
 
     Parameters
     ----------
-    fit : LMMFit or GLMMFit
+    fit : Fit
     Y : ndarray (n, m)
         Responses on the scale of the model's; proportions for a binomial model. A column that
         cannot be fitted is a failure of its own, and its estimates are NaN.
@@ -186,7 +181,7 @@ def refit_many(
     return _joined(fit, Y, found)
 
 
-def checked_responses(fit: AnyFit, Y: Any) -> np.ndarray:
+def checked_responses(fit: Fit, Y: Any) -> np.ndarray:
     """Return responses (n, m) as numbers, with a row for each of the fit's."""
     try:
         values = np.array(Y, dtype=float)
@@ -200,10 +195,8 @@ def checked_responses(fit: AnyFit, Y: Any) -> np.ndarray:
     return values
 
 
-def frame_with(fit: AnyFit, y: np.ndarray) -> ModelFrame:
+def frame_with(fit: Fit, y: np.ndarray) -> ModelFrame:
     """Return the frame of a fit with another response (n,), proportions for a binomial one."""
-    if isinstance(fit, LMMFit):
-        return response_frame(fit, y)
     if isinstance(fit.frame.response, Matrix):
         trials = fit.outcome.trials
         assert trials is not None
@@ -221,52 +214,51 @@ class RefitFitter:
 
     Attributes
     ----------
-    fit : LMMFit or GLMMFit
+    fit : Fit
     start : dict
         What every search starts from.
     """
 
-    fit: AnyFit
+    fit: Fit
     start: dict[str, Any]
 
     def estimates(self, Y: np.ndarray) -> tuple[BatchEstimates, np.ndarray]:
         """Fit the responses Y (n, m); return dispersions or shapes (m,) too."""
-        fit, control = self.fit, quiet(self.fit.control)
+        fit, control = self.fit, self.fit.control.quiet()
         sizes = tuple(len(lam) for lam in fit.estimates.lams)
         out = BatchEstimates.missing(Y.shape[1], len(fit.kept), len(fit.estimates.par), sizes)
         extra = np.full(Y.shape[1], np.nan)
         for j, y in enumerate(Y.T):
             try:
-                again = with_frame(fit, frame_with(fit, y), start=self.start, control=control)
+                again = fit.again(frame=frame_with(fit, y), start=self.start, control=control)
             except (MixefError, np.linalg.LinAlgError) as error:
                 out.failures[j] = str(error)
                 continue
             out.put(j, again.estimates, again.convergence.converged, bool(again.vanished))
-            if isinstance(again, GLMMFit) and again.estimates.extra is not None:
-                extra[j] = again.estimates.extra
+            extra[j] = again.extra
         return out, extra
 
 
-def _start(fit: AnyFit, start: str | np.ndarray) -> dict[str, Any]:
+def _start(fit: Fit, start: str | np.ndarray) -> dict[str, Any]:
     if isinstance(start, str):
         if start != "estimates":
             raise ValueError(f"start is {start!r}; expected 'estimates' or covariance parameters")
-        return warm_start(fit)
-    return warm_start(fit) | {"par": checked_parameters(start, fit.par_labels)}
+        return fit.warm_start()
+    return fit.warm_start(par=checked_parameters(start, fit.par_labels))
 
 
-def _fitter(fit: AnyFit, start: dict[str, Any]) -> BatchFitter | OneByOne | RefitFitter:
-    if not isinstance(fit, LMMFit) or fit.control.optimizer != "newton":
+def _fitter(fit: Fit, start: dict[str, Any]) -> BatchFitter | OneByOne | RefitFitter:
+    if not fit.is_linear or fit.control.optimizer != "newton":
         return RefitFitter(fit, start)
-    begin = interior(fit, fit.criterion().scaled_par(start["par"]))
+    begin = interior(fit, fit.problem.scaled_par(start["par"]))
     return batch_fitter(fit, begin) or OneByOne(fit, begin)
 
 
-def _joined(fit: AnyFit, Y: np.ndarray, found: list[Any]) -> ManyFits:
+def _joined(fit: Fit, Y: np.ndarray, found: list[Any]) -> ManyFits:
     """Put the parts together, with the positions of failures counted through."""
     extra = None
     if isinstance(found[0], tuple):
-        if isinstance(fit, GLMMFit) and fit.family.extra is not None:
+        if fit.family.extra is not None:
             extra = np.concatenate([part[1] for part in found])
         found = [part[0] for part in found]
     first = np.cumsum([0, *(len(part.objective) for part in found)])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import DataError
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.terms.convert import convert, read
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame
@@ -58,7 +58,7 @@ def response_numbers(
     return values
 
 
-def new_response(old: GLMMFit, y: Any) -> dict[str, Any]:
+def new_response(old: Fit, y: Any) -> dict[str, Any]:
     """Return the fields ``response`` and ``y`` of a frame with a new response."""
     response = old.frame.response
     if isinstance(response, Factor) and isinstance(old.outcome.modelled, str):

@@ -1,66 +1,18 @@
-"""Fits of changed models from a frozen fit: nothing of the caller's is read again."""
+"""Fits of smaller models to the rows of a fit."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-
+from mixef.control import Control
 from mixef.errors import FormulaError
-from mixef.estimation.fit import LMMFit, fit_lmm
-from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
-from mixef.inference.observations import AnyFit
+from mixef.estimation.fit import Fit
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula, update_formula
-from mixef.terms.frame import ModelFrame
-from mixef.terms.outcome import outcome
 from mixef.terms.random import random_terms
 
 
-def quiet(control: Any) -> Any:
-    """Return the control with every check that only warns passed over."""
-    checks = [field.name for field in fields(control) if field.name.startswith("check_")]
-    loud = [name for name in checks if getattr(control, name) == "warn"]
-    return replace(control, **dict.fromkeys(loud, "ignore"))
-
-
-def warm_start(fit: AnyFit) -> dict[str, Any]:
-    """Return the estimates, as a start for the same model on another response."""
-    start: dict[str, Any] = {"par": fit.estimates.par}
-    if isinstance(fit, GLMMFit):
-        start["beta"] = fit.estimates.beta
-        if fit.family.extra is not None:
-            start[fit.family.extra] = fit.estimates.extra
-    return start
-
-
-def with_frame(fit: AnyFit, frame: ModelFrame, *, start: Any = None, control: Any = None) -> AnyFit:
-    """Fit the same terms to a frame of the same rows with another response."""
-    control = fit.control if control is None else control
-    if isinstance(fit, LMMFit):
-        return fit_lmm(fit.formula, frame, fit.design, fit.terms, fit.REML, control,
-                       call=fit.call, start=start)  # fmt: skip
-    response = replace(outcome(frame, fit.family), modelled=fit.outcome.modelled)
-    return fit_glmm(fit.formula, frame, fit.design, fit.terms, fit.family, response, fit.nAGQ,
-                    control, call=fit.call, start=start)  # fmt: skip
-
-
-def with_REML(fit: LMMFit, REML: bool) -> LMMFit:
-    """Return the fit by restricted or plain maximum likelihood; itself if it is that."""
-    if fit.REML == REML:
-        return fit
-    return fit_lmm(fit.formula, fit.frame, fit.design, fit.terms, REML, fit.control, call=fit.call)
-
-
-def by_ml(fit: AnyFit) -> Any:
-    """Return the maximum-likelihood fit of a model, without the warnings that it gave before."""
-    if not isinstance(fit, LMMFit) or not fit.REML:
-        return fit
-    return with_REML(replace(fit, control=quiet(fit.control)), False)
-
-
-def with_formula(fit: AnyFit, change: str, control: Any = None) -> AnyFit:
+def with_formula(fit: Fit, change: str, control: Control | None = None) -> Fit:
     """Fit a smaller model, such as ``". ~ . - x"``, to the same rows.
 
     Variables are those that the fit evaluated, so rows that a dropped variable had missing stay
@@ -81,14 +33,10 @@ def with_formula(fit: AnyFit, change: str, control: Any = None) -> AnyFit:
             "model of its own"
         )
     contrasts = fit.call.contrasts
-    X, terms = design(frame.fixed_terms, frame, contrasts), random_terms(frame, contrasts)
-    control = fit.control if control is None else control
-    if isinstance(fit, LMMFit):
-        return fit_lmm(formula, frame, X, terms, fit.REML, control, call=fit.call)
-    return fit_glmm(formula, frame, X, terms, fit.family, fit.outcome, fit.nAGQ, control,
-                    call=fit.call)  # fmt: skip
-
-
-def response_frame(fit: LMMFit, y: np.ndarray) -> ModelFrame:
-    """Return the frame of a linear fit with another response (n,)."""
-    return replace(fit.frame, y=y, response=y)
+    return fit.again(
+        formula=formula,
+        frame=frame,
+        design=design(frame.fixed_terms, frame, contrasts),
+        terms=random_terms(frame, contrasts),
+        control=fit.control if control is None else control,
+    )

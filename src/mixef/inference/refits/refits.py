@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.inference.observations import AnyFit
+from mixef.estimation.fit import Fit
 from mixef.inference.refits.many import ManyFits, refit_many
 from mixef.inference.refits.response_matrix import response_matrix
 from mixef.text.numbers import format_common
@@ -118,7 +118,7 @@ class Refits(PrintedTable):
 
 
 def refits(
-    fit: AnyFit, y: Any, make: Callable[[Any], Any], n_jobs: int, progress: bool | None
+    fit: Fit, y: Any, make: Callable[[Any], Any], n_jobs: int, progress: bool | None
 ) -> Refits:
     """Fit the model to several responses."""
     n_jobs, progress = checks.work(n_jobs, progress)

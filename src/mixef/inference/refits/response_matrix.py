@@ -9,21 +9,20 @@ import pandas as pd
 
 from mixef.checks import ndim
 from mixef.errors import DataError
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, is_counted
+from mixef.estimation.fit import Fit
 from mixef.inference.refits.new_response import new_response, numbers_for
 
 WHAT = "the new responses"
 
 
-def is_several(fit: AnyFit, y: Any) -> bool:
+def is_several(fit: Fit, y: Any) -> bool:
     """Tell several responses from one: a column each, or two where the response is cbind()."""
-    if is_counted(fit):
+    if fit.is_counted:
         return ndim(y) == 3 or (isinstance(y, pd.DataFrame) and y.columns.nlevels == 2)
     return ndim(y) == 2
 
 
-def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
+def response_matrix(fit: Fit, y: Any) -> tuple[np.ndarray, pd.Index]:
     """Return responses (n, m), proportions for a binomial model, and their names (m,).
 
     Parameters
@@ -40,10 +39,10 @@ def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
     if not np.size(y):
         raise DataError(f"the new responses have shape {np.shape(y)}; expected a column or more")
     y = fit.frame.used(y, WHAT)
-    if isinstance(fit, GLMMFit) and is_counted(fit):
+    if fit.is_counted:
         return _shares(fit, y)
     names = y.columns if isinstance(y, pd.DataFrame) else pd.RangeIndex(np.shape(y)[1])
-    if isinstance(fit, GLMMFit):
+    if not fit.is_linear:
         columns = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y))
         values = [new_response(fit, column.array)["y"] for _, column in columns.items()]
         return np.column_stack(values), names
@@ -57,7 +56,7 @@ def response_matrix(fit: AnyFit, y: Any) -> tuple[np.ndarray, pd.Index]:
     return matrix, names
 
 
-def _shares(fit: GLMMFit, y: Any) -> tuple[np.ndarray, pd.Index]:
+def _shares(fit: Fit, y: Any) -> tuple[np.ndarray, pd.Index]:
     """Return the shares of successes; their trials have to be the fit's, which are its weights."""
     if isinstance(y, pd.DataFrame):
         names = y.columns.get_level_values(0).unique()

@@ -14,8 +14,8 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import names_for
 from mixef.errors import DataError
-from mixef.estimation.model import ModelCall
 from mixef.estimation.response import Response
+from mixef.estimation.spec import ModelCall
 from mixef.families.family import Family
 from mixef.inference.refits.by_group import Groups, GroupwiseFit
 from mixef.inference.residuals import RESIDUALS, family_residuals

@@ -12,11 +12,9 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import ArgumentError, FitError, MixefError
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.natural import natural_values
-from mixef.inference.observations import AnyFit
 from mixef.inference.refits.many import frame_with, refit_many
-from mixef.inference.refits.refit import quiet, warm_start, with_frame
 from mixef.inference.replicates import in_parallel
 from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
 from mixef.inference.resampling.resample import residual_responses, semiparametric_responses
@@ -44,7 +42,7 @@ Result = TypeVar("Result")
 
 
 def bootstrap(
-    fit: AnyFit,
+    fit: Fit,
     n: int = 1000,
     statistic: Statistic | None = None,
     *,
@@ -77,7 +75,7 @@ def bootstrap(
 
 
 def boot_intervals(
-    fit: AnyFit,
+    fit: Fit,
     level: float = 0.95,
     n: int = 1000,
     seed: int | np.random.Generator | None = None,
@@ -120,8 +118,8 @@ def labelled(value: Any) -> pd.Series:
     return pd.Series(values, index=names or [f"t{i + 1}" for i in range(len(values))])
 
 
-def _check_type(fit: AnyFit, type: str, use_u: bool, cluster: str | None) -> None:
-    if isinstance(fit, GLMMFit) and type in ("semiparametric", "residual"):
+def _check_type(fit: Fit, type: str, use_u: bool, cluster: str | None) -> None:
+    if not fit.is_linear and type in ("semiparametric", "residual"):
         raise ArgumentError(
             f"the {type} bootstrap resamples residuals, and those of a generalized model are not "
             "exchangeable; expected type='parametric' or 'cases'"
@@ -137,11 +135,10 @@ def _check_type(fit: AnyFit, type: str, use_u: bool, cluster: str | None) -> Non
         checked_group(fit.terms, cluster, "cluster")
 
 
-def _drawer(fit: AnyFit, type: str, use_u: bool) -> Callable[..., np.ndarray]:
+def _drawer(fit: Fit, type: str, use_u: bool) -> Callable[..., np.ndarray]:
     """Return what draws m responses (n_rows, m) from a generator."""
     if type == "parametric":
         return partial(simulated_responses, fit, use_u=use_u)
-    assert not isinstance(fit, GLMMFit)
     if type == "residual":
         return partial(residual_responses, fit)
     return partial(semiparametric_responses, fit, use_u=use_u)
@@ -153,7 +150,7 @@ def _pieces(n_rows: int, n: int) -> list[int]:
     return [min(most, n - done) for done in range(0, n, most)]
 
 
-def _batched(fit: AnyFit, Y: np.ndarray, t0: pd.Series, n_jobs: int, progress: Any) -> list[Row]:
+def _batched(fit: Fit, Y: np.ndarray, t0: pd.Series, n_jobs: int, progress: Any) -> list[Row]:
     many = refit_many(fit, Y, n_jobs=n_jobs, progress=progress)
     values = many.to_frame()[list(t0.index)].to_numpy()
     return [
@@ -190,27 +187,25 @@ def _bunch(task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result
     return [task(item) for item in items]
 
 
-def refitted(fit: AnyFit, y: np.ndarray, start: Any = None) -> AnyFit:
+def refitted(fit: Fit, y: np.ndarray, start: Any = None) -> Fit:
     """Fit the model to a simulated response (n_rows,), quietly and from the estimates."""
-    start = warm_start(fit) if start is None else start
-    return with_frame(fit, frame_with(fit, y), start=start, control=quiet(fit.control))
+    start = fit.warm_start() if start is None else start
+    return fit.again(frame=frame_with(fit, y), start=start, control=fit.control.quiet())
 
 
-def _of_response(fit: AnyFit, statistic: Statistic, t0: pd.Series, y: np.ndarray) -> Row:
+def _of_response(fit: Fit, statistic: Statistic, t0: pd.Series, y: np.ndarray) -> Row:
     return _outcome(lambda: refitted(fit, y), statistic, t0)
 
 
-def _of_levels(
-    fit: AnyFit, statistic: Statistic, t0: pd.Series, group: str, picks: np.ndarray
-) -> Row:
-    def again() -> AnyFit:
+def _of_levels(fit: Fit, statistic: Statistic, t0: pd.Series, group: str, picks: np.ndarray) -> Row:
+    def again() -> Fit:
         rows = with_levels(rows_of(fit), group, picks)
-        return fitted_to(fit, rows, start=warm_start(fit), control=quiet(fit.control))
+        return fitted_to(fit, rows, start=fit.warm_start(), control=fit.control.quiet())
 
     return _outcome(again, statistic, t0)
 
 
-def _outcome(again: Callable[[], AnyFit], statistic: Statistic, t0: pd.Series) -> Row:
+def _outcome(again: Callable[[], Fit], statistic: Statistic, t0: pd.Series) -> Row:
     """Return the values (k,) or the message of a replicate, and whether it is singular."""
     try:
         new = again()

@@ -16,12 +16,10 @@ import scipy
 
 from mixef import checks
 from mixef.errors import DataError, FitError
-from mixef.estimation.fit import LMMFit
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
-from mixef.inference.observations import AnyFit, prior_weights, response_values
 from mixef.inference.refits.many import refit_many
-from mixef.inference.refits.refit import by_ml, quiet, with_formula
+from mixef.inference.refits.refit import with_formula
 from mixef.inference.resampling.bootstrap import PIECE
 from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.regression import (
@@ -35,7 +33,7 @@ from mixef.text.numbers import format_common, format_pvalue, significance_stars
 from mixef.text.printed import PrintedFrame
 from mixef.text.tables import Table
 
-Null = AnyFit | Regression
+Null = Fit | Regression
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,7 +123,7 @@ def _some(values: np.ndarray, digits: int) -> list[str]:
 
 
 def pb_test(
-    large: AnyFit,
+    large: Fit,
     small: Any,
     n: int = 1000,
     *,
@@ -137,16 +135,16 @@ def pb_test(
 
     Parameters
     ----------
-    large : LMMFit or GLMMFit
-    small : LMMFit, GLMMFit, str or result of statsmodels
+    large : Fit
+    small : Fit, Fit, str or result of statsmodels
         A model within the larger one, for the same rows.
     """
     n, rng = checks.count(n), checks.generator(seed)
     n_jobs, progress = checks.work(n_jobs, progress)
     notes: tuple[str, ...] = ()
-    if isinstance(large, LMMFit) and (large.REML or getattr(small, "REML", False)):
+    if large.REML or getattr(small, "REML", False):
         notes = ("models were refitted by ML instead of REML",)
-    large = by_ml(large)
+    large = large.by_ml()
     null = _null(large, small)
     df = large.npar - null.npar
     if df < 1:
@@ -219,21 +217,21 @@ def _at_least_zero(gain: Any) -> Any:
     return np.where(np.abs(gain) < EQUAL, 0.0, gain)[()]
 
 
-def _null(large: AnyFit, small: Any) -> Null:
+def _null(large: Fit, small: Any) -> Null:
     """Return the smaller model, by maximum likelihood, after checks."""
     if isinstance(small, str):
         formula = parse_formula(update_formula(large.formula.text, small))
         _same_response(large, formula)
         if not formula.bars:
             return regression_of_formula(large, formula)
-        small = with_formula(large, small, quiet(large.control))
-    if not isinstance(small, LMMFit | GLMMFit):
+        small = with_formula(large, small, large.control.quiet())
+    if not isinstance(small, Fit):
         return regression_of_result(large, small)
     _check_comparable(large, small)
-    return by_ml(small)
+    return small.by_ml()
 
 
-def _same_response(large: AnyFit, small: Formula) -> None:
+def _same_response(large: Fit, small: Formula) -> None:
     """Refuse a formula of another response, or with other offsets."""
     offsets = expand_terms(small.fixed, large.frame.dot_columns).offsets
     pairs = {
@@ -250,8 +248,8 @@ def _same_response(large: AnyFit, small: Formula) -> None:
             )
 
 
-def _check_comparable(large: AnyFit, small: AnyFit) -> None:
-    if isinstance(large, GLMMFit) != isinstance(small, GLMMFit):
+def _check_comparable(large: Fit, small: Fit) -> None:
+    if large.is_linear != small.is_linear:
         raise DataError(
             "one model is linear and the other generalized; expected two of one kind, fitted "
             "by one function"
@@ -262,8 +260,8 @@ def _check_comparable(large: AnyFit, small: AnyFit) -> None:
             "complete rows"
         )
     pairs = {
-        "response": (response_values(large), response_values(small)),
-        "weights": (_or(prior_weights(large), 1.0), _or(prior_weights(small), 1.0)),
+        "response": (large.y, small.y),
+        "weights": (_or(large.weights, 1.0), _or(small.weights, 1.0)),
         "offset": (_or(large.frame.offset, 0.0), _or(small.frame.offset, 0.0)),
     }
     for what, (a, b) in pairs.items():
@@ -272,16 +270,13 @@ def _check_comparable(large: AnyFit, small: AnyFit) -> None:
                 f"the models ({large.formula.text}; {small.formula.text}) differ in their {what}; "
                 "fit both to the same rows, in the same order"
             )
-    if isinstance(large, GLMMFit) and isinstance(small, GLMMFit):
-        if large.family != small.family:
-            raise DataError(
-                f"the families differ: {large.family!r} and {small.family!r}; expected one"
-            )
-        if large.nAGQ != small.nAGQ:
-            raise DataError(
-                f"nAGQ is {large.nAGQ} in the larger model and {small.nAGQ} in the smaller one, so "
-                "likelihoods do not compare; fit both with the same"
-            )
+    if large.family != small.family:
+        raise DataError(f"the families differ: {large.family!r} and {small.family!r}; expected one")
+    if large.nAGQ != small.nAGQ:
+        raise DataError(
+            f"nAGQ is {large.nAGQ} in the larger model and {small.nAGQ} in the smaller one, so "
+            "likelihoods do not compare; fit both with the same"
+        )
 
 
 def _or(values: np.ndarray | None, default: float) -> np.ndarray:
@@ -293,7 +288,7 @@ def _objective(null: Null) -> float:
 
 
 def _statistics(
-    large: AnyFit, null: Null, n: int, rng: np.random.Generator, n_jobs: int, progress: Any
+    large: Fit, null: Null, n: int, rng: np.random.Generator, n_jobs: int, progress: Any
 ) -> tuple[np.ndarray, Counter[str], int]:
     """Return simulated statistics (n,), messages of failures, and a count of doubtful ends."""
     messages: Counter[str] = Counter()

@@ -14,14 +14,11 @@ import scipy
 
 from mixef import checks
 from mixef.errors import ArgumentError, FitError, MixefError
-from mixef.estimation.fit import LMMFit, make_criterion
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import f_test
 from mixef.inference.hypotheses.hypothesis import Hypothesis, linear_hypothesis
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
-from mixef.inference.observations import AnyFit
-from mixef.inference.refits.many import refit_many
-from mixef.inference.refits.refit import by_ml, quiet, response_frame, with_frame
+from mixef.inference.refits.many import frame_with, refit_many
 from mixef.inference.resampling.bootstrap import each, refitted
 from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.power_design import (
@@ -86,7 +83,7 @@ class Power(PrintedFrame):
 
 
 def power(
-    fit: AnyFit,
+    fit: Fit,
     test: Any,
     *,
     sizes: Mapping[str, Any] | None = None,
@@ -109,7 +106,7 @@ def power(
     for place in grid:
         refuse_too_large(fit, place, n)
     if method == "lrt":
-        fit = by_ml(fit)
+        fit = fit.by_ml()
     records, messages = [], Counter[str]()
     for seeded, place in zip(rng.integers(2**63, size=len(grid)), grid, strict=True):
         own = np.random.default_rng(seeded)
@@ -124,7 +121,7 @@ def power(
     return Power(table, text, method, alpha, failures)
 
 
-def hypothesis_of(fit: AnyFit, test: Any) -> tuple[Hypothesis, str]:
+def hypothesis_of(fit: Fit, test: Any) -> tuple[Hypothesis, str]:
     """Return what a test names, all columns of a term or linear combinations, and its text."""
     design = fit.design
     if isinstance(test, str) and test in design.term_labels and test not in fit.fixed_names:
@@ -151,8 +148,8 @@ def binomial_limits(hits: int, n: int, level: float = 0.95) -> tuple[float, floa
     return lower, upper
 
 
-def _checked_method(fit: AnyFit, method: str | None) -> str:
-    linear = isinstance(fit, LMMFit)
+def _checked_method(fit: Fit, method: str | None) -> str:
+    linear = fit.is_linear
     method = checks.option(method, "method", (*METHODS, None))
     if method is None:
         return "t" if linear else "z"
@@ -187,7 +184,7 @@ def _p_values(
     if method == "lrt":
         return _lrt(at, test, Y, n_jobs, progress)
     rule = "satterthwaite" if method == "t" else None
-    if isinstance(at.fit, GLMMFit):
+    if not at.fit.is_linear:
         task = partial(_tested_anew, at.fit, at.start, test, rule)
         results = each(task, list(Y.T), n_jobs, progress, "power")
     else:
@@ -199,9 +196,7 @@ def _p_values(
     return np.array([np.nan if isinstance(r, str) else r for r in results]), messages
 
 
-def _tested_anew(
-    fit: AnyFit, start: Any, test: Hypothesis, rule: Any, y: np.ndarray
-) -> float | str:
+def _tested_anew(fit: Fit, start: Any, test: Hypothesis, rule: Any, y: np.ndarray) -> float | str:
     """Return the p value of a response, fitted by a search, or a message."""
     try:
         return f_test(refitted(fit, y, start), test.L, test.rhs, ddf=rule).p_value
@@ -210,7 +205,7 @@ def _tested_anew(
 
 
 def _tested_at(
-    fit: LMMFit, test: Hypothesis, rule: Any, item: tuple[str | None, np.ndarray, np.ndarray]
+    fit: Fit, test: Hypothesis, rule: Any, item: tuple[str | None, np.ndarray, np.ndarray]
 ) -> float | str:
     """Return the p value of a response whose covariance parameters (k,) are known."""
     message, y, par = item
@@ -222,14 +217,13 @@ def _tested_at(
         return str(error)
 
 
-def fit_at(fit: LMMFit, y: np.ndarray, par: np.ndarray) -> LMMFit:
+def fit_at(fit: Fit, y: np.ndarray, par: np.ndarray) -> Fit:
     """Return the fit of a response (n,) at estimates (k,) that are known: without a search."""
-    frame = response_frame(fit, y)
-    criterion = make_criterion(frame, fit.X, fit.terms, fit.REML, fit.formula)
-    scaled = criterion.scaled_par(par)
-    new = replace(fit, frame=frame, scaled_par=scaled, estimates=criterion.estimates(scaled))
-    object.__setattr__(new, "_criterion", criterion)
-    return new
+    new = fit.with_spec(frame=frame_with(fit, y))
+    criterion = new.criterion()
+    scaled = new.problem.scaled_par(par)
+    estimates = criterion.estimates(scaled)
+    return replace(new, point=scaled, estimates=estimates, held_problem=new.problem)
 
 
 def _lrt(
@@ -246,7 +240,7 @@ def _lrt(
     return np.where(np.isnan(statistic), np.nan, scipy.special.chdtrc(df, statistic)), messages
 
 
-def constrained(fit: AnyFit, test: Hypothesis) -> tuple[AnyFit, np.ndarray, int]:
+def constrained(fit: Fit, test: Hypothesis) -> tuple[Fit, np.ndarray, int]:
     """Return the model under ``L beta = rhs``, what it takes off the response, and the rank of L.
 
     Coefficients that satisfy the hypothesis are ``beta1 + N gamma``, with a particular solution
@@ -259,7 +253,7 @@ def constrained(fit: AnyFit, test: Hypothesis) -> tuple[AnyFit, np.ndarray, int]
     free = ~L.any(axis=0)
     N = np.eye(L.shape[1])[:, free] if free.sum() == L.shape[1] - rank else Vt[rank:].T
     shift = fit.X @ first
-    if isinstance(fit, GLMMFit) and shift.any():
+    if not fit.is_linear and shift.any():
         raise ArgumentError(
             "a likelihood-ratio test of a generalized model is of coefficients that are zero; "
             "use method='z' for other values"
@@ -270,8 +264,5 @@ def constrained(fit: AnyFit, test: Hypothesis) -> tuple[AnyFit, np.ndarray, int]
         names=tuple(f"x{j + 1}" for j in range(N.shape[1])),
         assign=np.arange(N.shape[1]),
     )
-    smaller = replace(fit, design=design, kept=np.arange(N.shape[1]))
-    if not isinstance(fit, GLMMFit):
-        frame = response_frame(fit, fit.frame.y - shift)
-        return with_frame(smaller, frame, control=quiet(fit.control)), shift, rank
-    return with_frame(smaller, fit.frame, control=quiet(fit.control)), shift, rank
+    frame = frame_with(fit, fit.y - shift) if shift.any() else fit.frame
+    return fit.again(frame=frame, design=design, control=fit.control.quiet()), shift, rank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -12,8 +12,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import ArgumentError, DataError, FitError, MixefError
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, prior_weights
+from mixef.estimation.fit import Fit
 from mixef.inference.resampling.bootstrap import refitted
 from mixef.inference.resampling.rows import (
     Rows,
@@ -30,7 +29,6 @@ from mixef.inference.simulation.new_parameters import (
 )
 from mixef.inference.simulation.sampler import LevelEffects, Sampler, draw_responses
 from mixef.terms.nodes import by_known_names
-from mixef.terms.outcome import outcome
 from mixef.terms.random import block_structure
 
 # Responses that are tried before a size is given up.
@@ -65,7 +63,7 @@ class Scenario:
 
     Attributes
     ----------
-    fit : LMMFit or GLMMFit
+    fit : Fit
         The model on these rows, fitted to a first response.
     sampler : Sampler
         What responses are drawn from.
@@ -73,13 +71,13 @@ class Scenario:
         The generating parameters, from which searches start.
     """
 
-    fit: AnyFit
+    fit: Fit
     sampler: Sampler
     start: dict[str, Any]
 
 
 def size_grid(
-    fit: AnyFit, sizes: Mapping[str, Any] | None, within: Mapping[str, Any] | None
+    fit: Fit, sizes: Mapping[str, Any] | None, within: Mapping[str, Any] | None
 ) -> list[tuple[Size, ...]]:
     """Return all combinations of sizes; that of the fit itself if none are given."""
     axes = []
@@ -98,7 +96,7 @@ def size_grid(
     return list(product(*axes))
 
 
-def refuse_too_large(fit: AnyFit, place: Sequence[Size], n: int) -> None:
+def refuse_too_large(fit: Fit, place: Sequence[Size], n: int) -> None:
     """Refuse a size whose rows and n responses memory cannot hold, before they are made."""
     factors, n_rows = grouping_factors(fit.terms), fit.frame.n
     for size in place:
@@ -111,7 +109,7 @@ def refuse_too_large(fit: AnyFit, place: Sequence[Size], n: int) -> None:
     )
 
 
-def generating_values(fit: AnyFit, new_params: Mapping[str, Any] | None) -> Values:
+def generating_values(fit: Fit, new_params: Mapping[str, Any] | None) -> Values:
     """Return the parameters of a fit, some of them changed.
 
     Coefficients may stand beside the other parameters by name, as in ``{"Days": 5}``.
@@ -131,14 +129,12 @@ def generating_values(fit: AnyFit, new_params: Mapping[str, Any] | None) -> Valu
             raise DataError(f"new_params has {next(iter(own))!r} and 'beta' both; give one")
         rest["beta"] = own
     values = read_values(rest, parameters_of(fit), old)
-    if not isinstance(fit, GLMMFit) and not values.extra:
+    if fit.is_linear and not values.extra:
         raise DataError("sigma is 0 in new_params; power needs a positive residual variance")
     return values
 
 
-def scenario(
-    fit: AnyFit, place: Sequence[Size], values: Values, rng: np.random.Generator
-) -> Scenario:
+def scenario(fit: Fit, place: Sequence[Size], values: Values, rng: np.random.Generator) -> Scenario:
     """Return the model on rows of a size, fitted to a first response.
 
     Raises
@@ -149,15 +145,11 @@ def scenario(
     rows = rows_of(fit)
     for size in place:
         rows = _sized(rows, size)
-    shell = _on_rows(fit, rows)
+    shell = fit.with_spec(frame=rows.frame, design=rows.design, terms=rows.terms)
     sampler = _sampler(shell, values)
-    scale = 1.0 if isinstance(fit, GLMMFit) else float(np.sqrt(values.extra or 0.0))
+    scale = float(np.sqrt(values.extra or 0.0)) if fit.is_linear else 1.0
     par = block_structure(fit.terms)[1].par_of([root / scale for root in values.roots])
-    start: dict[str, Any] = {"par": par}
-    if isinstance(fit, GLMMFit):
-        start["beta"] = values.beta
-        if fit.family.extra is not None:
-            start[fit.family.extra] = values.extra
+    start = fit.warm_start(par=par, beta=values.beta, extra=values.extra)
     error: Exception | None = None
     for y in draw_responses(sampler, TRIES, rng).T:
         try:
@@ -210,16 +202,7 @@ def chosen_levels(rows: Rows, group: str, count: int) -> np.ndarray:
     return np.concatenate([np.tile(np.arange(n_levels), whole), np.sort(spread)])
 
 
-def _on_rows(fit: AnyFit, rows: Rows) -> AnyFit:
-    """Return the model on other rows; its estimates are those of the old ones."""
-    changes: dict[str, Any] = {"frame": rows.frame, "design": rows.design, "terms": rows.terms}
-    if isinstance(fit, GLMMFit):
-        response = outcome(rows.frame, fit.family)
-        changes["outcome"] = replace(response, modelled=fit.outcome.modelled)
-    return replace(fit, **changes)
-
-
-def _sampler(shell: AnyFit, values: Values) -> Sampler:
+def _sampler(shell: Fit, values: Values) -> Sampler:
     fixed = shell.X @ values.beta
     if shell.frame.offset is not None:
         fixed = fixed + shell.frame.offset
@@ -232,5 +215,4 @@ def _sampler(shell: AnyFit, values: Values) -> Sampler:
         )
         for term, root in zip(shell.terms, values.roots, strict=True)
     )
-    family = shell.family if isinstance(shell, GLMMFit) else None
-    return Sampler(fixed, effects, prior_weights(shell), family, values.extra)
+    return Sampler(fixed, effects, shell.weights, shell.family, values.extra)

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import ArgumentError, DataError, FitError
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.estimation.glm import fit_glm
 from mixef.estimation.response import Response
-from mixef.families.family import Family
-from mixef.inference.observations import AnyFit, extra_value, prior_weights, response_values
 from mixef.inference.simulation.sampler import Sampler, draw_responses
 from mixef.linalg.standardize import independent_columns, orthonormal_columns, root_weighted
 from mixef.terms.fixed import design
@@ -31,7 +29,7 @@ class Regression:
 
     Attributes
     ----------
-    mixed : LMMFit or GLMMFit
+    mixed : Fit
         The mixed model of the same rows.
     X : ndarray (n, p)
         Independent columns.
@@ -39,28 +37,23 @@ class Regression:
         What it is called.
     """
 
-    mixed: AnyFit
+    mixed: Fit
     X: np.ndarray
     text: str
 
     @property
-    def family(self) -> Family | None:
-        """The family; None for a linear model."""
-        return self.mixed.family if isinstance(self.mixed, GLMMFit) else None
-
-    @property
     def npar(self) -> int:
         """Number of parameters: coefficients, and sigma for a linear model."""
-        return self.X.shape[1] + (self.family is None)
+        return self.X.shape[1] + self.mixed.is_linear
 
     @cached_property
     def objective(self) -> float:
         """-2 log L of the mixed model's own response."""
-        return float(self.objectives(response_values(self.mixed)[:, None])[0])
+        return float(self.objectives(self.mixed.y[:, None])[0])
 
     def objectives(self, Y: np.ndarray) -> np.ndarray:
         """Return -2 log L (m,) of responses (n, m); NaN where it has no maximum."""
-        if self.family is not None:
+        if not self.mixed.is_linear:
             return np.array([self._generalized(y)[1] for y in Y.T])
         rest = self._weighted(Y)
         rest = rest - self._Q @ (self._Q.T @ rest) / len(rest)
@@ -73,24 +66,21 @@ class Regression:
 
     def simulated(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw n responses (n_rows, n) from the regression."""
-        weights = prior_weights(self.mixed)
-        if self.family is not None:
-            mean = self._generalized(response_values(self.mixed))[0]
-            return draw_responses(Sampler(mean, (), weights, self.family, None), n, rng)
-        mean, variance = self._gaussian
-        return draw_responses(Sampler(mean, (), weights, None, variance), n, rng)
+        weights = self.mixed.weights
+        mean, variance = self._predicted
+        return draw_responses(Sampler(mean, (), weights, self.mixed.family, variance), n, rng)
 
     @cached_property
     def means(self) -> np.ndarray:
         """Fitted means (n,) of the mixed model's own response."""
-        if self.family is None:
-            return self._gaussian[0]
-        return self.family.link.inverse(self._generalized(response_values(self.mixed))[0])
+        return self.mixed.family.link.inverse(self._predicted[0])
 
     @cached_property
-    def _gaussian(self) -> tuple[np.ndarray, float]:
-        """Fitted means (n,), offset included, and the residual variance."""
-        y = self._weighted(response_values(self.mixed)[:, None])[:, 0]
+    def _predicted(self) -> tuple[np.ndarray, float | None]:
+        """Linear predictor (n,), offset included, and the residual variance of a linear model."""
+        if not self.mixed.is_linear:
+            return self._generalized(self.mixed.y)[0], None
+        y = self._weighted(self.mixed.y[:, None])[:, 0]
         weights = self.mixed.frame.weights
         fitted = self._Q @ (self._Q.T @ y) / len(y)
         variance = float(np.mean((y - fitted) ** 2))
@@ -105,7 +95,7 @@ class Regression:
     @cached_property
     def _Q(self) -> np.ndarray:
         """Weighted columns (n, p) with ``Q'Q = n I``; of a generalized model, without weights."""
-        weights = None if self.family is not None else self.mixed.frame.weights
+        weights = self.mixed.frame.weights if self.mixed.is_linear else None
         return orthonormal_columns(root_weighted(self.X, weights))[0]
 
     def _weighted(self, Y: np.ndarray) -> np.ndarray:
@@ -113,7 +103,6 @@ class Regression:
 
     def _generalized(self, y: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the linear predictor (n,) and -2 log L of one response."""
-        assert isinstance(self.mixed, GLMMFit)
         outcome = self.mixed.outcome
         response = Response(self.mixed.family, y, outcome.weights, copies=outcome.copies)
         try:
@@ -123,7 +112,7 @@ class Regression:
         return found.state.eta, -2.0 * found.state.log_density
 
 
-def regression(mixed: AnyFit, X: np.ndarray, text: str) -> Regression:
+def regression(mixed: Fit, X: np.ndarray, text: str) -> Regression:
     """Return the regression on columns (n, p), of which dependent ones are dropped.
 
     Raises
@@ -131,17 +120,17 @@ def regression(mixed: AnyFit, X: np.ndarray, text: str) -> Regression:
     DataError
         For a family with a dispersion or shape, of which no maximum-likelihood regression is here.
     """
-    if isinstance(mixed, GLMMFit) and mixed.family.extra is not None:
+    if not mixed.is_linear and mixed.family.extra is not None:
         raise DataError(
             f"a null model without random effects is there for binomial and Poisson models, but "
             f"the {mixed.family.name} family has a {mixed.family.extra} of its own "
-            f"(it is {extra_value(mixed):.4g}); compare mixed models"
+            f"(it is {mixed.extra:.4g}); compare mixed models"
         )
     kept = independent_columns(root_weighted(X, mixed.frame.weights))
     return Regression(mixed, X[:, kept], text)
 
 
-def regression_of_formula(mixed: AnyFit, formula: Formula) -> Regression:
+def regression_of_formula(mixed: Fit, formula: Formula) -> Regression:
     """Return the regression of a formula without random effects, on a mixed model's variables."""
     frame = replace(mixed.frame, formula=formula)
     unknown = [v.text for v in frame.fixed_terms.variables if v.text not in frame.variables]
@@ -154,7 +143,7 @@ def regression_of_formula(mixed: AnyFit, formula: Formula) -> Regression:
     return regression(mixed, X, formula.text)
 
 
-def regression_of_result(mixed: AnyFit, result: Any) -> Regression:
+def regression_of_result(mixed: Fit, result: Any) -> Regression:
     """Return the regression that a fit of statsmodels (OLS, WLS, GLM) is.
 
     Raises
@@ -181,7 +170,7 @@ def regression_of_result(mixed: AnyFit, result: Any) -> Regression:
     text = getattr(result.model, "formula", None) or f"{type(result.model).__name__} regression"
     found = regression(mixed, X, text)
     gap = float(np.abs(found.means - fitted).max())
-    if not gap <= SAME * max(float(np.ptp(response_values(mixed))), 1e-300):
+    if not gap <= SAME * max(float(np.ptp(mixed.y)), 1e-300):
         raise DataError(
             f"the fitted values of the regression are up to {gap:.3g} away from those of the same "
             "columns with the mixed model's response, weights, offset and family; fit both to the "

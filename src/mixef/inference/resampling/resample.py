@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixef.estimation.fit import LMMFit
-from mixef.inference.observations import fixed_predictor, linear_predictor, response_values
+from mixef.estimation.fit import Fit
 
 # A relative standard deviation below this share of the largest is taken for zero.
 NULL = 1e-8
 
 
 def semiparametric_responses(
-    fit: LMMFit, n: int, rng: np.random.Generator, *, use_u: bool = False
+    fit: Fit, n: int, rng: np.random.Generator, *, use_u: bool = False
 ) -> np.ndarray:
     """Return responses (n_rows, n): normal random effects or the modes, plus drawn residuals."""
     if use_u:
-        mean = linear_predictor(fit)[:, None]
+        mean = fit.eta[:, None]
     else:
         draws = [
             rng.standard_normal((t.n_levels, len(lam), n))
@@ -30,11 +29,11 @@ def semiparametric_responses(
         ]
         lams = fit.estimates.lams
         effects = [fit.estimates.sigma * (lam @ d) for lam, d in zip(lams, draws, strict=True)]
-        mean = fixed_predictor(fit)[:, None] + _random_part(fit, effects)
+        mean = fit.fixed_predictor[:, None] + _random_part(fit, effects)
     return mean + _drawn_residuals(fit, _residuals(fit), n, rng)
 
 
-def residual_responses(fit: LMMFit, n: int, rng: np.random.Generator) -> np.ndarray:
+def residual_responses(fit: Fit, n: int, rng: np.random.Generator) -> np.ndarray:
     """Return responses (n_rows, n) of drawn random effects and residuals, both reflated.
 
     Levels of a grouping factor are drawn with replacement, all their random effects together.
@@ -50,10 +49,10 @@ def residual_responses(fit: LMMFit, n: int, rng: np.random.Generator) -> np.ndar
     if size > 0:
         rest = rest * (fit.estimates.sigma / size)
     random = _random_part(fit, [e for e in effects if e is not None])
-    return fixed_predictor(fit)[:, None] + random + _drawn_residuals(fit, rest, n, rng)
+    return fit.fixed_predictor[:, None] + random + _drawn_residuals(fit, rest, n, rng)
 
 
-def reflated_effects(fit: LMMFit, members: list[int]) -> list[np.ndarray]:
+def reflated_effects(fit: Fit, members: list[int]) -> list[np.ndarray]:
     """Return the modes of one grouping factor's terms with the estimated covariance.
 
     Modes are shrunken: their covariance over the levels is smaller than the estimated one. They
@@ -83,20 +82,20 @@ def reflated_effects(fit: LMMFit, members: list[int]) -> list[np.ndarray]:
     return [part @ root.T for part, root in zip(parts, roots, strict=True)]
 
 
-def _residuals(fit: LMMFit) -> np.ndarray:
+def _residuals(fit: Fit) -> np.ndarray:
     """Return the conditional residuals (n_rows,) at unit weight, centred."""
-    rest = response_values(fit) - linear_predictor(fit)
+    rest = fit.y - fit.eta
     if fit.frame.weights is not None:
         rest = rest * np.sqrt(fit.frame.weights)
     return rest - rest.mean()
 
 
-def _drawn_residuals(fit: LMMFit, rest: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+def _drawn_residuals(fit: Fit, rest: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     drawn = rest[rng.integers(len(rest), size=(len(rest), n))]
     return drawn if fit.frame.weights is None else drawn / np.sqrt(fit.frame.weights)[:, None]
 
 
-def _random_part(fit: LMMFit, effects: list[np.ndarray]) -> np.ndarray:
+def _random_part(fit: Fit, effects: list[np.ndarray]) -> np.ndarray:
     """Return ``Z b`` (n_rows, n) of effects (l_t, s_t, n), one array a term."""
     total = np.zeros((fit.frame.n, effects[0].shape[2]))
     for term, b in zip(fit.terms, effects, strict=True):

@@ -9,16 +9,13 @@ import numpy as np
 
 from mixef import checks
 from mixef.errors import ArgumentError, FitError
-from mixef.estimation.fit import fit_lmm
-from mixef.estimation.generalized_fit import GLMMFit, fit_glmm
-from mixef.inference.observations import AnyFit
+from mixef.estimation.fit import Fit
 from mixef.terms.factor import compress
 from mixef.terms.fixed import Design
 from mixef.terms.frame import ModelFrame
 from mixef.terms.grouping import Grouping
 from mixef.terms.labels import LevelSet
 from mixef.terms.nodes import by_known_names
-from mixef.terms.outcome import outcome
 from mixef.terms.random import RandomTerm
 
 
@@ -38,7 +35,7 @@ class Rows:
     terms: tuple[RandomTerm, ...]
 
 
-def rows_of(fit: AnyFit) -> Rows:
+def rows_of(fit: Fit) -> Rows:
     """Return the rows of a fit as they are."""
     return Rows(fit.frame, fit.design, fit.terms)
 
@@ -159,7 +156,7 @@ def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
     )
 
 
-def fitted_to(fit: AnyFit, rows: Rows, *, start: Any = None, control: Any = None) -> AnyFit:
+def fitted_to(fit: Fit, rows: Rows, *, start: Any = None, control: Any = None) -> Fit:
     """Fit the model of a fit to other rows.
 
     Raises
@@ -167,14 +164,13 @@ def fitted_to(fit: AnyFit, rows: Rows, *, start: Any = None, control: Any = None
     FitError
         If the rows leave other coefficients open than those of the fit.
     """
-    control = fit.control if control is None else control
-    if isinstance(fit, GLMMFit):
-        response = replace(outcome(rows.frame, fit.family), modelled=fit.outcome.modelled)
-        new: AnyFit = fit_glmm(fit.formula, rows.frame, rows.design, rows.terms, fit.family,
-                               response, fit.nAGQ, control, call=fit.call, start=start)  # fmt: skip
-    else:
-        new = fit_lmm(fit.formula, rows.frame, rows.design, rows.terms, fit.REML, control,
-                      call=fit.call, start=start)  # fmt: skip
+    new = fit.again(
+        frame=rows.frame,
+        design=rows.design,
+        terms=rows.terms,
+        control=fit.control if control is None else control,
+        start=start,
+    )
     if not np.array_equal(new.kept, fit.kept):
         lost = [name for name in fit.fixed_names if name not in new.fixed_names]
         raise FitError(f"the rows cannot tell apart the fixed effects {', '.join(lost)}")

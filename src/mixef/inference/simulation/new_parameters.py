@@ -11,11 +11,10 @@ import pandas as pd
 
 from mixef.checks import shown
 from mixef.errors import DataError
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.estimation.model import checked_parameters, par_labels, theta_labels
+from mixef.estimation.fit import Fit
+from mixef.estimation.spec import checked_parameters, par_labels, theta_labels
 from mixef.families.family import Family
 from mixef.inference.natural import Component, component_values, components
-from mixef.inference.observations import AnyFit
 from mixef.terms.covariance import psd_cholesky, roots_of_theta, theta_of
 from mixef.terms.nodes import by_known_names
 from mixef.terms.random import RandomTerm, block_structure
@@ -36,7 +35,7 @@ class Values:
     roots : tuple of ndarray (s_t, s_t)
         Lower triangular roots of the terms' covariances, on the scale of the linear predictor.
     extra : float or None
-        Dispersion or shape; the residual variance of a linear model.
+        Dispersion or shape.
     """
 
     beta: np.ndarray
@@ -52,18 +51,20 @@ class Parameters:
     ----------
     fixed_names : tuple of str (p,)
     terms : tuple of RandomTerm
-    family : Family or None
-        None for the linear model, where theta is relative to sigma.
+    family : Family
+    is_linear : bool
+        Whether theta is relative to sigma.
     """
 
     fixed_names: tuple[str, ...]
     terms: tuple[RandomTerm, ...]
-    family: Family | None
+    family: Family
+    is_linear: bool
 
     @property
     def extra_names(self) -> tuple[str, ...]:
         """Names of the one further parameter: the first of them is its own."""
-        if self.family is None:
+        if self.is_linear:
             return ("sigma",)
         if self.family.extra is None:
             return ()
@@ -83,17 +84,17 @@ class Parameters:
         return "; ".join(piece for piece in pieces if piece)
 
 
-def fitted_values_of(fit: AnyFit) -> Values:
+def fitted_values_of(fit: Fit) -> Values:
     """Return the estimates of a fit."""
-    extra = fit.estimates.extra if isinstance(fit, GLMMFit) else fit.estimates.sigma**2
     scale = np.sqrt(fit.covariance_scale)
-    return Values(fit.estimates.beta, tuple(scale * lam for lam in fit.estimates.lams), extra)
+    return Values(
+        fit.estimates.beta, tuple(scale * lam for lam in fit.estimates.lams), fit.estimates.extra
+    )
 
 
-def parameters_of(fit: AnyFit) -> Parameters:
+def parameters_of(fit: Fit) -> Parameters:
     """Return what parameters a fit has."""
-    family = fit.family if isinstance(fit, GLMMFit) else None
-    return Parameters(fit.fixed_names, fit.terms, family)
+    return Parameters(fit.fixed_names, fit.terms, fit.family, fit.is_linear)
 
 
 def read_values(given: Any, parameters: Parameters, old: Values | None) -> Values:
@@ -175,7 +176,7 @@ def _extra(given: Mapping[str, Any], parameters: Parameters, old: Values | None)
             raise _missing(repr(parameters.extra_names[0]), parameters)
         return None if old is None else old.extra
     value = checked_parameters(given[named[0]], named, named[0])[0]
-    zero_is_fine = parameters.family is None
+    zero_is_fine = parameters.is_linear
     if value < 0.0 or (value == 0.0 and not zero_is_fine):
         raise DataError(f"{named[0]} is {value:g}; expected a positive number")
     return float(value**2 if named[0] == "sigma" else value)
@@ -191,7 +192,7 @@ def _roots(given, parameters, parts, old, extra) -> tuple[np.ndarray, ...]:
         raise DataError(
             f"the parameters give covariances by {ways[0]!r} and again by {ways[1]!r}; use one way"
         )
-    linear = parameters.family is None
+    linear = parameters.is_linear
     if relative:
         scale = np.sqrt(extra) if linear else 1.0
         lams = _templates(given[relative[0]], terms, relative[0])

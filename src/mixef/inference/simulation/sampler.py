@@ -44,16 +44,15 @@ class Sampler:
         One a term.
     weights : ndarray (m,) or None
         Prior weights, with numbers of trials; None for ones.
-    family : Family or None
-        None for the linear model.
+    family : Family
     extra : float or None
-        Dispersion or shape; the residual variance of the linear model.
+        Dispersion or shape.
     """
 
     fixed: np.ndarray
     effects: tuple[LevelEffects, ...]
     weights: np.ndarray | None
-    family: Family | None
+    family: Family
     extra: float | None
 
 
@@ -70,12 +69,6 @@ def draw_responses(sampler: Sampler, n: int, rng: np.random.Generator) -> np.nda
     """
     eta = draw_predictors(sampler, n, rng)
     family, weights = sampler.family, sampler.weights
-    if family is None:
-        assert sampler.extra is not None
-        sd = np.sqrt(sampler.extra if weights is None else sampler.extra / weights[:, None])
-        noise = rng.standard_normal(eta.shape)
-        noise *= sd
-        return np.add(eta, noise, out=noise)
     _warn_of_copies(family, weights)
     mu, valid = _means(family, eta)
     if valid.all():
@@ -133,7 +126,7 @@ def _means(family: Family, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _warn_of_copies(family: Family, weights: np.ndarray | None) -> None:
     """Warn where the dispersion or shape of drawn means is not that of their copies."""
-    if family.extra is None or weights is None or not len(weights):
+    if not family.counts_copies or family.extra is None or weights is None or not len(weights):
         return
     size = float(weights.mean())
     if abs(size - 1.0) > 0.01:

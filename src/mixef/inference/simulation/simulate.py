@@ -10,8 +10,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.errors import ArgumentError, DataError
-from mixef.estimation.generalized_fit import GLMMFit
-from mixef.inference.observations import AnyFit, linear_predictor, prior_weights
+from mixef.estimation.fit import Fit
 from mixef.inference.prediction.prediction_rows import included_columns
 from mixef.inference.simulation.new_parameters import (
     Values,
@@ -33,7 +32,7 @@ NONE = ("~0", False)
 
 
 def simulated_responses(
-    fit: AnyFit, n: int, rng: np.random.Generator, *, use_u: bool = False
+    fit: Fit, n: int, rng: np.random.Generator, *, use_u: bool = False
 ) -> np.ndarray:
     """Draw n responses (n_rows, n) of the fit's rows.
 
@@ -49,14 +48,13 @@ def simulated_responses(
     """
     values = fitted_values_of(fit)
     if use_u:
-        family = fit.family if isinstance(fit, GLMMFit) else None
-        held = Sampler(linear_predictor(fit), (), prior_weights(fit), family, values.extra)
+        held = Sampler(fit.eta, (), fit.weights, fit.family, values.extra)
         return draw_responses(held, n, rng)
     return draw_responses(make_sampler(fit, fitted_rows(fit), values), n, rng)
 
 
 def simulations(
-    fit: AnyFit,
+    fit: Fit,
     n: int = 1,
     seed: int | np.random.Generator | None = None,
     newdata: Any = None,
@@ -95,7 +93,7 @@ def simulations(
 
 
 def make_sampler(
-    fit: AnyFit,
+    fit: Fit,
     rows: SimulationRows,
     values: Values,
     included: Mapping[int, np.ndarray] | None = None,
@@ -120,5 +118,4 @@ def make_sampler(
             )
         modes = fit.estimates.effects[t]
         effects.append(level_effects(group, values.roots[t], modes, held, new_levels))
-    family = fit.family if isinstance(fit, GLMMFit) else None
-    return Sampler(rows.fixed(values.beta), tuple(effects), rows.weights, family, values.extra)
+    return Sampler(rows.fixed(values.beta), tuple(effects), rows.weights, fit.family, values.extra)

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError
-from mixef.estimation.generalized_fit import GLMMFit
+from mixef.estimation.fit import Fit
 from mixef.families.family import refuse
-from mixef.inference.observations import AnyFit, is_counted, prior_weights
 from mixef.inference.prediction.prediction_rows import trials_in
 from mixef.inference.simulation.sampler import LevelEffects
 from mixef.terms.columns import Columns
@@ -75,23 +74,19 @@ class SimulationRows:
         return fixed if self.offset is None else fixed + self.offset
 
 
-def fitted_rows(fit: AnyFit) -> SimulationRows:
+def fitted_rows(fit: Fit) -> SimulationRows:
     """Return the rows that a fit used."""
     groups = tuple(
         GroupRows(term.z, term.grouping.codes, np.arange(term.n_levels)) for term in fit.terms
     )
     trials = None
-    if is_counted(fit):
+    if fit.is_counted:
         assert fit.frame.y is not None
         trials = fit.frame.y.sum(axis=1)
-    return SimulationRows(
-        fit.X, fit.frame.offset, prior_weights(fit), trials, groups, fit.frame.index
-    )
+    return SimulationRows(fit.X, fit.frame.offset, fit.weights, trials, groups, fit.frame.index)
 
 
-def new_rows(
-    fit: AnyFit, newdata: Any, weights: Any, env: Mapping[str, Any] | None
-) -> SimulationRows:
+def new_rows(fit: Fit, newdata: Any, weights: Any, env: Mapping[str, Any] | None) -> SimulationRows:
     """Return rows of new data.
 
     Parameters
@@ -109,10 +104,10 @@ def new_rows(
     w: np.ndarray | None
     if weights is not None:
         w = per_row(weights, "weights", scope)
-        trials = w if is_counted(fit) else None
+        trials = w if fit.is_counted else None
     else:
         w = _weights_again(fit.call.weights, scope)
-        if is_counted(fit):
+        if fit.is_counted:
             trials = trials_in(fit.formula.response, columns, scope)
             if trials is None:
                 assert fit.formula.response is not None
@@ -121,7 +116,7 @@ def new_rows(
                     "numbers of trials are not known; give them as weights="
                 )
             w = trials if w is None else w * trials
-    check_weights(w, binomial=isinstance(fit, GLMMFit) and fit.family.name == "binomial")
+    check_weights(w, binomial=fit.family.name == "binomial")
     if w is not None and np.isnan(w).any():  # such rows have no response
         absent = np.where(np.isnan(w), np.nan, 0.0)
         offset = absent if offset is None else offset + absent

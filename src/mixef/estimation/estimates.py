@@ -1,23 +1,23 @@
-"""The numbers of a generalized fit on the user's scale."""
+"""What a criterion determines at one set of parameters, on the user's scale."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
-class GeneralizedEstimates:
-    """What the criterion determines at one set of parameters, on the user's scale.
+class Estimates:
+    """What a criterion determines at one set of parameters, on the user's scale.
 
     The arrays are read-only.
 
     Attributes
     ----------
     par : ndarray (k,)
-        Covariance parameters, on the scale of the linear predictor.
+        Covariance parameters; of a linear model relative to sigma.
     theta : ndarray
         Each term's lower triangle, column by column.
     lams : tuple of ndarray (s_t, s_t)
@@ -28,17 +28,18 @@ class GeneralizedEstimates:
     sigma : float
         Square root of the dispersion; 1 for families without.
     objective : float
-        -2 log L, fully normalised.
+        What was minimized.
     unscaled_vcov : ndarray (p, p)
-        ``(X'V^-1 X)^-1`` at the working weights.
+        ``(X'V^-1 X)^-1``: the covariance of beta over sigma^2 in a linear model, at the working
+        weights in a generalized one.
     effects : tuple of ndarray (l_t, s_t)
         Conditional modes b, one array a term.
-    eta, mu : ndarray (n,)
-        Linear predictor (offset included) and mean at the modes.
-    log_density : float
-        ``log f(y | u)`` at the modes.
     pwrss, ussq, ldL2, ldRX2 : float
         Penalized weighted residual sum of squares, ``|u|^2``, ``log|M|``, ``log|X'V^-1 X|``.
+    u : ndarray (q,) or None
+        Spherical modes of the scaled problem, from which a generalized fit finds them again.
+    eta, mu : ndarray (n,) or None
+        Linear predictor (offset included) and mean at the modes; a linear fit makes them at need.
     """
 
     par: np.ndarray
@@ -50,18 +51,20 @@ class GeneralizedEstimates:
     objective: float
     unscaled_vcov: np.ndarray
     effects: tuple[np.ndarray, ...]
-    eta: np.ndarray
-    mu: np.ndarray
-    log_density: float
     pwrss: float
     ussq: float
     ldL2: float
     ldRX2: float
+    u: np.ndarray | None = None
+    eta: np.ndarray | None = None
+    mu: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        arrays = (self.par, self.theta, self.beta, self.unscaled_vcov, self.eta, self.mu)
-        for array in (*arrays, *self.lams, *self.effects):
-            array.flags.writeable = False
+        for field in fields(self):
+            value = getattr(self, field.name)
+            for array in value if isinstance(value, tuple) else (value,):
+                if isinstance(array, np.ndarray):
+                    array.flags.writeable = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

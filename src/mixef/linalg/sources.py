@@ -1,0 +1,221 @@
+"""Where cross-products come from, other than from rows in memory: chunks of rows.
+
+Two passes over the chunks are enough. The first stacks triangular factors of ``[X y]`` and of each
+term's columns, which is as exact as one orthogonal factorization of all rows: they give the scaled
+columns, and the least-squares fit of X to y. The second sums the products of the scaled columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import qr, solve_triangular
+
+from mixef.linalg.crossproducts import CrossProducts, Pairs, crossproducts
+from mixef.linalg.layout import Layout
+from mixef.linalg.row_pieces import RowPieces
+from mixef.linalg.rows import GroupDesign, Rows, RowSource
+from mixef.linalg.standardize import (
+    ALIASED,
+    Basis,
+    ResponseScale,
+    nothing_left,
+    root_weighted,
+)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a linear model.
+
+    Attributes
+    ----------
+    X : ndarray (m, p)
+        Columns that are independent over all rows.
+    y : ndarray (m,)
+    z : tuple of ndarray (m, s_t)
+        Raw columns, one array a term.
+    codes : tuple of ndarray of int (m,)
+        Levels, one array a grouping factor.
+    weights : ndarray (m,) or None
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    z: tuple[np.ndarray, ...]
+    codes: tuple[np.ndarray, ...]
+    weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ScaledChunks(RowSource):
+    """The rows of scaled ``[Z X y]``, read from chunks as often as they are asked for.
+
+    Attributes
+    ----------
+    chunks : callable
+        Returns the chunks from the first on.
+    n : int
+    n_levels : tuple of int
+        Of the grouping factors.
+    members : sequence of list of int
+        The terms of each grouping factor.
+    z_back : tuple of ndarray (s_i, s_i)
+        From raw columns to scaled ones, a grouping factor.
+    x_basis : Basis
+    y_scale : ResponseScale
+    sum_log_w : float
+    """
+
+    chunks: Callable[[], Iterable[Chunk]]
+    n: int
+    n_levels: tuple[int, ...]
+    members: Sequence[list[int]]
+    z_back: tuple[np.ndarray, ...]
+    x_basis: Basis
+    y_scale: ResponseScale
+    sum_log_w: float
+
+    @cached_property
+    def layout(self) -> Layout:  # type: ignore[override]
+        """How the random effects are laid out."""
+        return Layout(self.n_levels, tuple(len(back) for back in self.z_back))
+
+    def pieces(self) -> Iterator[Rows]:
+        """Yield the scaled rows, a chunk at a time."""
+        for chunk in self.chunks():
+            X = root_weighted(chunk.X, chunk.weights)
+            Q = solve_triangular(self.x_basis.R, X.T, trans=1).T if X.shape[1] else X
+            rest = root_weighted(chunk.y, chunk.weights) - Q @ self.y_scale.beta0
+            groups = [
+                GroupDesign(codes, n_levels, root_weighted(z, chunk.weights) @ back)
+                for codes, n_levels, z, back in zip(
+                    chunk.codes, self.n_levels, self._by_group(chunk), self.z_back, strict=True
+                )
+            ]
+            yield Rows(groups, RowPieces(Q), rest / self.y_scale.scale)
+
+    def turned(self, axes: Sequence[np.ndarray]) -> ScaledChunks:
+        """Return the rows with the columns ``z_i V_i``."""
+        pairs = zip(self.z_back, axes, strict=True)
+        return replace(self, z_back=tuple(back @ V for back, V in pairs))
+
+    def products(self) -> CrossProducts:
+        """Return the cross-products, summed chunk by chunk."""
+        total: CrossProducts | None = None
+        for piece in self.pieces():
+            own = crossproducts(piece, assembles=False)
+            total = own if total is None else _added(total, own)
+        assert total is not None
+        return total
+
+    def _by_group(self, chunk: Chunk) -> list[np.ndarray]:
+        return [np.column_stack([chunk.z[t] for t in members]) for members in self.members]
+
+
+def scale_chunks(
+    chunks: Callable[[], Iterable[Chunk]],
+    n_levels: Sequence[int],
+    members: Sequence[list[int]],
+    invariances: Sequence[str],
+    response: str = "y",
+) -> tuple[ScaledChunks, tuple[Basis, ...]]:
+    """Scale the columns of chunks as those of rows in memory are.
+
+    Parameters
+    ----------
+    chunks : callable
+        Returns the chunks from the first on; it is called once for every pass.
+    n_levels : sequence of int
+        Of the grouping factors.
+    members : sequence of list of int
+        The terms of each grouping factor.
+    invariances : sequence of str
+        What each term's structure allows its columns: "triangular", "diagonal" or "scalar".
+
+    Returns
+    -------
+    ScaledChunks
+    tuple of Basis
+        From each term's scaled columns back to its raw ones.
+    """
+    n, sum_log_w, tops = 0, 0.0, [np.zeros((0, 0))] * (1 + len(invariances))
+    for chunk in chunks():
+        n += len(chunk.y)
+        if chunk.weights is not None:
+            sum_log_w += float(np.log(chunk.weights).sum())
+        columns = [np.column_stack([chunk.X, chunk.y]), *chunk.z]
+        for i, V in enumerate(columns):
+            tops[i] = _stacked(tops[i], root_weighted(V, chunk.weights))
+    if not n:
+        raise ValueError("there are no rows in the chunks; expected some")
+    R, p = tops[0], tops[0].shape[1] - 1
+    left = abs(float(R[p, p])) if len(R) > p else 0.0
+    if left <= 1e-13 * float(np.linalg.norm(R[:, p])):
+        raise nothing_left(response)
+    x_basis = Basis(R[:p, :p] / np.sqrt(n))
+    y_scale = ResponseScale(R[:p, p] / np.sqrt(n), left / np.sqrt(n))
+    bases = tuple(
+        _basis(top, n, invariance) for top, invariance in zip(tops[1:], invariances, strict=True)
+    )
+    back = []
+    for of_group in members:
+        sizes = [len(bases[t].R) for t in of_group]
+        whole, at = np.zeros((sum(sizes), sum(sizes))), 0
+        for t, size in zip(of_group, sizes, strict=True):
+            whole[at : at + size, at : at + size] = np.linalg.inv(bases[t].R)
+            at += size
+        back.append(whole)
+    rows = ScaledChunks(
+        chunks, n, tuple(n_levels), members, tuple(back), x_basis, y_scale, sum_log_w
+    )
+    return rows, bases
+
+
+def _stacked(top: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """Return the triangular factor (min(n, k), k), diagonal not negative, of V (m, k) under top."""
+    k = V.shape[1]
+    R = qr(np.vstack([top.reshape(-1, k), V]), mode="r", check_finite=False)[0]
+    R = np.atleast_2d(R)[: min(len(R), k)]
+    return R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]
+
+
+def _basis(top: np.ndarray, n: int, invariance: str) -> Basis:
+    """Return the basis of a term's columns from their triangular factor; see `scale_columns`."""
+    rms = np.sqrt(np.einsum("ij,ij->j", top, top) / n)
+    rms[rms == 0] = 1.0
+    if invariance == "scalar" and len(rms):
+        rms[:] = np.sqrt((rms**2).mean())
+    k, unit = top.shape[1], top / rms / np.sqrt(n)
+    dependent = len(top) < k or (np.abs(unit.diagonal()) <= ALIASED).any()
+    if invariance != "triangular" or k < 2 or dependent:
+        return Basis(np.diag(rms))
+    return Basis(top / np.sqrt(n))
+
+
+def _added(a: CrossProducts, b: CrossProducts) -> CrossProducts:
+    """Return the cross-products of the rows of both."""
+    return CrossProducts(
+        a.layout,
+        tuple(x + y for x, y in zip(a.diagonal, b.diagonal, strict=True)),
+        {key: _merged(a.pairs[key], b.pairs[key], a.layout.n_levels[key[1]]) for key in a.pairs},
+        a.ZtX + b.ZtX,
+        a.Zty + b.Zty,
+        a.XtX + b.XtX,
+        a.Xty + b.Xty,
+        a.yty + b.yty,
+        a.n + b.n,
+    )
+
+
+def _merged(a: Pairs, b: Pairs, n_cols: int) -> Pairs:
+    """Return the pairs of levels that occur in either, with the sums of their blocks."""
+    key = np.concatenate([pair.rows.astype(np.int64) * n_cols + pair.cols for pair in (a, b)])
+    unique, place = np.unique(key, return_inverse=True)
+    blocks = np.zeros((len(unique), *a.blocks.shape[1:]))
+    blocks[place[: len(a.rows)]] = a.blocks
+    blocks[place[len(a.rows) :]] += b.blocks
+    return Pairs(unique // n_cols, unique % n_cols, blocks)
