@@ -26,23 +26,7 @@ from mixef.linalg.threads import one_blas_thread
 
 
 def integrand(fit: Fit, z: Any) -> pd.DataFrame:
-    """Return the integrand of every level at scaled random effects, and the normal density.
-
-    Parameters
-    ----------
-    z : array (m,)
-        Random effects as distances from the mode, in conditional standard deviations.
-
-    Returns
-    -------
-    DataFrame (l m, 5)
-        ``group`` (the level), ``z``, ``density``, ``normal``, and ``t``, their ratio.
-
-    Raises
-    ------
-    DataError
-        Unless there is one grouping factor with one random effect.
-    """
+    """Return what the likelihood integrates, level by level; see the method ``integrand``."""
     if len(fit.terms) != 1 or len(fit.terms[0].columns) != 1:
         terms = ", ".join(f"{term.label}" for term in fit.terms)
         raise DataError(

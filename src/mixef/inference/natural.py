@@ -16,21 +16,11 @@ from mixef.terms.random import RandomTerm
 
 @dataclass(frozen=True)
 class Component:
-    """One parameter of a random-effects covariance, on the scale that users read.
+    """One parameter of a random-effects covariance, on the scale that users read."""
 
-    Attributes
-    ----------
-    term : int
-        Position of the term.
-    part : Part
-        Which entry of the term's covariance it is.
-    name : str
-        ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``.
-    """
-
-    term: int
-    part: Part
-    name: str
+    term: int  # Position of the term
+    part: Part  # Which entry of the term's covariance it is
+    name: str  # ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``
 
     @property
     def kind(self) -> Literal["sd", "cor"]:

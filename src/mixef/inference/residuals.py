@@ -14,17 +14,7 @@ RESIDUALS = ("response", "pearson", "deviance", "working")
 
 
 def residuals(fit: Fit, type: str = "response", scaled: bool = False) -> pd.Series:
-    """Return the residuals, conditional on the random effects.
-
-    Parameters
-    ----------
-    type : {"response", "pearson", "deviance", "working"}
-        ``y - mu``; ``sqrt(w / V) (y - mu)``; the signed root of the row's deviance; and
-        ``(y - mu) / mu'(eta)``. In a linear model V and mu' are 1, and the deviance residuals
-        are Pearson's.
-    scaled : bool
-        Divide by sigma.
-    """
+    """Return the residuals of the rows; see the method ``residuals`` of a model."""
     type, scaled = checks.option(type, "type", RESIDUALS), checks.flag(scaled, "scaled")
     rest = residual_values(fit, type)
     return fit.frame.series(rest / fit.estimates.sigma if scaled else rest, "residuals")

@@ -71,21 +71,13 @@ def starred_table(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CoefficientTables(Printed):
-    """Tables of tests, one a coefficient, below one heading.
+    """Tables of tests, one a coefficient, below one heading."""
 
-    Attributes
-    ----------
-    frames : dict of str to DataFrame (G, 4)
-        Estimates, standard errors, statistics and p values by coefficient.
-    heading : str
-        Lines above the first table.
-    note : str or None
-        Lines below the last.
-    """
-
+    # dict of str to DataFrame (G, 4): estimates, standard errors, statistics and p values by
+    # coefficient
     frames: Mapping[str, pd.DataFrame]
-    heading: str
-    note: str | None = None
+    heading: str  # Lines above the first table
+    note: str | None = None  # Lines below the last
 
     def tables(self) -> list[Table]:
         """Return one table a coefficient, the heading above the first and notes below the last."""

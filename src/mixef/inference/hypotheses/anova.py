@@ -81,24 +81,7 @@ def _cells(head: str, column: pd.Series) -> list[str]:
 
 
 def anova_of_terms(fit: Fit, type: Any = "III", ddf: str | None = "auto") -> AnovaTable:
-    """Test every term of the fixed effects.
-
-    Parameters
-    ----------
-    type : {"I", "II", "III"} or 1, 2, 3
-        See `term_hypotheses`.
-    ddf : {"auto", "satterthwaite", "kenward-roger", None}
-        Denominator degrees of freedom of a linear model. None gives none and no p values, and
-        adjusts terms for each other (types I and II) by the estimated covariance of beta, as the
-        generalized models do, instead of by ``X'X``.
-
-    Returns
-    -------
-    AnovaTable
-        One row a term. A linear model has Sum Sq, Mean Sq (F times sigma squared of the fit that
-        is tested), NumDF, DenDF, F value, Pr(>F), or npar, Sum Sq, Mean Sq, F value; a generalized
-        one Chisq, Df, Pr(>Chisq). A term that is confounded with the others has zero Df and NaN.
-    """
+    """Test every term of the fixed effects; see the method ``anova`` of a model."""
     name, rule = check_type(type), check_ddf(fit, ddf)
     hypotheses = term_hypotheses(fit, name, by_precision=rule is None)
     tests = [f_test(fit, L, ddf=rule) for L in hypotheses.values()]

@@ -28,20 +28,11 @@ LONGEST = 4
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A linear hypothesis ``L beta = rhs``.
+    """A linear hypothesis ``L beta = rhs``."""
 
-    Attributes
-    ----------
-    L : ndarray (m, p)
-        For the estimated coefficients.
-    rhs : ndarray (m,)
-    labels : tuple of str
-        What each row of L stands for.
-    """
-
-    L: np.ndarray
-    rhs: np.ndarray
-    labels: tuple[str, ...]
+    L: np.ndarray  # (m, p): for the estimated coefficients
+    rhs: np.ndarray  # (m,)
+    labels: tuple[str, ...]  # What each row of L stands for
 
     @property
     def texts(self) -> list[str]:
@@ -50,25 +41,7 @@ class Hypothesis:
 
 
 def linear_hypothesis(fit: Fit, L: Any, rhs: Any = None) -> Hypothesis:
-    """Read a linear hypothesis.
-
-    Parameters
-    ----------
-    L : array (m, p), (p,), DataFrame, Series, dict, str or sequence of str
-        Rows of coefficients; by coefficient names in a frame (hypotheses by coefficients), a
-        series or a dict (a number or m numbers each), where those not named are zero; or text
-        such as ``"recipeB - recipeC"`` or ``"2 * Days = 20"``.
-    rhs : float or array (m,), optional
-        Zeros by default; text with ``=`` has its own.
-
-    Raises
-    ------
-    FormulaError
-        For text that is no linear combination, or names no coefficient.
-    ValueError
-        For names that are not those of coefficients, or of several, coefficients that were
-        dropped, shapes that do not fit, hypotheses of zeros only, and none at all.
-    """
+    """Read a linear hypothesis, as the method ``contest`` of a model takes it."""
     sized = isinstance(L, str | pd.DataFrame | pd.Series | Mapping | Sequence)
     if not len(fit.kept) or (sized and not len(L)):
         raise _nothing(fit)

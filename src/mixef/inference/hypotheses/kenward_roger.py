@@ -47,18 +47,6 @@ NEAR_TWO = 1e-2
 class KenwardRoger:
     """What Kenward and Roger's F and t tests need of a REML fit.
 
-    Attributes
-    ----------
-    beta : ndarray (p,)
-    vcov : ndarray (p, p)
-        The adjusted covariance of beta.
-    root : ndarray (p, p)
-        C, with ``sigma^2 C C'`` the covariance of beta without the adjustment.
-    P : ndarray (R, p, p)
-        Relative slopes of that covariance for the linear covariance parameters, ``p_s``.
-    W : ndarray (R, R)
-        Covariance of these parameters by expected information.
-
     References
     ----------
     M. G. Kenward and J. H. Roger (1997), Small sample inference for fixed effects from restricted
@@ -69,11 +57,13 @@ class KenwardRoger:
     Computational Statistics and Data Analysis 53, 2583-2595.
     """
 
-    beta: np.ndarray
-    vcov: np.ndarray
+    beta: np.ndarray  # (p,)
+    vcov: np.ndarray  # (p, p): the adjusted covariance of beta
+    # (p, p): C, with ``sigma^2 C C'`` the covariance of beta without the adjustment
     root: np.ndarray
+    # (R, p, p): relative slopes of that covariance for the linear covariance parameters, ``p_s``
     P: np.ndarray
-    W: np.ndarray
+    W: np.ndarray  # (R, R): covariance of these parameters by expected information
 
     def row_df(self, L: np.ndarray) -> np.ndarray:
         """Return the degrees of freedom (m,) of every row of L (m, p) by itself."""

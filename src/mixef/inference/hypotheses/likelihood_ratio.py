@@ -27,24 +27,7 @@ AnyModel = Fit | OrdinaryFit
 def anova_of_models(
     models: Sequence[AnyModel], names: Sequence[str], refit: bool = True
 ) -> AnovaTable:
-    """Compare models by their likelihoods, each with the one before it.
-
-    Parameters
-    ----------
-    models : sequence of Fit or OrdinaryFit
-        Two or more.
-    names : sequence of str
-        Distinct names of the models.
-    refit : bool
-        Refit by ML what was fitted by REML; otherwise all have to be REML fits with the same
-        fixed effects.
-
-    Raises
-    ------
-    DataError
-        For models of other rows, responses, weights, families or links, or whose criteria do not
-        compare.
-    """
+    """Compare models, each with the one before it; see the function ``anova``."""
     for name, model in zip(names[1:], models[1:], strict=True):
         refuse_other_rows(names[0], models[0], name, model)
         refuse_other_laws(names[0], models[0], name, model)

@@ -29,31 +29,15 @@ _LAWS = {
 
 @dataclass(frozen=True, eq=False)
 class OrdinaryFit:
-    """A regression by maximum likelihood.
-
-    Attributes
-    ----------
-    formula : str
-    loglik : float
-        Of the full density.
-    npar : int
-        Coefficients, and the dispersion or shape where one is estimated.
-    n_coefficients : int
-    y : ndarray (n,)
-        Proportions for a binomial response.
-    weights : ndarray (n,) or None
-        Prior weights, numbers of trials among them.
-    law : (str, str)
-        R's names of the family and the link.
-    """
+    """A regression by maximum likelihood."""
 
     formula: str
-    loglik: float
-    npar: int
+    loglik: float  # Of the full density
+    npar: int  # Coefficients, and the dispersion or shape where one is estimated
     n_coefficients: int
-    y: np.ndarray
-    weights: np.ndarray | None
-    law: tuple[str, str]
+    y: np.ndarray  # (n,): proportions for a binomial response
+    weights: np.ndarray | None  # (n,): prior weights, numbers of trials among them
+    law: tuple[str, str]  # R's names of the family and the link
 
 
 def law_of(family: Family) -> tuple[str, str]:

@@ -36,21 +36,12 @@ NOTHING = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What the distribution of the statistic depends on.
+    """What the distribution of the statistic depends on."""
 
-    Attributes
-    ----------
-    eigenvalues : ndarray (S,)
-        Distinct positive eigenvalues of ``Z'P0Z``, ascending; P0 projects X out.
-    counts : ndarray of int (S,)
-        How often each comes.
-    rest : int
-        Dimensions of P0 that Z does not reach.
-    """
-
+    # (S,): distinct positive eigenvalues of ``Z'P0Z``, ascending; P0 projects X out
     eigenvalues: np.ndarray
-    counts: np.ndarray
-    rest: int
+    counts: np.ndarray  # (S,) of int: how often each comes
+    rest: int  # Dimensions of P0 that Z does not reach
 
     @property
     def m(self) -> int:
@@ -142,27 +133,7 @@ def exact_rlrt(
     n: int = 10_000,
     seed: int | np.random.Generator | None = None,
 ) -> ExactTest:
-    """Test whether the variance of one random-effects term is zero.
-
-    Parameters
-    ----------
-    fit : Fit
-        The model with all its terms; one by maximum likelihood is refitted.
-    term : str, optional
-        The term to test, as ``"(1 | g)"`` or by its grouping factor; the only one by default.
-    fit_alone : Fit, optional
-        A model with the same fixed effects and the tested term alone, which names the term.
-    null : Fit, optional
-        The model without the term; fitted here by default.
-    n : int
-        Draws.
-    seed : int or Generator, optional
-
-    Raises
-    ------
-    DataError, FormulaError
-        For a generalized model, a term with several columns, or fits that do not belong together.
-    """
+    """Test whether one variance is zero; see the function of the package."""
     n, rng = checks.count(n, each=2), checks.generator(seed)
     fit = _by_reml(_linear(fit, "fit"))
     t = _tested(fit, term, fit_alone)

@@ -22,16 +22,6 @@ class Satterthwaite:
     its own variance is ``g'Ag``, with the slopes g and the asymptotic covariance A of phi, and the
     scaled chi-square of the same two moments has ``2 (l'Vl)^2 / g'Ag`` degrees of freedom.
 
-    Attributes
-    ----------
-    beta : ndarray (p,)
-    vcov : ndarray (p, p)
-        V, the covariance of beta.
-    slopes : ndarray (K, p, p)
-        Derivatives of V for phi: the scaled covariance parameters and log sigma.
-    covariance : ndarray (K, K)
-        A, twice the inverse Hessian of -2 log L (of the REML criterion for a REML fit).
-
     References
     ----------
     F. G. Giesbrecht and J. C. Burns (1985), Two-stage analysis based on a mixed model,
@@ -39,9 +29,11 @@ class Satterthwaite:
     degree of freedom hypotheses, Journal of Statistical Computation and Simulation 54, 363-378.
     """
 
-    beta: np.ndarray
-    vcov: np.ndarray
+    beta: np.ndarray  # (p,)
+    vcov: np.ndarray  # (p, p): V, the covariance of beta
+    # (K, p, p): derivatives of V for phi: the scaled covariance parameters and log sigma
     slopes: np.ndarray
+    # (K, K): A, twice the inverse Hessian of -2 log L (of the REML criterion for a REML fit)
     covariance: np.ndarray
 
     def row_df(self, L: np.ndarray) -> np.ndarray:

@@ -61,31 +61,18 @@ def check_type(type: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class TermColumns:
-    """The terms of a fit in columns that do not depend on contrasts.
+    """The terms of a fit in columns that do not depend on contrasts."""
 
-    Attributes
-    ----------
-    labels : tuple of str
-        The terms, the intercept not among them.
-    numeric, factors : tuple of frozenset of str
-        Numeric variables and factors of each term.
-    assign : ndarray of int (Q,)
-        Term of each column: 0 for the intercept, then the position in `labels` plus 1.
-    treatment : ndarray of bool (Q,)
-        Which columns treatment contrasts would have: no first level of a factor in contrasts.
-    T : ndarray (p, Q)
-        The columns in an orthonormal basis of the estimated ones.
-    R : ndarray (p, p)
-        From coefficients to that basis: ``X beta = Q R beta``.
-    """
-
-    labels: tuple[str, ...]
-    numeric: tuple[frozenset[str], ...]
+    labels: tuple[str, ...]  # The terms, the intercept not among them
+    numeric: tuple[frozenset[str], ...]  # Numeric variables and factors of each term
     factors: tuple[frozenset[str], ...]
+    # (Q,) of int: term of each column: 0 for the intercept, then the position in `labels` plus 1
     assign: np.ndarray
+    # (Q,) of bool: which columns treatment contrasts would have: no first level of a factor in
+    # contrasts
     treatment: np.ndarray
-    T: np.ndarray
-    R: np.ndarray
+    T: np.ndarray  # (p, Q): the columns in an orthonormal basis of the estimated ones
+    R: np.ndarray  # (p, p): from coefficients to that basis: ``X beta = Q R beta``
 
     @cached_property
     def variables(self) -> list[frozenset[str]]:

@@ -66,35 +66,19 @@ def rescaled(kind: Kind, values: np.ndarray, scale: Scale) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The profile of one parameter.
-
-    Attributes
-    ----------
-    name : str
-    kind : {"sd", "cor", "sigma", "shape", "beta"}
-    at : ndarray (m,)
-        Coordinates (`coordinate`), ascending. Empty for a correlation that is not defined.
-    zeta : ndarray (m,)
-        Signed root of the deviance above its minimum.
-    slope : ndarray (m,)
-        Derivative of zeta for the coordinate.
-    others : ndarray (m, K)
-        All parameters at the constrained minimum.
-    ends : tuple
-        Why the curve stops below and above: "reached" (zeta came to where it should), "bound" (of
-        the parameter), "open" (zeta levels off, and never comes there), or "failed".
-    range : tuple of float
-        The bounds of the parameter itself.
-    """
+    """The profile of one parameter."""
 
     name: str
-    kind: Kind
+    kind: Kind  # {"sd", "cor", "sigma", "shape", "beta"}
+    # (m,): coordinates (`coordinate`), ascending. Empty for a correlation that is not defined.
     at: np.ndarray
-    zeta: np.ndarray
-    slope: np.ndarray
-    others: np.ndarray
+    zeta: np.ndarray  # (m,): signed root of the deviance above its minimum
+    slope: np.ndarray  # (m,): derivative of zeta for the coordinate
+    others: np.ndarray  # (m, K): all parameters at the constrained minimum
+    # Why the curve stops below and above: "reached" (zeta came to where it should), "bound" (of the
+    # parameter), "open" (zeta levels off, and never comes there), or "failed"
     ends: tuple[End, End]
-    range: tuple[float, float] = (-np.inf, np.inf)
+    range: tuple[float, float] = (-np.inf, np.inf)  # The bounds of the parameter itself
 
     def __repr__(self) -> str:
         return f"<Curve of {self.name}: {len(self.at)} points>"

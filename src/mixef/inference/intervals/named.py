@@ -23,22 +23,13 @@ GROUPS = ("theta_", "beta_")
 
 @dataclass(frozen=True)
 class Named:
-    """One parameter.
+    """One parameter."""
 
-    Attributes
-    ----------
-    name : str
-        ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``, ``sigma``, ``Days``.
-    sign : str
-        The same as ``.sig01`` to ``.sigma``, see `in_order_of_theta`; the name itself for a
-        coefficient.
-    kind : {"sd", "cor", "sigma", "shape", "beta"}
-    focus : Focus
-    """
-
-    name: str
+    name: str  # ``sd_Days|Subject``, ``cor_Days.(Intercept)|Subject``, ``sigma``, ``Days``
+    # The same as ``.sig01`` to ``.sigma``, see `in_order_of_theta`; the name itself for a
+    # coefficient
     sign: str
-    kind: Kind
+    kind: Kind  # {"sd", "cor", "sigma", "shape", "beta"}
     focus: Focus
 
 

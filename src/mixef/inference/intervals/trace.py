@@ -31,17 +31,10 @@ NEIGHBOURS, KINK = 6, 1.0
 
 @dataclass(frozen=True)
 class Better:
-    """A point with a lower deviance than the fit's.
-
-    Attributes
-    ----------
-    state : State
-    gain : float
-        By how much it is lower.
-    """
+    """A point with a lower deviance than the fit's."""
 
     state: State
-    gain: float
+    gain: float  # By how much it is lower
 
 
 def trace(

@@ -21,18 +21,11 @@ OUTSIDE = 1e-6
 
 @dataclass(frozen=True)
 class Average:
-    """Means averaged over a normal linear predictor, with its derivatives.
+    """Means averaged over a normal linear predictor, with its derivatives."""
 
-    Attributes
-    ----------
-    mean : ndarray (m,)
-    by_eta, by_variance : ndarray (m,)
-        Derivatives for the predictor's expectation and for its variance.
-    """
-
-    mean: np.ndarray
-    by_eta: np.ndarray
-    by_variance: np.ndarray
+    mean: np.ndarray  # (m,)
+    by_eta: np.ndarray  # (m,): derivatives for the predictor's expectation and for its variance
+    by_variance: np.ndarray  # (m,)
 
 
 def normal_rule(step: float) -> tuple[np.ndarray, np.ndarray]:

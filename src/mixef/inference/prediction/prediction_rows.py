@@ -26,50 +26,25 @@ from mixef.terms.per_row import per_row
 
 @dataclass(frozen=True)
 class TermRows:
-    """One random-effects term on the rows.
+    """One random-effects term on the rows."""
 
-    Attributes
-    ----------
-    z : ndarray (m, s)
-        Raw columns, zero where they are left out.
-    codes : ndarray of int (m,)
-        Levels that the fit knows; -1 for others.
-    missing : ndarray of bool (m,)
-        Rows whose prediction is missing for want of a level.
-    """
-
-    z: np.ndarray
-    codes: np.ndarray
-    missing: np.ndarray
+    z: np.ndarray  # (m, s): raw columns, zero where they are left out
+    codes: np.ndarray  # (m,) of int: levels that the fit knows; -1 for others
+    missing: np.ndarray  # (m,) of bool: rows whose prediction is missing for want of a level
 
 
 @dataclass(frozen=True)
 class PredictionRows:
-    """The rows to predict.
+    """The rows to predict."""
 
-    Attributes
-    ----------
-    X : ndarray (m, p)
-        Columns of the estimated coefficients.
-    offset : ndarray (m,) or None
-    terms : dict of int to TermRows
-        The terms that take part, by their positions.
-    included : dict of int to ndarray (s,)
-        The columns of those terms that are included, as 0 and 1.
-    index : Index
-    columns : Columns or None
-        New data; None for the fit's own rows.
-    env : mapping or None
-        The caller's names.
-    """
-
-    X: np.ndarray
-    offset: np.ndarray | None
-    terms: dict[int, TermRows]
+    X: np.ndarray  # (m, p): columns of the estimated coefficients
+    offset: np.ndarray | None  # (m,)
+    terms: dict[int, TermRows]  # The terms that take part, by their positions
+    # each (s,): the columns of those terms that are included, as 0 and 1
     included: dict[int, np.ndarray]
     index: pd.Index
-    columns: Columns | None
-    env: Mapping[str, Any] | None
+    columns: Columns | None  # New data; None for the fit's own rows
+    env: Mapping[str, Any] | None  # The caller's names
 
     def raw_columns(self, fit: Fit, t: int) -> np.ndarray:
         """Return all raw columns (m, s) of term t, included or not."""

@@ -31,22 +31,13 @@ class Movement:
     """How the estimates move with the parameters psi, and the covariance of these.
 
     psi is the parameters of the search, after beta where that is not among them.
-
-    Attributes
-    ----------
-    covariance : ndarray (K, K)
-    beta : ndarray (p, K)
-        Derivatives of the user's beta.
-    effects : list of ndarray (K, l_t, s_t)
-        Derivatives of the user's conditional modes, one array a term.
-    n_before : int
-        How many of psi stand before the parameters of the search: p or 0.
     """
 
-    covariance: np.ndarray
-    beta: np.ndarray
+    covariance: np.ndarray  # (K, K)
+    beta: np.ndarray  # (p, K): derivatives of the user's beta
+    # list of ndarray (K, l_t, s_t): derivatives of the user's conditional modes, one array a term
     effects: list[np.ndarray]
-    n_before: int
+    n_before: int  # How many of psi stand before the parameters of the search: p or 0
 
     def variance(self, J: np.ndarray) -> np.ndarray:
         """Return ``J Cov J'`` (m,), the diagonal."""

@@ -34,21 +34,11 @@ SAME_EFFECTS = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What one optimizer made of a model.
-
-    Attributes
-    ----------
-    optimizer : str
-    fit : Fit, or None
-        None where it failed.
-    error : str
-        What it said then.
-    seconds : float
-    """
+    """What one optimizer made of a model."""
 
     optimizer: str
-    fit: Fit | None
-    error: str
+    fit: Fit | None  # None where it failed
+    error: str  # What it said then
     seconds: float
 
     @property

@@ -24,20 +24,11 @@ OUTSIDE = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Rows put in the order of their groups.
+    """Rows put in the order of their groups."""
 
-    Attributes
-    ----------
-    order : ndarray of int, shape (n,)
-        Rows, group by group.
-    codes : ndarray of int, shape (n,)
-        Group of each sorted row.
-    starts : ndarray of int, shape (G,)
-        Where each group begins among the sorted rows; no group is empty.
-    """
-
-    order: np.ndarray
-    codes: np.ndarray
+    order: np.ndarray  # (n,) of int: rows, group by group
+    codes: np.ndarray  # (n,) of int: group of each sorted row
+    # (G,) of int: where each group begins among the sorted rows; no group is empty
     starts: np.ndarray
 
     @staticmethod
@@ -65,20 +56,13 @@ class Groups:
 
 @dataclass(frozen=True, eq=False)
 class Triangle:
-    """The triangular form ``X_g = Q_g R_g`` of every group's columns.
+    """The triangular form ``X_g = Q_g R_g`` of every group's columns."""
 
-    Attributes
-    ----------
-    Q : ndarray (n, p)
-        Orthonormal inside each group; zero in the columns that a group drops.
-    R : ndarray (G, p, p)
-        Upper triangular; a dropped column has 1 on the diagonal, and its row is zero beside it.
-    kept : ndarray of bool, shape (G, p)
-        Columns that are no combinations of earlier ones, as R has it.
-    """
-
-    Q: np.ndarray
+    Q: np.ndarray  # (n, p): orthonormal inside each group; zero in the columns that a group drops
+    # (G, p, p): upper triangular; a dropped column has 1 on the diagonal, and its row is zero
+    # beside it
     R: np.ndarray
+    # (G, p) of bool: columns that are no combinations of earlier ones, as R has it
     kept: np.ndarray
 
     @property
@@ -156,35 +140,19 @@ def triangle(groups: Groups, X: np.ndarray, kept: np.ndarray | None = None) -> T
 
 @dataclass(frozen=True, eq=False)
 class GroupwiseFit:
-    """Estimates of every group's regression; rows are sorted by group.
+    """Estimates of every group's regression; rows are sorted by group."""
 
-    Attributes
-    ----------
-    coefficients : ndarray (G, p)
-        Zero for a column that the group drops.
-    kept : ndarray of bool (G, p)
-    null : ndarray (G, p, p)
-        Combinations of columns that are zero in a group.
-    unscaled : ndarray (G, p, p)
-        Covariance of the coefficients over the dispersion, NaN for dropped ones.
-    eta, mu : ndarray (n,)
-    squares : ndarray (G,)
-        Weighted sum of squared Pearson residuals.
-    failed : ndarray of bool (G,)
-        The search of the group did not converge.
-    edge : ndarray of bool (G,)
-        The responses are separated: a mean is at the edge of what is possible, and a coefficient
-        infinite.
-    """
-
-    coefficients: np.ndarray
-    kept: np.ndarray
-    null: np.ndarray
+    coefficients: np.ndarray  # (G, p): zero for a column that the group drops
+    kept: np.ndarray  # (G, p) of bool
+    null: np.ndarray  # (G, p, p): combinations of columns that are zero in a group
+    # (G, p, p): covariance of the coefficients over the dispersion, NaN for dropped ones
     unscaled: np.ndarray
-    eta: np.ndarray
-    mu: np.ndarray
-    squares: np.ndarray
-    failed: np.ndarray
+    eta: np.ndarray  # (n,)
+    mu: np.ndarray  # (n,)
+    squares: np.ndarray  # (G,): weighted sum of squared Pearson residuals
+    failed: np.ndarray  # (G,) of bool: the search of the group did not converge
+    # (G,) of bool: the responses are separated: a mean is at the edge of what is possible, and a
+    # coefficient infinite
     edge: np.ndarray
 
     def predicted(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -210,17 +210,10 @@ def frame_with(fit: Fit, y: np.ndarray) -> ModelFrame:
 
 @dataclass(frozen=True)
 class RefitFitter:
-    """Whole fits one by one, as for generalized models; it pickles.
-
-    Attributes
-    ----------
-    fit : Fit
-    start : dict
-        What every search starts from.
-    """
+    """Whole fits one by one, as for generalized models; it pickles."""
 
     fit: Fit
-    start: dict[str, Any]
+    start: dict[str, Any]  # What every search starts from
 
     def estimates(self, Y: np.ndarray) -> tuple[BatchEstimates, np.ndarray]:
         """Fit the responses Y (n, m); return dispersions or shapes (m,) too."""

@@ -131,14 +131,7 @@ def pb_test(
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> PBTest:
-    """Test a smaller model against a larger one by the parametric bootstrap.
-
-    Parameters
-    ----------
-    large : Fit
-    small : Fit, Fit, str or result of statsmodels
-        A model within the larger one, for the same rows.
-    """
+    """Test a smaller model against a larger one; see the function of the package."""
     n, rng = checks.count(n), checks.generator(seed)
     n_jobs, progress = checks.work(n_jobs, progress)
     notes: tuple[str, ...] = ()

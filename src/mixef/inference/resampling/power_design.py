@@ -37,18 +37,10 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class Size:
-    """A size of the sample: levels of a grouping factor, or rows within each of its levels.
-
-    Attributes
-    ----------
-    group : str
-    within : bool
-        Whether rows are counted.
-    count : int
-    """
+    """A size of the sample: levels of a grouping factor, or rows within each of its levels."""
 
     group: str
-    within: bool
+    within: bool  # Whether rows are counted
     count: int
 
     @property
@@ -59,21 +51,11 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """Rows of one size with the model that generates their responses.
+    """Rows of one size with the model that generates their responses."""
 
-    Attributes
-    ----------
-    fit : Fit
-        The model on these rows, fitted to a first response.
-    sampler : Sampler
-        What responses are drawn from.
-    start : dict
-        The generating parameters, from which searches start.
-    """
-
-    fit: Fit
-    sampler: Sampler
-    start: dict[str, Any]
+    fit: Fit  # The model on these rows, fitted to a first response
+    sampler: Sampler  # What responses are drawn from
+    start: dict[str, Any]  # The generating parameters, from which searches start
 
 
 def size_grid(

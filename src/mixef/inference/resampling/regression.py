@@ -25,21 +25,11 @@ SAME = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Regression:
-    """A regression by maximum likelihood, with the response and weights of a mixed model.
+    """A regression by maximum likelihood, with the response and weights of a mixed model."""
 
-    Attributes
-    ----------
-    mixed : Fit
-        The mixed model of the same rows.
-    X : ndarray (n, p)
-        Independent columns.
-    text : str
-        What it is called.
-    """
-
-    mixed: Fit
-    X: np.ndarray
-    text: str
+    mixed: Fit  # The mixed model of the same rows
+    X: np.ndarray  # (n, p): independent columns
+    text: str  # What it is called
 
     @property
     def npar(self) -> int:

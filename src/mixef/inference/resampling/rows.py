@@ -21,14 +21,7 @@ from mixef.terms.random import RandomTerm
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a fit, taken again, with the levels that they belong to.
-
-    Attributes
-    ----------
-    frame : ModelFrame
-    design : Design
-    terms : tuple of RandomTerm
-    """
+    """Rows of a fit, taken again, with the levels that they belong to."""
 
     frame: ModelFrame
     design: Design

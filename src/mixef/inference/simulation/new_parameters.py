@@ -27,39 +27,23 @@ ROUNDING = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """Values of all parameters of a model.
+    """Values of all parameters of a model."""
 
-    Attributes
-    ----------
-    beta : ndarray (p,)
-    roots : tuple of ndarray (s_t, s_t)
-        Lower triangular roots of the terms' covariances, on the scale of the linear predictor.
-    extra : float or None
-        Dispersion or shape.
-    """
-
-    beta: np.ndarray
+    beta: np.ndarray  # (p,)
+    # tuple of ndarray (s_t, s_t): lower triangular roots of the terms' covariances, on the scale of
+    # the linear predictor
     roots: tuple[np.ndarray, ...]
-    extra: float | None
+    extra: float | None  # Dispersion or shape
 
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """What parameters a model has.
+    """What parameters a model has."""
 
-    Attributes
-    ----------
-    fixed_names : tuple of str (p,)
-    terms : tuple of RandomTerm
-    family : Family
-    is_linear : bool
-        Whether theta is relative to sigma.
-    """
-
-    fixed_names: tuple[str, ...]
+    fixed_names: tuple[str, ...]  # tuple of str (p,)
     terms: tuple[RandomTerm, ...]
     family: Family
-    is_linear: bool
+    is_linear: bool  # Whether theta is relative to sigma
 
     @property
     def extra_names(self) -> tuple[str, ...]:

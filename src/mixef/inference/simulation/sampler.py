@@ -12,48 +12,25 @@ from mixef.families.family import Family
 
 @dataclass(frozen=True, eq=False)
 class LevelEffects:
-    """Random effects of one term, normal level by level: ``b_l = mean_l + root_l u_l``.
+    """Random effects of one term, normal level by level: ``b_l = mean_l + root_l u_l``."""
 
-    Attributes
-    ----------
-    z : ndarray (m, s)
-        Raw columns.
-    codes : ndarray of int (m,)
-        The level of each row; -1 where it is missing.
-    mean : ndarray (l, s)
-    roots : ndarray (l, s, s)
-        Roots of the covariances, on the scale of the linear predictor; zero for effects that are
-        known.
-    """
-
-    z: np.ndarray
-    codes: np.ndarray
-    mean: np.ndarray
+    z: np.ndarray  # (m, s): raw columns
+    codes: np.ndarray  # (m,) of int: the level of each row; -1 where it is missing
+    mean: np.ndarray  # (l, s)
+    # (l, s, s): roots of the covariances, on the scale of the linear predictor; zero for effects
+    # that are known
     roots: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """What responses are drawn from: a linear predictor with random effects, and a family.
+    """What responses are drawn from: a linear predictor with random effects, and a family."""
 
-    Attributes
-    ----------
-    fixed : ndarray (m,)
-        ``X beta + offset``.
-    effects : tuple of LevelEffects
-        One a term.
-    weights : ndarray (m,) or None
-        Prior weights, with numbers of trials; None for ones.
-    family : Family
-    extra : float or None
-        Dispersion or shape.
-    """
-
-    fixed: np.ndarray
-    effects: tuple[LevelEffects, ...]
-    weights: np.ndarray | None
+    fixed: np.ndarray  # (m,): ``X beta + offset``
+    effects: tuple[LevelEffects, ...]  # One a term
+    weights: np.ndarray | None  # (m,): prior weights, with numbers of trials; None for ones
     family: Family
-    extra: float | None
+    extra: float | None  # Dispersion or shape
 
 
 def draw_responses(sampler: Sampler, n: int, rng: np.random.Generator) -> np.ndarray:

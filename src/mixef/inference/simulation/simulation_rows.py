@@ -26,47 +26,26 @@ NEW_LEVELS = ("draw", "error", "population", "missing")
 
 @dataclass(frozen=True, eq=False)
 class GroupRows:
-    """The rows of one random-effects term.
+    """The rows of one random-effects term."""
 
-    Attributes
-    ----------
-    z : ndarray (m, s)
-    codes : ndarray of int (m,)
-        Positions among the levels of the rows; -1 where a random effect is missing.
-    known : ndarray of int (l,)
-        For each level of the rows its position among those of the fit; -1 for a new one.
-    new : tuple of str
-        Labels of the new levels.
-    """
-
-    z: np.ndarray
+    z: np.ndarray  # (m, s)
+    # (m,) of int: positions among the levels of the rows; -1 where a random effect is missing
     codes: np.ndarray
+    # (l,) of int: for each level of the rows its position among those of the fit; -1 for a new one
     known: np.ndarray
-    new: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()  # Labels of the new levels
 
 
 @dataclass(frozen=True, eq=False)
 class SimulationRows:
-    """Rows to simulate responses for.
+    """Rows to simulate responses for."""
 
-    Attributes
-    ----------
-    X : ndarray (m, p)
-    offset, weights : ndarray (m,), or None
-    trials : ndarray (m,), or None
-        Of responses that are counted as successes and failures.
-    groups : tuple of GroupRows
-        One a term.
-    index : Index
-        Labels of the rows.
-    """
-
-    X: np.ndarray
-    offset: np.ndarray | None
-    weights: np.ndarray | None
-    trials: np.ndarray | None
-    groups: tuple[GroupRows, ...]
-    index: pd.Index
+    X: np.ndarray  # (m, p)
+    offset: np.ndarray | None  # (m,)
+    weights: np.ndarray | None  # (m,)
+    trials: np.ndarray | None  # (m,): of responses that are counted as successes and failures
+    groups: tuple[GroupRows, ...]  # One a term
+    index: pd.Index  # Labels of the rows
 
     def fixed(self, beta: np.ndarray) -> np.ndarray:
         """Return ``X beta + offset`` (m,)."""
