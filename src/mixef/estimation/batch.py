@@ -40,28 +40,16 @@ NO_VALUE = "the criterion cannot be computed at the starting values"
 
 @dataclass(frozen=True)
 class BatchEstimates:
-    """Estimates of one model from m responses, on the user's scale; NaN where a fit failed.
+    """Estimates of one model from m responses, on the user's scale; NaN where a fit failed."""
 
-    Attributes
-    ----------
-    beta : ndarray (m, p)
-    par : ndarray (m, k)
-    lams : tuple of ndarray (m, s_t, s_t)
-        Templates, one array a term.
-    sigma, objective : ndarray (m,)
-    converged, singular : ndarray of bool (m,)
-    failures : dict of int to str
-        Why a response was not fitted.
-    """
-
-    beta: np.ndarray
-    par: np.ndarray
-    lams: tuple[np.ndarray, ...]
-    sigma: np.ndarray
-    objective: np.ndarray
-    converged: np.ndarray
-    singular: np.ndarray
-    failures: dict[int, str]
+    beta: np.ndarray  # (m, p)
+    par: np.ndarray  # (m, k)
+    lams: tuple[np.ndarray, ...]  # each (m, s_t, s_t): templates, one array a term
+    sigma: np.ndarray  # (m,)
+    objective: np.ndarray  # (m,)
+    converged: np.ndarray  # bool (m,)
+    singular: np.ndarray  # bool (m,)
+    failures: dict[int, str]  # why a response was not fitted
 
     @staticmethod
     def missing(m: int, p: int, k: int, sizes: tuple[int, ...]) -> BatchEstimates:
@@ -84,22 +72,12 @@ class BatchEstimates:
 
 @dataclass(frozen=True)
 class ScaledResponses:
-    """Responses in the form that the search takes: ``scaled = (root-weighted - Q beta0) / scale``.
+    """Responses as the search takes them: ``scaled = (root-weighted - Q beta0) / scale``."""
 
-    Attributes
-    ----------
-    Y : ndarray (n, m)
-        Unit mean squares.
-    beta0 : ndarray (p, m)
-    scale : ndarray (m,)
-    failures : dict of int to str
-        Those that cannot be scaled; zeros stand in their place.
-    """
-
-    Y: np.ndarray
-    beta0: np.ndarray
-    scale: np.ndarray
-    failures: dict[int, str]
+    Y: np.ndarray  # (n, m): unit mean squares
+    beta0: np.ndarray  # (p, m)
+    scale: np.ndarray  # (m,)
+    failures: dict[int, str]  # those that cannot be scaled; zeros stand in their place
 
 
 def scale_responses(Y: np.ndarray, Q: np.ndarray) -> ScaledResponses:
@@ -129,25 +107,13 @@ def scale_responses(Y: np.ndarray, Q: np.ndarray) -> ScaledResponses:
 
 @dataclass(frozen=True)
 class BatchFitter:
-    """All that many responses to one model are fitted with; it pickles.
-
-    Attributes
-    ----------
-    model : BatchModel
-    fit : Fit
-        Whose data and terms are used.
-    terms : ScaledTerms
-    X_basis : Basis
-        From Q back to the columns of X.
-    start : ndarray (k,)
-        Scaled parameters at which every search starts.
-    """
+    """All that many responses to one model are fitted with; it pickles."""
 
     model: BatchModel
-    fit: Fit
+    fit: Fit  # whose data and terms are used
     terms: ScaledTerms
-    X_basis: Basis
-    start: np.ndarray
+    X_basis: Basis  # from Q back to the columns of X
+    start: np.ndarray  # (k,): scaled parameters at which every search starts
 
     @property
     def at_once(self) -> int:

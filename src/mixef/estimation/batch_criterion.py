@@ -22,29 +22,16 @@ from mixef.estimation.pls import ROUNDING
 
 @dataclass(frozen=True)
 class BatchValue:
-    """The criteria of m responses, each at parameters of its own.
+    """The criteria of m responses, each at parameters of its own."""
 
-    Attributes
-    ----------
-    objective : ndarray (m,)
-        Of the scaled responses; infinite where it cannot be computed.
-    beta : ndarray (m, p)
-    pwrss : ndarray (m,)
-    ldRX2 : ndarray (m,)
-    V : ndarray (C, m, t, t)
-        Inverses of ``N_c``.
-    U : ndarray (C, m, p + J, t)
-        ``V E'X L^-T``, then v; only v's first row is of components that X reaches.
-    s2 : ndarray (m,)
-    """
-
-    objective: np.ndarray
-    beta: np.ndarray
-    pwrss: np.ndarray
-    ldRX2: np.ndarray
-    V: np.ndarray
+    objective: np.ndarray  # (m,): of the scaled responses; infinite where it cannot be computed
+    beta: np.ndarray  # (m, p)
+    pwrss: np.ndarray  # (m,)
+    ldRX2: np.ndarray  # (m,)
+    V: np.ndarray  # (C, m, t, t): inverses of ``N_c``
+    #: (C, m, p + J, t): ``V E'X L^-T``, then v; only v's first row is of components that X reaches.
     U: np.ndarray
-    s2: np.ndarray
+    s2: np.ndarray  # (m,)
 
 
 class BatchCriterion:

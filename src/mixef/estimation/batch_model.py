@@ -46,21 +46,13 @@ class LinearTemplates:
     """Templates that are linear in their parameters, ``lam = sum_a par_a dlam_a``.
 
     Then the entries of ``lam lam'`` are quadratic, ``s_e = par' T_e par / 2``.
-
-    Attributes
-    ----------
-    parametrization : Parametrization
-    dlams : list of ndarray (k_t, s_t, s_t)
-        One a term.
-    T : ndarray (d, k, k)
-        Second derivatives of the distinct entries.
-    entries : list of tuple (term, ndarray (s_t, s_t))
-        Where each entry stands in its term's ``lam lam'``: a matrix of zeros and ones.
     """
 
     parametrization: Parametrization
-    dlams: list[np.ndarray]
-    T: np.ndarray
+    dlams: list[np.ndarray]  # each (k_t, s_t, s_t): one a term
+    T: np.ndarray  # (d, k, k): second derivatives of the distinct entries
+    #: list of tuple (term, (s_t, s_t)): where each entry stands in its term's ``lam lam'``: a
+    #: matrix of zeros and ones.
     entries: list[tuple[int, np.ndarray]]
 
     def term_lams(self, par: np.ndarray) -> list[np.ndarray]:
@@ -105,34 +97,19 @@ def linear_templates(parametrization: Parametrization) -> LinearTemplates | None
 
 @dataclass(frozen=True)
 class BatchModel:
-    """What the criteria of all responses share.
-
-    Attributes
-    ----------
-    templates : LinearTemplates
-    maps : ndarray (C, d, t, t)
-        ``B_ce``: what each entry of ``lam lam'`` adds to ``N_c``, for every kind of component.
-    kind : ndarray of int (number of components,)
-    count : ndarray (C,)
-        Components of each kind.
-    E : csr_array (n, t times the number of components)
-        Orthonormal columns, component by component.
-    Q : ndarray (n, p)
-        Columns of X with ``Q'Q = n I``.
-    X : ndarray (C, t, p)
-        ``E'Q``, times the root of the count.
-    rest : ndarray (n, p)
-        ``Q - E E'Q``.
-    """
+    """What the criteria of all responses share."""
 
     templates: LinearTemplates
+    #: (C, d, t, t): ``B_ce``: what each entry of ``lam lam'`` adds to ``N_c``, for every kind of
+    #: component.
     maps: np.ndarray
-    kind: np.ndarray
-    count: np.ndarray
+    kind: np.ndarray  # int (number of components,)
+    count: np.ndarray  # (C,): components of each kind
+    #: csr_array (n, t times the number of components): orthonormal columns, component by component.
     E: scipy.sparse.csr_array
-    Q: np.ndarray
-    X: np.ndarray
-    rest: np.ndarray
+    Q: np.ndarray  # (n, p): columns of X with ``Q'Q = n I``
+    X: np.ndarray  # (C, t, p): ``E'Q``, times the root of the count
+    rest: np.ndarray  # (n, p): ``Q - E E'Q``
 
     @property
     def numbers(self) -> int:
@@ -171,18 +148,11 @@ class BatchModel:
 
 @dataclass(frozen=True)
 class BatchResponses:
-    """Many responses in a model's coordinates.
+    """Many responses in a model's coordinates."""
 
-    Attributes
-    ----------
-    y : ndarray (C, m, J, t)
-        ``E'y`` by kinds of components; X reaches the first of the J rows only.
-    Xty : ndarray (m, p)
-        Of what the components leave of X and y; likewise yty (m,).
-    """
-
+    #: (C, m, J, t): ``E'y`` by kinds of components; X reaches the first of the J rows only.
     y: np.ndarray
-    Xty: np.ndarray
+    Xty: np.ndarray  # (m, p): of what the components leave of X and y; likewise yty (m,)
     yty: np.ndarray
 
     def take(self, which: np.ndarray) -> BatchResponses:
@@ -197,7 +167,6 @@ def batch_model(
 
     Parameters
     ----------
-    terms : ScaledTerms
     groups : sequence of GroupDesign
         Scaled columns, multiplied by the square root of the weights, one a block.
     Q : ndarray (n, p)
@@ -249,23 +218,15 @@ def _numbers(shape: tuple[int, ...], rows: int) -> int:
 
 @dataclass(frozen=True)
 class Slots:
-    """Where the random effects of every component stand in an array of components.
+    """Where the random effects of every component stand in an array of components."""
 
-    Attributes
-    ----------
-    n_components, width : int
-        Components C, and the largest number of random effects of one.
-    groups : sequence of GroupDesign
-    component : ndarray of int (n,)
-        Component of each row of the data.
-    owner : list of ndarray of int (l_i,)
-        Component of each level, one array a block; likewise first, the level's first slot.
-    """
-
+    #: `n_components`, `width`: components C, and the largest number of random effects of one.
     n_components: int
     width: int
     groups: Sequence[GroupDesign]
-    component: np.ndarray
+    component: np.ndarray  # int (n,): component of each row of the data
+    #: each int (l_i,): component of each level, one array a block; likewise first, the level's
+    #: first slot.
     owner: list[np.ndarray]
     first: list[np.ndarray]
 

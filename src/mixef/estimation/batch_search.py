@@ -21,22 +21,12 @@ HALVINGS = 60
 
 @dataclass
 class BatchSearch:
-    """Where the searches stand; arrays by response.
+    """Where the searches stand; arrays by response."""
 
-    Attributes
-    ----------
-    par : ndarray (m, k)
-    objective : ndarray (m,)
-        Infinite where the criterion could not be computed at the start.
-    gain : ndarray (m,)
-        What one more step promises, or did where the search ended.
-    n_evaluations : ndarray of int (m,)
-    """
-
-    par: np.ndarray
-    objective: np.ndarray
-    gain: np.ndarray
-    n_evaluations: np.ndarray
+    par: np.ndarray  # (m, k)
+    objective: np.ndarray  # (m,): infinite where the criterion could not be computed at the start
+    gain: np.ndarray  # (m,): what one more step promises, or did where the search ended
+    n_evaluations: np.ndarray  # int (m,)
 
 
 def search_all(criterion: BatchCriterion, par: np.ndarray, max_evaluations: int) -> BatchSearch:

@@ -20,48 +20,24 @@ CONVERGED_GAIN = 2e-6
 
 @dataclass(frozen=True, repr=False)
 class Convergence(PrintedTable):
-    """How a search ended.
+    """How a search ended."""
 
-    Attributes
-    ----------
-    converged : bool
-        Whether the exact gradient vanishes at a point with the curvature of a minimum.
-    reason : StopReason
-        Why the search stopped; `message` is its sentence.
-    n_evaluations : int
-        Evaluations of the criterion.
-    labels : tuple of str
-        Names of the covariance parameters.
-    slopes : ndarray (k,)
-        Exact gradient for them, on the user's scale.
-    expected_gain : float
-        What one more Newton step promises to take from the criterion.
-    problems : tuple of str
-        What is wrong, with the parameter, how far, and what to do; empty for a good end.
-    flat : tuple of str
-        Parameters that the data do not determine.
-    log : tuple of Step
-        The search's evaluations.
-    optimizer : str
-    separation : str
-        Which predictors separate the responses of a generalized model, if they do; it is the
-        first of the problems.
-    remarks : tuple of str
-        What is to be known of the approximation, however good the end.
-    """
-
+    #: Whether the exact gradient vanishes at a point with the curvature of a minimum.
     converged: bool
-    reason: StopReason
-    n_evaluations: int
-    labels: tuple[str, ...]
-    slopes: np.ndarray
-    expected_gain: float
+    reason: StopReason  # why the search stopped; `message` is its sentence
+    n_evaluations: int  # evaluations of the criterion
+    labels: tuple[str, ...]  # names of the covariance parameters
+    slopes: np.ndarray  # (k,): exact gradient for them, on the user's scale
+    expected_gain: float  # what one more Newton step promises to take from the criterion
+    #: What is wrong, with the parameter, how far, and what to do; empty for a good end.
     problems: tuple[str, ...]
-    flat: tuple[str, ...]
-    log: tuple[Step, ...]
+    flat: tuple[str, ...]  # parameters that the data do not determine
+    log: tuple[Step, ...]  # the search's evaluations
     optimizer: str
+    #: Which predictors separate the responses of a generalized model, if they do; it is the first
+    #: of the problems.
     separation: str = ""
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # what is to be known of the approximation, however good the end
 
     @property
     def message(self) -> str:
@@ -101,7 +77,6 @@ def judge(
 
     Parameters
     ----------
-    result : SearchResult
     unit : ndarray (k,)
         Natural size of each parameter.
     labels : sequence of str

@@ -13,49 +13,29 @@ class Estimates:
     """What a criterion determines at one set of parameters, on the user's scale.
 
     The arrays are read-only.
-
-    Attributes
-    ----------
-    par : ndarray (k,)
-        Covariance parameters; of a linear model relative to sigma.
-    theta : ndarray
-        Each term's lower triangle, column by column.
-    lams : tuple of ndarray (s_t, s_t)
-        Templates, one a term.
-    beta : ndarray (p,)
-    extra : float or None
-        Dispersion or shape, where the family has one that is estimated.
-    sigma : float
-        Square root of the dispersion; 1 for families without.
-    objective : float
-        What was minimized.
-    unscaled_vcov : ndarray (p, p)
-        ``(X'V^-1 X)^-1``: the covariance of beta over sigma^2 in a linear model, at the working
-        weights in a generalized one.
-    effects : tuple of ndarray (l_t, s_t)
-        Conditional modes b, one array a term.
-    pwrss, ussq, ldL2, ldRX2 : float
-        Penalized weighted residual sum of squares, ``|u|^2``, ``log|M|``, ``log|X'V^-1 X|``.
-    u : ndarray (q,) or None
-        Spherical modes of the scaled problem, from which a generalized fit finds them again.
-    eta, mu : ndarray (n,) or None
-        Linear predictor (offset included) and mean at the modes; a linear fit makes them at need.
     """
 
-    par: np.ndarray
-    theta: np.ndarray
-    lams: tuple[np.ndarray, ...]
-    beta: np.ndarray
-    extra: float | None
-    sigma: float
-    objective: float
+    par: np.ndarray  # (k,): covariance parameters; of a linear model relative to sigma
+    theta: np.ndarray  # each term's lower triangle, column by column
+    lams: tuple[np.ndarray, ...]  # each (s_t, s_t): templates, one a term
+    beta: np.ndarray  # (p,)
+    extra: float | None  # dispersion or shape, where the family has one that is estimated
+    sigma: float  # square root of the dispersion; 1 for families without
+    objective: float  # what was minimized
+    #: (p, p): ``(X'V^-1 X)^-1``: the covariance of beta over sigma^2 in a linear model, at the
+    #: working weights in a generalized one.
     unscaled_vcov: np.ndarray
-    effects: tuple[np.ndarray, ...]
+    effects: tuple[np.ndarray, ...]  # each (l_t, s_t): conditional modes b, one array a term
+    #: `pwrss`, `ussq`, `ldL2`, `ldRX2`: penalized weighted residual sum of squares, ``|u|^2``,
+    #: ``log|M|``, ``log|X'V^-1 X|``.
     pwrss: float
     ussq: float
     ldL2: float
     ldRX2: float
+    #: (q,): spherical modes of the scaled problem, from which a generalized fit finds them again.
     u: np.ndarray | None = None
+    #: `eta`, `mu`: (n,); linear predictor (offset included) and mean at the modes; a linear fit
+    #: makes them at need.
     eta: np.ndarray | None = None
     mu: np.ndarray | None = None
 

@@ -36,16 +36,10 @@ class Curvature:
     """Second-order behaviour at one set of parameters: of the criterion, and of Var(beta).
 
     The parameters are the scaled problem's and log sigma, which here is not profiled out.
-
-    Attributes
-    ----------
-    hessian : ndarray (k + 1, k + 1)
-        Of -2 log L, or of the REML criterion.
-    vcov_slopes : ndarray (k + 1, p, p)
-        Derivatives of ``sigma^2 (X'V^-1 X)^-1``, the covariance of the user's beta.
     """
 
-    hessian: np.ndarray
+    hessian: np.ndarray  # (k + 1, k + 1): of -2 log L, or of the REML criterion
+    #: (k + 1, p, p): derivatives of ``sigma^2 (X'V^-1 X)^-1``, the covariance of the user's beta.
     vcov_slopes: np.ndarray
 
 

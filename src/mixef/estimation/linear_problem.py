@@ -34,34 +34,16 @@ CANCELLATION = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class LinearProblem:
-    """A linear model on scaled data: what its criterion is made of, and never changes.
-
-    Attributes
-    ----------
-    REML : bool
-    products : CrossProducts
-        Of the scaled columns.
-    terms : ScaledTerms
-    x_basis : Basis
-        From the scaled columns back to X.
-    y_scale : ResponseScale
-        What was taken off the response, and its unit.
-    moments : Moments
-        Where the search starts.
-    sum_log_w : float
-        Of the weights.
-    rows : RowSource or None
-        The scaled rows, where cross-products alone would lose digits.
-    """
+    """A linear model on scaled data: what its criterion is made of, and never changes."""
 
     REML: bool
-    products: CrossProducts
+    products: CrossProducts  # of the scaled columns
     terms: ScaledTerms
-    x_basis: Basis
-    y_scale: ResponseScale
-    moments: Moments
-    sum_log_w: float = 0.0
-    rows: RowSource | None = None
+    x_basis: Basis  # from the scaled columns back to X
+    y_scale: ResponseScale  # what was taken off the response, and its unit
+    moments: Moments  # where the search starts
+    sum_log_w: float = 0.0  # of the weights
+    rows: RowSource | None = None  # the scaled rows, where cross-products alone would lose digits
 
     @classmethod
     def from_rows(
@@ -81,9 +63,7 @@ class LinearProblem:
             Linearly independent columns.
         y : ndarray (n,)
             Response, offset taken off.
-        terms : sequence of RandomTerm
         weights : ndarray (n,) or None
-        REML : bool
         response : str
             The response's name, for messages.
         """

@@ -29,17 +29,10 @@ from mixef.linalg.threads import one_blas_thread
 
 @dataclass(frozen=True)
 class OneByOne:
-    """What many responses to one model are fitted with, one after the other; it pickles.
-
-    Attributes
-    ----------
-    fit : Fit
-    start : ndarray (k,)
-        Scaled parameters at which every search starts.
-    """
+    """What many responses to one model are fitted with, one after the other; it pickles."""
 
     fit: Fit
-    start: np.ndarray
+    start: np.ndarray  # (k,): scaled parameters at which every search starts
 
     def estimates(self, Y: np.ndarray) -> BatchEstimates:
         """Fit the responses Y (n, m)."""

@@ -75,29 +75,16 @@ class Step:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Where a search ended.
+    """Where a search ended."""
 
-    Attributes
-    ----------
-    par : ndarray (k,)
-    objective : float
-    gradient : ndarray (k,)
-    information : ndarray (k, k)
-    n_evaluations : int
-        Evaluations of the criterion.
-    log : tuple of Step
-    reason : StopReason
-    expected_gain : float
-        What one more step promises, as far as rounding and failed steps do not disprove it.
-    """
-
-    par: np.ndarray
+    par: np.ndarray  # (k,)
     objective: float
-    gradient: np.ndarray
-    information: np.ndarray
-    n_evaluations: int
+    gradient: np.ndarray  # (k,)
+    information: np.ndarray  # (k, k)
+    n_evaluations: int  # evaluations of the criterion
     log: tuple[Step, ...]
     reason: StopReason
+    #: What one more step promises, as far as rounding and failed steps do not disprove it.
     expected_gain: float
 
 

@@ -20,20 +20,11 @@ TURNING = 1e-7
 
 @dataclass(frozen=True)
 class ScaledTerms:
-    """The terms of a model on columns of unit mean square.
+    """The terms of a model on columns of unit mean square."""
 
-    Attributes
-    ----------
-    blocks : list of list of int
-        The terms of each block, one block a grouping factor.
-    parametrization : Parametrization
-    bases : tuple of Basis
-        From each term's scaled columns back to its raw ones.
-    """
-
-    blocks: list[list[int]]
+    blocks: list[list[int]]  # the terms of each block, one block a grouping factor
     parametrization: Parametrization
-    bases: tuple[Basis, ...]
+    bases: tuple[Basis, ...]  # from each term's scaled columns back to its raw ones
 
     def turned(self, axes: Sequence[np.ndarray]) -> ScaledTerms:
         """Return the terms on columns ``z_i V_i``, with one orthogonal V_i a block."""

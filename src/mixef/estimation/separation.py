@@ -150,16 +150,10 @@ def separation_message(
 
 @dataclass(frozen=True)
 class PureLevels:
-    """A grouping factor in which every level has responses at one edge only.
-
-    Attributes
-    ----------
-    term : RandomTerm
-    low, high : int
-        Levels whose responses are all at the lower edge, and all at the upper one.
-    """
+    """A grouping factor in which every level has responses at one edge only."""
 
     term: RandomTerm
+    #: `low`, `high`: levels whose responses are all at the lower edge, and all at the upper one.
     low: int
     high: int
 

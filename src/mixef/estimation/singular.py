@@ -17,21 +17,12 @@ SINGULAR_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class VanishedDirection:
-    """A combination of one term's random effects whose variance is zero.
+    """A combination of one term's random effects whose variance is zero."""
 
-    Attributes
-    ----------
-    term : str
-        The term's label.
-    weights : dict of str to float
-        The combination, by coefficient; the largest weight (of the scaled columns) is 1.
-    sole : str or None
-        The coefficient that vanished alone, if it did.
-    """
-
-    term: str
+    term: str  # the term's label
+    #: The combination, by coefficient; the largest weight (of the scaled columns) is 1.
     weights: dict[str, float]
-    sole: str | None
+    sole: str | None  # the coefficient that vanished alone, if it did
 
     def __str__(self) -> str:
         if self.sole is not None:
@@ -42,17 +33,10 @@ class VanishedDirection:
 
 @dataclass(frozen=True)
 class AtBound:
-    """A parameter of one term's structure that is at its bound.
+    """A parameter of one term's structure that is at its bound."""
 
-    Attributes
-    ----------
-    term : str
-        The term's label.
-    name, value : str
-        Which, and what it is there.
-    """
-
-    term: str
+    term: str  # the term's label
+    #: `name`, `value`: which, and what it is there.
     name: str
     value: str
 

@@ -31,24 +31,12 @@ LONGEST_LOG = 1.0
 
 @dataclass(frozen=True)
 class Point:
-    """The constrained minimum at one value of the parameter held.
+    """The constrained minimum at one value of the parameter held."""
 
-    Attributes
-    ----------
-    at : float
-        The parameter, in the coordinate of its slice.
-    free : ndarray (m,)
-        All others, as the search has them.
-    deviance : float
-    slope : float
-        Derivative of the deviance along the profile.
-    state : State
-    """
-
-    at: float
-    free: np.ndarray
+    at: float  # the parameter, in the coordinate of its slice
+    free: np.ndarray  # (m,): all others, as the search has them
     deviance: float
-    slope: float
+    slope: float  # derivative of the deviance along the profile
     state: State
 
 

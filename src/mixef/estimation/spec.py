@@ -33,27 +33,17 @@ Trace = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class ModelCall:
-    """The arguments that a model was asked for with, as ``update`` needs them.
+    """The arguments that a model was asked for with, as ``update`` needs them."""
 
-    Attributes
-    ----------
-    data : Any
-        The data frame; a pandas frame is held by a copy that shares its columns.
-    data_name : str or None
-        What the caller calls it.
-    weights, offset, subset, contrasts, na_action
-        As given.
-    is_pruned : bool
-        Whether the data hold only the columns that the fit used, as after a pickle.
-    """
-
-    data: Any = None
-    data_name: str | None = None
+    data: Any = None  # the data frame; a pandas frame is held by a copy that shares its columns
+    data_name: str | None = None  # what the caller calls it
+    #: `weights`, `offset`, `subset`, `contrasts`, `na_action`: as given.
     weights: Any = None
     offset: Any = None
     subset: Any = None
     na_action: str = "omit"
     contrasts: dict[str, Any] | None = None
+    #: Whether the data hold only the columns that the fit used, as after a pickle.
     is_pruned: bool = False
 
     def pruned(self, formula: Formula, frame: ModelFrame) -> ModelCall:
@@ -145,33 +135,16 @@ class Kind(ABC):
 
 @dataclass(frozen=True, eq=False)
 class ModelSpec:
-    """A model on its data: all that a fit needs.
-
-    Attributes
-    ----------
-    formula : Formula
-    frame : ModelFrame
-        Response, weights, offset and rows kept.
-    design : Design
-        Fixed-effects columns, aliased ones included.
-    terms : tuple of RandomTerm
-        In lme4's internal order.
-    kind : Kind
-        ``Gaussian(REML)``, or ``Generalized(family, nAGQ)``.
-    control : Control
-    call : ModelCall
-    outcome : Outcome
-        The response as the kind takes it.
-    """
+    """A model on its data: all that a fit needs."""
 
     formula: Formula
-    frame: ModelFrame
-    design: Design
-    terms: tuple[RandomTerm, ...]
-    kind: Kind
+    frame: ModelFrame  # response, weights, offset and rows kept
+    design: Design  # fixed-effects columns, aliased ones included
+    terms: tuple[RandomTerm, ...]  # in lme4's internal order
+    kind: Kind  # ``Gaussian(REML)``, or ``Generalized(family, nAGQ)``
     control: Control
     call: ModelCall
-    outcome: Outcome
+    outcome: Outcome  # the response as the kind takes it
 
     def changed(self, **changes: Any) -> ModelSpec:
         """Return the model with other fields; a new frame brings its response with it."""

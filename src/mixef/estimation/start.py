@@ -38,20 +38,12 @@ MOST_PRODUCTS = 4_000_000
 
 @dataclass(frozen=True)
 class Moments:
-    """Moment estimates of the variances, for the scaled columns.
-
-    Attributes
-    ----------
-    sigma2 : float
-    covariances : tuple of ndarray (s_i, s_i)
-        One a block; not always positive definite.
-    within : float
-        The smallest variance within the levels of one block, a bound of sigma2.
-    """
+    """Moment estimates of the variances, for the scaled columns."""
 
     sigma2: float
+    #: each (s_i, s_i): one a block; not always positive definite.
     covariances: tuple[np.ndarray, ...]
-    within: float
+    within: float  # the smallest variance within the levels of one block, a bound of sigma2
 
     def turned(self, axes: Sequence[np.ndarray]) -> Moments:
         """Return the estimates for columns ``z_i V_i``."""
@@ -97,7 +89,6 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
 
     Parameters
     ----------
-    products : CrossProducts
     sigma2 : float, optional
         The residual variance, where it is known.
     """

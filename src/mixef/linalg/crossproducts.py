@@ -24,29 +24,16 @@ SMALL_Q = 130
 
 @dataclass(frozen=True)
 class Pairs:
-    """The blocks of ``Z_i'WZ_j`` for the pairs of levels that occur together.
+    """The blocks of ``Z_i'WZ_j`` for the pairs of levels that occur together."""
 
-    Attributes
-    ----------
-    rows, cols : ndarray of int (m,)
-        Levels of factor i and of factor j, sorted by row, then column.
-    blocks : ndarray (m, s_i, s_j)
-    """
-
+    #: `rows`, `cols`: int (m,); levels of factor i and of factor j, sorted by row, then column.
     rows: np.ndarray
     cols: np.ndarray
-    blocks: np.ndarray
+    blocks: np.ndarray  # (m, s_i, s_j)
 
 
 class SymmetricBlocks(NamedTuple):
     """The blocks of a symmetric matrix (q, q) on the pattern of ``Z'WZ``.
-
-    Attributes
-    ----------
-    diagonal : list of ndarray (l_i, s_i, s_i)
-        One a grouping factor.
-    pairs : dict of (i, j) to ndarray (m, s_i, s_j), i < j
-        For the pairs of levels of `CrossProducts.pairs`, in their order.
 
     Examples
     --------
@@ -55,7 +42,9 @@ class SymmetricBlocks(NamedTuple):
     array([9., 9.])
     """
 
-    diagonal: list[np.ndarray]
+    diagonal: list[np.ndarray]  # each (l_i, s_i, s_i): one a grouping factor
+    #: dict of (i, j) to (m, s_i, s_j), i < j: for the pairs of levels of `CrossProducts.pairs`, in
+    #: their order.
     pairs: dict[tuple[int, int], np.ndarray]
 
     def between(self, lams: Sequence[np.ndarray]) -> SymmetricBlocks:
@@ -74,34 +63,18 @@ class SymmetricBlocks(NamedTuple):
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """``[Z X y]'W[Z X y]`` by blocks.
-
-    Attributes
-    ----------
-    layout : Layout
-    diagonal : tuple of ndarray (l_i, s_i, s_i)
-        Blocks of ``Z_i'WZ_i``.
-    pairs : dict of (i, j) to Pairs, i < j
-    ZtX : ndarray (q, p)
-    Zty : ndarray (q,)
-    XtX : ndarray (p, p)
-    Xty : ndarray (p,)
-    yty : float
-    n : int
-        Rows of the data.
-    assembled : ndarray or csr_array (q, q), or None
-        ``Z'WZ``, where it is there already.
-    """
+    """``[Z X y]'W[Z X y]`` by blocks."""
 
     layout: Layout
-    diagonal: tuple[np.ndarray, ...]
-    pairs: dict[tuple[int, int], Pairs]
-    ZtX: np.ndarray
-    Zty: np.ndarray
-    XtX: np.ndarray
-    Xty: np.ndarray
+    diagonal: tuple[np.ndarray, ...]  # each (l_i, s_i, s_i): blocks of ``Z_i'WZ_i``
+    pairs: dict[tuple[int, int], Pairs]  # dict of (i, j) to Pairs, i < j
+    ZtX: np.ndarray  # (q, p)
+    Zty: np.ndarray  # (q,)
+    XtX: np.ndarray  # (p, p)
+    Xty: np.ndarray  # (p,)
     yty: float
-    n: int
+    n: int  # rows of the data
+    #: ndarray or csr_array (q, q): ``Z'WZ``, where it is there already.
     assembled: np.ndarray | sparse.csr_array | None = None
 
     @cached_property
@@ -187,7 +160,6 @@ def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarr
 
     Parameters
     ----------
-    pair : Pairs
     left, right : ndarray (l_i, s_i, p), (l_j, s_j, p)
         ``P_lk = A_lk - B_l B_k'``, with the blocks A_lk of ``pair``.
     """

@@ -21,29 +21,15 @@ MOST_CELLS = 2_000_000
 
 @dataclass(frozen=True)
 class _Batch:
-    """Columns (m of them) at one depth with d entries each below the diagonal.
+    """Columns (m of them) at one depth with d entries each below the diagonal."""
 
-    Attributes
-    ----------
-    columns : ndarray of int (m,), or slice
-    pivot : ndarray of int (m,)
-        Where the diagonals are stored.
-    below : ndarray of int (m, d)
-        Where the entries below the diagonals are stored.
-    inner : ndarray of int (m, d, d)
-        Where the rows below the diagonal are stored against each other.
-    rows : ndarray of int (u,)
-        The rows below the diagonals, each once.
-    row : ndarray of int (m, d)
-        Which of ``rows`` each entry is in.
-    """
-
-    columns: np.ndarray | slice
-    pivot: np.ndarray
-    below: np.ndarray
+    columns: np.ndarray | slice  # int (m,), or slice
+    pivot: np.ndarray  # int (m,): where the diagonals are stored
+    below: np.ndarray  # int (m, d): where the entries below the diagonals are stored
+    #: int (m, d, d): where the rows below the diagonal are stored against each other.
     inner: np.ndarray
-    rows: np.ndarray
-    row: np.ndarray
+    rows: np.ndarray  # int (u,): the rows below the diagonals, each once
+    row: np.ndarray  # int (m, d): which of ``rows`` each entry is in
 
     @cached_property
     def targets(self) -> tuple[np.ndarray, slice]:

@@ -15,18 +15,12 @@ class Layout:
 
     Inside a block the effects run level by level, and column by column inside a level, so
     ``Lambda = blockdiag(I (x) lam_i)`` acts on a block as one small matrix on every level.
-
-    Attributes
-    ----------
-    n_levels, widths : tuple of int
-        Levels ``l_i`` and columns ``s_i`` of each block.
-    names : tuple of str
-        The terms of each block, for messages; empty where nobody asks.
     """
 
+    #: `n_levels`, `widths`: levels ``l_i`` and columns ``s_i`` of each block.
     n_levels: tuple[int, ...]
     widths: tuple[int, ...]
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # the terms of each block, for messages; empty where nobody asks
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:

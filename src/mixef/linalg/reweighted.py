@@ -35,25 +35,16 @@ SMALL = 30_000
 
 @dataclass(frozen=True)
 class _Cells:
-    """The distinct entries of the blocks (i, j) of ``Z'WZ``, among the values of all blocks.
+    """The distinct entries of the blocks (i, j) of ``Z'WZ``, among the values of all blocks."""
 
-    Attributes
-    ----------
-    i, j : int
-        Grouping factors; equal for diagonal blocks, of which the lower triangle is kept.
-    first, count : int
-        Where the values start, and the number of blocks.
-    place : ByLevel
-        The block that a row of the data adds to.
-    a, b : ndarray of int (c,)
-        Row and column inside a block of each of its c values.
-    """
-
+    #: `i`, `j`: grouping factors; equal for diagonal blocks, of which the lower triangle is kept.
     i: int
     j: int
+    #: `first`, `count`: where the values start, and the number of blocks.
     first: int
     count: int
-    place: ByLevel
+    place: ByLevel  # the block that a row of the data adds to
+    #: `a`, `b`: int (c,); row and column inside a block of each of its c values.
     a: np.ndarray
     b: np.ndarray
 

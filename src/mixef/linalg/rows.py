@@ -16,23 +16,12 @@ from mixef.linalg.row_pieces import RowPieces, as_pieces
 
 @dataclass(frozen=True)
 class GroupDesign:
-    """One grouping factor's part of Z.
+    """One grouping factor's part of Z."""
 
-    Attributes
-    ----------
-    codes : ndarray of int (n,)
-        Level of each row.
-    n_levels : int
-    z : ndarray (n, s)
-        Raw columns, multiplied by the square root of the weights.
-    name : str
-        Its terms, for messages.
-    """
-
-    codes: np.ndarray
+    codes: np.ndarray  # int (n,): level of each row
     n_levels: int
-    z: np.ndarray
-    name: str = ""
+    z: np.ndarray  # (n, s): raw columns, multiplied by the square root of the weights
+    name: str = ""  # its terms, for messages
 
 
 class RowSource(ABC):
@@ -69,19 +58,11 @@ class RowSource(ABC):
 
 @dataclass(frozen=True)
 class Rows(RowSource):
-    """The rows of ``[Z X y]`` in memory, multiplied by the square root of the weights.
+    """The rows of ``[Z X y]`` in memory, multiplied by the square root of the weights."""
 
-    Attributes
-    ----------
-    groups : sequence of GroupDesign
-        Grouping factors, in the order of the layout.
-    X : ndarray (n, p), or RowPieces
-    y : ndarray (n,)
-    """
-
-    groups: Sequence[GroupDesign]
-    X: np.ndarray | RowPieces
-    y: np.ndarray
+    groups: Sequence[GroupDesign]  # grouping factors, in the order of the layout
+    X: np.ndarray | RowPieces  # (n, p), or RowPieces
+    y: np.ndarray  # (n,)
 
     @cached_property
     def layout(self) -> Layout:  # type: ignore[override]

@@ -29,51 +29,24 @@ from mixef.linalg.standardize import (
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a linear model.
+    """Some rows of a linear model."""
 
-    Attributes
-    ----------
-    X : ndarray (m, p)
-        Columns that are independent over all rows.
-    y : ndarray (m,)
-    z : tuple of ndarray (m, s_t)
-        Raw columns, one array a term.
-    codes : tuple of ndarray of int (m,)
-        Levels, one array a grouping factor.
-    weights : ndarray (m,) or None
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    z: tuple[np.ndarray, ...]
-    codes: tuple[np.ndarray, ...]
-    weights: np.ndarray | None = None
+    X: np.ndarray  # (m, p): columns that are independent over all rows
+    y: np.ndarray  # (m,)
+    z: tuple[np.ndarray, ...]  # each (m, s_t): raw columns, one array a term
+    codes: tuple[np.ndarray, ...]  # each int (m,): levels, one array a grouping factor
+    weights: np.ndarray | None = None  # (m,)
 
 
 @dataclass(frozen=True)
 class ScaledChunks(RowSource):
-    """The rows of scaled ``[Z X y]``, read from chunks as often as they are asked for.
+    """The rows of scaled ``[Z X y]``, read from chunks as often as they are asked for."""
 
-    Attributes
-    ----------
-    chunks : callable
-        Returns the chunks from the first on.
-    n : int
-    n_levels : tuple of int
-        Of the grouping factors.
-    members : sequence of list of int
-        The terms of each grouping factor.
-    z_back : tuple of ndarray (s_i, s_i)
-        From raw columns to scaled ones, a grouping factor.
-    x_basis : Basis
-    y_scale : ResponseScale
-    sum_log_w : float
-    """
-
-    chunks: Callable[[], Iterable[Chunk]]
+    chunks: Callable[[], Iterable[Chunk]]  # returns the chunks from the first on
     n: int
-    n_levels: tuple[int, ...]
-    members: Sequence[list[int]]
+    n_levels: tuple[int, ...]  # of the grouping factors
+    members: Sequence[list[int]]  # the terms of each grouping factor
+    #: each (s_i, s_i): from raw columns to scaled ones, a grouping factor.
     z_back: tuple[np.ndarray, ...]
     x_basis: Basis
     y_scale: ResponseScale

@@ -19,7 +19,6 @@ def column_counts(
 
     Parameters
     ----------
-    start, cols : compressed rows of the strictly lower triangle
     parent : ndarray of int (n,)
         Written: the elimination tree, -1 at a root.
     counts : ndarray of int (n,)

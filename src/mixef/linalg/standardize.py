@@ -94,15 +94,9 @@ def _independent_by_projection(X: np.ndarray, norms: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Basis:
-    """Scaled columns as ``raw @ inverse(R)``.
+    """Scaled columns as ``raw @ inverse(R)``."""
 
-    Attributes
-    ----------
-    R : ndarray (k, k)
-        ``raw = scaled @ R``.
-    """
-
-    R: np.ndarray
+    R: np.ndarray  # (k, k): ``raw = scaled @ R``
 
     def turned(self, V: np.ndarray) -> Basis:
         """Return the basis ``scaled @ V`` for an orthogonal V (k, k)."""
@@ -162,16 +156,9 @@ def scale_columns(V: np.ndarray, invariance: str) -> tuple[np.ndarray, Basis]:
 
 @dataclass(frozen=True)
 class ResponseScale:
-    """How the response was scaled: ``scaled = (raw - X beta0) / scale``.
+    """How the response was scaled: ``scaled = (raw - X beta0) / scale``."""
 
-    Attributes
-    ----------
-    beta0 : ndarray (p,)
-        Least-squares coefficients of the scaled columns of X.
-    scale : float
-    """
-
-    beta0: np.ndarray
+    beta0: np.ndarray  # (p,): least-squares coefficients of the scaled columns of X
     scale: float
 
 

@@ -31,24 +31,13 @@ Terms = dict[Term, None]  # in order; the values mean nothing
 
 @dataclass(frozen=True)
 class TermSet:
-    """Terms of one model formula, in R's order.
+    """Terms of one model formula, in R's order."""
 
-    Attributes
-    ----------
-    intercept : bool
-        Whether the constant is a column.
-    terms : tuple of tuple of Node
-        The variables of each term; terms by degree, variables by first appearance.
-    offsets : tuple of Node
-        The ``offset(...)`` calls.
-    absent : tuple of str
-        Labels of terms that the formula takes away, but does not have.
-    """
-
-    intercept: bool
+    intercept: bool  # whether the constant is a column
+    #: The variables of each term; terms by degree, variables by first appearance.
     terms: tuple[tuple[Node, ...], ...]
-    offsets: tuple[Node, ...] = ()
-    absent: tuple[str, ...] = ()
+    offsets: tuple[Node, ...] = ()  # the ``offset(...)`` calls
+    absent: tuple[str, ...] = ()  # labels of terms that the formula takes away, but does not have
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ def in_rows(value: Any, what: str, index: pd.Index | None, n: int) -> Any:
 
     Parameters
     ----------
-    value : Any
     index : Index (n,) or None
         Labels of the rows; None for data without labels, whose rows are numbered from 0.
 

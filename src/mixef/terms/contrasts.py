@@ -24,7 +24,6 @@ def contrast_matrix(spec: Any, levels: Sequence[str], name: str) -> Coding:
     spec : str, tuple, array or DataFrame
         ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"``, ``"sdif"`` or ``"SAS"``, with or
         without R's prefix ``contr.``; ``("treatment", base)`` with a level; or a matrix.
-    levels : sequence of str
     name : str
         The factor, for messages.
 

@@ -30,8 +30,6 @@ def convert(values: Any, name: str) -> np.ndarray | Factor:
     Parameters
     ----------
     values : Series, array or sequence, length n
-    name : str
-        For messages.
 
     Returns
     -------
@@ -58,8 +56,6 @@ def read(values: Any, name: str) -> Column:
     Parameters
     ----------
     values : Series, array or sequence, length n
-    name : str
-        For messages.
 
     Returns
     -------

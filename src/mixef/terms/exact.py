@@ -74,20 +74,11 @@ class Exact(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Integers(Exact):
-    """Whole numbers, exactly: labels need every digit, and products of narrow types overflow.
+    """Whole numbers, exactly: labels need every digit, and products of narrow types overflow."""
 
-    Attributes
-    ----------
-    array : ndarray (n,) of int64, uint64 or Python's integers
-        Zero where missing.
-    missing : ndarray of bool (n,), or None
-    name : str
-        For messages.
-    """
-
-    array: np.ndarray
-    missing: np.ndarray | None
-    name: str
+    array: np.ndarray  # (n,) of int64, uint64 or Python's integers: zero where missing
+    missing: np.ndarray | None  # bool (n,)
+    name: str  # for messages
 
     def __len__(self) -> int:
         return len(self.array)

@@ -54,18 +54,12 @@ _CONSTANTS: dict[str, Any] = {
 
 @dataclass
 class State:
-    """What evaluation learnt from the training data.
+    """What evaluation learnt from the training data."""
 
-    Attributes
-    ----------
-    transforms : dict
-        By the text of a call: means, knots, coefficients.
-    outside : dict
-        Functions and constants found among the caller's names. What cannot be pickled is left
-        out of a pickle, and missed only when it is called again.
-    """
-
+    #: By the text of a call: means, knots, coefficients.
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Functions and constants found among the caller's names. What cannot be pickled is left out of
+    #: a pickle, and missed only when it is called again.
     outside: dict[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -83,22 +77,13 @@ def _pickles(value: Any) -> bool:
 
 @dataclass
 class Scope:
-    """Where an evaluation looks names up: columns first, then what lies outside the data.
-
-    Attributes
-    ----------
-    columns : Columns
-    state : State
-    env : mapping, optional
-        The caller's names.
-    made_missing : dict
-        By the text of an expression, the rows (n,) that are missing in its value though in
-        nothing that it was made of.
-    """
+    """Where an evaluation looks names up: columns first, then what lies outside the data."""
 
     columns: Columns
     state: State
-    env: Mapping[str, Any] | None = None
+    env: Mapping[str, Any] | None = None  # the caller's names
+    #: By the text of an expression, the rows (n,) that are missing in its value though in nothing
+    #: that it was made of.
     made_missing: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property

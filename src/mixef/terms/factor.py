@@ -14,30 +14,16 @@ from mixef.terms.labels import CrossedLevels, LevelSet
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """A factor.
+    """A factor."""
 
-    Attributes
-    ----------
-    codes : ndarray of int32, shape (n,)
-        Position of each row's level; -1 is missing.
-    level_set : LevelSet
-        The levels in R's order, as the data hold them; made of a tuple of labels if given one.
-    ordered : bool
-        Whether the order of the levels carries meaning.
-    contrasts : object, optional
-        Contrasts that came with the variable; None for the default.
-    kind : {"factor", "character", "logical"}
-        What the values were in R's terms.
-    full : bool
-        Whether every level is known to occur: the levels were made of the rows.
-    """
-
-    codes: np.ndarray
+    codes: np.ndarray  # int32 (n,): position of each row's level; -1 is missing
+    #: LevelSet: the levels in R's order, as the data hold them; made of a tuple of labels if given
+    #: one.
     level_set: Any
-    ordered: bool = False
-    contrasts: Any = None
-    kind: str = "factor"
-    full: bool = False
+    ordered: bool = False  # whether the order of the levels carries meaning
+    contrasts: Any = None  # contrasts that came with the variable; None for the default
+    kind: str = "factor"  # {"factor", "character", "logical"}: what the values were in R's terms
+    full: bool = False  # whether every level is known to occur: the levels were made of the rows
 
     def __post_init__(self) -> None:
         if not isinstance(self.level_set, LevelSet):

@@ -25,23 +25,13 @@ __all__ = ["Design", "DesignSpec", "Grouping", "GroupingSpec", "NewGroups", "des
 
 @dataclass(frozen=True, eq=False)
 class Coding:
-    """How one variable makes columns in one term.
-
-    Attributes
-    ----------
-    node : Node
-    suffixes : tuple of str
-        One a column; what R appends to the variable's name.
-    matrix : ndarray (levels, columns), or None
-        The rows that a factor's levels stand for; None for a numeric variable.
-    levels : tuple of str
-        Training levels of a factor.
-    """
+    """How one variable makes columns in one term."""
 
     node: Node
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...]  # one a column; what R appends to the variable's name
+    #: (levels, columns): the rows that a factor's levels stand for; None for a numeric variable.
     matrix: np.ndarray | None = None
-    levels: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()  # training levels of a factor
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,15 +88,7 @@ class Coding:
 
 @dataclass(frozen=True, eq=False)
 class DesignSpec:
-    """What rebuilds a model matrix for new data: terms, codings, levels and learnt transforms.
-
-    Attributes
-    ----------
-    intercept : bool
-    terms : tuple of tuple of Coding
-    term_labels : tuple of str
-    state : State
-    """
+    """What rebuilds a model matrix for new data: terms, codings, levels and learnt transforms."""
 
     intercept: bool
     terms: tuple[tuple[Coding, ...], ...]
@@ -183,21 +165,12 @@ class DesignSpec:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A model matrix.
+    """A model matrix."""
 
-    Attributes
-    ----------
-    matrix : ndarray (n, p), Fortran order
-    names : tuple of str
-        Column names as R gives them.
-    assign : ndarray of int, shape (p,)
-        Term of each column: 0 for the intercept, then the position in `term_labels` plus 1.
-    term_labels : tuple of str
-    spec : DesignSpec
-    """
-
-    matrix: np.ndarray
-    names: tuple[str, ...]
+    matrix: np.ndarray  # (n, p), Fortran order
+    names: tuple[str, ...]  # column names as R gives them
+    #: int (p,): term of each column: 0 for the intercept, then the position in `term_labels` plus
+    #: 1.
     assign: np.ndarray
     term_labels: tuple[str, ...]
     spec: DesignSpec
@@ -214,15 +187,10 @@ def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | Non
     ----------
     terms : TermSet
         ``frame.fixed_terms``, or ``frame.bar_terms(bar)`` for a random-effects term.
-    frame : ModelFrame
     contrasts : mapping, optional
         From factor name to what `contrast_matrix` takes. Ordered factors have polynomial
         contrasts and others treatment contrasts by default. Names of factors in other parts of
         the formula are passed over.
-
-    Returns
-    -------
-    Design
 
     Raises
     ------

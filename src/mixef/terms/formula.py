@@ -38,24 +38,12 @@ _ADDITIVE = ("+", "-")
 
 @dataclass(frozen=True)
 class BarTerm:
-    """One random-effects term ``(lhs | group)``.
+    """One random-effects term ``(lhs | group)``."""
 
-    Attributes
-    ----------
-    lhs : Node
-        Formula of the term's columns.
-    group : Node
-        The grouping factor: a variable, a call, or an interaction such as ``b:a``.
-    structure : str
-        Tag of the covariance structure of one level's effects.
-    hom : bool
-        Whether the effects share one variance.
-    """
-
-    lhs: Node
-    group: Node
-    structure: str = "us"
-    hom: bool = False
+    lhs: Node  # formula of the term's columns
+    group: Node  # the grouping factor: a variable, a call, or an interaction such as ``b:a``
+    structure: str = "us"  # tag of the covariance structure of one level's effects
+    hom: bool = False  # whether the effects share one variance
 
     @cached_property
     def text(self) -> str:
@@ -75,24 +63,12 @@ class BarTerm:
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula taken apart; `bars` hold the terms that ``/`` and ``*`` stand for.
+    """A formula taken apart; `bars` hold the terms that ``/`` and ``*`` stand for."""
 
-    Attributes
-    ----------
-    text : str
-        The formula as R deparses it.
-    response : Node or None
-        Left side; None in a one-sided formula.
-    fixed : Node
-        Right side without random-effects terms.
-    bars : tuple of BarTerm
-        Random-effects terms in lme4's order.
-    """
-
-    text: str
-    response: Node | None
-    fixed: Node
-    bars: tuple[BarTerm, ...]
+    text: str  # the formula as R deparses it
+    response: Node | None  # left side; None in a one-sided formula
+    fixed: Node  # right side without random-effects terms
+    bars: tuple[BarTerm, ...]  # random-effects terms in lme4's order
 
     def __str__(self) -> str:
         return self.text

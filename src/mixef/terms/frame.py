@@ -51,55 +51,30 @@ NA_ACTIONS = ("omit", "exclude", "fail")
 
 @dataclass(frozen=True, eq=False)
 class ModelFrame:
-    """Variables of a formula, evaluated, over the rows that are kept.
-
-    Attributes
-    ----------
-    formula : Formula
-    y : ndarray (n,) or (n, 2), or None
-        The response as numbers; a two-level factor is 0/1. None for any other factor, and for
-        a formula without response.
-    response : ndarray, Integers, Factor or Matrix, or None
-        The response as it was evaluated.
-    weights, offset : ndarray (n,), or None
-    n : int
-        Rows kept.
-    rows : ndarray of int, shape (n,)
-        Their positions in the input.
-    n_input : int
-        Rows of the input.
-    considered : ndarray of int, or None
-        Positions that `subset` chose; None for all. ``na_action="exclude"`` pads to these.
-    na_action : {"omit", "exclude", "fail"}
-    dot_columns : tuple of str or None
-        What ``.`` in the formula stands for.
-    state : State
-        What evaluation learnt; a spec passes it on to new data.
-    variables : dict of str to ndarray, Factor or Matrix
-        By their text, what fixed effects and columns of random effects are made of.
-    groups : dict of str to Factor
-        By their text, the variables that grouping factors cross, whole numbers exactly.
-    left_out : LeftOut
-        How many rows are not kept, and why.
-    """
+    """Variables of a formula, evaluated, over the rows that are kept."""
 
     formula: Formula
+    #: (n,) or (n, 2): the response as numbers; a two-level factor is 0/1. None for any other
+    #: factor, and for a formula without response.
     y: np.ndarray | None
-    response: Variable | Exact | None
-    weights: np.ndarray | None
-    offset: np.ndarray | None
-    n: int
-    rows: np.ndarray
-    n_input: int
+    response: Variable | Exact | None  # the response as it was evaluated
+    weights: np.ndarray | None  # (n,)
+    offset: np.ndarray | None  # (n,)
+    n: int  # rows kept
+    rows: np.ndarray  # int (n,): their positions in the input
+    n_input: int  # rows of the input
+    #: Positions that `subset` chose; None for all. ``na_action="exclude"`` pads to these.
     considered: np.ndarray | None
-    na_action: str
-    dot_columns: tuple[str, ...] | None
-    state: State
+    na_action: str  # {"omit", "exclude", "fail"}
+    dot_columns: tuple[str, ...] | None  # what ``.`` in the formula stands for
+    state: State  # what evaluation learnt; a spec passes it on to new data
     offset_nodes: tuple[Node, ...] = ()
     source_index: pd.Index | None = None
+    #: By their text, what fixed effects and columns of random effects are made of.
     variables: dict[str, Variable] = field(default_factory=dict, repr=False)
+    #: By their text, the variables that grouping factors cross, whole numbers exactly.
     groups: dict[str, Factor] = field(default_factory=dict, repr=False)
-    left_out: LeftOut = NOTHING_LEFT_OUT
+    left_out: LeftOut = NOTHING_LEFT_OUT  # how many rows are not kept, and why
 
     def variable(self, node: Node | str) -> Variable:
         """Return an evaluated variable of the formula, by node or text.
@@ -220,10 +195,6 @@ def model_frame(
         The caller's names, for functions and variables that are not columns.
     unused_levels : bool
         Keep levels that a factor declares and no row has, which R's ``model.frame`` drops.
-
-    Returns
-    -------
-    ModelFrame
 
     Raises
     ------

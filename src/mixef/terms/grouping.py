@@ -23,22 +23,13 @@ MISSING = "NA"
 
 @dataclass(frozen=True, eq=False)
 class NewGroups:
-    """Groups of new data.
+    """Groups of new data."""
 
-    Attributes
-    ----------
-    codes : ndarray of int32, shape (m,)
-        Position among the training levels; -1 for an unseen level.
-    new_codes : ndarray of int32, shape (m,)
-        Position in `new_levels`; -1 for a known level. A missing group is a level of its own in
-        every row: nothing says that two of them are one.
-    new_levels : tuple of str
-        Labels of the unseen levels, those of missing groups last.
-    """
-
-    codes: np.ndarray
+    codes: np.ndarray  # int32 (m,): position among the training levels; -1 for an unseen level
+    #: int32 (m,): position in `new_levels`; -1 for a known level. A missing group is a level of its
+    #: own in every row: nothing says that two of them are one.
     new_codes: np.ndarray
-    new_levels: tuple[str, ...]
+    new_levels: tuple[str, ...]  # labels of the unseen levels, those of missing groups last
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,22 +56,13 @@ class GroupingSpec:
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """A grouping factor over the rows of a frame.
+    """A grouping factor over the rows of a frame."""
 
-    Attributes
-    ----------
-    codes : ndarray of int32, shape (n,)
-    name : str
-        As R deparses it: ``b:a`` for the inner part of ``a/b``.
-    level_set : LevelSet
-        The levels in R's order, as the data hold them.
-    """
-
-    codes: np.ndarray
-    name: str
+    codes: np.ndarray  # int32 (n,)
+    name: str  # as R deparses it: ``b:a`` for the inner part of ``a/b``
     nodes: tuple[Node, ...]
     state: State
-    level_set: LevelSet
+    level_set: LevelSet  # the levels in R's order, as the data hold them
 
     @property
     def n_levels(self) -> int:
@@ -111,11 +93,6 @@ def grouping(node: Node, frame: ModelFrame) -> Grouping:
     node : Node
         ``bar.group``: any variable, or an interaction, of which only the combinations that
         occur are levels; the first factor varies slowest.
-    frame : ModelFrame
-
-    Returns
-    -------
-    Grouping
 
     Raises
     ------

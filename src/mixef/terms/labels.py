@@ -20,18 +20,12 @@ _MIDNIGHT = re.compile(r"(\S+) 00:00:00(?:[+-]\d\d:\d\d(?::\d\d)?)?")
 
 @dataclass(frozen=True, eq=False)
 class LevelSet:
-    """The levels of a factor, in order.
+    """The levels of a factor, in order."""
 
-    Attributes
-    ----------
-    values : tuple of str, ndarray, Index or extension array, length l
-        What the data hold: strings, whole numbers, dates.
-    given : tuple of str, optional
-        Labels, where they are not the text of the values.
-    """
-
+    #: tuple of str, ndarray, Index or extension array, length l: what the data hold: strings, whole
+    #: numbers, dates.
     values: Any
-    given: tuple[str, ...] | None = None
+    given: tuple[str, ...] | None = None  # labels, where they are not the text of the values
 
     def __len__(self) -> int:
         return len(self.values)
@@ -70,15 +64,9 @@ class LevelSet:
 
 @dataclass(frozen=True, eq=False)
 class CrossedLevels(LevelSet):
-    """Combinations of levels of several factors; `values` (l, factors) holds their positions.
+    """Combinations of levels of several factors; `values` (l, factors) holds their positions."""
 
-    Attributes
-    ----------
-    parts : tuple of LevelSet
-        The levels of each factor.
-    """
-
-    parts: tuple[LevelSet, ...] = ()
+    parts: tuple[LevelSet, ...] = ()  # the levels of each factor
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -259,7 +259,6 @@ def fold(
 
     Parameters
     ----------
-    root : Node
     combine : callable
         From a node and the values of what is below it, left to right, to its own value.
     below : callable, optional

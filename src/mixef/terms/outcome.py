@@ -15,23 +15,13 @@ from mixef.terms.functions import Matrix
 
 @dataclass(frozen=True)
 class Outcome:
-    """The response of a generalized model.
+    """The response of a generalized model."""
 
-    Attributes
-    ----------
-    y : ndarray (n,)
-        Numbers; proportions for a binomial response.
-    weights : ndarray (n,) or None
-        Prior weights; for a binomial response the numbers of trials, times prior weights.
-    modelled : str or None
-        The level whose probability is modelled, for a factor.
-    copies : ndarray (n,) or None
-        The prior weights by themselves, where `weights` are their products with trials.
-    """
-
-    y: np.ndarray
+    y: np.ndarray  # (n,): numbers; proportions for a binomial response
+    #: (n,): prior weights; for a binomial response the numbers of trials, times prior weights.
     weights: np.ndarray | None
-    modelled: str | None = None
+    modelled: str | None = None  # the level whose probability is modelled, for a factor
+    #: (n,): the prior weights by themselves, where `weights` are their products with trials.
     copies: np.ndarray | None = None
 
     @property

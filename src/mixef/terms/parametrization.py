@@ -17,20 +17,12 @@ class Parametrization:
 
     Parameters are the coordinates of the structures. Terms on one grouping factor share a block,
     each with columns of its own.
-
-    Attributes
-    ----------
-    structures : tuple of Covariance
-        One a term, in lme4's internal order: the order of par and theta.
-    block_of : tuple of int
-        The block that each term belongs to.
-    widths : tuple of int
-        Columns of each block.
     """
 
+    #: One a term, in lme4's internal order: the order of par and theta.
     structures: tuple[Covariance, ...]
-    block_of: tuple[int, ...]
-    widths: tuple[int, ...]
+    block_of: tuple[int, ...]  # the block that each term belongs to
+    widths: tuple[int, ...]  # columns of each block
 
     @cached_property
     def columns(self) -> tuple[slice, ...]:

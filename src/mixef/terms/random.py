@@ -21,22 +21,11 @@ from mixef.terms.parametrization import Parametrization
 
 @dataclass(frozen=True, eq=False)
 class RandomTerm:
-    """One bar term, evaluated.
+    """One bar term, evaluated."""
 
-    Attributes
-    ----------
-    label : str
-        The term as R writes it: ``Days | Subject``.
-    design : Design
-        Raw columns (n, s) and what rebuilds them for new data.
-    grouping : Grouping
-        Codes (n,), levels and what codes new data.
-    structure : Covariance
-    """
-
-    label: str
-    design: Design
-    grouping: Grouping
+    label: str  # the term as R writes it: ``Days | Subject``
+    design: Design  # raw columns (n, s) and what rebuilds them for new data
+    grouping: Grouping  # codes (n,), levels and what codes new data
     structure: Covariance
 
     @property

@@ -50,27 +50,14 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Rows of the data that a model does not use, and why.
+    """Rows of the data that a model does not use, and why."""
 
-    Attributes
-    ----------
-    n : int
-        Rows of the data.
-    by_subset : int
-        Rows that `subset` did not choose.
-    missing : int
-        Rows of the others with a missing value.
-    by_variable : dict of str to int
-        Such rows by variable; a row may miss several.
-    weightless : int
-        Rows of weight zero.
-    """
-
-    n: int
-    by_subset: int = 0
-    missing: int = 0
+    n: int  # rows of the data
+    by_subset: int = 0  # rows that `subset` did not choose
+    missing: int = 0  # rows of the others with a missing value
+    #: Such rows by variable; a row may miss several.
     by_variable: Mapping[str, int] = field(default_factory=dict)
-    weightless: int = 0
+    weightless: int = 0  # rows of weight zero
 
     @property
     def total(self) -> int:

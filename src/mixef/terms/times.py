@@ -23,20 +23,12 @@ class Times(Exact):
     """Points in time, or durations.
 
     As numbers they are days: since 1970-01-01 (UTC where there is a time zone), or long.
-
-    Attributes
-    ----------
-    held : Index (n,)
-        What the data hold; its elements are the levels of a factor.
-    stamps : DatetimeIndex or TimedeltaIndex (n,)
-        The same to compute with; a period is its start.
-    name : str
-        For messages.
     """
 
-    held: pd.Index
+    held: pd.Index  # index (n,): what the data hold; its elements are the levels of a factor
+    #: DatetimeIndex or TimedeltaIndex (n,): the same to compute with; a period is its start.
     stamps: pd.DatetimeIndex | pd.TimedeltaIndex
-    name: str
+    name: str  # for messages
 
     def __len__(self) -> int:
         return len(self.held)
@@ -126,8 +118,6 @@ def times(values: Any, name: str) -> Times:
     ----------
     values : array (n,)
         Of dates, times, periods or durations, of NumPy, pandas or Python.
-    name : str
-        For messages.
     """
     own = pd.Index(values)
     if isinstance(own, pd.DatetimeIndex | pd.TimedeltaIndex):
