@@ -12,7 +12,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.estimation.fit import Fit
-from mixef.terms.covariance import STRUCTURES, Part
+from mixef.terms.covariance import STRUCTURES, make_covariance
 from mixef.text.numbers import format_common, format_fixed
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -69,10 +69,11 @@ class GroupVarCorr:
 
     @property
     def rho(self) -> float:
-        """The correlation of neighbours, which gives all others where there is one; else NaN."""
-        if len(self.columns) < 2:
+        """The correlation that gives all others, where there is one; else NaN."""
+        if self.correlations != "one":
             return np.nan
-        row, col = Part("cor", 1, 0, "", neighbours=True).entry(self.cov)
+        structure = make_covariance(self.structure, self.hom, len(self.columns))
+        row, col = structure.parts(self.columns)[-1].entry(self.cov)
         return float(self.correlation[row, col])
 
     @property

@@ -247,8 +247,7 @@ def _frees_a_shape(small: AnyModel, large: AnyModel) -> bool:
 
 
 def _variances(model: AnyModel) -> int:
-    """Return the number of variances of random effects."""
+    """Return the number of random effects a level that have a variance."""
     if isinstance(model, OrdinaryFit):
         return 0
-    parts = [part for t in model.terms for part in t.structure.parts(t.columns)]
-    return sum(part.kind == "sd" for part in parts)
+    return sum(len(t.columns) for t in model.terms)

@@ -54,7 +54,7 @@ def in_order_of_theta(parts: Sequence[Component]) -> list[int]:
 
     def place(a: int) -> tuple[int, ...]:
         part = parts[a].part
-        return parts[a].term, part.neighbours, part.col, part.row
+        return parts[a].term, part.reach > 0, part.col, part.row
 
     return sorted(range(len(parts)), key=place)
 

@@ -13,6 +13,7 @@ class AutoRegressive(OneCorrelation):
     tag = "ar1"
     default_hom = True
     named = "lag1"
+    reach = 1
     angles = (-0.5 * np.pi, 0.5 * np.pi)
 
     @property

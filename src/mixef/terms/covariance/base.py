@@ -21,22 +21,23 @@ from mixef.terms.covariance.roots import lower_triangle
 class Part(NamedTuple):
     """One standard deviation or correlation that users read: an entry of the covariance.
 
-    ``name`` says whose it is: ``Days``, ``Days.(Intercept)`` or ``all``. With ``neighbours`` it is
-    that of any two columns side by side.
+    ``name`` says whose it is: ``Days``, ``Days.(Intercept)`` or ``all``. With a ``reach`` it is
+    that of any two columns so far apart, or nearer.
     """
 
     kind: Literal["sd", "cor"]
     row: int
     col: int
     name: str
-    neighbours: bool = False
+    reach: int = 0
 
     def entry(self, cov: np.ndarray) -> tuple[int, int]:
-        """Return row and column in a covariance (s, s): of the neighbours that show it best."""
-        if not self.neighbours:
+        """Return row and column in a covariance (s, s): those that show it best."""
+        if not self.reach:
             return self.row, self.col
-        first = int(np.argmax(cov.diagonal()[1:] * cov.diagonal()[:-1]))
-        return first + 1, first
+        size = np.tril(np.outer(cov.diagonal(), cov.diagonal()), -1)
+        row, col = np.divmod(int(np.argmax(np.triu(size, -min(self.reach, len(cov))))), len(cov))
+        return (row, col) if row > col else (self.row, self.col)
 
 
 class Changes(NamedTuple):

@@ -19,6 +19,7 @@ class CompoundSymmetry(OneCorrelation):
     tag = "cs"
     default_hom = False
     named = "all"
+    reach = 10**9
     angles = (0.0, 0.5 * np.pi)
 
     @property

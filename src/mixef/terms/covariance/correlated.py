@@ -34,6 +34,8 @@ class OneCorrelation(Diagonal):
     fewer_effects = False
     #: What the correlation is called.
     named: str
+    #: So far apart two columns may be that have it as their correlation.
+    reach: int
 
     @abstractmethod
     def C(self, phi: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -233,7 +235,7 @@ class OneCorrelation(Diagonal):
 
     def parts(self, columns: Sequence[str]) -> list[Part]:
         """List the standard deviations, then the correlation."""
-        return [*super().parts(columns), Part("cor", 1, 0, self.named, neighbours=True)]
+        return [*super().parts(columns), Part("cor", 1, 0, self.named, self.reach)]
 
     def root_of(self, sds: np.ndarray, correlations: np.ndarray) -> np.ndarray:
         """Return the root of standard deviations and the correlation."""
