@@ -45,7 +45,7 @@ class ScaledTerms:
     def scaled_coordinates(self, x: np.ndarray) -> np.ndarray:
         """Turn coordinates on the user's columns into those of the scaled columns."""
         pairs = zip(self.parametrization.by_term(x), self.bases, strict=True)
-        return np.concatenate([s.moved(own, basis.scaled_root) for (s, own), basis in pairs])
+        return np.concatenate([s.moved(own, basis.R.__matmul__) for (s, own), basis in pairs])
 
     def user_coordinates(self, par: np.ndarray) -> list[tuple[Covariance, np.ndarray]]:
         """Return each term's structure with its coordinates on the user's columns."""

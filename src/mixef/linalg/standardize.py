@@ -106,11 +106,6 @@ class Basis:
         """Return the scaled columns (n, k) of raw ones."""
         return np.linalg.solve(self.R.T, raw.T).T
 
-    def scaled_root(self, root: np.ndarray) -> np.ndarray:
-        """Turn a root (k, m) of the covariance of raw columns' effects into one of scaled ones."""
-        turned: np.ndarray = self.R @ root
-        return turned
-
     def back(self, coefficients: np.ndarray) -> np.ndarray:
         """Turn coefficients (k,) or (k, m) of the scaled columns into those of the raw ones."""
         if coefficients.size == 0:

@@ -34,15 +34,12 @@ class AutoRegressive(OneCorrelation):
         return C, C1, C2
 
     def R(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the correlations, and their derivatives."""
         return _powers(np.abs(self._lag), rho)
 
     def rho(self, phi: float) -> tuple[float, float, float]:
-        """Return the correlation and its derivatives."""
         return float(np.sin(phi)), float(np.cos(phi)), float(-np.sin(phi))
 
     def phi(self, rho: float) -> float:
-        """Return the angle of a correlation."""
         return float(np.arcsin(min(max(rho, -1.0), 1.0)))
 
     def folded(self, phi: float) -> float:
@@ -51,7 +48,6 @@ class AutoRegressive(OneCorrelation):
         return min(turn, 2.0 * np.pi - turn) - 0.5 * np.pi
 
     def of_lag(self, correlation: float, lag: int) -> float:
-        """Return rho, given the correlation of two columns so far apart."""
         return float(np.sign(correlation) * np.abs(correlation) ** (1.0 / lag))
 
     def others(self, x: np.ndarray) -> list[np.ndarray]:

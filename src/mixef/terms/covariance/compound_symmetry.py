@@ -35,18 +35,15 @@ class CompoundSymmetry(OneCorrelation):
         return C, np.cos(phi) * between - np.sin(phi) * within, -C
 
     def R(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the correlations, and their derivatives."""
         others = 1.0 - np.eye(self.size)
         return np.eye(self.size) + rho * others, others, np.zeros_like(others)
 
     def rho(self, phi: float) -> tuple[float, float, float]:
-        """Return the correlation and its derivatives."""
         ratio = self._ratio
         slopes = ratio * np.sin(2.0 * phi), 2.0 * ratio * np.cos(2.0 * phi)
         return 1.0 - ratio * np.cos(phi) ** 2, *slopes
 
     def phi(self, rho: float) -> float:
-        """Return the angle of a correlation."""
         return float(np.arccos(np.sqrt(min(max((1.0 - rho) / self._ratio, 0.0), 1.0))))
 
     def folded(self, phi: float) -> float:

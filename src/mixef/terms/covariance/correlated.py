@@ -64,12 +64,10 @@ class OneCorrelation(Diagonal):
 
     @property
     def correlation_bounds(self) -> tuple[float, float]:
-        """Least and largest correlation."""
         return self.rho(self.angles[0])[0], self.rho(self.angles[1])[0]
 
     @property
     def n_par(self) -> int:
-        """Number of parameters."""
         return self.n_sds + 1
 
     def _scales(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,17 +78,14 @@ class OneCorrelation(Diagonal):
         return own**2, 2.0 * own[:, None] * columns
 
     def lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the root (s, s)."""
         lam: np.ndarray = self._scales(x)[0][:, None] * self.C(x[-1])[0]
         return lam
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the root's derivatives (k, s, s)."""
         (sds, slopes), (C, C1, _) = self._scales(x), self.C(x[-1])
         return np.concatenate([slopes[:, :, None] * C, (sds[:, None] * C1)[None]])
 
     def d2_lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the root's second derivatives (k, k, s, s)."""
         (sds, slopes), (C, C1, C2) = self._scales(x), self.C(x[-1])
         out = np.zeros((self.n_par, self.n_par, self.size, self.size))
         out[-1, -1] = sds[:, None] * C2
@@ -142,7 +137,6 @@ class OneCorrelation(Diagonal):
         return correlation
 
     def template(self, x: np.ndarray) -> np.ndarray:
-        """Return the lower triangular root (s, s)."""
         return psd_cholesky(self.lam(x)) + 0.0
 
     def natural_units(self, x: np.ndarray, floor: float) -> np.ndarray:
@@ -156,7 +150,6 @@ class OneCorrelation(Diagonal):
         return out
 
     def start(self) -> np.ndarray:
-        """Return the coordinates of the identity."""
         return np.append(np.ones(self.n_sds), self.phi(0.0))
 
     def near(self, sd: np.ndarray, cov: np.ndarray) -> np.ndarray:
@@ -212,33 +205,26 @@ class OneCorrelation(Diagonal):
         return np.append(self.sds(x), self.rho(x[-1])[0])
 
     def from_par(self, par: np.ndarray) -> np.ndarray:
-        """Return the coordinates of standard deviations and rho."""
         return self.from_sds(np.abs(par[:-1]), np.array([self.phi(par[-1])]))
 
     def par_slopes(self, x: np.ndarray) -> np.ndarray:
-        """Return the derivatives (k,) of `par`, each for its own coordinate."""
         return np.append(np.ones(1) if self.hom else 2.0 * x[:-1], self.rho(x[-1])[1])
 
     @property
     def lower(self) -> np.ndarray:
-        """Zero, and the least correlation."""
         return np.append(np.zeros(self.n_sds), self.correlation_bounds[0])
 
     @property
     def upper(self) -> np.ndarray:
-        """No bound, and the largest correlation."""
         return np.append(np.full(self.n_sds, np.inf), self.correlation_bounds[1])
 
     def labels(self, group: str, columns: Sequence[str]) -> list[str]:
-        """Name the standard deviations, and rho."""
         return [*super().labels(group, columns), f"{group}.rho"]
 
     def parts(self, columns: Sequence[str]) -> list[Part]:
-        """List the standard deviations, then the correlation."""
         return [*super().parts(columns), Part("cor", 1, 0, self.named, self.reach)]
 
     def root_of(self, sds: np.ndarray, correlations: np.ndarray) -> np.ndarray:
-        """Return the root of standard deviations and the correlation."""
         low, high = self.correlation_bounds
         rho = float(correlations[0])
         if not low - BESIDE <= rho <= high + BESIDE:
@@ -249,13 +235,11 @@ class OneCorrelation(Diagonal):
         return self.template(self.from_par(np.append(sds, rho)))
 
     def held(self, kind: str, row: int) -> Held:
-        """Return where a standard deviation or the correlation is."""
         if kind == "cor":
             return Held(self.n_sds, self._angle_at, lambda phi: float(np.arcsin(self.rho(phi)[0])))
         return super().held(kind, row) if self.hom else Held(row, _root, np.square)
 
     def beside(self, row: int, col: int) -> tuple[int, ...]:
-        """Return the columns without any of which the correlation has no meaning."""
         return (0,) if self.hom else (0, 1)[: 2 * (self.size == 2)]
 
     def _angle_at(self, v: float) -> tuple[float, float, float]:

@@ -23,7 +23,6 @@ class Diagonal(Covariance):
 
     @property
     def n_par(self) -> int:
-        """Number of parameters."""
         return self.n_sds
 
     @property
@@ -32,11 +31,9 @@ class Diagonal(Covariance):
         return np.ones((1, self.size)) if self.hom else np.eye(self.size)
 
     def lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the diagonal template (s, s)."""
         return np.diag(x @ self._columns)
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the derivatives, parts of the identity."""
         return self._columns[:, :, None] * np.eye(self.size)
 
     def coordinates(self, half: np.ndarray, floor: float = 0.0) -> np.ndarray:
@@ -58,7 +55,6 @@ class Diagonal(Covariance):
         return np.array(sds, dtype=float)
 
     def inside(self, x: np.ndarray, share: float) -> np.ndarray:
-        """Return the coordinates with standard deviations of ``share`` or above."""
         return self.from_sds(np.maximum(self.sds(x), share), x)
 
     def labels(self, group: str, columns: Sequence[str]) -> list[str]:
@@ -67,15 +63,12 @@ class Diagonal(Covariance):
 
     @property
     def lower(self) -> np.ndarray:
-        """Zero."""
         return np.zeros(self.n_par)
 
     def root_of(self, sds: np.ndarray, correlations: np.ndarray) -> np.ndarray:
-        """Return the root of standard deviations."""
         return self.lam(sds)
 
     def held(self, kind: str, row: int) -> Held:
-        """Return where a standard deviation is."""
         return Held.itself(0 if self.hom else row)
 
     def changes(self, x: np.ndarray) -> Changes:

@@ -25,7 +25,6 @@ class Unstructured(Covariance):
 
     @property
     def n_par(self) -> int:
-        """Number of parameters, s (s + 1) / 2."""
         return self.size * (self.size + 1) // 2
 
     def lam(self, x: np.ndarray) -> np.ndarray:
@@ -35,7 +34,6 @@ class Unstructured(Covariance):
         return lam
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the derivatives: one unit entry each."""
         row, col = lower_triangle(self.size)
         out = np.zeros((self.n_par, self.size, self.size))
         out[np.arange(self.n_par), row, col] = 1.0
@@ -48,11 +46,9 @@ class Unstructured(Covariance):
         return lam[..., row, col]
 
     def moved(self, x: np.ndarray, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return the coordinates of a root that is moved."""
         return self.coordinates(move(self.lam(x)))
 
     def turned(self, x: np.ndarray) -> tuple[Covariance, np.ndarray] | None:
-        """Return the structure on the principal axes at x, and x there."""
         if self.size < 2:
             return None
         T = Unstructured.lam(self, x)
@@ -63,7 +59,6 @@ class Unstructured(Covariance):
         return OnAxes(self.size, left=left, right=right.T), np.diag(size)[lower_triangle(self.size)]
 
     def labels(self, group: str, columns: Sequence[str]) -> list[str]:
-        """Name each entry of the lower triangle."""
         return [
             f"{group}.{columns[i]}" if i == j else f"{group}.{columns[i]}.{columns[j]}"
             for i, j in zip(*lower_triangle(self.size), strict=True)
@@ -71,7 +66,6 @@ class Unstructured(Covariance):
 
     @property
     def lower(self) -> np.ndarray:
-        """Zero for the diagonal."""
         row, col = lower_triangle(self.size)
         return np.where(row == col, 0.0, -np.inf)
 
@@ -82,7 +76,6 @@ class Unstructured(Covariance):
         return super().parts(columns) + correlations
 
     def root_of(self, sds: np.ndarray, correlations: np.ndarray) -> np.ndarray:
-        """Return the template of standard deviations and correlations, unless they cannot be."""
         R = np.eye(self.size)
         index = np.triu_indices(self.size, 1)
         R[index] = R.T[index] = correlations
@@ -95,11 +88,9 @@ class Unstructured(Covariance):
         return psd_cholesky(sds[:, None] * (vector * np.sqrt(np.maximum(value, 0.0))))
 
     def held(self, kind: str, row: int) -> Held:
-        """Return where a single standard deviation is."""
         return Held.itself(0)
 
     def focused(self, directions: np.ndarray) -> OnAxes | None:
-        """Return the structure on axes that single out the directions (m, s)."""
         if self.size < 2:
             return None
         return OnAxes(self.size, left=axes_of(directions))
@@ -138,7 +129,6 @@ class OnAxes(Unstructured):
         return self._placed(super().lam(x))
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the root's derivatives (k, s, s)."""
         return self._placed(super().d_lam(x))
 
     def coordinates(self, half: np.ndarray, floor: float = 0.0) -> np.ndarray:
