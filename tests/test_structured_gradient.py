@@ -1,20 +1,14 @@
 """The criteria of models with each covariance structure: value, gradient and Hessian."""
 
+import warnings
+
 import dense_gaussian
 import numpy as np
 import pytest
 from simulated import criterion, crossed
 from test_covariance import KINDS, slopes
 
-from mixef.control import GlmerControl
-from mixef.estimation.generalized import GeneralizedCriterion
-from mixef.estimation.response import Response
-from mixef.families.convert import make_family
-from mixef.terms.fixed import design
-from mixef.terms.formula import parse_formula
-from mixef.terms.frame import model_frame
-from mixef.terms.outcome import outcome
-from mixef.terms.random import random_terms
+from mixef import glmer
 
 TERMS = {
     "alone": "{0}(0 + f | g{1})",
@@ -88,13 +82,10 @@ def generalized(formula, family, nAGQ):
     }[family]
     if family == "binomial":
         data["c"] = data["c"].astype(int)
-    parsed = parse_formula(formula)
-    made = make_family(f"{family}('{FAMILIES[family]}')")
-    frame = model_frame(parsed, data)
-    out = outcome(frame, made)
-    response = Response(made, out.y, out.weights, GlmerControl().information)
-    X = design(frame.fixed_terms, frame, None).matrix
-    return GeneralizedCriterion(X, response, None, random_terms(frame, None), nAGQ)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = glmer(formula, data, f"{family}('{FAMILIES[family]}')", nAGQ=nAGQ)
+    return fit._fit.criterion()
 
 
 @pytest.mark.parametrize("nAGQ", [0, 1, 3])
