@@ -142,7 +142,8 @@ def _contract(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     C, count, q, d, t = left.shape
     left = left.transpose(1, 3, 0, 2, 4).reshape(count, d, C * q * t)
     right = right.transpose(1, 0, 2, 4, 3).reshape(count, C * q * t, d)
-    return np.matmul(left, right)
+    products: np.ndarray = np.matmul(left, right)
+    return products
 
 
 def inverses(N: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

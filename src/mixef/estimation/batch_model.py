@@ -241,7 +241,8 @@ class Slots:
     def gram(self, V: np.ndarray) -> np.ndarray:
         """Return ``V_c'V_c`` (C, k, k) for rows V (n, k)."""
         if self.n_components == 1:
-            return (V.T @ V)[None]
+            gram: np.ndarray = (V.T @ V)[None]
+            return gram
         k = V.shape[1]
         out = np.empty((self.n_components, k, k))
         for a in range(k):
@@ -252,9 +253,12 @@ class Slots:
 
     def times(self, V: np.ndarray, A: np.ndarray) -> np.ndarray:
         """Multiply the rows V (n, k) of every component by its matrix A (C, k, j)."""
+        product: np.ndarray
         if self.n_components == 1:
-            return V @ A[0]
-        return np.einsum("nk,nkj->nj", V, A[self.component])
+            product = V @ A[0]
+        else:
+            product = np.einsum("nk,nkj->nj", V, A[self.component])
+        return product
 
     def sandwich(self, R: np.ndarray, block: int, cols: slice, middle: np.ndarray) -> np.ndarray:
         """Return ``sum_l R_l A R_l'`` (C, r, r) over the levels l of one block.

@@ -63,7 +63,7 @@ def crossed_hessian(
     if slopes.by_extra is not None:
         weights[:, -1] += slopes.by_extra.weights
 
-    H = -2.0 * direct.T @ score
+    H: np.ndarray = -2.0 * direct.T @ score
     H[:k] -= 2.0 * pull.T @ u
     if slopes.by_extra is not None:
         H[-1] -= 2.0 * slopes.by_extra.score @ eta
@@ -93,7 +93,13 @@ def crossed_hessian(
     return H
 
 
-def _squares(model: WorkingModel, lams, dlams, weights: np.ndarray, C: np.ndarray) -> np.ndarray:
+def _squares(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    dlams: Sequence[Sequence[np.ndarray]],
+    weights: np.ndarray,
+    C: np.ndarray,
+) -> np.ndarray:
     """Return ``tr(C M_a C M_b)`` (K, K) for ``C = M^-1``; overwrites the products."""
     groups, products = model.groups, model.groups.products
     backs = [lam.T for lam in lams]
@@ -168,7 +174,9 @@ def _mixed(
     )
 
 
-def _template_pairs(products: CrossProducts, inverse: SymmetricBlocks, dlams) -> np.ndarray:
+def _template_pairs(
+    products: CrossProducts, inverse: SymmetricBlocks, dlams: Sequence[Sequence[np.ndarray]]
+) -> np.ndarray:
     """Return ``2 tr(M^-1 Lambda_a' Z'WZ Lambda_b)`` (k, k)."""
     by_block = [np.stack(blocks) for blocks in zip(*dlams, strict=True)]
     out = np.zeros((len(dlams), len(dlams)))
@@ -184,4 +192,5 @@ def _contracted(left: np.ndarray, gram: np.ndarray, C: np.ndarray, right: np.nda
     """Return ``sum_m tr(C_m' left_a' gram_m right_b)``."""
     m, s, t = gram.shape
     both = (gram.reshape(m, -1).T @ C.reshape(m, -1)).reshape(s, t, s, t)
-    return np.einsum("arp,rtpq,btq->ab", left, both, right, optimize=True)
+    traces: np.ndarray = np.einsum("arp,rtpq,btq->ab", left, both, right, optimize=True)
+    return traces

@@ -69,8 +69,7 @@ def laplace_hessian(
         half[-1, beta] += X.T @ (cross - 2.0 * score)
         half[-1, -1] += 0.5 * (h @ second.weights[2] + adjoint @ second.score[2])
         half[-1, -1] -= second.log_density
-    H = half + half.T
-
+    H: np.ndarray = half + half.T
     H += _across(moved.b, times(ZtCZ, moved.b))
     H[beta, beta] += _weighted_gram(X, 2.0 * mode.state.observed + curved)
     # the part of M_ab with two derivatives of lam
@@ -82,12 +81,13 @@ def laplace_hessian(
     left = times(C, moved.M.reshape(s, -1, n_levels)).reshape(s, s, n_par, n_levels)
     inner = times(C, left.transpose(1, 0, 2, 3).reshape(s, -1, n_levels))
     inner = inner.reshape(s * s, n_par, n_levels)
-    return H - _across(inner, inner)
+    H -= _across(inner, inner)
+    return H
 
 
 def _across(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return ``sum_sl left_sal right_sbl`` (A, B) for left (s, A, l) and right (s, B, l)."""
-    out = left[0] @ right[0].T
+    out: np.ndarray = left[0] @ right[0].T
     for a, b in zip(left[1:], right[1:], strict=True):
         out += a @ b.T
     return out
@@ -97,7 +97,8 @@ def _pairing(dlam: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarra
     """Return ``sum_l left_l' dlam_a right_bl`` (k, K) for left (l, s) and right (s, K, l)."""
     s, n_par, n_levels = right.shape
     across = (right.reshape(-1, n_levels) @ left).reshape(s, n_par, s).transpose(2, 0, 1)
-    return dlam.reshape(len(dlam), -1) @ across.reshape(-1, n_par)
+    paired: np.ndarray = dlam.reshape(len(dlam), -1) @ across.reshape(-1, n_par)
+    return paired
 
 
 def _weighted_gram(X: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -204,7 +204,8 @@ class Fit:
     def fixed_predictor(self) -> np.ndarray:
         """``X beta + offset`` (n,)."""
         fixed = self.X @ self.estimates.beta
-        return fixed if self.frame.offset is None else fixed + self.frame.offset
+        whole: np.ndarray = fixed if self.frame.offset is None else fixed + self.frame.offset
+        return whole
 
     @property
     def is_counted(self) -> bool:

@@ -148,7 +148,9 @@ class GeneralizedCriterion:
             value += self._quadrature.correction
         return float(value)
 
-    def _foreseen_mode(self, lams, beta: np.ndarray, extra: float) -> np.ndarray:
+    def _foreseen_mode(
+        self, lams: tuple[np.ndarray, ...], beta: np.ndarray, extra: float
+    ) -> np.ndarray:
         """Return the u (q,) to start from: to first order from the point of the last derivatives.
 
         Where the factor still stands there, one solve foretells how the mode moves.
@@ -168,7 +170,8 @@ class GeneralizedCriterion:
             pull += slopes.by_extra.score * np.log(extra / anchor.extra)
         right = model.random_part_transposed(anchor.lams, pull)
         right += model.random_part_transposed(change, mode.state.score)
-        return mode.u + model.factor.solve(right)
+        foreseen: np.ndarray = mode.u + model.factor.solve(right)
+        return foreseen
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient and information at the last value."""

@@ -147,7 +147,13 @@ def with_separation(
     )
 
 
-def _told_by_effects(family, outcome, estimates, terms, side) -> str | None:
+def _told_by_effects(
+    family: Family,
+    outcome: Outcome,
+    estimates: Estimates,
+    terms: Sequence[RandomTerm],
+    side: np.ndarray,
+) -> str | None:
     """Say so where the random effects tell every response, and most of them without error."""
     used = ~np.isnan(side)
     gap = np.abs(outcome.y - estimates.mu)[used]

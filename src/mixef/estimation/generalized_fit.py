@@ -117,19 +117,20 @@ class Generalized(Kind):
         if fit.hessian is None or self.nAGQ == 0:
             return fit.estimates.unscaled_vcov
         covariance = inverse_hessian(fit.hessian)[0][k : k + p, k : k + p]
-        user_beta = fit.problem.user_beta
-        return user_beta(user_beta(covariance).T).T
+        problem: GeneralizedProblem = fit.problem
+        return problem.user_beta(problem.user_beta(covariance).T).T
 
     def effects_slopes(self, fit: Fit) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the slopes of beta and the modes."""
-        return fit.criterion().effects_slopes(fit.point)
+        criterion: GeneralizedCriterion = fit.criterion()
+        return criterion.effects_slopes(fit.point)
 
     def information(self, fit: Fit) -> np.ndarray | None:
         """Return the weights at the mode."""
-        response = fit.problem.response
-        state = response.at(fit.eta, fit.extra)
+        problem: GeneralizedProblem = fit.problem
+        state = problem.response.at(fit.eta, fit.extra)
         assert state is not None
-        return response.weights_of(state)
+        return problem.response.weights_of(state)
 
     def criterion(
         self, problem: GeneralizedProblem, u: np.ndarray | None = None
@@ -263,7 +264,12 @@ class Generalized(Kind):
 
 
 def _searched(
-    criterion: GeneralizedCriterion, begin, chosen, control, trace, terms
+    criterion: GeneralizedCriterion,
+    begin: np.ndarray,
+    chosen: np.ndarray | None,
+    control: Control,
+    trace: Trace | None,
+    terms: Sequence[RandomTerm],
 ) -> SearchResult:
     """Search; where the end is singular, once more from large covariances.
 
@@ -313,7 +319,12 @@ def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
     return criterion.start()
 
 
-def _starting_point(start: Any, criterion: GeneralizedCriterion, terms, names) -> np.ndarray:
+def _starting_point(
+    start: Any,
+    criterion: GeneralizedCriterion,
+    terms: Sequence[RandomTerm],
+    names: Sequence[str],
+) -> np.ndarray:
     """Return the point of the search that the user's ``start`` means."""
     extra_name = criterion.family.extra
     more = ["beta", "fixef", *([str(extra_name)] if extra_name else [])]

@@ -105,7 +105,8 @@ class GeneralizedProblem:
 
     def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
         """Return coefficients of the scaled columns of X."""
-        return self.basis.R @ beta
+        scaled: np.ndarray = self.basis.R @ beta
+        return scaled
 
     def user_beta(self, beta: np.ndarray) -> np.ndarray:
         """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""

@@ -111,10 +111,13 @@ def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:
     if size.min() > WEIGHTLESS * size.max():
         with suppress(np.linalg.LinAlgError):
             return np.linalg.solve(XtWX, slope)
-    return np.linalg.lstsq(XtWX, slope, rcond=1e-12)[0]
+    step: np.ndarray = np.linalg.lstsq(XtWX, slope, rcond=1e-12)[0]
+    return step
 
 
-def _start(response: Response, X, offset, extra):
+def _start(
+    response: Response, X: np.ndarray, offset: np.ndarray, extra: float
+) -> tuple[np.ndarray, RowState]:
     """Return coefficients inside the domain: of a constant mean, or of the response itself."""
     family, y = response.family, response.y
     weights = np.ones(len(y)) if response.weights is None else response.weights

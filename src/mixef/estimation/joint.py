@@ -24,6 +24,7 @@ from mixef.estimation.pls import PLSSolution, differentiate, solve_pls
 from mixef.estimation.scaling import ScaledTerms
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.rows import Rows
+from mixef.linalg.standardize import Basis
 from mixef.terms.covariance import Held
 from mixef.terms.covariance.unstructured import axes_of
 from mixef.terms.parametrization import Parametrization
@@ -358,7 +359,7 @@ class GeneralizedJoint:
         return State(lams, extra, self._criterion.problem.user_beta(beta))
 
 
-def user_lams(axes: Axes, bases: Sequence, par: np.ndarray) -> tuple[np.ndarray, ...]:
+def user_lams(axes: Axes, bases: Sequence[Basis], par: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return roots of the covariances of the user's columns, one a term."""
     lams = axes.parametrization.term_lams(par)
     return tuple(basis.back(lam) for basis, lam in zip(bases, lams, strict=True))

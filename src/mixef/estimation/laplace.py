@@ -147,7 +147,7 @@ def _average_information(
     """Return ``F'V^-1 F`` for ``V^-1 = W - W U M^-1 U'W``, twice that for the columns of X."""
     WF = W[:, None] * F
     solved = model.factor.solve_L(model.random_part_transposed(lams, WF))
-    gram = F.T @ WF - solved.T @ solved
+    gram: np.ndarray = F.T @ WF - solved.T @ solved
     p = model.X.shape[1]
     fixed = slice(F.shape[1] - p, None)
     gram[fixed, fixed] *= 2.0
@@ -159,7 +159,8 @@ def _profiled(information: np.ndarray, k: int) -> np.ndarray:
     cross, fixed = information[:k, k:], 0.5 * information[k:, k:]
     if not fixed.size:
         return information[:k, :k]
-    return information[:k, :k] - cross @ np.linalg.solve(fixed, cross.T)
+    profiled: np.ndarray = information[:k, :k] - cross @ np.linalg.solve(fixed, cross.T)
+    return profiled
 
 
 def _adjoint(
@@ -188,4 +189,5 @@ def _adjoint(
             "the fixed effects cannot be told from each other at the weights of this fit "
             "(X'V^-1 X is singular); drop a term"
         ) from error
-    return model.random_part(lams, x - A @ x_beta) + X @ x_beta
+    adjoint: np.ndarray = model.random_part(lams, x - A @ x_beta) + X @ x_beta
+    return adjoint

@@ -62,7 +62,8 @@ class Levels:
     @cached_property
     def columns(self) -> np.ndarray:
         """Rows of ``Z Lambda`` (n, s): the derivative of eta for the level's u."""
-        return self.z @ self.lam
+        columns: np.ndarray = self.z @ self.lam
+        return columns
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -188,7 +189,7 @@ def movement(
 
 def times(blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Multiply every level's v (t, K, l) by its block (s, t, l)."""
-    out = blocks[:, 0, None] * v[0]
+    out: np.ndarray = blocks[:, 0, None] * v[0]
     for t in range(1, len(v)):
         out += blocks[:, t, None] * v[t]
     return out

@@ -81,7 +81,8 @@ class Gaussian(Kind):
 
     def hessian(self, fit: Fit) -> np.ndarray:
         """Return the Hessian over covariance parameters and log sigma."""
-        return fit.curvature.hessian
+        hessian: np.ndarray = fit.curvature.hessian
+        return hessian
 
     def vcov(self, fit: Fit) -> np.ndarray:
         """Return ``sigma^2 (RX'RX)^-1``."""

@@ -170,7 +170,7 @@ class LinearProblem:
     @property
     def shift(self) -> float:
         """What the scaling takes from the criterion."""
-        shift = 2.0 * self.m * np.log(self.y_scale.scale) - self.sum_log_w
+        shift = 2.0 * self.m * float(np.log(self.y_scale.scale)) - self.sum_log_w
         return shift + (self.ldRX2_shift if self.REML else 0.0)
 
     @cached_property

@@ -44,7 +44,7 @@ class MarginalView:
         layout = self._factor.layout
         if self._inverses is not None:
             return layout.multiply(self._inverses, back, transpose=True)
-        W = -(products.ZtZ @ layout.multiply(self._factor.lams, back))
+        W: np.ndarray = -(products.ZtZ @ layout.multiply(self._factor.lams, back))
         W[:, :-1] += products.ZtX
         W[:, -1] += products.Zty
         return W
@@ -57,7 +57,8 @@ class MarginalView:
             return layout.multiply(self._inverses, half - factor.solve(half), transpose=True)
         ZtZH = factor.products.ZtZ @ H
         half = factor.solve(layout.multiply(factor.lams, ZtZH, transpose=True))
-        return ZtZH - factor.products.ZtZ @ layout.multiply(factor.lams, half)
+        product: np.ndarray = ZtZH - factor.products.ZtZ @ layout.multiply(factor.lams, half)
+        return product
 
     def gram(self, H: np.ndarray) -> np.ndarray:
         """Return ``H'Z'V^-1 Z H`` (k, k) for H (q, k)."""
@@ -70,7 +71,8 @@ class MarginalView:
             half = layout.multiply(self._factor.lams, ZtZH, transpose=True)
             whole = H.T @ ZtZH
         solved = self._factor.solve_L(half)
-        return whole - solved.T @ solved
+        gram: np.ndarray = whole - solved.T @ solved
+        return gram
 
 
 def marginal_squares(

@@ -87,14 +87,12 @@ class Mode:
     state : RowState
     penalized : float
         ``-2 log f(y | u) + |u|^2``.
-    n_steps : int
     """
 
     u: np.ndarray
     beta: np.ndarray
     state: RowState
     penalized: float
-    n_steps: int
 
 
 def conditional_mode(
@@ -123,12 +121,19 @@ def conditional_mode(
     return _mode_from(model, lams, beta, extra, np.zeros_like(u), with_beta)
 
 
-def _mode_from(model, lams, beta, extra, u, with_beta) -> Mode:
+def _mode_from(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    beta: np.ndarray,
+    extra: float,
+    u: np.ndarray,
+    with_beta: bool,
+) -> Mode:
     """Find the mode from one start."""
     fixed = model.fixed_part(beta)
     u, state = _first_state(model, lams, fixed, extra, u)
     penalized = _penalized(state, u)
-    for n_steps in range(1, MAX_STEPS + 1):
+    for _ in range(MAX_STEPS):
         gradient = model.random_part_transposed(lams, state.score) - u
         scoring = _refactor_positive(model, state, lams)
         weights = state.expected if scoring else state.observed
@@ -152,17 +157,27 @@ def _mode_from(model, lams, beta, extra, u, with_beta) -> Mode:
         else:
             if not decrement <= slack:
                 raise FitError(_cause(model, state, decrement))
-            return _finished(model, lams, u, beta, state, penalized, n_steps)
+            break
         u, beta, state, penalized = new_u, new_beta, new_state, value
         if (last and halving == 0) or decrement < 1e-3 * slack:
-            return _finished(model, lams, u, beta, state, penalized, n_steps)
-    raise FitError(
-        f"PIRLS did not converge in {MAX_STEPS} steps: the conditional modes of the random "
-        "effects still change; rescale the response, use another link, or start elsewhere (start=)"
-    )
+            break
+    else:
+        raise FitError(
+            f"PIRLS did not converge in {MAX_STEPS} steps: the conditional modes of the random "
+            "effects still change; rescale the response, use another link, or start elsewhere "
+            "(start=)"
+        )
+    model.refactor(model.response.weights_of(state), lams)
+    return Mode(u, beta, state, penalized)
 
 
-def _first_state(model, lams, fixed, extra, u):
+def _first_state(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    fixed: np.ndarray,
+    extra: float,
+    u: np.ndarray,
+) -> tuple[np.ndarray, RowState]:
     """Return a start inside the domain: the one given, or the mean without random effects."""
     for start in (u, np.zeros_like(u)):
         state = model.response.at(fixed + model.random_part(lams, start), extra)
@@ -180,7 +195,7 @@ def _penalized(state: RowState, u: np.ndarray) -> float:
     return -2.0 * state.log_density + float(u @ u)
 
 
-def _refactor_positive(model: WorkingModel, state: RowState, lams) -> bool:
+def _refactor_positive(model: WorkingModel, state: RowState, lams: Sequence[np.ndarray]) -> bool:
     """Factor by observed information; return True where only the expected one is positive."""
     if state.observed is state.expected:
         model.refactor(state.expected, lams)
@@ -193,7 +208,14 @@ def _refactor_positive(model: WorkingModel, state: RowState, lams) -> bool:
     return False
 
 
-def _newton_step(model, lams, weights, gradient, score, with_beta):
+def _newton_step(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    weights: np.ndarray,
+    gradient: np.ndarray,
+    score: np.ndarray,
+    with_beta: bool,
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the steps of u and beta, and what they promise to take from the deviance."""
     factor = model.factor
     if not with_beta or not model.X.shape[1]:
@@ -215,11 +237,6 @@ def _newton_step(model, lams, weights, gradient, score, with_beta):
     step_beta = solve_upper(RX, cbeta)
     step_u = factor.solve_Lt(cu - RZX @ step_beta)
     return step_u, step_beta, float(cu @ cu + cbeta @ cbeta)
-
-
-def _finished(model, lams, u, beta, state, penalized, n_steps) -> Mode:
-    model.refactor(model.response.weights_of(state), lams)
-    return Mode(u, beta, state, penalized, n_steps)
 
 
 def _cause(model: WorkingModel, state: RowState, decrement: float) -> str:

@@ -126,7 +126,8 @@ def spherical_effects(factor: Factor, solution: PLSSolution) -> np.ndarray:
     """Return u (q,) where ``factor`` stands."""
     if solution.on_rows is not None:
         back = solution.on_rows
-        return back[:, -1] - back[:, :-1] @ solution.beta
+        modes: np.ndarray = back[:, -1] - back[:, :-1] @ solution.beta
+        return modes
     return factor.solve_Lt(solution.cu - solution.RZX @ solution.beta)
 
 
@@ -238,7 +239,8 @@ def exact_information(
     R2 = Q.T @ H
     observed = (H.T @ view.times(H) - R2.T @ R2) / solution.s2
     squares = marginal_squares(factor, view, Q if REML else Q[:, :0])
-    return d.information + observed - expected_information(squares, dsigmas)
+    hessian: np.ndarray = d.information + observed - expected_information(squares, dsigmas)
+    return hessian
 
 
 def effects_slopes(
@@ -272,6 +274,6 @@ def solve_upper(R: np.ndarray, rhs: np.ndarray, transpose: bool = False) -> np.n
     """Solve with an upper triangular R (p, p), or with its transpose."""
     if rhs.size == 0:
         return rhs.copy()
-    if rhs.ndim == 1:
-        return dtrsm(1.0, R, rhs[:, None], trans_a=int(transpose))[:, 0]
-    return dtrsm(1.0, R, rhs, trans_a=int(transpose))
+    columns = rhs[:, None] if rhs.ndim == 1 else rhs
+    x: np.ndarray = dtrsm(1.0, R, columns, trans_a=int(transpose))
+    return x[:, 0] if rhs.ndim == 1 else x

@@ -242,7 +242,7 @@ class Quadrature:
         inner = levels.half.transpose(0, 2, 1) @ dM @ levels.half
         lower = np.tril(inner, -1) + 0.5 * inner * np.eye(inner.shape[-1])
         dhalf = -levels.half @ lower.transpose(0, 1, 3, 2)
-        gradient = np.einsum("alss->a", inner)  # tr(M^-1 dM)
+        gradient: np.ndarray = np.einsum("alss->a", inner)  # tr(M^-1 dM)
         for part in self._parts:
             values, nodes = self._values(part), self._nodes[:, part]
             share = np.exp(values.log_ratio + self._log_weights[part] - self._log_sums[:, None])

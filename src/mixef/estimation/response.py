@@ -219,11 +219,14 @@ class Response:
         """Return the scores at eta and its mean, (n,) or (n, k)."""
         link = self.family.link
         with np.errstate(all="ignore"):
-            share = by_row(self._share(extra), eta)
+            share = by_row(np.asarray(self._share(extra)), eta)
             rest = by_row(self.y, eta) - mu
+            score: np.ndarray = share * rest
             if self.is_canonical:
-                return share * rest * self._ratio
-            return share * rest * link.d_inverse(eta) / self._variance(eta, mu, extra)
+                score *= self._ratio
+            else:
+                score = score * link.d_inverse(eta) / self._variance(eta, mu, extra)
+            return score
 
     def slopes(self, state: RowState, extra: float, observed: bool) -> RowSlopes:
         """Return the derivatives of scores and weights.
@@ -277,7 +280,9 @@ class Response:
             share = self._share(extra)
             return -share * d.score(self.y, 2), -share * d.score(self.y, 3)
 
-    def _with_shape(self, state, shape, by_eta, by_score) -> SecondSlopes:
+    def _with_shape(
+        self, state: RowState, shape: float, by_eta: np.ndarray, by_score: np.ndarray
+    ) -> SecondSlopes:
         first = self.slopes(state, shape, observed=True).by_extra
         assert first is not None
         ends = []
@@ -302,9 +307,19 @@ class Response:
         """Return the second derivative of the weights for eta, for a canonical link."""
         family, mu = self.family, state.mu
         V, V1 = family.variance(mu, extra), family.d_variance(mu, extra)
-        return self._ratio**2 * state.expected * (V1**2 + V * family.d2_variance(mu, extra))
+        slope: np.ndarray = (
+            self._ratio**2 * state.expected * (V1**2 + V * family.d2_variance(mu, extra))
+        )
+        return slope
 
-    def _with_extra(self, state, extra, observed, by_eta, d: RowDerivatives | None) -> RowSlopes:
+    def _with_extra(
+        self,
+        state: RowState,
+        extra: float,
+        observed: bool,
+        by_eta: np.ndarray,
+        d: RowDerivatives | None,
+    ) -> RowSlopes:
         family = self.family
         if family.extra is None:
             return RowSlopes(by_eta)
@@ -354,6 +369,6 @@ class Response:
         V = self.family.variance_at(eta, mu, extra)
         return np.where(V == 0.0, 1.0, V)
 
-    def _share(self, extra: float):
+    def _share(self, extra: float) -> np.ndarray | float:
         """Prior weights over the dispersion: an array (n,), or a number without weights."""
         return self._share_of_one / extra if self._has_dispersion else self._share_of_one

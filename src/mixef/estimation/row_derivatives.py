@@ -48,7 +48,8 @@ class RowDerivatives:
         """Return a derivative of the score ``(y - mu) r``; minus the first is the weight."""
         mu, r = self.mu, self.r
         parts = (-comb(order, j) * mu[j] * r[order - j] for j in range(1, order + 1))
-        return sum(parts, start=(y - mu[0]) * r[order])
+        score: np.ndarray = sum(parts, start=(y - mu[0]) * r[order])
+        return score
 
 
 def row_derivatives(

@@ -127,7 +127,7 @@ def _separated(outward: np.ndarray) -> bool:
         bounds=[(-1.0, 1.0)] * k + [(None, None)],
         method="highs",
     )
-    return result.status == 0 and -result.fun > TOLERANCE
+    return bool(result.status == 0 and -result.fun > TOLERANCE)
 
 
 def separation_message(

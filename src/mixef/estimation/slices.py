@@ -227,7 +227,7 @@ class Slice:
             self._signed = place, place + fit.terms[focus.index].structure.size
         self.origin, self.step = self._at_estimate(start, fit, focus)
 
-    def _at_estimate(self, x: np.ndarray, fit, focus: Focus) -> tuple[Point, float]:
+    def _at_estimate(self, x: np.ndarray, fit: Fit, focus: Focus) -> tuple[Point, float]:
         joint = self._joint
         if isinstance(joint, GeneralizedJoint) and joint.depends_on_axes:
             x = newton(_Whole(joint), x).par
@@ -251,13 +251,13 @@ class Slice:
         low, high = self.bounds
         return Point(min(max(at, low), high), free, deviance, 0.0, state), step
 
-    def _without_correlation(self, x: np.ndarray, fit, focus: Focus) -> bool:
+    def _without_correlation(self, x: np.ndarray, fit: Fit, focus: Focus) -> bool:
         axes, first = self._joint.axes, self._joint.axes.place
         if axes.held is not None:
             return bool(axes.plain.void(x[: axes.plain.n_par])[first])
         entries = x[[first, first + 1, first + fit.terms[focus.index].structure.size]]
         unit = float(axes.units(x[: axes.plain.n_par])[first])
-        return min(abs(entries[0]), np.hypot(*entries[1:])) < VANISHED * unit
+        return bool(min(abs(entries[0]), np.hypot(*entries[1:])) < VANISHED * unit)
 
     def solve(self, at: float, free: np.ndarray) -> Point:
         """Minimize over all other parameters, from ``free`` (m,).

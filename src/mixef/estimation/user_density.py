@@ -32,7 +32,7 @@ def check_variance(response: Response) -> None:
         for end in family.mean_range:
             size = np.minimum(size, np.abs(mean - end))
 
-        def log_density(mu):
+        def log_density(mu: np.ndarray) -> np.ndarray:
             return family.log_kernel(y, family.link.link(mu), mu, None, extra)
 
         slope = derivative(log_density, mean, scale=size)

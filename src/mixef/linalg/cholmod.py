@@ -54,9 +54,10 @@ class CholmodFactor(SparseFactor):
 
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L x = P rhs``."""
-        return self._factor.solve_L(
+        solved: np.ndarray = self._factor.solve_L(
             np.asfortranarray(rhs[self.order]), use_LDLt_decomposition=False
         )
+        return solved
 
     def solve_Lt(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L' P x = rhs``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -80,11 +80,13 @@ class DenseCoupling:
 
     def times(self, v: np.ndarray) -> np.ndarray:
         """Return ``U v``."""
-        return self._U @ v
+        product: np.ndarray = self._U @ v
+        return product
 
     def transposed_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``U' v``."""
-        return self._U.T @ v
+        product: np.ndarray = self._U.T @ v
+        return product
 
     def gram(self, a: int, c: int) -> np.ndarray:
         """Return ``sum_l U_la'U_lc`` (k, k) of rows a and c of every level."""
@@ -172,11 +174,13 @@ class SparseCoupling:
         """Return ``U' v``."""
         n, s, _ = self._shape
         by_level = v.reshape(n, s, *v.shape[1:])
-        return sum(self._row(a).T @ by_level[:, a] for a in range(s))
+        product: np.ndarray = sum(self._row(a).T @ by_level[:, a] for a in range(s))
+        return product
 
     def gram(self, a: int, c: int) -> np.ndarray:
         """Return ``sum_l U_la'U_lc`` (k, k) of rows a and c of every level."""
-        return (self._row(a).T @ self._row(c)).toarray()
+        gram: np.ndarray = (self._row(a).T @ self._row(c)).toarray()
+        return gram
 
     def forms(self, inverse: np.ndarray) -> np.ndarray:
         """Return ``U_l inverse U_l'`` (l, s, s)."""
@@ -219,7 +223,7 @@ class SparseCoupling:
         return [0, half, self._shape[2]]
 
 
-def _in_threads(work, bounds: Sequence[int]) -> None:
+def _in_threads(work: Callable[[int, int], object], bounds: Sequence[int]) -> None:
     """Call ``work(first, last)`` on consecutive ranges, one thread a range."""
     ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
     if len(ranges) < 2 or CORES < ENOUGH_CORES:

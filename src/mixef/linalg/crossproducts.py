@@ -5,7 +5,7 @@ They are formed once; nothing in a linear model's search touches the rows of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -115,7 +115,14 @@ def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:
     return _with_columns(layout, diagonal, pairs, ZtXy, gram, n)
 
 
-def _with_columns(layout, diagonal, pairs, ZtXy, gram, n) -> CrossProducts:
+def _with_columns(
+    layout: Layout,
+    diagonal: tuple[np.ndarray, ...],
+    pairs: dict[tuple[int, int], Pairs],
+    ZtXy: np.ndarray,
+    gram: np.ndarray,
+    n: int,
+) -> CrossProducts:
     """Split ``Z'[X y]`` and ``[X y]'[X y]`` into what belongs to X and to y."""
     return CrossProducts(
         layout,
@@ -180,7 +187,10 @@ def _gram(rows: np.ndarray) -> np.ndarray:
     """Return ``sum_l B_l[a, p] B_l[b, q]`` as (s^2, k^2) for rows B (l, s, k)."""
     n, s, k = rows.shape
     flat = rows.reshape(n, s * k)
-    return (flat.T @ flat).reshape(s, k, s, k).transpose(0, 2, 1, 3).reshape(s * s, k * k)
+    gram: np.ndarray = (
+        (flat.T @ flat).reshape(s, k, s, k).transpose(0, 2, 1, 3).reshape(s * s, k * k)
+    )
+    return gram
 
 
 def squares_by_blocks(matrix: np.ndarray, layout: Layout) -> dict[tuple[int, int], np.ndarray]:
@@ -196,7 +206,8 @@ def block_squares(blocks: np.ndarray, s: int) -> np.ndarray:
     """Return ``sum P (x) P`` (r^2, s^2) over the blocks P (r, s) of rows (l, r, k s)."""
     n_levels, r, width = blocks.shape
     if r == s == 1:
-        return np.vdot(blocks, blocks).reshape(1, 1)
+        square: np.ndarray = np.vdot(blocks, blocks).reshape(1, 1)
+        return square
     flat = blocks.reshape(n_levels, r, width // s, s).transpose(0, 2, 1, 3).reshape(-1, r * s)
     return _by_factor(flat.T @ flat, r, s)
 
@@ -216,12 +227,16 @@ def two_sided(left: np.ndarray, blocks: np.ndarray, right: np.ndarray) -> np.nda
     """
     s, t = blocks.shape[-2:]
     if s == t == 1:
-        return blocks * (left[0, 0] * right[0, 0])
+        scaled: np.ndarray = blocks * (left[0, 0] * right[0, 0])
+        return scaled
     kronecker = (left.T[:, None, :, None] * right.T[:, None, :]).reshape(s * t, s * t)
-    return (blocks.reshape(-1, s * t) @ kronecker).reshape(blocks.shape)
+    products: np.ndarray = (blocks.reshape(-1, s * t) @ kronecker).reshape(blocks.shape)
+    return products
 
 
-def assemble(layout: Layout, diagonal, pairs) -> np.ndarray | sparse.csr_array:
+def assemble(
+    layout: Layout, diagonal: Sequence[np.ndarray], pairs: Mapping[tuple[int, int], Pairs]
+) -> np.ndarray | sparse.csr_array:
     """Put diagonal blocks and pairs of levels together into one symmetric matrix (q, q)."""
     rows, cols, values = [], [], []
     for i, blocks in enumerate(diagonal):
@@ -260,7 +275,7 @@ def block_entries(
     )
 
 
-def _dense_z(groups, layout, n):
+def _dense_z(groups: Sequence[GroupDesign], layout: Layout, n: int) -> np.ndarray:
     Z = np.zeros((n, layout.q))
     row = np.arange(n)
     for i, g in enumerate(groups):
@@ -271,11 +286,12 @@ def _dense_z(groups, layout, n):
     return Z
 
 
-def _dense_diagonal(ZtZ, layout, i):
+def _dense_diagonal(ZtZ: np.ndarray, layout: Layout, i: int) -> np.ndarray:
     n, s = layout.n_levels[i], layout.widths[i]
     block = ZtZ[layout.slice(i), layout.slice(i)].reshape(n, s, n, s)
     level = np.arange(n)
-    return block[level, :, level, :]
+    own: np.ndarray = block[level, :, level, :]
+    return own
 
 
 def _diagonal(g: GroupDesign) -> np.ndarray:

@@ -19,6 +19,7 @@ from mixef.linalg.crossproducts import (
     squares_by_blocks,
 )
 from mixef.linalg.factor import SINGULAR, Factor, not_positive_definite
+from mixef.linalg.layout import Layout
 from mixef.linalg.threads import run_large
 
 
@@ -27,6 +28,7 @@ def potrf(a: np.ndarray) -> np.ndarray:
     if a.shape[0] == 0:
         return a
     n = a.shape[0]
+    factor: np.ndarray
     factor, info = run_large(n, n**3 / 3, lambda: dpotrf(a, lower=1, clean=0, overwrite_a=1))
     if info != 0:
         raise not_positive_definite()
@@ -45,9 +47,9 @@ def solve_lower(factor: np.ndarray, rhs: np.ndarray, transpose: bool = False) ->
     """Solve with a lower triangular factor (Fortran order), or with its transpose."""
     if factor.shape[0] == 0 or rhs.size == 0:
         return rhs.copy()
-    if rhs.ndim == 1:
-        return dtrsm(1.0, factor, rhs[:, None], lower=1, trans_a=int(transpose))[:, 0]
-    return dtrsm(1.0, factor, rhs, lower=1, trans_a=int(transpose))
+    columns = rhs[:, None] if rhs.ndim == 1 else rhs
+    x: np.ndarray = dtrsm(1.0, factor, columns, lower=1, trans_a=int(transpose))
+    return x[:, 0] if rhs.ndim == 1 else x
 
 
 def mirror(lower: np.ndarray) -> np.ndarray:
@@ -138,7 +140,8 @@ class DenseFactor(Factor):
         columns = self._ZtZ[:, self.layout.slice(i)]
         solved = self.solve_L(self.layout.multiply(self.lams, columns, transpose=True))
         by_column = solved.reshape(-1, self.layout.widths[i])
-        return self.products.diagonal[i].sum(axis=0) - by_column.T @ by_column
+        trace: np.ndarray = self.products.diagonal[i].sum(axis=0) - by_column.T @ by_column
+        return trace
 
     def _lower_inverse(self) -> np.ndarray:
         if self._inverse is None:
@@ -146,7 +149,7 @@ class DenseFactor(Factor):
         return self._inverse
 
 
-def lower_blocks(lower: np.ndarray, layout, i: int, shift: int = 0) -> np.ndarray:
+def lower_blocks(lower: np.ndarray, layout: Layout, i: int, shift: int = 0) -> np.ndarray:
     """Read symmetric diagonal blocks (l_i, s_i, s_i) out of a lower triangle.
 
     ``shift`` is where the triangle starts in the layout.
@@ -154,7 +157,8 @@ def lower_blocks(lower: np.ndarray, layout, i: int, shift: int = 0) -> np.ndarra
     n, s = layout.n_levels[i], layout.widths[i]
     first = layout.offsets[i] - shift + np.arange(n) * s
     if s == 1:
-        return lower[first, first].reshape(n, 1, 1)
+        diagonal: np.ndarray = lower[first, first].reshape(n, 1, 1)
+        return diagonal
     out = np.empty((n, s, s))
     for a in range(s):
         for b in range(a + 1):
@@ -162,14 +166,15 @@ def lower_blocks(lower: np.ndarray, layout, i: int, shift: int = 0) -> np.ndarra
     return out
 
 
-def mirrored_cells(layout, i: int, j: int, pair: Pairs, shift: int = 0) -> np.ndarray:
+def mirrored_cells(layout: Layout, i: int, j: int, pair: Pairs, shift: int = 0) -> np.ndarray:
     """Return where a lower triangle, flat in Fortran order, holds the blocks of factors i < j.
 
     They lie above the diagonal: these are the places of their mirror images. ``shift`` is where
     the triangle starts in the layout.
     """
     row, col = block_entries(layout, i, j, pair.rows, pair.cols)
-    return (col - shift) + (row - shift) * (layout.q - shift)
+    cells: np.ndarray = (col - shift) + (row - shift) * (layout.q - shift)
+    return cells
 
 
 class RestOfM:

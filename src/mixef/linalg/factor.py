@@ -169,7 +169,8 @@ class Factor(ABC):
         block = self.inverse_block(i)
         inverse = np.linalg.inv(self.lams[i])
         middle = block.shape[0] * np.eye(block.shape[1]) - block.sum(axis=0)
-        return inverse.T @ middle @ inverse
+        trace: np.ndarray = inverse.T @ middle @ inverse
+        return trace
 
     @abstractmethod
     def _boundary_trace(self, i: int) -> np.ndarray:

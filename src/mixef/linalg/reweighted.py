@@ -168,7 +168,8 @@ class ReweightedProducts:
     def Zt(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v``, (q,) or (q, k), for v (n,) or (n, k)."""
         if v.ndim > 1 or self._small_Z:
-            return self._Z.T @ v
+            product: np.ndarray = self._Z.T @ v
+            return product
         out = np.empty(self.layout.q)
         for rows, cells, columns in zip(self._rows, self._cells, self._z, strict=False):
             own, s = out[rows], len(columns)
@@ -179,7 +180,8 @@ class ReweightedProducts:
     def Z(self, b: np.ndarray) -> np.ndarray:
         """Return ``Z b``, (n,) or (n, k), for b (q,) or (q, k)."""
         if b.ndim > 1 or self._small_Z:
-            return self._Z @ b
+            product: np.ndarray = self._Z @ b
+            return product
         total: np.ndarray | None = None
         for rows, cells, columns in zip(self._rows, self._cells, self._z, strict=False):
             own, s = b[rows], len(columns)

@@ -104,4 +104,5 @@ def _rows_by_level(g: GroupDesign, V: np.ndarray) -> np.ndarray:
     index = g.codes.astype(np.int32)[:, None] * s + np.arange(s, dtype=np.int32)
     start = np.arange(0, n * s + 1, s, dtype=np.int32)
     Z = sparse.csr_array((g.z.ravel(), index.ravel(), start), shape=(n, g.n_levels * s))
-    return Z.T @ V
+    product: np.ndarray = Z.T @ V
+    return product

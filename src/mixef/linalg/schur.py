@@ -140,7 +140,8 @@ class SchurFactor(Factor):
             return self._level_inverse()
         self._couple(self._Cinv @ self.lams[0].T)
         middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
-        return self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
+        trace: np.ndarray = self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
+        return trace
 
     def inverse_pairs(self) -> SymmetricBlocks:
         """Return the blocks of ``M^-1`` on the pattern of ``Z'WZ``.
@@ -232,14 +233,17 @@ class SchurFactor(Factor):
             return super()._trace_from_inverse(i)
         E = self._level_E()
         s = E.shape[1]
-        alone = E.transpose(1, 0, 2).reshape(s, -1) @ self.products.diagonal[0].reshape(-1, s)
+        alone: np.ndarray = E.transpose(1, 0, 2).reshape(s, -1) @ self.products.diagonal[0].reshape(
+            -1, s
+        )
         if not self.q2:
             return alone
         inverse = self._invert_rest()
         if self._forms is None:
             self._couple(E)
             self._forms = self._coupling.forms(inverse)
-        return alone - self._forms.sum(axis=0)
+        alone -= self._forms.sum(axis=0)
+        return alone
 
     def _boundary_trace(self, i: int) -> np.ndarray:
         """Return ``T_i`` for i > 0, from the remainder without the templates of the rest.
@@ -249,7 +253,7 @@ class SchurFactor(Factor):
         """
         layout, s = self.layout, self.layout.widths[i]
         A, rest = self._rest_before(), Layout(self.layout.n_levels[1:], self.layout.widths[1:])
-        total = lower_blocks(A, layout, i, self.q1).sum(axis=0)
+        total: np.ndarray = lower_blocks(A, layout, i, self.q1).sum(axis=0)
         step = max(CHUNK // s, 1) * s
         end = layout.offsets[i + 1] - self.q1
         for start in range(layout.offsets[i] - self.q1, end, step):
@@ -314,6 +318,7 @@ class SchurFactor(Factor):
         n, s = self.layout.n_levels[0], self.layout.widths[0]
         if s == 1:
             scale = blocks[:, 0, 0]
-            return v[: self.q1] * (scale if v.ndim == 1 else scale[:, None])
+            product: np.ndarray = v[: self.q1] * (scale if v.ndim == 1 else scale[:, None])
+            return product
         product = small.times(blocks, v[: self.q1].reshape(n, s, -1))
         return product.reshape(self.q1, *v.shape[1:])

@@ -22,6 +22,9 @@ from mixef.linalg.flat_tree import FlatTree, flat_tree
 from mixef.linalg.kernels import compiled
 from mixef.linalg.memory import SPARSE_ENTRY, too_large
 
+#: A pattern of L: where its columns start, and its rows; with its plan, and places found in it.
+_Pattern = tuple[np.ndarray, np.ndarray, FlatTree | None, dict[tuple[int, int], np.ndarray]]
+
 
 class SparseFactor(Factor):
     """A factor of M as a sparse matrix: the pattern is analysed once, values change in place.
@@ -54,7 +57,7 @@ class SparseFactor(Factor):
         self._tree: FlatTree | None = None
         self._places: dict[tuple[int, int], np.ndarray] = {}
         # What is known of patterns of L, for all twins: a numeric factor shows it first.
-        self._known: list[tuple] = []
+        self._known: list[_Pattern] = []
         self._boundary: dict[int, BoundaryColumns] = {}
         self._C: np.ndarray | None = None
         self._blocks = [(i, j, pair.blocks) for (i, j), pair in self._all_pairs().items()]
@@ -84,7 +87,8 @@ class SparseFactor(Factor):
         """Return the diagonal blocks of ``M^-1`` that belong to block i."""
         C = self._inverse()
         level = np.arange(self.layout.n_levels[i])
-        return C[self._places_in_L(i, i, level, level)] + 0.0  # no negative zeros
+        blocks: np.ndarray = C[self._places_in_L(i, i, level, level)] + 0.0  # no negative zeros
+        return blocks
 
     def inverse_pairs(self) -> SymmetricBlocks:
         """Return the blocks of ``M^-1`` on the pattern of ``Z'WZ``; solves stay possible."""
@@ -129,7 +133,7 @@ class SparseFactor(Factor):
                 compiled()["selected_inverse"](start, rows, L.data, self._C)
         return self._C
 
-    def _look_up(self, start: np.ndarray, rows: np.ndarray) -> tuple:
+    def _look_up(self, start: np.ndarray, rows: np.ndarray) -> _Pattern:
         """Return a pattern of L with its plan, and a dict of places to be filled."""
         for known in self._known:
             if np.array_equal(start, known[0]) and np.array_equal(rows, known[1]):
@@ -141,7 +145,7 @@ class SparseFactor(Factor):
         """Return the plan of a new pattern of L."""
         return flat_tree(start, rows)
 
-    def _places_in_L(self, i: int, j: int, level_i, level_j) -> np.ndarray:
+    def _places_in_L(self, i: int, j: int, level_i: np.ndarray, level_j: np.ndarray) -> np.ndarray:
         """Return where L stores the blocks (m, s_i, s_j) of pairs of levels, found once."""
         if (i, j) not in self._places:
             layout, q = self.layout, self.layout.q
