@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mixef.linalg.by_level import ByLevel
+from mixef.linalg.layout import ByLevel
 
 ROWS = {
     "in order": [0, 0, 1, 2, 2, 2],

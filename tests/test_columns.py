@@ -18,9 +18,10 @@ from mixef import glmer, lm_list, lmer, load_dataset, simulate_from
 from mixef.errors import DataError, DataWarning, FormulaError
 from mixef.terms.columns import Columns
 from mixef.terms.exact import Integers
-from mixef.terms.fixed import design, grouping
+from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
 from mixef.terms.frame import model_frame
+from mixef.terms.grouping import grouping
 
 # Numbers
 

@@ -20,8 +20,8 @@ from structures import (
 
 from mixef import lmer
 from mixef.errors import DataError, DataWarning
-from mixef.linalg import crossproducts, row_pieces
-from mixef.linalg.row_pieces import RowPieces
+from mixef.linalg import crossproducts, rows
+from mixef.linalg.rows import RowPieces
 from mixef.linalg.standardize import (
     independent_columns,
     orthonormal_columns,
@@ -180,9 +180,9 @@ def test_a_response_in_the_space_of_the_fixed_effects_is_refused():
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(row_pieces, "FEW", 0)
-    monkeypatch.setattr(row_pieces, "LEAST", 20)
-    monkeypatch.setattr(row_pieces, "MOST", 20)
+    monkeypatch.setattr(rows, "FEW", 0)
+    monkeypatch.setattr(rows, "LEAST", 20)
+    monkeypatch.setattr(rows, "MOST", 20)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

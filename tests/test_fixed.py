@@ -9,9 +9,10 @@ from model_matrix_reference import REFERENCE, as_matrix, small_data
 
 from mixef.errors import DataError
 from mixef.terms.contrasts import contrast_matrix
-from mixef.terms.fixed import design, grouping
+from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
 from mixef.terms.frame import model_frame
+from mixef.terms.grouping import grouping
 
 # The reference is stored to 15 significant digits, and bases of order 1 lose a few by rounding.
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from model_matrix_reference import REFERENCE
 
 from mixef.errors import FormulaError
-from mixef.terms.formula import expand_terms, parse_formula, update_formula
+from mixef.terms.algebra import expand_terms
+from mixef.terms.formula import parse_formula, update_formula
 from mixef.terms.nodes import number_text
 from mixef.terms.parser import parse_expression
 

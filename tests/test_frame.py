@@ -14,9 +14,10 @@ from model_matrix_reference import small_data
 from mixef.errors import DataError, DataWarning, FormulaError
 from mixef.terms.columns import Columns
 from mixef.terms.factor import Factor, encode_numbers
-from mixef.terms.fixed import design, grouping
+from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
 from mixef.terms.frame import model_frame, numeric_response
+from mixef.terms.grouping import grouping
 
 FORMULA = "y ~ x * a + o + ch + l + poly(z, 2) + (x | a:b) + (1 | k)"
 

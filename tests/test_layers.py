@@ -42,25 +42,24 @@ LAYERS = (
 #: anywhere, as long as nothing is circular.
 SPINES = {
     "terms": (
-        "covariance", "nodes", "parser", "algebra", "formula", "labels", "factor", "exact", "times",
-        "sources", "convert", "alignment", "columns", "values", "operators", "recoding", "splines",
-        "functions", "outside", "expressions", "per_row", "rows", "frame", "held", "contrasts",
-        "grouping", "fixed", "parametrization", "random", "offsets",
+        "covariance", "nodes", "parser", "algebra", "formula", "labels", "factor", "exact",
+        "sources", "convert", "columns", "values", "operators", "recoding", "splines", "functions",
+        "outside", "expressions", "rows", "frame", "contrasts", "grouping", "fixed",
+        "parametrization", "random",
     ),
     "linalg": (
-        "layout", "by_level", "small", "row_pieces", "rows", "crossproducts", "reweighted",
-        "threads", "factor", "minimum_degree", "sparse_loops", "kernels", "coupling", "dense",
-        "schur", "flat_tree", "boundary", "memory", "ordering", "sparse_factor", "cholmod",
-        "simplicial", "choose", "standardize", "sources",
+        "layout", "small", "rows", "crossproducts", "reweighted", "threads", "factor",
+        "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur", "flat_tree",
+        "boundary",  "ordering", "sparse_factor", "cholmod", "simplicial", "choose",
+        "standardize", "sources",
     ),
     "estimation": (
         "columns", "start", "marginal", "pls", "optimize", "hessian", "scaling", "estimates",
         "linear_problem", "linear", "convergence", "singular", "search", "spec", "fit",
-        "linear_fit", "batch_model", "batch_criterion", "batch_search", "batch", "one_by_one",
-        "row_derivatives", "response", "user_density", "pirls", "levels", "curvature",
-        "crossed_hessian", "laplace", "laplace_error", "effects", "quadrature", "glm",
-        "generalized_start", "generalized", "separation", "generalized_end", "generalized_fit",
-        "joint", "slices",
+        "linear_fit", "batch_model", "batch_criterion", "batch_search", "batch", "row_derivatives",
+        "response", "user_density", "pirls", "levels", "curvature", "crossed_hessian", "laplace",
+        "laplace_error", "effects", "quadrature", "glm", "generalized_start", "generalized",
+        "separation", "generalized_end", "generalized_fit", "joint", "slices",
     ),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 import mixef.errors
 from mixef import glmer, lmer
 from mixef import memory as system
-from mixef.linalg import cholmod, choose, crossproducts, memory
+from mixef.linalg import cholmod, choose, crossproducts, factor
 from mixef.linalg.choose import make_factor
 from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.simplicial import SimplicialFactor
@@ -24,8 +24,8 @@ def crossed(levels, n, seed=0):
 @pytest.fixture
 def little(monkeypatch):
     """A machine with 2 MB left."""
-    monkeypatch.setattr(memory, "FEW", 0.0)
-    monkeypatch.setattr(memory, "available", lambda: 2e6)
+    monkeypatch.setattr(factor, "FEW_BYTES", 0.0)
+    monkeypatch.setattr(factor, "available", lambda: 2e6)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_memory_that_runs_out_is_called_so(monkeypatch):
     with pytest.raises(mixef.errors.MemoryNeededError, match="needs about"):
         make_factor(products)
     factor = SimplicialFactor(products)
-    monkeypatch.setattr(factor._cholesky, "_find_pattern", refuse)
+    monkeypatch.setattr(factor._cholesky, "factor", refuse)
     with pytest.raises(mixef.errors.MemoryNeededError, match="needs about"):
         factor.update([np.eye(1)] * 2)
     library = cholmod.library()

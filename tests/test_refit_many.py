@@ -13,8 +13,7 @@ from test_gradient import FORMULAS, QUIET, WEIGHTED
 from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.errors import DataError, FitError
 from mixef.estimation import batch_model
-from mixef.estimation.batch import BatchFitter
-from mixef.estimation.one_by_one import OneByOne
+from mixef.estimation.batch import BatchFitter, OneByOne
 from mixef.inference.natural import component_values, components
 from mixef.inference.refits.many import RefitFitter, _fitter, refit_many
 from mixef.inference.refits.refits import Refits

@@ -20,9 +20,8 @@ from mixef.terms.columns import Columns
 from mixef.terms.fixed import design
 from mixef.terms.formula import Formula, parse_formula, update_formula
 from mixef.terms.frame import ModelFrame, model_frame, needed_names
-from mixef.terms.held import guarded
 from mixef.terms.random import random_terms
-from mixef.terms.sources import is_lazy
+from mixef.terms.sources import guarded, is_lazy
 
 
 def model_call(data: Any, names: Mapping[str, Any], **arguments: Any) -> ModelCall:

@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from mixef.errors import FitError
 from mixef.estimation.batch_criterion import BatchCriterion
 from mixef.estimation.batch_model import BatchModel, batch_model
 from mixef.estimation.batch_search import BatchSearch, search_all
 from mixef.estimation.columns import LARGEST
 from mixef.estimation.convergence import CONVERGED_GAIN
 from mixef.estimation.fit import Fit
+from mixef.estimation.linear import LinearCriterion
 from mixef.estimation.linear_fit import EXACT
+from mixef.estimation.optimize import expected_gain
 from mixef.estimation.scaling import ScaledTerms
-from mixef.estimation.singular import SINGULAR_TOLERANCE
+from mixef.estimation.search import search, search_others
+from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.estimation.start import FLOOR
-from mixef.linalg.rows import GroupDesign
-from mixef.linalg.standardize import Basis, orthonormal_columns, root_weighted
+from mixef.linalg.rows import GroupDesign, Rows
+from mixef.linalg.standardize import Basis, ResponseScale, orthonormal_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
 
 # Numbers held at a time, which bounds the memory (100 MB) and keeps most of it in the cache.
@@ -224,3 +228,49 @@ def interior(fit: Fit, par: np.ndarray) -> np.ndarray:
     shares = [FLOOR / np.sqrt(fit.frame.n / term.n_levels) for term in fit.terms]
     pairs = zip(P.by_term(par), shares, strict=True)
     return np.concatenate([s.inside(x, share) for (s, x), share in pairs])
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """What many responses to one model are fitted with, one after the other; it pickles."""
+
+    fit: Fit
+    start: np.ndarray  # (k,): scaled parameters at which every search starts
+
+    def estimates(self, Y: np.ndarray) -> BatchEstimates:
+        """Fit the responses Y (n, m)."""
+        fit, problem = self.fit, self.fit.problem
+        factor = problem.factor()
+        Q, _ = orthonormal_columns(root_weighted(fit.X, fit.frame.weights))
+        with one_blas_thread(), np.errstate(all="ignore"):
+            scaled = scale_responses(weighted_responses(fit, Y), Q)
+            ZtY = Rows(scaled_groups(fit), Q, scaled.Y[:, 0]).Zt_times(scaled.Y)
+            sizes = tuple(len(lam) for lam in fit.estimates.lams)
+            out = BatchEstimates.missing(Y.shape[1], Q.shape[1], len(self.start), sizes)
+            out.failures.update(scaled.failures)
+            for j in range(Y.shape[1]):
+                if j in scaled.failures:
+                    continue
+                scale = ResponseScale(scaled.beta0[:, j], float(scaled.scale[j]))
+                y = np.ascontiguousarray(scaled.Y[:, j])
+                own = problem.with_response(np.ascontiguousarray(ZtY[:, j]), Q.T @ y, y, scale)
+                self._search(LinearCriterion(own, factor), out, j)
+        return out
+
+    def _search(self, criterion: LinearCriterion, out: BatchEstimates, j: int) -> None:
+        fit = self.fit
+        try:
+            result = search(criterion, self.start, fit.control)
+            result = search_others(criterion, result, fit.control)
+            found = criterion.estimates(result.par)
+        except FitError:
+            out.failures[j] = NO_VALUE
+            return
+        unit = criterion.scale(result.par)
+        gain = expected_gain(result.gradient * unit, result.information * np.outer(unit, unit))
+        converged = gain < CONVERGED_GAIN
+        if not converged and found.sigma < EXACT * criterion.problem.y_scale.scale:
+            out.failures[j] = NO_VARIANCE
+            return
+        singular = bool(vanished_directions(criterion.terms, result.par, fit.terms))
+        out.put(j, found, converged, singular)

@@ -20,9 +20,9 @@ from mixef.linalg.threads import one_blas_thread
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame
-from mixef.terms.functions import Matrix
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm
+from mixef.terms.values import Matrix
 
 NO_HESSIAN = (
     "the Hessian at the optimum could not be computed, or is not that of a minimum: standard "

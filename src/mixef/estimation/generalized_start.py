@@ -22,8 +22,7 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import crossproducts, rotate
 from mixef.linalg.factor import Factor
 from mixef.linalg.reweighted import ReweightedProducts
-from mixef.linalg.row_pieces import RowPieces
-from mixef.linalg.rows import GroupDesign, Rows
+from mixef.linalg.rows import GroupDesign, RowPieces, Rows
 from mixef.linalg.standardize import (
     Basis,
     orthonormal_columns,

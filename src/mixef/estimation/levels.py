@@ -22,8 +22,8 @@ import numpy as np
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.estimation.response import RowSlopes
 from mixef.linalg import small
-from mixef.linalg.by_level import ByLevel
 from mixef.linalg.crossproducts import two_sided
+from mixef.linalg.layout import ByLevel
 from mixef.terms.parametrization import Parametrization
 
 # Cells of the products of columns and weights that are held at a time: they stay in the cache.

@@ -29,7 +29,7 @@ from mixef.estimation.spec import (
     starting_covariances,
 )
 from mixef.families import continuous
-from mixef.linalg.row_pieces import RowPieces
+from mixef.linalg.rows import RowPieces
 from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm, check_terms

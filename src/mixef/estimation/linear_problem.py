@@ -13,8 +13,7 @@ from mixef.estimation.start import Moments, moment_estimates, moment_start, prin
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
 from mixef.linalg.factor import Factor
-from mixef.linalg.row_pieces import RowPieces
-from mixef.linalg.rows import Rows, RowSource
+from mixef.linalg.rows import RowPieces, Rows, RowSource
 from mixef.linalg.sources import Chunk, scale_chunks
 from mixef.linalg.standardize import (
     Basis,

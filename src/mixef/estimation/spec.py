@@ -19,11 +19,11 @@ from mixef.terms.covariance import make_covariance
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame, needed_names
-from mixef.terms.held import columns_alone
 from mixef.terms.nodes import variable_names
 from mixef.terms.outcome import Outcome
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm
+from mixef.terms.sources import columns_alone
 
 if TYPE_CHECKING:
     from mixef.estimation.fit import Fit

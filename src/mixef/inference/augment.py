@@ -13,8 +13,8 @@ from mixef.inference.residuals import residual_values
 from mixef.terms.columns import Columns
 from mixef.terms.factor import Factor
 from mixef.terms.frame import group_factors
-from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Name, Node, variable_names
+from mixef.terms.values import Matrix
 
 
 def augment(fit: Fit) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.prediction.prediction_rows import prediction_rows
 from mixef.inference.residuals import working_weights
 from mixef.terms.factor import Factor
-from mixef.terms.functions import Matrix
+from mixef.terms.values import Matrix
 
 
 def row_weights(fit: Fit, type: str = "prior") -> pd.Series:

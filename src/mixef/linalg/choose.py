@@ -9,8 +9,7 @@ from mixef.linalg import cholmod, simplicial
 from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import SMALL_Q, CrossProducts
 from mixef.linalg.dense import DenseFactor
-from mixef.linalg.factor import Factor
-from mixef.linalg.memory import DENSE_CELL, SPARSE_ENTRY, fits, require, too_large
+from mixef.linalg.factor import DENSE_CELL, SPARSE_ENTRY, Factor, fits, require, too_large
 from mixef.linalg.ordering import is_nested
 from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import SimplicialFactor

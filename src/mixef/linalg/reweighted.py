@@ -17,7 +17,6 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
-from mixef.linalg.by_level import ByLevel
 from mixef.linalg.crossproducts import (
     SMALL_Q,
     CrossProducts,
@@ -26,7 +25,7 @@ from mixef.linalg.crossproducts import (
     assemble,
     match_levels,
 )
-from mixef.linalg.layout import Layout
+from mixef.linalg.layout import ByLevel, Layout
 from mixef.linalg.rows import GroupDesign, layout_of
 
 # Cells of a matrix up to which a dense product is faster than sums by level.

@@ -16,8 +16,7 @@ from scipy.linalg import qr, solve_triangular
 
 from mixef.linalg.crossproducts import CrossProducts, Pairs, crossproducts
 from mixef.linalg.layout import Layout
-from mixef.linalg.row_pieces import RowPieces
-from mixef.linalg.rows import GroupDesign, Rows, RowSource
+from mixef.linalg.rows import GroupDesign, RowPieces, Rows, RowSource
 from mixef.linalg.standardize import (
     ALIASED,
     Basis,

@@ -17,10 +17,9 @@ from mixef.linalg.crossproducts import (
     block_entries,
     diagonal_pairs,
 )
-from mixef.linalg.factor import Factor
+from mixef.linalg.factor import SPARSE_ENTRY, Factor, too_large
 from mixef.linalg.flat_tree import FlatTree, flat_tree
 from mixef.linalg.kernels import compiled
-from mixef.linalg.memory import SPARSE_ENTRY, too_large
 
 #: A pattern of L: where its columns start, and its rows; with its plan, and places found in it.
 _Pattern = tuple[np.ndarray, np.ndarray, FlatTree | None, dict[tuple[int, int], np.ndarray]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.errors import DataError
-from mixef.linalg.row_pieces import RowPieces, as_pieces
+from mixef.linalg.rows import RowPieces, as_pieces
 
 # R's tolerance for a column that is a combination of earlier ones: what is left of the column
 # beside what it was, here after its mean where the model has an intercept.

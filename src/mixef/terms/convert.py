@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError
-from mixef.terms.exact import Exact, Integers
+from mixef.terms.exact import Exact, Integers, Times, times
 from mixef.terms.factor import (
     Factor,
     factor_from_categories,
@@ -17,7 +17,6 @@ from mixef.terms.factor import (
     factor_from_strings,
 )
 from mixef.terms.sources import is_of_narwhals, nw
-from mixef.terms.times import Times, times
 
 Column = np.ndarray | Factor | Exact
 _TIMES = ("datetime", "datetime64", "date", "timedelta", "timedelta64", "period")

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError, DataWarning, FormulaError, warn
-from mixef.terms.alignment import in_rows
-from mixef.terms.columns import Columns
+from mixef.terms.columns import Columns, in_rows
 from mixef.terms.convert import read
 from mixef.terms.covariance import TAGS
 from mixef.terms.exact import Exact

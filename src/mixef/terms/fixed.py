@@ -16,11 +16,8 @@ from mixef.terms.contrasts import contrast_matrix, indicator_matrix
 from mixef.terms.expressions import Scope, State, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame
-from mixef.terms.functions import Matrix, as_factor
-from mixef.terms.grouping import Grouping, GroupingSpec, NewGroups, grouping
 from mixef.terms.nodes import Node, by_known_names, unquoted
-
-__all__ = ["Design", "DesignSpec", "Grouping", "GroupingSpec", "NewGroups", "design", "grouping"]
+from mixef.terms.values import Matrix, as_factor
 
 
 @dataclass(frozen=True, eq=False)

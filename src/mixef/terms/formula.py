@@ -23,16 +23,6 @@ from mixef.terms.nodes import (
 )
 from mixef.terms.parser import parse_expression
 
-__all__ = [
-    "BarTerm",
-    "Formula",
-    "TermSet",
-    "expand_terms",
-    "parse_formula",
-    "update_formula",
-    "warn_of_absent",
-]
-
 _ADDITIVE = ("+", "-")
 
 

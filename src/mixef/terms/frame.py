@@ -13,16 +13,13 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import DataError, FormulaError
 from mixef.terms.algebra import TermSet, expand_terms
-from mixef.terms.alignment import in_rows
-from mixef.terms.columns import Columns
-from mixef.terms.exact import Exact
+from mixef.terms.columns import Columns, in_rows
+from mixef.terms.exact import Exact, Times
 from mixef.terms.expressions import Scope, State, Variable, as_variable
 from mixef.terms.factor import Factor
 from mixef.terms.formula import BarTerm, Formula, warn_of_absent
-from mixef.terms.functions import Matrix
 from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
 from mixef.terms.parser import parse_expression
-from mixef.terms.per_row import numbers, per_row
 from mixef.terms.rows import (
     NOTHING_LEFT_OUT,
     LeftOut,
@@ -30,21 +27,12 @@ from mixef.terms.rows import (
     considered_rows,
     kept_rows,
     left_out,
+    numbers,
+    per_row,
     refuse_infinite,
     without_zero_weights,
 )
-from mixef.terms.times import Times
-
-__all__ = [
-    "Columns",
-    "Factor",
-    "Matrix",
-    "ModelFrame",
-    "Variable",
-    "group_factors",
-    "model_frame",
-    "numeric_response",
-]
+from mixef.terms.values import Matrix
 
 NA_ACTIONS = ("omit", "exclude", "fail")
 
@@ -417,3 +405,40 @@ def _response_numbers(response: Variable | Exact | None) -> np.ndarray | None:
     if isinstance(response, Matrix):
         return np.ascontiguousarray(response.array, dtype=np.float64)
     return None if response is None else np.asarray(response, dtype=np.float64)
+
+
+def new_offset(
+    frame: ModelFrame, argument: Any, columns: Columns, env: Mapping[str, Any] | None
+) -> np.ndarray | None:
+    """Return the offset (m,) of new data, or None for a model without one.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Of the fit; its formula may hold offsets.
+    argument : str, list of str, array or None
+        The fit's ``offset=``.
+    columns : Columns
+        New data.
+
+    Raises
+    ------
+    DataError
+        If the fit's offset was an array, which says nothing about new rows.
+    """
+    nodes = list(frame.offset_nodes)
+    if argument is not None:
+        texts = [argument] if isinstance(argument, str) else argument
+        if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+            raise DataError(
+                "the model's offset= was an array, which has no values for new data; fit with "
+                "the offset as a column name or as offset(...) in the formula"
+            )
+        nodes += [parse_expression(text) for text in texts]
+    if not nodes:
+        return None
+    scope = Scope(columns, frame.state, env)
+    total: np.ndarray = np.sum(
+        [np.asarray(scope.variable(node), dtype=float) for node in nodes], axis=0
+    )
+    return total

@@ -17,7 +17,6 @@ from mixef.terms.recoding import RECODINGS
 from mixef.terms.splines import b_spline_basis, natural_basis, poly_basis
 from mixef.terms.values import (
     Matrix,
-    as_factor,
     as_number,
     flag,
     is_column,
@@ -29,8 +28,6 @@ from mixef.terms.values import (
     vector,
     whole,
 )
-
-__all__ = ["FUNCTIONS", "Matrix", "as_factor", "as_number"]
 
 #: Most columns of a basis, more than any that is of use.
 WIDEST = 1000

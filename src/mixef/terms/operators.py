@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import FormulaError
-from mixef.terms.exact import Exact
+from mixef.terms.exact import Exact, Times
 from mixef.terms.factor import Factor, factor_from_logical
 from mixef.terms.nodes import Binary, Node, Unary
-from mixef.terms.times import Times
 from mixef.terms.values import (
     LONGEST,
     Matrix,

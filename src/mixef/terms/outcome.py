@@ -10,7 +10,7 @@ from mixef.errors import DataError
 from mixef.families import family as families
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame, numeric_response
-from mixef.terms.functions import Matrix
+from mixef.terms.values import Matrix
 
 
 @dataclass(frozen=True)

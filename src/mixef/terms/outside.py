@@ -18,11 +18,10 @@ import pandas as pd
 from mixef.errors import FormulaError, MixefError
 from mixef.terms.convert import read
 from mixef.terms.covariance import TAGS
-from mixef.terms.exact import Exact, Integers
+from mixef.terms.exact import Exact, Integers, Times
 from mixef.terms.factor import Factor
 from mixef.terms.functions import FUNCTIONS
 from mixef.terms.nodes import Call, Name, Node
-from mixef.terms.times import Times
 from mixef.terms.values import LONGEST, TIMES, Matrix, as_number, paired
 
 _PREFIXES = ("np.", "numpy.")

@@ -19,8 +19,8 @@ from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.hypotheses.term_contrasts import droppable, term_after_others
 from mixef.inference.refits.refit import with_formula
 from mixef.inference.replicates import in_parallel
-from mixef.terms.algebra import TermSet
-from mixef.terms.formula import expand_terms, parse_formula, update_formula
+from mixef.terms.algebra import TermSet, expand_terms
+from mixef.terms.formula import parse_formula, update_formula
 from mixef.terms.nodes import Name, unquoted
 from mixef.text.layout import formula_lines
 

@@ -12,16 +12,16 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import DataError, FormulaError
 from mixef.estimation.fit import Fit
+from mixef.terms.algebra import expand_terms
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.fixed import design
-from mixef.terms.formula import expand_terms, parse_formula
-from mixef.terms.frame import needed_names
-from mixef.terms.functions import Matrix
+from mixef.terms.formula import parse_formula
+from mixef.terms.frame import needed_names, new_offset
 from mixef.terms.nodes import Name, Node, variable_names
-from mixef.terms.offsets import new_offset
 from mixef.terms.parser import parse_expression
-from mixef.terms.per_row import per_row
+from mixef.terms.rows import per_row
+from mixef.terms.values import Matrix
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError, MixefError
-from mixef.estimation.batch import BatchEstimates, BatchFitter, batch_fitter, interior
+from mixef.estimation.batch import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
 from mixef.estimation.fit import Fit
-from mixef.estimation.one_by_one import OneByOne
 from mixef.estimation.spec import checked_parameters
 from mixef.inference.natural import component_values, components, scale_parameter
 from mixef.inference.refits.new_response import new_response
 from mixef.inference.replicates import in_parallel
 from mixef.terms.frame import ModelFrame
-from mixef.terms.functions import Matrix
+from mixef.terms.values import Matrix
 
 # Fits one by one go to the processes in so many parts at least, for the progress bar's sake.
 PARTS = 40

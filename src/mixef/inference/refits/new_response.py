@@ -14,8 +14,8 @@ from mixef.estimation.fit import Fit
 from mixef.terms.convert import convert, read
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame
-from mixef.terms.functions import Matrix
-from mixef.terms.per_row import numbers
+from mixef.terms.rows import numbers
+from mixef.terms.values import Matrix
 
 
 def numbers_for(frame: ModelFrame, y: Any, what: str) -> np.ndarray:

@@ -28,7 +28,8 @@ from mixef.inference.resampling.regression import (
     regression_of_result,
 )
 from mixef.inference.simulation.simulate import simulated_responses
-from mixef.terms.formula import Formula, expand_terms, parse_formula, update_formula
+from mixef.terms.algebra import expand_terms
+from mixef.terms.formula import Formula, parse_formula, update_formula
 from mixef.text.numbers import format_common, format_pvalue, significance_stars
 from mixef.text.printed import PrintedFrame
 from mixef.text.tables import Table
