@@ -92,7 +92,7 @@ def generalized(formula, family, nAGQ):
 @pytest.mark.parametrize("where", ["alone", "crossed"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generalized(kind, family, where, nAGQ):
-    if nAGQ == 3 and (where == "crossed" or family == "gamma"):
+    if (nAGQ == 3 and where == "crossed") or (nAGQ != 1 and family != "poisson"):
         return  # quadrature is for one factor
     term_ = term(kind, where).replace("0 + f", "0 + x + z") if nAGQ == 3 else term(kind, where)
     c = generalized(f"c ~ x + {term_}", family, nAGQ)
