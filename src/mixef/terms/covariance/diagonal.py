@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ class Diagonal(Covariance):
     """Uncorrelated columns (``diag``): x is their relative standard deviations, or the one."""
 
     tag = "diag"
-    default_hom = False
+    default_hom: ClassVar[bool | None] = False
     correlations = "none"
 
     @property
