@@ -52,7 +52,7 @@ def test_value_gradient_and_hessian(name, REML, state, monkeypatch):
     expected = one.value(par)
     g, H = one.derivatives()
     # 1e-10: rounding of condition numbers up to 1e5, at values of 500.
-    assert at.objective[0] + one.shift == pytest.approx(expected, rel=1e-10)
+    assert at.objective[0] + one.problem.shift == pytest.approx(expected, rel=1e-10)
     np.testing.assert_allclose(gradient[0], g, rtol=0, atol=1e-9 * max(np.abs(g).max(), 1))
     np.testing.assert_allclose(hessian[0], H, rtol=0, atol=1e-8 * np.abs(H).max())
     if state == "random":  # at theta = 0 scaled responses have one value
