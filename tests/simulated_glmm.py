@@ -12,6 +12,7 @@ from raw_coordinates import raw_coordinates
 
 from mixef.control import GlmerControl
 from mixef.estimation.generalized import GeneralizedCriterion
+from mixef.estimation.generalized_start import generalized_problem
 from mixef.estimation.response import Response
 from mixef.families.convert import make_family
 from mixef.terms.fixed import design
@@ -126,7 +127,8 @@ def criterion(
     got = outcome(frame, family)
     response = Response(family, got.y, got.weights, information)
     X, terms = design(frame.fixed_terms, frame, None).matrix, random_terms(frame, None)
-    out = GeneralizedCriterion(X, response, frame.offset, terms, nAGQ)
+    problem = generalized_problem(X, response, frame.offset, terms, nAGQ)
+    out = GeneralizedCriterion(problem)
     if factor is not None:
         out._model = replace(out.model, factor=factor(out._groups.products))
     return out, response

@@ -109,7 +109,7 @@ def test_columns_that_repeat_are_a_null_direction():
     assert fitter.model.maps.shape[-1] == 2  # of three columns
     par = np.array([0.5, 0.7, 0.3])
     expected = fit.criterion().value(par)
-    got = many.value(par[None]).objective[0] + fit.criterion().shift
+    got = many.value(par[None]).objective[0] + fit.problem.shift
     assert got == pytest.approx(expected, rel=1e-11)
 
 
@@ -197,7 +197,7 @@ def test_saddles_are_left():
     at_zero = search_all(many, np.zeros((9, 3)), 200)
     inside = search_all(many, np.tile(fitter.start, (9, 1)), 200)
     np.testing.assert_allclose(at_zero.objective, inside.objective, rtol=1e-10)
-    assert at_zero.objective[0] + fit.criterion().shift == pytest.approx(fit.estimates.objective)
+    assert at_zero.objective[0] + fit.problem.shift == pytest.approx(fit.estimates.objective)
 
 
 def test_max_evaluations_ends_the_searches():

@@ -50,7 +50,7 @@ def test_the_state_is_frozen():
         for field in fields(state):
             with pytest.raises(FrozenInstanceError):
                 setattr(state, field.name, None)
-    for name in ("theta", "beta", "sigma", "objective", "fit", "converged"):
+    for name in ("theta", "beta", "sigma", "objective", "converged"):
         with pytest.raises(AttributeError):
             setattr(fit, name, None)
 

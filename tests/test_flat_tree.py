@@ -51,7 +51,7 @@ def test_both_ways_are_dense_algebra(cls, name, kind, monkeypatch):
         (tree.solve_transposed, "solve_columns_transposed"),
     ]:
         x, expected = b.copy(), b.copy()
-        solve(values, x)
+        solve(values, tree.below(values), x)
         compiled()[kernel](start, rows, L.data, expected)
         np.testing.assert_allclose(x, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
 
@@ -61,7 +61,7 @@ def test_new_values_on_the_same_tree(cls, monkeypatch):
     factor = factor_of(cls, "three nested", "random", monkeypatch)
     L, q = factor.lower(), factor.layout.q
     tree = flat_tree.flat_tree(L.indptr, L.indices)
-    tree.solve(L.data, np.ones((q, 1)))
+    tree.solve(L.data, tree.below(L.data), np.ones((q, 1)))
     factor.update(templates(factor.layout.widths, "identity"))
     L = factor.lower()
     fresh = flat_tree.flat_tree(L.indptr, L.indices)
@@ -69,8 +69,8 @@ def test_new_values_on_the_same_tree(cls, monkeypatch):
     M, cols = (L @ L.T).toarray(), np.repeat(np.arange(q), np.diff(L.indptr))
     values, one, two = M[L.indices, cols], np.ones((q, 1)), np.ones((q, 1))
     tree.factor(values)
-    tree.solve(values, one)
-    fresh.solve(values, two)
+    tree.solve(values, tree.below(values), one)
+    fresh.solve(values, fresh.below(values), two)
     np.testing.assert_array_equal(one, two)
 
 
