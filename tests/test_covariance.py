@@ -207,7 +207,7 @@ def test_other_columns(structure):
         "triangular": np.triu(rng.normal(size=(structure.size,) * 2)) + 3 * np.eye(structure.size),
     }[structure.invariance]
     for x in points(structure):
-        moved = structure.moved(x, lambda half: R @ half)
+        moved = structure.transformed(x, lambda half: R @ half)
         np.testing.assert_allclose(cov(structure, moved), R @ cov(structure, x) @ R.T, atol=1e-10)
         np.testing.assert_allclose(
             cov(structure, structure.resized(x, 2.0)), 4.0 * cov(structure, x), atol=1e-10

@@ -45,12 +45,12 @@ class ScaledTerms:
     def scaled_coordinates(self, x: np.ndarray) -> np.ndarray:
         """Turn coordinates on the user's columns into those of the scaled columns."""
         pairs = zip(self.parametrization.by_term(x), self.bases, strict=True)
-        return np.concatenate([s.moved(own, basis.R.__matmul__) for (s, own), basis in pairs])
+        return np.concatenate([s.transformed(own, basis.R.__matmul__) for (s, own), basis in pairs])
 
     def user_coordinates(self, par: np.ndarray) -> list[tuple[Covariance, np.ndarray]]:
         """Return each term's structure with its coordinates on the user's columns."""
         pairs = zip(self.parametrization.by_term(par), self.bases, strict=True)
-        return [(s, s.moved(x, basis.back)) for (s, x), basis in pairs]
+        return [(s, s.transformed(x, basis.back)) for (s, x), basis in pairs]
 
     def user_par(self, par: np.ndarray) -> np.ndarray:
         """Return lme4's parameters of the user's columns."""

@@ -138,15 +138,17 @@ class Covariance(ABC):
         return self.coordinates(self.lam(x), floor)
 
     @abstractmethod
-    def moved(self, x: np.ndarray, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def transformed(
+        self, x: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
         """Return canonical coordinates on other columns.
 
-        ``move`` takes roots there, in a way that the invariance allows.
+        ``transform`` takes roots there, in a way that the invariance allows.
         """
 
     def resized(self, x: np.ndarray, factor: float) -> np.ndarray:
         """Return the coordinates of roots multiplied by a positive factor."""
-        return self.moved(x, lambda half: factor * half)
+        return self.transformed(x, lambda half: factor * half)
 
     def template(self, x: np.ndarray) -> np.ndarray:
         """Return the lower triangular root (s, s) at canonical coordinates."""

@@ -48,8 +48,8 @@ class CompoundSymmetry(OneCorrelation):
 
     def folded(self, phi: float) -> float:
         """Return the angle between 0 and a right one."""
-        rest = phi % np.pi
-        return min(rest, np.pi - rest)
+        angle = phi % np.pi
+        return min(angle, np.pi - angle)
 
     def changes(self, x: np.ndarray) -> Changes:
         """Return, with one variance, the two matrices that span the space, which is linear."""

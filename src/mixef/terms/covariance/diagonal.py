@@ -42,9 +42,11 @@ class Diagonal(Covariance):
         sds = np.sqrt((half**2).sum(axis=-1))[..., : self.n_sds]
         return np.where(sds > floor, sds, 0.0)
 
-    def moved(self, x: np.ndarray, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def transformed(
+        self, x: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
         """Return the standard deviations times the columns' scales."""
-        return self.from_sds(self.sds(x) * move(np.eye(self.size)).diagonal()[: self.n_sds], x)
+        return self.from_sds(self.sds(x) * transform(np.eye(self.size)).diagonal()[: self.n_sds], x)
 
     def sds(self, x: np.ndarray) -> np.ndarray:
         """Return the standard deviations (m,)."""

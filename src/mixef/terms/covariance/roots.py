@@ -49,13 +49,13 @@ def psd_cholesky(half: np.ndarray, floor: float = 0.0) -> np.ndarray:
     if (np.abs(diagonal) > np.maximum(1e-6 * norms, floor)).all() and norms.all():
         lam: np.ndarray = (R * np.sign(diagonal)[:, None]).T
         return lam
-    rest = half @ half.T
-    scale = rest.diagonal().copy()
+    remainder = half @ half.T
+    scale = remainder.diagonal().copy()
     lam = np.zeros((size, size))
     for j in range(size):
-        if rest[j, j] > max(1e-14 * scale[j], floor**2):
-            lam[j:, j] = rest[j:, j] / np.sqrt(rest[j, j])
-            rest[j:, j:] -= np.outer(lam[j:, j], lam[j:, j])
+        if remainder[j, j] > max(1e-14 * scale[j], floor**2):
+            lam[j:, j] = remainder[j:, j] / np.sqrt(remainder[j, j])
+            remainder[j:, j:] -= np.outer(lam[j:, j], lam[j:, j])
     return lam
 
 

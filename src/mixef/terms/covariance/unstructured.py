@@ -45,8 +45,10 @@ class Unstructured(Covariance):
         lam = psd_cholesky(half, floor) if half.ndim == 2 else psd_choleskys(half, floor)
         return lam[..., row, col]
 
-    def moved(self, x: np.ndarray, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return self.coordinates(move(self.lam(x)))
+    def transformed(
+        self, x: np.ndarray, transform: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        return self.coordinates(transform(self.lam(x)))
 
     def turned(self, x: np.ndarray) -> tuple[Covariance, np.ndarray] | None:
         if self.size < 2:
@@ -146,5 +148,5 @@ def axes_of(directions: np.ndarray) -> np.ndarray:
     The others are orthonormal and orthogonal to them.
     """
     unit = directions / np.linalg.norm(directions, axis=1)[:, None]
-    rest = np.linalg.qr(unit.T, mode="complete")[0][:, len(unit) :]
-    return np.linalg.inv(np.column_stack([unit.T, rest])).T
+    complement = np.linalg.qr(unit.T, mode="complete")[0][:, len(unit) :]
+    return np.linalg.inv(np.column_stack([unit.T, complement])).T
