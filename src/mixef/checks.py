@@ -65,13 +65,7 @@ def flag_or_none(value: Any, name: str) -> bool | None:
 def option(
     value: Any, name: str, known: Iterable[Any], spellings: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return one of the known options, which may be given in any case; None may be one of them.
-
-    Parameters
-    ----------
-    spellings : mapping, optional
-        Other names for options, in lower case, and what each of them means.
-    """
+    """Return the known option that is given, in any case, or by another (lower-case) spelling."""
     known = tuple(known)
     if (value is None or type(value) is str) and value in known:
         return value

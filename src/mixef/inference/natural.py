@@ -42,12 +42,7 @@ def component_values(
 ) -> np.ndarray:
     """Return standard deviations and correlations; NaN for a correlation beside a zero.
 
-    Parameters
-    ----------
-    lams : sequence of ndarray (s_t, s_t)
-        Templates of the user's columns, one a term.
-    scale : float
-        What ``lam lam'`` is relative to: sigma squared, or 1.
+    They are those of ``scale lam lam'``, for the templates (s_t, s_t) of the user's columns.
     """
     covs = [scale * lam @ lam.T for lam in lams]
     out = np.empty(len(parts))

@@ -58,14 +58,7 @@ class Overdispersion(PrintedTable):
 
 
 def overdispersion(fit: Fit) -> Overdispersion:
-    """Return Pearson's chi-square over its degrees of freedom, with a p value.
-
-    Raises
-    ------
-    DataError
-        For a family whose dispersion is a parameter, and for single trials, which cannot vary
-        more than a binomial distribution allows.
-    """
+    """Return Pearson's chi-square over its degrees of freedom, with a p value."""
     if fit.family.extra == "dispersion":
         raise DataError(
             f"the {fit.family.name} family has a dispersion, which is estimated "

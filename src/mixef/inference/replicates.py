@@ -23,16 +23,10 @@ def in_parallel(
     progress: bool | None = None,
     label: str = "",
 ) -> list[Result]:
-    """Return ``task`` of every item, in order.
+    """Return ``task`` of every item, in order, from ``n_jobs`` processes (-1: one a core).
 
-    Parameters
-    ----------
-    n_jobs : int
-        Processes to work on; -1 for one a core. The task and items have to pickle then.
-    progress : bool, optional
-        Show a progress bar; by default on a terminal, where it takes more than two seconds.
-    label : str
-        What the bar is called.
+    A progress bar with the label shows by default on a terminal, where it takes more than two
+    seconds. On several processes the task and items have to pickle.
     """
     n_jobs = checks.jobs(n_jobs)
     if n_jobs == 1 or len(items) < 2:

@@ -46,40 +46,6 @@ DIGITS = 7
 class Summary(Printed):
     """All that a summary shows, ready to be laid out.
 
-    Parameters
-    ----------
-    title : str
-        How the model was fitted: ``"Linear mixed model fit by REML"``.
-    formula : str
-        The formula.
-    nobs : int
-        Number of observations.
-    ngrps : mapping of str to int
-        Number of levels of each grouping factor, in the order to show them.
-    varcorr : VarCorr
-        Covariance matrices of the random effects, and sigma.
-    criterion : (str, float) or mapping of str to float
-        A label and the criterion, or the row AIC, BIC, logLik, -2*log(L), df.resid.
-    coef_table : DataFrame, shape (p, k)
-        ``Estimate``, ``Std. Error``, perhaps ``df``, ``t value`` or ``z value``, perhaps
-        ``Pr(>|t|)``; the names of the coefficients are its index.
-    scaled_residuals : sequence of 5 floats, optional
-        Quantiles of the scaled residuals.
-    corr : ndarray, shape (p, p), optional
-        Correlations of the fixed effects.
-    data_name, weights, offset, control, subset : str, optional
-        What was given for these arguments, as text.
-    family, link : str, optional
-        For a generalized linear mixed model.
-    messages : sequence of str
-        What the search has to say.
-    digits : int
-        Significant digits of estimates.
-    correlation : bool, optional
-        Whether to show `corr`; by default for up to 12 coefficients.
-    left_out : str
-        How many rows of the data were left out, and why.
-
     Examples
     --------
     >>> coef = pd.DataFrame(
@@ -115,35 +81,35 @@ class Summary(Printed):
     (Intercept)  22.9722     0.8086   28.41
     """
 
-    title: str
-    formula: str
-    nobs: int
-    ngrps: Mapping[str, int]
-    varcorr: VarCorr
+    title: str  # How the model was fitted: ``"Linear mixed model fit by REML"``
+    formula: str  # The formula
+    nobs: int  # Number of observations
+    ngrps: Mapping[str, int]  # Number of levels of each grouping factor, in the order to show them
+    varcorr: VarCorr  # Covariance matrices of the random effects, and sigma
+    # A label and the criterion, or the row AIC, BIC, logLik, -2*log(L), df.resid
     criterion: tuple[str, float] | Mapping[str, float]
+    # DataFrame, shape (p, k): ``Estimate``, ``Std. Error``, perhaps ``df``, ``t value`` or ``z
+    # value``, perhaps ``Pr(>|t|)``; the names of the coefficients are its index.
     coef_table: pd.DataFrame
-    scaled_residuals: Sequence[float] | None = None
-    corr: np.ndarray | None = None
-    data_name: str | None = None
+    scaled_residuals: Sequence[float] | None = None  # Quantiles of the scaled residuals
+    corr: np.ndarray | None = None  # (p, p): correlations of the fixed effects
+    data_name: str | None = None  # What was given for these arguments, as text
     weights: str | None = None
     offset: str | None = None
     control: str | None = None
     subset: str | None = None
-    family: str | None = None
+    family: str | None = None  # For a generalized linear mixed model
     link: str | None = None
-    messages: Sequence[str] = ()
-    digits: int = 4
-    correlation: bool | None = None
-    left_out: str = ""
+    messages: Sequence[str] = ()  # What the search has to say
+    digits: int = 4  # Significant digits of estimates
+    correlation: bool | None = None  # Whether to show `corr`; by default for up to 12 coefficients
+    left_out: str = ""  # How many rows of the data were left out, and why
 
     def tables(self) -> list[Table]:
         """Return the tables of this summary, the same for every form of output.
 
-        Returns
-        -------
-        list of Table
-            The model, its criterion, scaled residuals, random effects, fixed effects and their
-            correlations; those that there is nothing for are left out.
+        They are the model, its criterion, scaled residuals, random effects, fixed effects and their
+        correlations; those that there is nothing for are left out.
         """
         tables = [
             self._description(),

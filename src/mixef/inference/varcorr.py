@@ -23,27 +23,13 @@ RESIDUAL = "Residual"
 
 @dataclass(frozen=True, eq=False)
 class GroupVarCorr:
-    """Covariance matrix of the random effects of one term.
+    """Covariance matrix of the random effects of one term."""
 
-    Parameters
-    ----------
-    name : str
-        Name of the grouping factor.
-    columns : sequence of str, length s
-        Names of the coefficients that vary.
-    cov : ndarray, shape (s, s)
-        Their covariance matrix, on the scale of the linear predictor.
-    structure : str
-        Tag of the structure, which decides what there is to show.
-    hom : bool
-        One standard deviation serves all coefficients, and is shown once.
-    """
-
-    name: str
-    columns: Sequence[str]
-    cov: np.ndarray
-    structure: str = "us"
-    hom: bool = False
+    name: str  # Name of the grouping factor
+    columns: Sequence[str]  # Names of the coefficients that vary
+    cov: np.ndarray  # (s, s): their covariance matrix, on the scale of the linear predictor
+    structure: str = "us"  # Tag of the structure, which decides what there is to show
+    hom: bool = False  # One standard deviation serves all coefficients, and is shown once
 
     def __repr__(self) -> str:
         return f"<GroupVarCorr of {', '.join(self.columns)} by {self.name}>"

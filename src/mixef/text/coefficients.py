@@ -23,18 +23,9 @@ def coef_to_table(
     title: str | None = None,
     shared: Collection[str] = ESTIMATE_COLUMNS,
 ) -> Table:
-    """Lay out a table of coefficients, as R's ``printCoefmat``, with stars beside p-values.
+    """Lay out a table of coefficients (p, k), as R's ``printCoefmat``, with stars beside p-values.
 
-    Parameters
-    ----------
-    frame : DataFrame, shape (p, k)
-        Columns are formatted by their names, see `format_coef_columns`.
-    digits : int
-        Significant digits of estimates.
-    title : str, optional
-        A line above.
-    shared : collection of str
-        Columns that share their decimals.
+    Columns are formatted by their names, see `format_coef_columns`.
 
     Examples
     --------

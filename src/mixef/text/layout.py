@@ -18,17 +18,7 @@ _BREAKABLE = re.compile(r"(?<= [-+*|~] )|(?<= \|\| )|(?<=, )")
 def named_vector(names: Sequence[str], cells: Sequence[str], gap: int = 1) -> list[str]:
     r"""Lay out a named vector as R prints it: each name above its value, in equal columns.
 
-    Parameters
-    ----------
-    names, cells : sequence of str
-        The names, and the values as text.
-    gap : int
-        Spaces between columns.
-
-    Returns
-    -------
-    list of str
-        Lines in pairs, as many columns on each as fit into 80 characters.
+    Lines come in pairs, with as many columns on each as fit into 80 characters.
 
     Examples
     --------
@@ -95,18 +85,6 @@ def abbreviate(names: Sequence[str], minlength: int = 4) -> list[str]:
     then lower-case letters, then the rest, and the first character of each word stays. Of each
     kind, those that end a word go first, which that page does not say but R does. Abbreviations
     that coincide, of names that differ, are made anew with one character more until they differ.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The names.
-    minlength : int
-        Length to shorten to; names that are no longer stay as they are.
-
-    Returns
-    -------
-    list of str
-        One abbreviation for each name.
 
     Examples
     --------

@@ -22,25 +22,11 @@ STATISTIC_COLUMNS = frozenset({"t value", "z value"})
 
 
 def format_common(values: Iterable[float], digits: int = 7, nsmall: int = 0) -> list[str]:
-    """Format numbers alike, as R's ``format(x, digits=, nsmall=)``.
+    """Format numbers alike, as R's ``format(x, digits=, nsmall=)``, all of one width.
 
-    The number of decimals is the least that shows `digits` significant digits of the element
-    that needs most; trailing zeros count as not needed. Scientific notation is used for all where
-    it is narrower than fixed.
-
-    Parameters
-    ----------
-    values : iterable of float
-        The numbers; nan and infinities are allowed, and None counts as nan.
-    digits : int
-        Significant digits wanted.
-    nsmall : int
-        Least number of decimals in fixed notation.
-
-    Returns
-    -------
-    list of str
-        One cell for each number, all of one width, the numbers to the right.
+    The number of decimals, at least `nsmall`, is the least that shows `digits` significant digits
+    of the element that needs most; trailing zeros count as not needed. Scientific notation is used
+    for all where it is narrower than fixed. None counts as nan.
 
     Examples
     --------
@@ -106,23 +92,9 @@ def zap_small(values: Iterable[float], digits: int) -> list[float]:
 
 
 def format_pvalue(values: Iterable[float], digits: int = 3, eps: float = EPS) -> list[str]:
-    """Format p-values, as R's ``format.pval``: those below `eps` become ``<2e-16``.
+    """Format p-values, as R's ``format.pval``: those below `eps` become ``<2e-16``, nan ``NA``.
 
-    Values from 1e-4 up share their decimals; the smaller ones share theirs.
-
-    Parameters
-    ----------
-    values : iterable of float
-        p-values; nan is shown as ``NA``.
-    digits : int
-        Significant digits wanted.
-    eps : float
-        Anything smaller is only said to be smaller.
-
-    Returns
-    -------
-    list of str
-        One cell for each value, not padded.
+    Values from 1e-4 up share their decimals; the smaller ones share theirs. Cells are not padded.
 
     Examples
     --------
@@ -159,26 +131,11 @@ def format_coef_columns(
     digits: int = 4,
     shared: Collection[str] = ESTIMATE_COLUMNS,
 ) -> list[list[str]]:
-    """Format the columns of a coefficient table, as R's ``printCoefmat``.
+    """Format the k columns of a coefficient table (p, k), as R's ``printCoefmat``.
 
-    ``Estimate`` and ``Std. Error`` share their decimals; ``t value`` or ``z value`` has its own,
-    columns named ``Pr(...)`` are p-values, and all else is plain numbers.
-
-    Parameters
-    ----------
-    table : ndarray, shape (p, k)
-        One row for each coefficient.
-    columns : sequence of str, length k
-        Names of the columns, which decide how each is formatted.
-    digits : int
-        Significant digits wanted of estimates.
-    shared : collection of str
-        Columns that share their decimals.
-
-    Returns
-    -------
-    list of list of str
-        k lists of p cells.
+    ``Estimate`` and ``Std. Error`` share their decimals, or those columns that are `shared`; ``t
+    value`` or ``z value`` has its own, columns named ``Pr(...)`` are p-values, and all else is
+    plain numbers.
 
     Examples
     --------

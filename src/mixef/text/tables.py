@@ -77,13 +77,7 @@ class Table:
             )
 
     def to_text(self) -> str:
-        """Lay the table out in columns of equal-width characters.
-
-        Returns
-        -------
-        str
-            Lines without trailing spaces.
-        """
+        """Lay the table out in columns of equal-width characters, without trailing spaces."""
         align = self.align or "r" * len(self.columns)
         index = [] if self.index is None else [_column("", self.index, "l")]
         body = [
@@ -120,13 +114,7 @@ class Table:
         return replace(self, columns=self.columns[:fit], rows=rows, align=align, note=note)
 
     def to_html(self) -> str:
-        """Write the table as an HTML ``<table>``, with every cell escaped.
-
-        Returns
-        -------
-        str
-            One element.
-        """
+        """Write the table as one HTML element ``<table>``, with every cell escaped."""
         sides = [" style='text-align: right'" if a == "r" else _HTML_LEFT for a in self._sides()]
         head = [f"<th{s}>{_html(c)}</th>" for s, c in zip(sides, self._head(), strict=True)]
         tags = ["td"] * len(sides) if self.index is None else ["th", *["td"] * (len(sides) - 1)]
@@ -155,13 +143,7 @@ class Table:
         )
 
     def to_markdown(self) -> str:
-        """Write the table as a pipe table, the title in bold above and the notes below.
-
-        Returns
-        -------
-        str
-            Markdown.
-        """
+        """Write the table as a pipe table, the title in bold above and the notes below."""
         rule = ["---:" if side == "r" else ":---" for side in self._sides()]
         rows = [[_escape(c, _MARKDOWN) for c in row] for row in (self._head(), *self._body())]
         lines = [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]

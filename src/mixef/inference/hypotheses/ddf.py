@@ -64,40 +64,23 @@ class Asymptotic:
 
 @dataclass(frozen=True)
 class FTest:
-    """A joint test of linear hypotheses.
+    """A joint test of linear hypotheses."""
 
-    Attributes
-    ----------
-    statistic : float
-        F; ``num_df`` times it is the chi-square statistic where ``den_df`` is infinite.
-    num_df : int
-        Independent rows of the hypothesis.
-    den_df : float
-    p_value : float
-    """
-
+    # F; ``num_df`` times it is the chi-square statistic where ``den_df`` is infinite
     statistic: float
-    num_df: int
+    num_df: int  # Independent rows of the hypothesis
     den_df: float
     p_value: float
 
 
 @dataclass(frozen=True)
 class TTests:
-    """Tests of every row of a linear hypothesis by itself.
+    """Tests of every row of a linear hypothesis by itself."""
 
-    Attributes
-    ----------
-    estimate : ndarray (m,)
-        ``L beta``, the right-hand side not taken off.
-    std_error, df, statistic : ndarray (m,)
-        Infinite df stand for a z test.
-    """
-
-    estimate: np.ndarray
-    std_error: np.ndarray
-    df: np.ndarray
-    statistic: np.ndarray
+    estimate: np.ndarray  # (m,): ``L beta``, the right-hand side not taken off
+    std_error: np.ndarray  # (m,): infinite df stand for a z test
+    df: np.ndarray  # (m,)
+    statistic: np.ndarray  # (m,)
 
     @property
     def p_value(self) -> np.ndarray:
@@ -113,13 +96,8 @@ class TTests:
 def check_ddf(fit: Fit, ddf: Any) -> str | None:
     """Return the rule's name: "satterthwaite", "kenward-roger", or None for asymptotic tests.
 
-    "auto" is Satterthwaite's for a linear model and asymptotic for a generalized one. Spellings
-    of lmerTest ("Satterthwaite", "Kenward-Roger", "KR", "lme4") are taken too.
-
-    Raises
-    ------
-    ValueError
-        For another name, or degrees of freedom asked of a generalized model.
+    "auto" is Satterthwaite's for a linear model and asymptotic for a generalized one. Spellings of
+    lmerTest ("Satterthwaite", "Kenward-Roger", "KR", "lme4") are taken too.
     """
     linear = fit.is_linear
     known = (*NAMES, None) if linear else (None,)
@@ -179,26 +157,10 @@ _REFITTED: WeakKeyDictionary[Fit, Fit] = WeakKeyDictionary()
 
 
 def f_test(fit: Fit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest:
-    """Test ``L beta = rhs`` jointly.
+    """Test ``L beta = rhs`` jointly, for L (m, p) of the estimated coefficients and rhs (m,).
 
-    Parameters
-    ----------
-    L : ndarray (m, p)
-        For the estimated coefficients; rows may depend on each other.
-    rhs : ndarray (m,), optional
-        Zeros by default.
-    ddf : {"auto", "satterthwaite", "kenward-roger", None}
-        See `check_ddf`.
-
-    Returns
-    -------
-    FTest
-        With NaN where L has no rows, or only zeros.
-
-    Raises
-    ------
-    ValueError
-        If L has another shape, or rows that depend on each other contradict each other.
+    Right-hand sides are zeros by default. Rows of L may depend on each other, if they do not
+    contradict each other. The result is NaN where L has no rows, or only zeros.
 
     Examples
     --------
@@ -221,15 +183,7 @@ def f_test(fit: Fit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest
 
 
 def t_tests(fit: Fit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> TTests:
-    """Test every row of ``L beta = rhs`` by itself; parameters as in `f_test`.
-
-    Examples
-    --------
-    >>> from mixef import lmer, load_dataset
-    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))._fit
-    >>> t_tests(fit, [[0.0, 1.0]]).statistic.round(2)
-    array([6.77])
-    """
+    """Test every row of ``L beta = rhs`` by itself; see `f_test`."""
     L, rhs = checked_hypothesis(fit, L, rhs)
     rule = approximation(fit, ddf)
     estimate = L @ rule.beta

@@ -74,13 +74,7 @@ class KenwardRoger:
             return 2.0 * np.einsum("mi,mi->m", half, half) ** 2 / spread
 
     def joint(self, D: np.ndarray) -> tuple[float, float]:
-        """Return denominator degrees of freedom and scaling of the F statistic.
-
-        Parameters
-        ----------
-        D : ndarray (q, p)
-            Independent directions; others that span the same give the same.
-        """
+        """Return denominator df and scaling of F, for independent directions D (q, p)."""
         T = np.linalg.qr((D @ self.root).T)[0]
         on_T = T.T @ self.P @ T
         traces = np.einsum("rii->r", on_T)
@@ -166,12 +160,8 @@ def covariance_changes(
 ) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
     """Return what each block's covariances next to those at ``par`` are, over all terms.
 
-    Returns
-    -------
-    list of ndarray (R, s_i, s_i)
-        The slopes; they span the space where it is linear.
-    list of ndarray (R, R, s_i, s_i), or None
-        The second derivatives, unless all spaces are linear.
+    First their slopes (R, s_i, s_i), which span the space where it is linear, then their second
+    derivatives (R, R, s_i, s_i), or None where all spaces are linear.
     """
     parts = [structure.changes(x) for structure, x in parametrization.by_term(par)]
     size = sum(len(part.first) for part in parts)

@@ -77,13 +77,7 @@ def rows_of(model: AnyModel) -> int:
 
 
 def refuse_other_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> None:
-    """Refuse two models whose rows, responses or weights are not the same.
-
-    Raises
-    ------
-    DataError
-        Naming what differs.
-    """
+    """Refuse two models whose rows, responses or weights are not the same, naming what differs."""
     advice = "likelihoods compare only between fits of the same response on the same rows"
     n, m = rows_of(a), rows_of(b)
     if n != m:
@@ -118,11 +112,6 @@ def refuse_other_laws(first: str, a: AnyModel, second: str, b: AnyModel) -> None
     """Refuse two models of other families or links, of which neither contains the other.
 
     A Poisson model is a negative binomial one whose shape is infinite.
-
-    Raises
-    ------
-    DataError
-        Naming both.
     """
     one, other = _law(a), _law(b)
     counts = {one[0], other[0]} == {"poisson", "Negative Binomial"}

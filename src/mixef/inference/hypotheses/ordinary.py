@@ -52,15 +52,10 @@ def is_ordinary(result: Any) -> bool:
 
 
 def ordinary_fit(result: Any) -> OrdinaryFit:
-    """Read a fitted OLS, WLS, GLS, GLM, Logit, ... of statsmodels.
+    """Read a fitted OLS, WLS, GLS, GLM, Logit, ... of statsmodels, by maximum likelihood.
 
     The log-likelihood is at its maximum over the dispersion too, also where statsmodels puts a
     moment estimate into it.
-
-    Raises
-    ------
-    DataError
-        For results by other than maximum likelihood (penalized, quasi-likelihood).
     """
     model = result.model
     family = model.family if hasattr(model, "freq_weights") else None  # of a GLM

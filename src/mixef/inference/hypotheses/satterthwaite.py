@@ -45,15 +45,10 @@ class Satterthwaite:
             return 2.0 * variance**2 / spread
 
     def joint(self, D: np.ndarray) -> tuple[float, float]:
-        """Return denominator degrees of freedom and scaling of the F statistic.
+        """Return denominator df and scaling of F, for directions D (q, p) with ``D V D' = I``.
 
         F is a mean of q squared t statistics, so its expectation is ``E / q``, where E is the sum
         of ``nu / (nu - 2)``, and F with d degrees of freedom has expectation ``d / (d - 2)``.
-
-        Parameters
-        ----------
-        D : ndarray (q, p)
-            Directions with ``D V D' = I``, along the axes of the hypothesis.
         """
         nu = np.minimum(self.row_df(D), LARGEST)
         if np.ptp(nu) <= EQUAL * nu.max():

@@ -47,13 +47,7 @@ OUTSIDE = 1e-6
 
 
 def check_type(type: Any) -> str:
-    """Return "I", "II" or "III" of a type of tests, which may be a number or in lower case.
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-    """
+    """Return "I", "II" or "III" of a type of tests, which may be a number or in lower case."""
     if isinstance(type, int | np.integer) and not isinstance(type, bool):
         type = str(type)
     return checks.option(type, "type", TYPES, {"1": "I", "2": "II", "3": "III"})
@@ -188,32 +182,12 @@ def _numbered(sets: list[frozenset[str]], wanted: frozenset[str]) -> list[int]:
 def term_hypotheses(
     fit: Fit, type: Any = "III", by_precision: bool = False
 ) -> dict[str, np.ndarray]:
-    """Return the hypothesis matrix L (m, p) of every term.
+    """Return the hypothesis matrix L (m, p) of every term, of full rank, by type I, II or III.
 
-    Parameters
-    ----------
-    type : {"I", "II", "III"} or 1, 2, 3
-        I: a term after those before it. II: after all terms that do not contain it by their
-        variables; those that do are taken to be zero. III: averaged over the terms that contain
-        it, by SAS's rule.
-    by_precision : bool
-        For types I and II: whether a term is adjusted for others by the inverse of the
-        estimated covariance of beta, as in a sequence of fits with the covariance parameters
-        held, or by ``X'X``, as SAS does. Type III knows no such difference.
-
-    Returns
-    -------
-    dict of str to ndarray (m, p)
-        For the estimated coefficients, by term; of full rank, and without rows where the term
-        has nothing to estimate beside the others. The intercept is a term only where there is no
-        other.
-
-    Raises
-    ------
-    ValueError
-        For another type.
-    FitError
-        If the covariance of the fixed effects is needed but is not positive definite.
+    Without ``by_precision``, types I and II adjust a term for others by ``X'X``, as SAS does; with
+    it, by the inverse of the estimated covariance of beta, as in a sequence of fits with the
+    covariance parameters held. L has no rows where the term has nothing to estimate beside the
+    others. The intercept is a term only where there is no other.
 
     Examples
     --------
@@ -261,16 +235,11 @@ def term_after_others(fit: Fit, labels: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _in_rows_of(L: np.ndarray, own: np.ndarray, one_by_one: bool = False) -> np.ndarray:
-    """Return the rows of a hypothesis (m, p) that lmerTest would write it in.
+    """Return the rows of a hypothesis L (m, p) that lmerTest would write it in.
 
-    Parameters
-    ----------
-    L : ndarray (m, p)
-        Independent rows; for `one_by_one`, orthonormal by the inverse of ``X'X``.
-    own : ndarray (m, k)
-        What L says of the term's own columns; the first m independent ones name the rows.
-    one_by_one : bool
-        A row for each column after the ones before it, or one for each with the others zero.
+    The first m independent columns of ``own`` (m, k), what L says of the term's own columns, name
+    the rows: one for each after the ones before it (`one_by_one`; the rows of L are then
+    orthonormal by the inverse of ``X'X``), or one for each with the others zero.
     """
     m = len(L)
     own = own[:, independent_columns(own)[:m]] if m else own

@@ -208,14 +208,7 @@ class Profile(PrintedTable):
         return pd.concat(parts, ignore_index=True)
 
     def zeta(self, name: str, values: Any) -> np.ndarray:
-        """Return zeta at values of a parameter; NaN outside of what was profiled.
-
-        Parameters
-        ----------
-        name : str
-        values : float or array
-            On the scale of this profile.
-        """
+        """Return zeta at values of a parameter, on this scale; NaN outside of what was profiled."""
         curve, values = self._curve(name), checks.numbers(values, "values")
         return curve.zeta_at(coordinate(curve.kind, values, self.scale))
 

@@ -93,12 +93,8 @@ def estimates(fit: Fit) -> np.ndarray:
 def chosen(fit: Fit, which: Any, signames: bool = False) -> list[int]:
     """Return the positions of the parameters that are asked for, in the order to show them.
 
-    Parameters
-    ----------
-    which : str, sequence of str, or None
-        Names, patterns with ``*`` and ``?``, "theta_" or "beta_"; all for None.
-    signames : bool
-        Whether they are shown as ``.sig01``, ..., and go in that order.
+    ``which`` has names, patterns with ``*`` and ``?``, "theta_" or "beta_"; all for None. With
+    ``signames`` they go in the order of ``.sig01``, ...
     """
     known = named_parameters(fit)
     order = in_order_of_signs(fit) if signames else list(range(len(known)))

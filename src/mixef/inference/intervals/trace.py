@@ -47,20 +47,11 @@ def trace(
     targets: Sequence[float],
     ceiling: Point | None = None,
 ) -> Curve | Better:
-    """Follow the profile from the estimate to both sides.
+    """Follow the profile from the estimate to both sides, until zeta is ``cutoff``.
 
-    Parameters
-    ----------
-    describe : callable
-        From states to the values of all parameters, one row each.
-    cutoff : float
-        The absolute zeta to come to.
-    step : float
-        The change of zeta from point to point.
-    targets : sequence of float
-        Values of zeta where points are put exactly.
-    ceiling : Point, optional
-        A model that every value of the parameter is next to: the profile never rises above it.
+    Points are ``step`` apart in zeta, with some exactly at ``targets``. ``describe`` gives the
+    values of all parameters (m, K) of states. ``ceiling`` is a model that every value of the
+    parameter is next to: the profile never rises above it.
     """
     origin, low_high = piece.origin, parameter(kind, np.array(piece.bounds))
     bounds = float(low_high[0]), float(low_high[1])

@@ -34,23 +34,11 @@ def predictive_quantiles(
     weights: np.ndarray | None,
     probabilities: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return two quantiles (m,) of a new response.
+    """Return two quantiles (m,) of a new response, for eta normal with the given variances (m,).
 
-    The response follows the family given eta, and eta is normal. Quantiles of counts are the
-    smallest value whose distribution function reaches the probability, so the two cover at least
-    what is between the probabilities.
-
-    Parameters
-    ----------
-    eta, variance : ndarray (m,)
-        Of the linear predictor.
-    weights : ndarray (m,) or None
-        The response is the mean of w of them; the share of successes in w trials.
-
-    Raises
-    ------
-    ValueError
-        If the distribution function of the family is not known.
+    The response follows the family given eta; it is the mean of w of them for weights w, the share
+    of successes in w trials. Quantiles of counts are the smallest value whose distribution function
+    reaches the probability, so the two cover at least what is between the probabilities.
     """
     family, m = fit.family, len(eta)
     kind = type(family)

@@ -59,15 +59,10 @@ def domain(family: Family, m: int) -> tuple[np.ndarray, np.ndarray]:
 def averaged_mean(family: Family, eta: np.ndarray, variance: np.ndarray) -> Average:
     """Return ``E g^-1(eta + v^(1/2) z)`` for a standard normal z, with derivatives.
 
-    In closed form for the identity, log, square root and probit links (S. L. Zeger, K.-Y. Liang
-    and P. S. Albert, 1988, Biometrics 44, 1049-1060), else by quadrature. The derivative for the
-    variance is half the second one for eta.
-
-    Raises
-    ------
-    ValueError
-        If the predictor leaves the link's domain with a probability that counts: there is no
-        average then.
+    In closed form for the identity, log, square root and probit links (S. L. Zeger, K.-Y. Liang and
+    P. S. Albert, 1988, Biometrics 44, 1049-1060), else by quadrature. The derivative for the
+    variance is half the second one for eta. There is no average, but a ValueError, where the
+    predictor leaves the link's domain with a probability that counts.
     """
     link = family.link
     for name, closed in CLOSED.items():

@@ -42,10 +42,7 @@ FEWEST = 1.0
 def prediction_df(fit: Fit, rows: PredictionRows, residual: np.ndarray | None = None) -> np.ndarray:
     """Return the degrees of freedom (m,), of no meaning where a row is missing.
 
-    Parameters
-    ----------
-    residual : ndarray (m,), optional
-        Residual variances of new responses; what the rows leave out is then new as well.
+    With ``residual`` variances (m,) of new responses, what the rows leave out is new as well.
     """
     rule, m = linear_rule(fit), len(rows.X)
     new = new_columns(fit, rows, left_out=residual is not None)

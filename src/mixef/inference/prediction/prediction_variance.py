@@ -56,10 +56,7 @@ def squares(J: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 def moved_predictor(rows: PredictionRows, J: np.ndarray, effects: list[np.ndarray]) -> np.ndarray:
     """Return J (m, K), the derivatives of ``x'beta``, with those of ``z'b~`` added.
 
-    Parameters
-    ----------
-    effects : list of ndarray (K, l_t, s_t)
-        Derivatives of the conditional modes, one array a term.
+    ``effects`` are derivatives (K, l_t, s_t) of the conditional modes, one array a term.
     """
     for t, term in rows.terms.items():
         level, known = np.maximum(term.codes, 0), term.codes >= 0
@@ -70,13 +67,9 @@ def moved_predictor(rows: PredictionRows, J: np.ndarray, effects: list[np.ndarra
 
 
 def movement(fit: Fit, given_theta: bool = False) -> Movement:
-    """Return how the estimates move.
+    """Return how the estimates move, with all parameters known but beta for ``given_theta``.
 
-    Parameters
-    ----------
-    given_theta : bool
-        Take all parameters but beta as known, as lme4's ``se.fit`` does. So it is, too, where a
-        generalized fit has no Hessian.
+    So does lme4's ``se.fit`` take them, and so it is where a generalized fit has no Hessian.
     """
     if given_theta or fit.hessian is None:
         return _with_beta(fit, None)

@@ -100,15 +100,11 @@ def _diagonal(values: np.ndarray) -> np.ndarray:
 
 
 def triangle(groups: Groups, X: np.ndarray, kept: np.ndarray | None = None) -> Triangle:
-    """Orthogonalize columns (n, p) of sorted rows inside each group.
+    """Orthogonalize columns (n, p) of sorted rows inside each group, by default independent ones.
 
     Gram-Schmidt column by column, each twice, which is orthogonal to rounding (Giraud, Langou and
-    Rozloznik, 2005, Computers & Mathematics with Applications 50, 1069-1075).
-
-    Parameters
-    ----------
-    kept : ndarray of bool (G, p), optional
-        Columns to keep; by default those that are not combinations of earlier ones.
+    Rozloznik, 2005, Computers & Mathematics with Applications 50, 1069-1075). ``kept`` (G, p) tells
+    which columns to keep.
     """
     (n, p), G = X.shape, len(groups.starts)
     Q, R = np.zeros((n, p), order="F"), np.zeros((G, p, p))

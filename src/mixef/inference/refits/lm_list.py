@@ -34,13 +34,7 @@ EXAMPLE = "write 'y ~ x | g', with the predictors left of '|' and one grouping f
 
 
 def grouped_formula(text: str) -> Formula:
-    """Parse ``y ~ x | g``.
-
-    Raises
-    ------
-    FormulaError
-        If there is no ``|``, or more than one grouping factor.
-    """
+    """Parse ``y ~ x | g``, with one ``|`` and one grouping factor."""
     if not isinstance(text, str):
         raise FormulaError(
             f"a formula must be a string, but it is of type {type(text).__name__}; {EXAMPLE}"
@@ -75,13 +69,7 @@ def without_groups(frame: ModelFrame, nodes: tuple[Any, ...]) -> ModelFrame:
 def separate_fits(
     formula: Formula, frame: ModelFrame, family: Family | None, pool: bool, call: ModelCall
 ) -> SeparateRegressions:
-    """Fit a regression to the rows of each group.
-
-    Raises
-    ------
-    DataError
-        If the rows of no group determine all coefficients.
-    """
+    """Fit a regression to the rows of each group."""
     if isinstance(family, Gaussian) and family.link.name == "identity":
         family = None
     if family is not None and family.extra == "shape":

@@ -25,40 +25,21 @@ PARTS = 40
 
 @dataclass(frozen=True, eq=False)
 class ManyFits:
-    """Estimates of one model from m responses; NaN where a fit failed.
+    """Estimates of one model from m responses; NaN where a fit failed."""
 
-    Attributes
-    ----------
-    model : Fit
-        The fit whose model it is.
-    responses : ndarray (n, m)
-        On the scale of the model's response; proportions for a binomial one.
-    beta : ndarray (m, p)
-    par : ndarray (m, k)
-        Covariance parameters, on the user's scale.
-    lams : tuple of ndarray (m, s_t, s_t)
-        Templates of the user's columns, one array a term.
-    sigma : ndarray (m,)
-    extra : ndarray (m,) or None
-        Dispersion or shape, for a family that has one.
-    objective : ndarray (m,)
-        REML criterion, or -2 log L.
-    converged, singular : ndarray of bool (m,)
-    failures : dict of int to str
-        Position and message of each response that could not be fitted.
-    """
-
-    model: Fit
+    model: Fit  # The fit whose model it is
+    # (n, m): on the scale of the model's response; proportions for a binomial one
     responses: np.ndarray
-    beta: np.ndarray
-    par: np.ndarray
+    beta: np.ndarray  # (m, p)
+    par: np.ndarray  # (m, k): covariance parameters, on the user's scale
+    # tuple of ndarray (m, s_t, s_t): templates of the user's columns, one array a term
     lams: tuple[np.ndarray, ...]
-    sigma: np.ndarray
-    extra: np.ndarray | None
-    objective: np.ndarray
-    converged: np.ndarray
-    singular: np.ndarray
-    failures: dict[int, str]
+    sigma: np.ndarray  # (m,)
+    extra: np.ndarray | None  # (m,): dispersion or shape, for a family that has one
+    objective: np.ndarray  # (m,): REML criterion, or -2 log L
+    converged: np.ndarray  # (m,) of bool
+    singular: np.ndarray  # (m,) of bool
+    failures: dict[int, str]  # Position and message of each response that could not be fitted
 
     def __post_init__(self) -> None:
         arrays = [self.responses, self.beta, self.par, *self.lams, self.sigma, self.objective]
@@ -102,15 +83,7 @@ class ManyFits:
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 
     def fit(self, i: int) -> Fit:
-        """Return the whole fit to response i, searched for from its estimates.
-
-        Raises
-        ------
-        IndexError
-            If there are not so many responses.
-        MixefError
-            If the response cannot be fitted.
-        """
+        """Return the whole fit to response i, searched for from its estimates."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"there are {len(self)} responses; position {i} is not one of them")
         model, i = self.model, int(i) % len(self)
@@ -132,32 +105,12 @@ def refit_many(
     progress: bool | None = None,
     start: str | np.ndarray = "estimates",
 ) -> ManyFits:
-    """Fit the model of ``fit`` to every column of Y.
+    """Fit the model of ``fit`` to every column of Y (n, m), proportions for a binomial model.
 
     Linear models share what does not depend on the response; small ones are searched for all
-    responses at once (`estimation.batch_search`), larger ones one by one with one factor.
-
-    Parameters
-    ----------
-    fit : Fit
-    Y : ndarray (n, m)
-        Responses on the scale of the model's; proportions for a binomial model. A column that
-        cannot be fitted is a failure of its own, and its estimates are NaN.
-    n_jobs : int
-        Processes; the result is the same for any number.
-    progress : bool, optional
-        Show a progress bar; by default on a terminal, for work over two seconds.
-    start : "estimates" or ndarray (k,)
-        Covariance parameters, on the user's scale, from which every search starts.
-
-    Returns
-    -------
-    ManyFits
-
-    Raises
-    ------
-    DataError
-        If Y is not a matrix of numbers with a row for each of the fit's.
+    responses at once (`estimation.batch_search`), larger ones one by one with one factor. A column
+    that cannot be fitted is a failure of its own, and its estimates are NaN. Searches start from
+    the estimates, or from other covariance parameters (k,) on the user's scale.
 
     Examples
     --------

@@ -21,15 +21,7 @@ from mixef.terms.values import Matrix
 def numbers_for(frame: ModelFrame, y: Any, what: str) -> np.ndarray:
     """Return new responses (n, ...) for the rows of a fit as numbers.
 
-    Parameters
-    ----------
-    y : Series, DataFrame or array
-        What has labels goes by them; see `ModelFrame.used`.
-
-    Raises
-    ------
-    DataError
-        For text and dates, and labels that are not those of the rows.
+    What has labels goes by them; see `ModelFrame.used`.
     """
     if checks.ndim(y) < 1:
         raise DataError(f"{what} is {checks.shown(y)}; expected numbers, one value a row")

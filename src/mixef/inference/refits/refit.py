@@ -17,11 +17,6 @@ def with_formula(fit: Fit, change: str, control: Control | None = None) -> Fit:
 
     Variables are those that the fit evaluated, so rows that a dropped variable had missing stay
     out, and likelihoods compare.
-
-    Raises
-    ------
-    FormulaError
-        If the new formula needs a variable that the fit has not evaluated.
     """
     formula = parse_formula(update_formula(fit.formula.text, change))
     frame = replace(fit.frame, formula=formula)

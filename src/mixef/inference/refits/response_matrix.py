@@ -25,16 +25,9 @@ def is_several(fit: Fit, y: Any) -> bool:
 def response_matrix(fit: Fit, y: Any) -> tuple[np.ndarray, pd.Index]:
     """Return responses (n, m), proportions for a binomial model, and their names (m,).
 
-    Parameters
-    ----------
-    y : DataFrame or array (n, m)
-        A column a response. Where the response is ``cbind(successes, failures)``, an array
-        (n, m, 2), or a frame with two columns a response under one name, as ``simulate`` makes it.
-
-    Raises
-    ------
-    DataError
-        If there is not a value for every row, or where trials are not those of the fit.
+    They are a column each of a frame or array. Where the response is ``cbind(successes,
+    failures)``, they are an array (n, m, 2), or a frame with two columns a response under one name,
+    as ``simulate`` makes it.
     """
     if not np.size(y):
         raise DataError(f"the new responses have shape {np.shape(y)}; expected a column or more")

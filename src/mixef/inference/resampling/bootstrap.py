@@ -83,26 +83,14 @@ def boot_intervals(
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> pd.DataFrame:
-    """Return confidence limits of all parameters by the parametric bootstrap.
-
-    Parameters
-    ----------
-    type : {"perc", "basic", "norm"}
-        As in `bootstrap_limits`.
-    """
+    """Return confidence limits of all parameters by the parametric bootstrap."""
     level, type = checks.level(level), checks.option(type, "boot_type", LIMITS)
     draws = bootstrap(fit, n, seed=seed, n_jobs=n_jobs, progress=progress)
     return draws.confint(level, type)
 
 
 def labelled(value: Any) -> pd.Series:
-    """Return what a statistic gives, a number, array, mapping or Series, as a Series of floats.
-
-    Raises
-    ------
-    TypeError
-        If it is none of them.
-    """
+    """Return what a statistic gives, a number, array, mapping or Series, as a Series of floats."""
     if isinstance(value, pd.Series | Mapping):
         named = pd.Series(value)
         values: Any = named.to_numpy()

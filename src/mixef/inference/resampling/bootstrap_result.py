@@ -147,18 +147,10 @@ def _cells(values: np.ndarray, digits: int) -> Sequence[Sequence[str]]:
 def bootstrap_limits(
     t0: pd.Series, replicates: pd.DataFrame, level: float = 0.95, type: str = "perc"
 ) -> pd.DataFrame:
-    """Return confidence limits (k, 2), one row a statistic.
+    """Return confidence limits (k, 2), one row a statistic; missing replicates are left out.
 
-    Parameters
-    ----------
-    t0 : Series (k,)
-        Statistics of the fit.
-    replicates : DataFrame (n, k)
-        Missing values are left out, statistic by statistic.
-    level : float
-    type : {"perc", "basic", "norm"}
-        Quantiles of the replicates (equation 5.18); those reflected at the estimate (5.6); or
-        the normal approximation with the bias taken off (5.5).
+    "perc" has quantiles of the replicates (equation 5.18), "basic" those reflected at the estimate
+    (5.6), and "norm" the normal approximation with the bias taken off (5.5).
     """
     level, type = checks.level(level), checks.option(type, "type", LIMITS)
     tails = 0.5 * np.array([1.0 - level, 1.0 + level])

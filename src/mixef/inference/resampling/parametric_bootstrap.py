@@ -166,14 +166,9 @@ def pb_test(
 
 
 def reference_tests(LRT: float, df: int, reference: np.ndarray) -> pd.DataFrame:
-    """Return the tests of a statistic that a simulated null distribution gives.
+    """Return the tests of a statistic by a simulated null distribution (n,); NaN is left out.
 
-    Parameters
-    ----------
-    df : int
-        Parameters that the larger model has more.
-    reference : ndarray (n,)
-        NaN values are left out.
+    The larger model has ``df`` parameters more.
     """
     values = reference[~np.isnan(reference)]
     mean = float(values.mean())

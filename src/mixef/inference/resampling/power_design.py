@@ -117,13 +117,7 @@ def generating_values(fit: Fit, new_params: Mapping[str, Any] | None) -> Values:
 
 
 def scenario(fit: Fit, place: Sequence[Size], values: Values, rng: np.random.Generator) -> Scenario:
-    """Return the model on rows of a size, fitted to a first response.
-
-    Raises
-    ------
-    DataError, FitError
-        If no model can be fitted to rows of this size.
-    """
+    """Return the model on rows of a size, fitted to a first response."""
     rows = rows_of(fit)
     for size in place:
         rows = _sized(rows, size)

@@ -103,13 +103,7 @@ class Regression:
 
 
 def regression(mixed: Fit, X: np.ndarray, text: str) -> Regression:
-    """Return the regression on columns (n, p), of which dependent ones are dropped.
-
-    Raises
-    ------
-    DataError
-        For a family with a dispersion or shape, of which no maximum-likelihood regression is here.
-    """
+    """Return the regression on columns (n, p), of which dependent ones are dropped."""
     if not mixed.is_linear and mixed.family.extra is not None:
         raise DataError(
             f"a null model without random effects is there for binomial and Poisson models, but "
@@ -136,12 +130,7 @@ def regression_of_formula(mixed: Fit, formula: Formula) -> Regression:
 def regression_of_result(mixed: Fit, result: Any) -> Regression:
     """Return the regression that a fit of statsmodels (OLS, WLS, GLM) is.
 
-    Raises
-    ------
-    TypeError
-        If it is nothing of the kind.
-    DataError
-        If it has other rows, weights, offset or family, which its fitted values show.
+    Its fitted values show other rows, weights, offsets or families, which are refused.
     """
     try:
         X = np.asarray(result.model.exog, dtype=float)

@@ -53,18 +53,12 @@ def residual_responses(fit: Fit, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 def reflated_effects(fit: Fit, members: list[int]) -> list[np.ndarray]:
-    """Return the modes of one grouping factor's terms with the estimated covariance.
+    """Return the modes (l, s_t) of one grouping factor's terms with the estimated covariance.
 
-    Modes are shrunken: their covariance over the levels is smaller than the estimated one. They
-    are centred, turned into uncorrelated ones of unit variance, and given the estimated
-    covariance. The root goes by spherical random effects, so that a singular covariance keeps its
-    null directions.
-
-    Returns
-    -------
-    list of ndarray (l, s_t)
-        One a term; the covariance over levels (divisor l) is ``sigma^2 lam lam'``, and terms are
-        uncorrelated.
+    Modes are shrunken: their covariance over the levels is smaller than the estimated one. They are
+    centred, turned into uncorrelated ones of unit variance, and given the estimated covariance
+    ``sigma^2 lam lam'`` (divisor l), with terms uncorrelated. The root goes by spherical random
+    effects, so that a singular covariance keeps its null directions.
     """
     spherical, roots = [], []
     for t in members:

@@ -39,13 +39,7 @@ def grouping_factors(terms: tuple[RandomTerm, ...]) -> dict[str, Grouping]:
 
 
 def outermost(terms: tuple[RandomTerm, ...]) -> str:
-    """Return the grouping factor that all others are nested in.
-
-    Raises
-    ------
-    ValueError
-        If there is none: the factors are crossed.
-    """
+    """Return the grouping factor that all others are nested in; refuse crossed factors."""
     factors = grouping_factors(terms)
     for name, outer in sorted(factors.items(), key=lambda item: item[1].n_levels):
         if all(is_nested(inner, outer) for inner in factors.values()):
@@ -80,16 +74,8 @@ def with_levels(rows: Rows, group: str, picks: np.ndarray, size: int | None = No
     """Return the rows of chosen levels of a grouping factor, each choice as a level of its own.
 
     Factors nested in the chosen one get new levels in every copy; those that are crossed with it,
-    or that hold it, keep theirs.
-
-    Parameters
-    ----------
-    group : str
-        Name of the grouping factor.
-    picks : ndarray of int (m,)
-        Levels by position; a level may come several times.
-    size : int, optional
-        Rows of each level, taken in order and over again; all of its rows once by default.
+    or that hold it, keep theirs. ``picks`` (m,) are levels by position, which may come several
+    times; each gives ``size`` rows, taken in order and over again, or all of its rows once.
     """
     factor = grouping_factors(rows.terms)[group]
     order = np.argsort(factor.codes, kind="stable")
@@ -150,13 +136,7 @@ def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
 
 
 def fitted_to(fit: Fit, rows: Rows, *, start: Any = None, control: Any = None) -> Fit:
-    """Fit the model of a fit to other rows.
-
-    Raises
-    ------
-    FitError
-        If the rows leave other coefficients open than those of the fit.
-    """
+    """Fit the model of a fit to other rows, which have to leave open the same coefficients."""
     new = fit.again(
         frame=rows.frame,
         design=rows.design,

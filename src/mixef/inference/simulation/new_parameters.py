@@ -84,22 +84,12 @@ def parameters_of(fit: Fit) -> Parameters:
 def read_values(given: Any, parameters: Parameters, old: Values | None) -> Values:
     """Return the values that a user gives; what is not given stays as it was.
 
-    Parameters
-    ----------
-    given : mapping
-        "beta" (or "fixef"): all coefficients, or some by name. Covariances by "theta" or "par",
-        which are relative to sigma in a linear model, by "cov" (from group or term to a matrix, or
-        the variance of a single column), or by "sd" and "cor" (from group to one number or all in
-        order) and single names such as "sd_x|g", on the response's or the link's scale. "sigma",
-        "dispersion" or "shape". Where sigma alone is given, theta stays.
-    old : Values or None
-        None where there are no values yet: then all have to be given, save correlations, which
-        are zero.
-
-    Raises
-    ------
-    DataError
-        For names that the model does not have, values that cannot be, and what is missing.
+    "beta" (or "fixef") are all coefficients, or some by name. Covariances go by "theta" or "par",
+    which are relative to sigma in a linear model, by "cov" (from group or term to a matrix, or the
+    variance of a single column), or by "sd" and "cor" (from group to one number or all in order)
+    and single names such as "sd_x|g", on the response's or the link's scale. There are "sigma",
+    "dispersion" or "shape"; where sigma alone is given, theta stays. Where there are no old values,
+    all have to be given, save correlations, which are zero.
     """
     if isinstance(given, pd.Series):
         given = given.to_dict()

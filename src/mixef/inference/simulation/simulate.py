@@ -34,17 +34,9 @@ NONE = ("~0", False)
 def simulated_responses(
     fit: Fit, n: int, rng: np.random.Generator, *, use_u: bool = False
 ) -> np.ndarray:
-    """Draw n responses (n_rows, n) of the fit's rows.
+    """Draw n responses (n_rows, n) of the fit's rows, shares for binomial counts.
 
-    Parameters
-    ----------
-    use_u : bool
-        Hold the random effects at their conditional modes instead of drawing new ones.
-
-    Returns
-    -------
-    ndarray (n_rows, n)
-        Floats on the scale of the fit's response as numbers: shares for binomial counts.
+    ``use_u`` holds the random effects at their conditional modes instead of drawing new ones.
     """
     values = fitted_values_of(fit)
     if use_u:
@@ -101,11 +93,8 @@ def make_sampler(
 ) -> Sampler:
     """Return what responses of some rows are drawn from.
 
-    Parameters
-    ----------
-    included : mapping, optional
-        For each term whose random effects stay at their conditional modes, its columns (s,) that
-        do, as 1.
+    ``included`` has, for each term whose random effects stay at their conditional modes, its
+    columns (s,) that do, as 1.
     """
     effects = []
     for t, (term, group) in enumerate(zip(fit.terms, rows.groups, strict=True)):

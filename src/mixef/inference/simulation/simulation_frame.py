@@ -16,17 +16,10 @@ COUNTS = ("successes", "failures")
 def simulation_frame(
     values: np.ndarray, index: pd.Index, like: Any = None, trials: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Return simulated responses (m, n) as columns ``sim_1``, ``sim_2``, ...
+    """Return simulated responses (m, n) as columns ``sim_1``, ``sim_2``, ...; NaN for none.
 
-    Parameters
-    ----------
-    values : ndarray (m, n)
-        Numbers; NaN where there is none.
-    like : ndarray, Integers or Factor, optional
-        The response that they stand for: whole numbers, booleans and the levels of a factor
-        come back as such.
-    trials : ndarray (m,), optional
-        For successes and failures in place of shares: each ``sim_i`` is then two columns.
+    They come back as whole numbers, booleans or the levels of a factor where the response ``like``
+    is that. With ``trials`` (m,), for successes and failures, each ``sim_i`` is two columns.
     """
     names = [f"sim_{i}" for i in range(1, values.shape[1] + 1)]
     if trials is not None:

@@ -67,11 +67,8 @@ def fitted_rows(fit: Fit) -> SimulationRows:
 def new_rows(fit: Fit, newdata: Any, weights: Any, env: Mapping[str, Any] | None) -> SimulationRows:
     """Return rows of new data.
 
-    Parameters
-    ----------
-    weights : str or array (m,), optional
-        Prior weights, or numbers of trials; by default what the fit's weights and response say of
-        the new data.
+    Weights (m,), or numbers of trials, are by default what the fit's weights and response say of
+    the new data.
     """
     needed = needed_names(fit.formula, fit.call.weights, fit.call.offset, weights)
     columns = Columns(newdata, needed)
@@ -140,18 +137,11 @@ def level_effects(
     held: np.ndarray | None = None,
     new_levels: str = "draw",
 ) -> LevelEffects:
-    """Return the distribution of a term's random effects.
+    """Return the distribution of a term's random effects, whose covariance has a root (s, s).
 
-    Parameters
-    ----------
-    root : ndarray (s, s)
-        Root of the covariance of one level's effects.
-    modes : ndarray (l_fit, s), optional
-    held : ndarray of bool (s,), optional
-        Columns that stay at their modes; none by default. The others are drawn given these.
-    new_levels : {"draw", "error", "population", "missing"}
-        What a level without modes gets where columns are held: a draw, an error (raised by the
-        caller, who knows its name), zero, or NaN.
+    Columns that are ``held`` (s,) stay at their modes (l_fit, s), and the others are drawn given
+    these. A level without modes gets by ``new_levels`` a draw, zero ("population"; "error" is the
+    caller's to raise, who knows its name), or NaN ("missing").
     """
     size = len(root)
     shape = (len(group.known), size)
@@ -172,22 +162,11 @@ def level_effects(
 
 
 def conditional(root: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and root of normal effects of which some are known.
+    """Return mean and root of normal effects with a covariance root (s, s), of which some are held.
 
-    Parameters
-    ----------
-    root : ndarray (s, s)
-        Root of the covariance of all.
-    held : ndarray of bool (s,)
-        Those that are known.
-
-    Returns
-    -------
-    slope : ndarray (s, s)
-        From known effects b to the mean ``slope b``: themselves, and the regression of the others
-        on them.
-    root : ndarray (s, s)
-        Root of the conditional covariance; zero for known effects.
+    The slope (s, s) leads from known effects b to the mean ``slope b``: themselves, and the
+    regression of the others on them. The root (s, s) of the conditional covariance is zero for
+    known effects.
     """
     cov = root @ root.T
     sds = np.sqrt(cov.diagonal())
