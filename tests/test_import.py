@@ -88,17 +88,17 @@ def test_a_fit_loads_nothing_that_reads_fits_and_no_other_kind_of_model(code):
 def test_what_loads_late_is_what_it_stands_for():
     code = """
         import sys, typing
-        from mixef.inference import pca
+        from mixef.inference import getme
         from mixef.inference.prediction import predict
-        assert type(pca).__name__ == "LateModule" and "mixef.inference.pca" not in sys.modules
-        assert pca.principal_components.__module__ == "mixef.inference.pca"
-        assert "principal_components" in dir(pca) and vars(pca) is vars(sys.modules[pca.__name__])
-        pca.added = 1  # goes to the module, as a test that replaces a function means it
-        import mixef.inference.pca
-        from mixef.inference import pca as loaded
-        assert loaded is sys.modules["mixef.inference.pca"] and loaded.added == 1
-        del pca.added
-        assert not hasattr(loaded, "added") and not hasattr(pca, "nosuch")
+        assert type(getme).__name__ == "LateModule" and "mixef.inference.getme" not in sys.modules
+        assert getme.get_me.__module__ == "mixef.inference.getme"
+        assert "get_me" in dir(getme) and vars(getme) is vars(sys.modules[getme.__name__])
+        getme.added = 1  # goes to the module, as a test that replaces a function means it
+        import mixef.inference.getme
+        from mixef.inference import getme as loaded
+        assert loaded is sys.modules["mixef.inference.getme"] and loaded.added == 1
+        del getme.added
+        assert not hasattr(loaded, "added") and not hasattr(getme, "nosuch")
         try:
             from mixef.inference import nosuch
         except ImportError as error:

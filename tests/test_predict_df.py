@@ -16,8 +16,8 @@ from mixef import LmerControl, lmer
 from mixef.estimation.hessian import inverse_hessian
 from mixef.inference.hypotheses.ddf import t_tests
 from mixef.inference.prediction.predict import predictions
-from mixef.inference.prediction.prediction_df import prediction_df
 from mixef.inference.prediction.prediction_rows import prediction_rows
+from mixef.inference.prediction.prediction_variance import prediction_df
 
 QUIET = LmerControl(check_conv_singular="ignore")
 

@@ -11,7 +11,7 @@ from mixef.errors import DataError, FormulaError
 from mixef.families.convert import make_family
 from mixef.families.counts import NegativeBinomial
 from mixef.inference.prediction import new_responses
-from mixef.inference.prediction.normal_mixture import averaged_mean
+from mixef.inference.prediction.new_responses import averaged_mean
 
 Z95 = 1.959963984540054  # the normal's 0.975 quantile
 

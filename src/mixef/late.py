@@ -34,9 +34,9 @@ def modules_of(package: str) -> Callable[[str], ModuleType]:
 
     Examples
     --------
-    >>> from mixef.inference import pca
-    >>> pca.principal_components.__name__  # here it is loaded
-    'principal_components'
+    >>> from mixef.inference import getme
+    >>> getme.get_me.__name__  # here it is loaded
+    'get_me'
     """
 
     def __getattr__(name: str) -> ModuleType:

@@ -12,14 +12,13 @@ from mixef.estimation.convergence import Convergence
 from mixef.estimation.fit import Fit
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.hints import attribute_hint
-from mixef.inference import augment, coef, getme, information, parameters, pca, ranef, varcorr
+from mixef.inference import coef, getme, information, parameters, varcorr
 from mixef.inference import summary as summaries
 from mixef.inference import tidy as broom
 from mixef.methods.changes import ChangeMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.intervals import IntervalMethods
-from mixef.methods.prediction import PredictionMethods
-from mixef.methods.rows import RowMethods
+from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
 from mixef.text.printed import Printed, PrintedFrames
 from mixef.text.tables import Table
@@ -155,7 +154,7 @@ class MixedModel(
         """
         return coef.fixed_effects(self._fit, checks.flag(add_dropped, "add_dropped"))
 
-    def ranef(self, condVar: bool = False) -> ranef.RandomEffects:
+    def ranef(self, condVar: bool = False) -> coef.RandomEffects:
         """Return the conditional modes, one frame (levels, coefficients) a grouping factor.
 
         Parameters
@@ -175,7 +174,7 @@ class MixedModel(
         >>> modes.condVar["Subject"].shape
         (18, 2, 2)
         """
-        return ranef.random_effects(self._fit, checks.flag(condVar, "condVar"))
+        return coef.random_effects(self._fit, checks.flag(condVar, "condVar"))
 
     def coef(self) -> PrintedFrames:
         """Return fixed effects plus conditional modes, one frame a grouping factor.
@@ -268,7 +267,7 @@ class MixedModel(
         fit = self._fit
         return bool(vanished_directions(fit.problem.terms, fit.scaled_par, fit.terms, tol))
 
-    def rePCA(self) -> pca.ComponentsByGroup:
+    def rePCA(self) -> varcorr.ComponentsByGroup:
         """Return principal components of the random-effects covariances, by grouping factor.
 
         Examples
@@ -278,7 +277,7 @@ class MixedModel(
         >>> fit.rePCA()["Subject"].sdev.round(3).tolist()
         [0.967, 0.231]
         """
-        return pca.principal_components(self._fit)
+        return varcorr.principal_components(self._fit)
 
     def getME(self, name: str) -> Any:
         """Return a piece of the fit by lme4's name, or all in a dict for "ALL".
@@ -342,7 +341,7 @@ class MixedModel(
         >>> fit.augment()[".resid"].head(2).round(2).tolist()
         [-4.1, -14.63]
         """
-        return augment.augment(self._fit)
+        return broom.augment(self._fit)
 
     # Printing
 

@@ -19,7 +19,7 @@ from mixef.hints import refuse_unknown
 from mixef.inference.prediction.prediction_rows import trials_in
 from mixef.inference.simulation.new_parameters import Parameters, read_values
 from mixef.inference.simulation.sampler import Sampler, draw_responses
-from mixef.inference.simulation.simulation_frame import simulation_frame
+from mixef.inference.simulation.simulate import simulation_frame
 from mixef.inference.simulation.simulation_rows import (
     GroupRows,
     check_weights,

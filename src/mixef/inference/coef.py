@@ -1,4 +1,4 @@
-"""Fixed effects, their covariance and their table; coefficients by group."""
+"""Fixed effects with their table, conditional modes of the random effects, and their sums."""
 
 from __future__ import annotations
 
@@ -7,8 +7,74 @@ import pandas as pd
 
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import REFITTED, check_ddf, is_refitted, t_tests
-from mixef.inference.ranef import modes_by_group
+from mixef.linalg.threads import one_blas_thread
 from mixef.text.printed import PrintedFrames
+
+
+class RandomEffects(PrintedFrames):
+    """Conditional modes: one frame (levels, coefficients) a grouping factor.
+
+    Attributes
+    ----------
+    condVar : dict of str to ndarray (l, s, s), or None
+        Conditional covariance of each level's modes, given the parameters; all terms of a
+        grouping factor are in it together.
+    """
+
+    def __init__(
+        self, modes: dict[str, pd.DataFrame], condVar: dict[str, np.ndarray] | None = None
+    ):
+        super().__init__(modes)
+        self.condVar = condVar
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a mode: grpvar, term, grp, condval, and condsd where it is known."""
+        parts = []
+        for group, modes in self.items():
+            n, s = modes.shape
+            part = {
+                "grpvar": group,
+                "term": np.repeat(modes.columns.to_numpy(dtype=object), n),
+                "grp": np.tile(modes.index.to_numpy(dtype=object), s),
+                "condval": modes.to_numpy().T.ravel(),
+            }
+            if self.condVar is not None:
+                variance = np.einsum("lss->sl", self.condVar[group])
+                part["condsd"] = np.sqrt(variance).ravel()
+            parts.append(pd.DataFrame(part))
+        return pd.concat(parts, ignore_index=True)
+
+
+def modes_by_group(fit: Fit) -> dict[str, pd.DataFrame]:
+    """Return the conditional modes (levels, coefficients) of each grouping factor."""
+    out = {}
+    for group, members in fit.groups.items():
+        values = np.column_stack([fit.estimates.effects[t] for t in members])
+        names = [name for t in members for name in fit.terms[t].columns]
+        index = fit.terms[members[0]].grouping.index
+        out[group] = pd.DataFrame(values, index=index, columns=names)
+    return out
+
+
+def random_effects(fit: Fit, condVar: bool = False) -> RandomEffects:
+    """Return the conditional modes, with their conditional covariances if asked for."""
+    modes = modes_by_group(fit)
+    return RandomEffects(modes, conditional_covariances(fit) if condVar else None)
+
+
+def conditional_covariances(fit: Fit) -> dict[str, np.ndarray]:
+    """Return ``Var(b | y)`` by level (l, s, s) of each grouping factor, given the parameters.
+
+    This is ``sigma^2 Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda'``, its diagonal blocks, without
+    sigma for a generalized model, whose W are the working weights.
+    """
+    criterion = fit.criterion()
+    with one_blas_thread():
+        blocks = criterion.conditional_covariances(fit.point)
+    out = {}
+    for block, members in zip(blocks, criterion.terms.blocks, strict=True):
+        out[fit.terms[members[0]].group] = fit.covariance_scale * block
+    return {group: out[group] for group in fit.groups}
 
 
 def fixed_effects(fit: Fit, add_dropped: bool = False) -> pd.Series:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from mixef.arguments import fit_of_call, names_for, updated_call
 from mixef.hints import refuse_unknown
-from mixef.inference.refits import new_response, refits, response_matrix
+from mixef.inference.refits import new_response, refits
 from mixef.methods.base import Methods
 
 
@@ -92,6 +92,6 @@ class ChangeMethods(Methods):
         ((100, 2), 180)
         """
         old = self._fit
-        if response_matrix.is_several(old, y):
+        if new_response.is_several(old, y):
             return refits.refits(old, y, type(self), n_jobs, progress)
         return type(self)(old.again(frame=replace(old.frame, **new_response.new_response(old, y))))

@@ -17,7 +17,7 @@ from mixef.inference.hypotheses.anova import AnovaTable, f_table
 from mixef.inference.hypotheses.ddf import check_ddf, f_test, method_name
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.hypotheses.term_contrasts import droppable, term_after_others
-from mixef.inference.refits.refit import with_formula
+from mixef.inference.refits.refits import with_formula
 from mixef.inference.replicates import in_parallel
 from mixef.terms.algebra import TermSet, expand_terms
 from mixef.terms.formula import parse_formula, update_formula

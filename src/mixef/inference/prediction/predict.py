@@ -13,9 +13,7 @@ from mixef.errors import ArgumentError, FormulaError
 from mixef.estimation.fit import Fit
 from mixef.families.links import make_link
 from mixef.inference.hypotheses.ddf import KENWARD_ROGER, check_ddf
-from mixef.inference.prediction.new_responses import predictive_quantiles
-from mixef.inference.prediction.normal_mixture import averaged_mean, domain
-from mixef.inference.prediction.prediction_df import prediction_df
+from mixef.inference.prediction.new_responses import averaged_mean, domain, predictive_quantiles
 from mixef.inference.prediction.prediction_rows import (
     PredictionRows,
     prediction_rows,
@@ -26,6 +24,7 @@ from mixef.inference.prediction.prediction_variance import (
     known_variance,
     movement,
     new_columns,
+    prediction_df,
     random_variance,
     random_variance_slopes,
 )

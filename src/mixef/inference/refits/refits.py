@@ -1,18 +1,24 @@
-"""Refits of one model to several responses, as a user holds them."""
+"""Fits of the model to several responses, and of smaller models to one."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixef import checks
+from mixef.control import Control
+from mixef.errors import FormulaError
 from mixef.estimation.fit import Fit
 from mixef.inference.refits.many import ManyFits, refit_many
-from mixef.inference.refits.response_matrix import response_matrix
+from mixef.inference.refits.new_response import response_matrix
+from mixef.terms.fixed import design
+from mixef.terms.formula import parse_formula, update_formula
+from mixef.terms.random import random_terms
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -125,3 +131,28 @@ def refits(
     matrix, names = response_matrix(fit, y)
     many = refit_many(fit, np.asarray(matrix), n_jobs=n_jobs, progress=progress)
     return Refits(many, make, names)
+
+
+def with_formula(fit: Fit, change: str, control: Control | None = None) -> Fit:
+    """Fit a smaller model, such as ``". ~ . - x"``, to the same rows.
+
+    Variables are those that the fit evaluated, so rows that a dropped variable had missing stay
+    out, and likelihoods compare.
+    """
+    formula = parse_formula(update_formula(fit.formula.text, change))
+    frame = replace(fit.frame, formula=formula)
+    parts = [frame.fixed_terms, *(frame.bar_terms(bar) for bar in formula.bars)]
+    unknown = [v.text for part in parts for v in part.variables if v.text not in frame.variables]
+    if unknown:
+        raise FormulaError(
+            f"{formula.text} needs {unknown[0]}, which the fit has not evaluated; fit it as a "
+            "model of its own"
+        )
+    contrasts = fit.call.contrasts
+    return fit.again(
+        formula=formula,
+        frame=frame,
+        design=design(frame.fixed_terms, frame, contrasts),
+        terms=random_terms(frame, contrasts),
+        control=fit.control if control is None else control,
+    )

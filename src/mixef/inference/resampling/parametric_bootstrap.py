@@ -19,7 +19,7 @@ from mixef.errors import DataError, FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.refits.many import refit_many
-from mixef.inference.refits.refit import with_formula
+from mixef.inference.refits.refits import with_formula
 from mixef.inference.resampling.bootstrap import PIECE
 from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.regression import (
