@@ -16,7 +16,7 @@ from mixef.inference.resampling.resample import (
     residual_responses,
     semiparametric_responses,
 )
-from mixef.inference.resampling.rows import fitted_to, outermost, rows_of, with_levels
+from mixef.inference.resampling.rows import fitted_to, outermost, with_levels
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -237,7 +237,7 @@ def test_drawn_levels_are_those_of_a_frame_put_together(case):
     levels = list(next(t.grouping.levels for t in fit.terms if t.group == group))
     picks = np.random.default_rng(4).integers(len(levels), size=len(levels))
     assert len(set(picks)) < len(picks)
-    found = fitted_to(fit, with_levels(rows_of(fit), group, picks))
+    found = fitted_to(fit, with_levels(fit.spec, group, picks))
     parts = [
         data[data[group].astype(str) == levels[pick]].assign(**{group: f"copy {i:03d}"})
         for i, pick in enumerate(picks)
@@ -255,7 +255,7 @@ def test_drawn_levels_are_those_of_a_frame_put_together(case):
 def test_drawn_levels_of_a_generalized_model(cbpp):
     data = load_dataset("cbpp")
     picks = np.array([3, 3, *range(13)])
-    found = fitted_to(cbpp._fit, with_levels(rows_of(cbpp._fit), "herd", picks))
+    found = fitted_to(cbpp._fit, with_levels(cbpp._fit.spec, "herd", picks))
     levels = cbpp._fit.terms[0].grouping.levels
     parts = [
         data[data["herd"].astype(str) == levels[pick]].assign(herd=f"copy {i:03d}")
@@ -267,7 +267,7 @@ def test_drawn_levels_of_a_generalized_model(cbpp):
 
 @pytest.mark.parametrize("size", [1, 7, 25])
 def test_rows_of_a_level_come_over_and_over(sleep, size):
-    rows = with_levels(rows_of(sleep._fit), "Subject", np.array([2, 0]), size)
+    rows = with_levels(sleep._fit.spec, "Subject", np.array([2, 0]), size)
     y = sleep._fit.frame.y.reshape(18, 10)
     assert rows.frame.y == pytest.approx(
         np.concatenate([np.resize(y[2], size), np.resize(y[0], size)])

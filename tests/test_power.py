@@ -17,7 +17,6 @@ from mixef.inference.resampling.power_design import (
     scenario,
     size_grid,
 )
-from mixef.inference.resampling.rows import rows_of
 from mixef.inference.simulation.simulate import simulated_responses
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")
@@ -191,7 +190,7 @@ def test_a_generalized_model(cbpp):
 @pytest.mark.parametrize("count", [2, 4, 6, 8, 10, 16, 22])
 def test_arms_stay_in_balance(alternating, count):
     fit = trial(2, 4, alternating)._fit
-    picks = chosen_levels(rows_of(fit), "g", count)
+    picks = chosen_levels(fit.spec, "g", count)
     assert len(picks) == count
     arm = fit.design.matrix[::ROWS, 1]
     assert arm[picks].sum() == count / 2

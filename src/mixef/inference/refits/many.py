@@ -87,14 +87,11 @@ class ManyFits:
         if not -len(self) <= i < len(self):
             raise IndexError(f"there are {len(self)} responses; position {i} is not one of them")
         model, i = self.model, int(i) % len(self)
-        frame = frame_with(model, self.responses[:, i])
         own: dict[str, Any] = {}
         if i not in self.failures:
             extra = None if self.extra is None else float(self.extra[i])
             own = {"par": self.par[i], "beta": self.beta[i], "extra": extra}
-        return model.again(
-            frame=frame, start=model.warm_start(**own), control=model.control.quiet()
-        )
+        return refitted(model, self.responses[:, i], model.warm_start(**own))
 
 
 def refit_many(
@@ -160,6 +157,12 @@ def frame_with(fit: Fit, y: np.ndarray) -> ModelFrame:
     return replace(fit.frame, **new_response(fit, y))
 
 
+def refitted(fit: Fit, y: np.ndarray, start: Any = None) -> Fit:
+    """Fit the model to another response (n_rows,), quietly and from the estimates."""
+    start = fit.warm_start() if start is None else start
+    return fit.again(frame=frame_with(fit, y), start=start, control=fit.control.quiet())
+
+
 @dataclass(frozen=True)
 class RefitFitter:
     """Whole fits one by one, as for generalized models; it pickles."""
@@ -169,13 +172,13 @@ class RefitFitter:
 
     def estimates(self, Y: np.ndarray) -> tuple[BatchEstimates, np.ndarray]:
         """Fit the responses Y (n, m); return dispersions or shapes (m,) too."""
-        fit, control = self.fit, self.fit.control.quiet()
+        fit = self.fit
         sizes = tuple(len(lam) for lam in fit.estimates.lams)
         out = BatchEstimates.missing(Y.shape[1], len(fit.kept), len(fit.estimates.par), sizes)
         extra = np.full(Y.shape[1], np.nan)
         for j, y in enumerate(Y.T):
             try:
-                again = fit.again(frame=frame_with(fit, y), start=self.start, control=control)
+                again = refitted(fit, y, self.start)
             except (MixefError, np.linalg.LinAlgError) as error:
                 out.failures[j] = str(error)
                 continue

@@ -14,7 +14,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.fit import Fit
 from mixef.inference.parameters import natural_values
-from mixef.inference.refits.many import frame_with, refit_many
+from mixef.inference.refits.many import refit_many, refitted
 from mixef.inference.replicates import in_parallel
 from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
 from mixef.inference.resampling.resample import residual_responses, semiparametric_responses
@@ -22,7 +22,6 @@ from mixef.inference.resampling.rows import (
     checked_group,
     fitted_to,
     outermost,
-    rows_of,
     with_levels,
 )
 from mixef.inference.simulation.simulate import simulated_responses
@@ -175,20 +174,14 @@ def _bunch(task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result
     return [task(item) for item in items]
 
 
-def refitted(fit: Fit, y: np.ndarray, start: Any = None) -> Fit:
-    """Fit the model to a simulated response (n_rows,), quietly and from the estimates."""
-    start = fit.warm_start() if start is None else start
-    return fit.again(frame=frame_with(fit, y), start=start, control=fit.control.quiet())
-
-
 def _of_response(fit: Fit, statistic: Statistic, t0: pd.Series, y: np.ndarray) -> Row:
     return _outcome(lambda: refitted(fit, y), statistic, t0)
 
 
 def _of_levels(fit: Fit, statistic: Statistic, t0: pd.Series, group: str, picks: np.ndarray) -> Row:
     def again() -> Fit:
-        rows = with_levels(rows_of(fit), group, picks)
-        return fitted_to(fit, rows, start=fit.warm_start(), control=fit.control.quiet())
+        quiet = fit.spec.changed(control=fit.control.quiet())
+        return fitted_to(fit, with_levels(quiet, group, picks), start=fit.warm_start())
 
     return _outcome(again, statistic, t0)
 

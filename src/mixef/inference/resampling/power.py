@@ -18,8 +18,8 @@ from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import f_test
 from mixef.inference.hypotheses.hypothesis import Hypothesis, linear_hypothesis
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
-from mixef.inference.refits.many import frame_with, refit_many
-from mixef.inference.resampling.bootstrap import each, refitted
+from mixef.inference.refits.many import frame_with, refit_many, refitted
+from mixef.inference.resampling.bootstrap import each
 from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.power_design import (
     Scenario,

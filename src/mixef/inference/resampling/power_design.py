@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -13,12 +13,11 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, DataError, FitError, MixefError
 from mixef.estimation.fit import Fit
-from mixef.inference.resampling.bootstrap import refitted
+from mixef.estimation.spec import ModelSpec
+from mixef.inference.refits.many import refitted
 from mixef.inference.resampling.rows import (
-    Rows,
     checked_group,
     grouping_factors,
-    rows_of,
     with_levels,
 )
 from mixef.inference.simulation.new_parameters import (
@@ -118,10 +117,10 @@ def generating_values(fit: Fit, new_params: Mapping[str, Any] | None) -> Values:
 
 def scenario(fit: Fit, place: Sequence[Size], values: Values, rng: np.random.Generator) -> Scenario:
     """Return the model on rows of a size, fitted to a first response."""
-    rows = rows_of(fit)
+    spec = fit.spec
     for size in place:
-        rows = _sized(rows, size)
-    shell = fit.with_spec(frame=rows.frame, design=rows.design, terms=rows.terms)
+        spec = _sized(spec, size)
+    shell = replace(fit, spec=spec, held_problem=None)
     sampler = _sampler(shell, values)
     scale = float(np.sqrt(values.extra or 0.0)) if fit.is_linear else 1.0
     par = block_structure(fit.terms)[1].par_of([root / scale for root in values.roots])
@@ -148,24 +147,24 @@ def _text(place: Sequence[Size]) -> str:
     return ", ".join(f"{size.label} = {size.count}" for size in place) or "of the fit"
 
 
-def _sized(rows: Rows, size: Size) -> Rows:
-    """Return rows of one size."""
-    factor = grouping_factors(rows.terms)[size.group]
+def _sized(spec: ModelSpec, size: Size) -> ModelSpec:
+    """Return the model on rows of one size."""
+    factor = grouping_factors(spec.terms)[size.group]
     if size.within:
-        return with_levels(rows, size.group, np.arange(factor.n_levels), size.count)
-    return with_levels(rows, size.group, chosen_levels(rows, size.group, size.count))
+        return with_levels(spec, size.group, np.arange(factor.n_levels), size.count)
+    return with_levels(spec, size.group, chosen_levels(spec, size.group, size.count))
 
 
-def chosen_levels(rows: Rows, group: str, count: int) -> np.ndarray:
+def chosen_levels(spec: ModelSpec, group: str, count: int) -> np.ndarray:
     """Return which levels (count,) of a factor to copy: all as often as can be.
 
     The rest is spread over the levels in the order of their mean rows of X, so that treatments
     that differ between levels stay in balance.
     """
-    factor = grouping_factors(rows.terms)[group]
+    factor = grouping_factors(spec.terms)[group]
     n_levels = factor.n_levels
     whole, rest = divmod(count, n_levels)
-    X = rows.design.matrix
+    X = spec.design.matrix
     sums = np.zeros((n_levels, X.shape[1]))
     np.add.at(sums, factor.codes, X)
     means = sums / np.bincount(factor.codes, minlength=n_levels)[:, None]

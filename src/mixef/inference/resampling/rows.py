@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mixef import checks
 from mixef.errors import ArgumentError, FitError
-from mixef.estimation.fit import Fit
+from mixef.estimation.fit import Fit, fit_model
+from mixef.estimation.spec import ModelSpec
 from mixef.terms.factor import compress
 from mixef.terms.fixed import Design
 from mixef.terms.frame import ModelFrame
@@ -17,20 +18,6 @@ from mixef.terms.grouping import Grouping
 from mixef.terms.labels import LevelSet
 from mixef.terms.nodes import by_known_names
 from mixef.terms.random import RandomTerm
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of a fit, taken again, with the levels that they belong to."""
-
-    frame: ModelFrame
-    design: Design
-    terms: tuple[RandomTerm, ...]
-
-
-def rows_of(fit: Fit) -> Rows:
-    """Return the rows of a fit as they are."""
-    return Rows(fit.frame, fit.design, fit.terms)
 
 
 def grouping_factors(terms: tuple[RandomTerm, ...]) -> dict[str, Grouping]:
@@ -70,14 +57,16 @@ def checked_group(terms: tuple[RandomTerm, ...], name: Any, argument: str) -> st
     return name
 
 
-def with_levels(rows: Rows, group: str, picks: np.ndarray, size: int | None = None) -> Rows:
-    """Return the rows of chosen levels of a grouping factor, each choice as a level of its own.
+def with_levels(
+    spec: ModelSpec, group: str, picks: np.ndarray, size: int | None = None
+) -> ModelSpec:
+    """Return the model on chosen levels of a grouping factor, each choice as a level of its own.
 
     Factors nested in the chosen one get new levels in every copy; those that are crossed with it,
     or that hold it, keep theirs. ``picks`` (m,) are levels by position, which may come several
     times; each gives ``size`` rows, taken in order and over again, or all of its rows once.
     """
-    factor = grouping_factors(rows.terms)[group]
+    factor = grouping_factors(spec.terms)[group]
     order = np.argsort(factor.codes, kind="stable")
     counts = np.bincount(factor.codes, minlength=factor.n_levels)
     first = np.cumsum(counts) - counts
@@ -87,7 +76,7 @@ def with_levels(rows: Rows, group: str, picks: np.ndarray, size: int | None = No
     level = picks[copy]
     taken = order[first[level] + place % counts[level]]
     groupings = {}
-    for name, other in grouping_factors(rows.terms).items():
+    for name, other in grouping_factors(spec.terms).items():
         if name == group:
             groupings[name] = _renamed(other, copy, len(picks))
         elif is_nested(other, factor):
@@ -99,9 +88,11 @@ def with_levels(rows: Rows, group: str, picks: np.ndarray, size: int | None = No
             groupings[name] = replace(other, codes=codes, level_set=other.level_set.take(used))
     terms = tuple(
         replace(term, design=_taken(term.design, taken), grouping=groupings[term.group])
-        for term in rows.terms
+        for term in spec.terms
     )
-    return Rows(_taken_frame(rows.frame, taken), _taken(rows.design, taken), terms)
+    return spec.changed(
+        frame=_taken_frame(spec.frame, taken), design=_taken(spec.design, taken), terms=terms
+    )
 
 
 def _renamed(factor: Grouping, codes: np.ndarray, n_levels: int) -> Grouping:
@@ -135,15 +126,9 @@ def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
     )
 
 
-def fitted_to(fit: Fit, rows: Rows, *, start: Any = None, control: Any = None) -> Fit:
-    """Fit the model of a fit to other rows, which have to leave open the same coefficients."""
-    new = fit.again(
-        frame=rows.frame,
-        design=rows.design,
-        terms=rows.terms,
-        control=fit.control if control is None else control,
-        start=start,
-    )
+def fitted_to(fit: Fit, spec: ModelSpec, *, start: Any = None) -> Fit:
+    """Fit the model of a fit on other rows, which have to leave open the same coefficients."""
+    new = fit_model(spec, start=start)
     if not np.array_equal(new.kept, fit.kept):
         lost = [name for name in fit.fixed_names if name not in new.fixed_names]
         raise FitError(f"the rows cannot tell apart the fixed effects {', '.join(lost)}")
