@@ -22,7 +22,7 @@ import mixef
 from mixef import GHrule, NegativeBinomial, glmer, glmer_nb, lmer, load_dataset
 from mixef.errors import ArgumentError, DataError, MixefWarning
 from mixef.glmm import GeneralizedLinearMixedModel
-from mixef.inference.information import Overdispersion
+from mixef.inference.overdispersion import Overdispersion
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 MODES = 1e-8

@@ -14,7 +14,7 @@ from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.errors import DataError, FitError
 from mixef.estimation import batch_model
 from mixef.estimation.batch import BatchFitter, OneByOne
-from mixef.inference.parameters import component_values, components
+from mixef.inference.natural import component_values, components
 from mixef.inference.refits.many import RefitFitter, _fitter, refit_many
 from mixef.inference.refits.refits import Refits
 

@@ -16,6 +16,7 @@ from mixef.families.standard import NegativeBinomial
 from mixef.hints import refuse_unknown
 from mixef.inference import information
 from mixef.inference import integrand as integrands
+from mixef.inference import overdispersion as dispersions
 from mixef.mixedmodel import MixedModel
 
 
@@ -227,7 +228,7 @@ class GeneralizedLinearMixedModel(MixedModel):
         """Log-likelihood less that of the saturated model, lme4's for nAGQ above 1."""
         return information.relative_log_likelihood(self._fit)
 
-    def overdispersion(self) -> information.Overdispersion:
+    def overdispersion(self) -> dispersions.Overdispersion:
         """Return Pearson's chi-square over the residual degrees of freedom, with a p value.
 
         Examples
@@ -237,7 +238,7 @@ class GeneralizedLinearMixedModel(MixedModel):
         >>> print(glmer(formula, load_dataset("cbpp"), "binomial").overdispersion())
         Pearson chi-square / df.resid: 63.08 / 51 = 1.24 (p = 0.119)
         """
-        return information.overdispersion(self._fit)
+        return dispersions.overdispersion(self._fit)
 
     def integrand(self, z: Any) -> pd.DataFrame:
         """Return what the likelihood integrates, level by level, beside the normal density.

@@ -15,13 +15,8 @@ from mixef.estimation.fit import Fit
 from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import coefficient_table, covariance_of_fixed
 from mixef.inference.hypotheses.ddf import method_name
-from mixef.inference.information import (
-    aic,
-    bic,
-    df_residual,
-    log_likelihood,
-    overdispersion_message,
-)
+from mixef.inference.information import aic, bic, df_residual, log_likelihood
+from mixef.inference.overdispersion import overdispersion_message
 from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import VarCorr, varcorr
 from mixef.text.coefficients import coef_to_table

@@ -14,7 +14,7 @@ from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.estimation.joint import Focus, State
 from mixef.inference.intervals.curves import Kind
-from mixef.inference.parameters import Component, component_values, components, scale_kind
+from mixef.inference.natural import Component, component_values, components, scale_kind
 from mixef.terms.nodes import unquoted
 
 #: What stands for all covariance parameters (and sigma or a shape), and for all coefficients.

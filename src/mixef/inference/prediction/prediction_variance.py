@@ -34,7 +34,7 @@ from mixef.estimation.fit import Fit
 from mixef.estimation.linear import LinearCriterion
 from mixef.inference.hypotheses.ddf import SATTERTHWAITE, approximation
 from mixef.inference.hypotheses.satterthwaite import Satterthwaite
-from mixef.inference.parameters import covariance_slopes
+from mixef.inference.natural import covariance_slopes
 from mixef.inference.prediction.prediction_rows import PredictionRows, TermRows
 from mixef.linalg.factor import Factor
 from mixef.linalg.forms import quadratic_forms

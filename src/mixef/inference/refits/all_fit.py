@@ -16,7 +16,7 @@ from mixef.control import OPTIMIZERS
 from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import theta_labels
-from mixef.inference.parameters import natural_values
+from mixef.inference.natural import natural_values
 from mixef.inference.replicates import in_parallel
 from mixef.text.numbers import format_common, format_number
 from mixef.text.printed import PrintedTable

@@ -13,7 +13,7 @@ from mixef.errors import DataError, MixefError
 from mixef.estimation.batch import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import checked_parameters
-from mixef.inference.parameters import component_values, components, scale_parameter
+from mixef.inference.natural import component_values, components, scale_parameter
 from mixef.inference.refits.new_response import new_response
 from mixef.inference.replicates import in_parallel
 from mixef.terms.frame import ModelFrame

@@ -13,7 +13,7 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.fit import Fit
-from mixef.inference.parameters import natural_values
+from mixef.inference.natural import natural_values
 from mixef.inference.refits.many import refit_many, refitted
 from mixef.inference.replicates import in_parallel
 from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
