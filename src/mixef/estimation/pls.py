@@ -30,38 +30,19 @@ ROUNDING = 1e-26
 
 @dataclass(frozen=True)
 class PLSSolution:
-    """The solution of the penalized least squares problem at one set of templates.
+    """The solution of the penalized least squares problem at one set of templates."""
 
-    Attributes
-    ----------
-    objective : float
-        The profiled deviance, or the REML criterion, without ``sum log w``.
-    beta : ndarray (p,)
-    cu : ndarray (q,)
-        ``L cu = P Lambda'Z'y``, in the factor's order; likewise RZX (q, p).
-    RZX, RX : ndarray (q, p), (p, p)
-        RX upper triangular.
-    on_rows : ndarray (q, p + 1), or None
-        ``M^-1 Lambda'Z'[X y]``, where it was refined on the rows.
-    pwrss : float
-        Penalized weighted residual sum of squares.
-    ldL2, ldRX2 : float
-    m : int
-        Residual degrees of freedom of the criterion: n, or n - p for REML.
-    products : CrossProducts
-        What was solved for.
-    """
-
-    objective: float
-    beta: np.ndarray
-    cu: np.ndarray
-    RZX: np.ndarray
-    RX: np.ndarray
-    pwrss: float
+    objective: float  # The profiled deviance, or the REML criterion, without ``sum log w``
+    beta: np.ndarray  # (p,)
+    cu: np.ndarray  # (q,): ``L cu = P Lambda'Z'y``, in the factor's order; likewise RZX
+    RZX: np.ndarray  # (q, p)
+    RX: np.ndarray  # (p, p): upper triangular
+    pwrss: float  # Penalized weighted residual sum of squares
     ldL2: float
     ldRX2: float
-    m: int
-    products: CrossProducts
+    m: int  # Residual degrees of freedom of the criterion: n, or n - p for REML
+    products: CrossProducts  # What was solved for
+    # (q, p + 1): ``M^-1 Lambda'Z'[X y]``, where it was refined on the rows
     on_rows: np.ndarray | None = None
 
     @property
@@ -148,34 +129,19 @@ def _on_rows(factor: Factor, rows: RowSource, solved: np.ndarray) -> tuple[np.nd
 
 @dataclass(frozen=True)
 class Derivatives:
-    """Gradient and curvature of the criterion at one set of parameters.
+    """Gradient and curvature of the criterion at one set of parameters."""
 
-    Attributes
-    ----------
-    gradient : ndarray (k,)
-    information : ndarray (k, k)
-        The exact Hessian where the factor has the blocks of ``Z'V^-1 Z``, else average
-        information plus the exact curvature of ``lam lam'`` in the parameters.
-    K : tuple of ndarray (s_i, s_i)
-        Derivative of the criterion for ``lam_i lam_i'``, a block.
-    u, w : ndarray (q,)
-        Spherical random effects, and ``Z'(y - X beta - Z Lambda u)``.
-    pwrss_slope : ndarray (k,)
-        Derivative of pwrss, ``-w' d(Lambda Lambda') w``.
-    ZtVX : ndarray (q, p)
-        ``Z'V^-1 X``.
-    is_exact : bool
-        Whether the information is the exact Hessian.
-    """
-
-    gradient: np.ndarray
+    gradient: np.ndarray  # (k,)
+    # (k, k): the exact Hessian where the factor has the blocks of ``Z'V^-1 Z``, else average
+    # information plus the exact curvature of ``lam lam'`` in the parameters
     information: np.ndarray
+    # tuple of ndarray (s_i, s_i): derivative of the criterion for ``lam_i lam_i'``, a block
     K: tuple[np.ndarray, ...]
-    u: np.ndarray
-    w: np.ndarray
-    pwrss_slope: np.ndarray
-    ZtVX: np.ndarray
-    is_exact: bool
+    u: np.ndarray  # (q,): spherical random effects
+    w: np.ndarray  # (q,): ``Z'(y - X beta - Z Lambda u)``
+    pwrss_slope: np.ndarray  # (k,): derivative of pwrss, ``-w' d(Lambda Lambda') w``
+    ZtVX: np.ndarray  # (q, p): ``Z'V^-1 X``
+    is_exact: bool  # Whether the information is the exact Hessian
 
 
 def differentiate(

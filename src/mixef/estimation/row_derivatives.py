@@ -25,18 +25,10 @@ VARIANCES = ("d_variance", "d2_variance", "d3_variance")
 
 @dataclass(frozen=True)
 class RowDerivatives:
-    """A mean and the ratio r with their derivatives for eta.
+    """A mean and the ratio r with their derivatives for eta."""
 
-    Attributes
-    ----------
-    mu : list of ndarray (n,)
-        The mean and its derivatives, up to order k + 1.
-    r : list of ndarray (n,)
-        The ratio and its derivatives, up to order k.
-    """
-
-    mu: list[np.ndarray]
-    r: list[np.ndarray]
+    mu: list[np.ndarray]  # list of ndarray (n,): the mean and its derivatives, up to order k + 1
+    r: list[np.ndarray]  # list of ndarray (n,): the ratio and its derivatives, up to order k
 
     def expected(self, order: int) -> np.ndarray:
         """Return a derivative of the expected weight ``mu' r``."""

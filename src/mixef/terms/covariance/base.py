@@ -69,18 +69,10 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Covariance(ABC):
-    """The covariance structure of one term with ``size`` columns.
+    """The covariance structure of one term with ``size`` columns."""
 
-    Attributes
-    ----------
-    size : int
-        Columns s of the term.
-    hom : bool
-        Whether they share one standard deviation.
-    """
-
-    size: int
-    hom: bool = False
+    size: int  # Columns s of the term
+    hom: bool = False  # Whether they share one standard deviation
 
     #: The formula's tag, and what ``hom`` is unless it is given; None where it cannot be given.
     tag: ClassVar[str]

@@ -110,16 +110,10 @@ class OnAxes(Unstructured):
     On the principal axes of a root, from its singular value decomposition, T is diagonal, largest
     entries first: columns that vanish come last, and none is nearly a combination of those before
     it. On the axes of a focus, T's first entries are what is singled out.
-
-    Attributes
-    ----------
-    left : ndarray (s, s)
-        Invertible.
-    right : ndarray (s, s), or None
-        Orthogonal; None for the identity.
     """
 
-    left: np.ndarray = field(kw_only=True)
+    left: np.ndarray = field(kw_only=True)  # (s, s): invertible
+    # (s, s): orthogonal; None for the identity
     right: np.ndarray | None = field(default=None, kw_only=True)
 
     def _placed(self, T: np.ndarray) -> np.ndarray:
