@@ -9,13 +9,14 @@ from reference_data import frame, read_reference
 
 from mixef import LmerControl, glmer, lmer, load_dataset
 from mixef.errors import FitError
-from mixef.inference.resampling.bootstrap import boot_intervals, bootstrap
-from mixef.inference.resampling.bootstrap_result import bootstrap_limits, quantile
-from mixef.inference.resampling.resample import (
+from mixef.inference.resampling.bootstrap import (
+    boot_intervals,
+    bootstrap,
     reflated_effects,
     residual_responses,
     semiparametric_responses,
 )
+from mixef.inference.resampling.bootstrap_result import bootstrap_limits, quantile
 from mixef.inference.resampling.rows import fitted_to, outermost, with_levels
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")

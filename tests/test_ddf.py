@@ -346,7 +346,7 @@ def test_values_that_contradict_each_other_are_refused(sleep):
 
 def test_few_degrees_of_freedom_of_one_axis_leave_two():
     """As in lmerTest 3.1-3: an F with two has no expectation, like the t statistic."""
-    from mixef.inference.hypotheses.satterthwaite import Satterthwaite
+    from mixef.inference.hypotheses.ddf import Satterthwaite
 
     # Two independent coefficients, each with the variance of a parameter of its own: nu = 2 / a.
     slopes = np.array([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])])

@@ -14,8 +14,7 @@ from mixef.estimation.generalized_fit import Generalized
 from mixef.families.family import Family
 from mixef.families.standard import NegativeBinomial
 from mixef.hints import refuse_unknown
-from mixef.inference import information
-from mixef.inference import integrand as integrands
+from mixef.inference import design, information
 from mixef.inference import overdispersion as dispersions
 from mixef.mixedmodel import MixedModel
 
@@ -265,4 +264,4 @@ class GeneralizedLinearMixedModel(MixedModel):
         >>> fit.integrand([0.0, 1.0])["t"].head(2).round(3).tolist()
         [1.0, 0.977]
         """
-        return integrands.integrand(self._fit, z)
+        return design.integrand(self._fit, z)

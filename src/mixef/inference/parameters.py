@@ -20,12 +20,11 @@ def covariance(
     """Return a covariance or correlation matrix; see the method ``vcov`` of a model."""
     use_hessian = checks.flag(use_hessian, "use_hessian")
     correlation = checks.flag(correlation, "correlation")
-    if not checks.flag(full, "full"):
-        found = _of_fixed(fit, use_hessian)
-    elif fit.is_linear:
-        found = _of_linear(fit, use_hessian)
-    else:
+    if checks.flag(full, "full"):
         found = covariance_of_parameters(fit, use_hessian)
+    else:
+        names = pd.Index(fit.fixed_names)
+        found = pd.DataFrame(_fixed_values(fit, use_hessian), index=names, columns=names)
     if not correlation:
         return found
     sd = np.sqrt(np.diag(found))
@@ -33,25 +32,10 @@ def covariance(
         return found / np.outer(sd, sd)
 
 
-def _of_fixed(fit: Fit, use_hessian: bool) -> pd.DataFrame:
-    """Return the covariance (p, p) of the fixed effects, by the Hessian or the working weights."""
-    names = pd.Index(fit.fixed_names)
-    by_hessian = use_hessian or fit.is_linear
-    values = fit.vcov if by_hessian else fit.estimates.unscaled_vcov
-    return pd.DataFrame(values.copy(), index=names, columns=names)
-
-
-def _of_linear(fit: Fit, use_hessian: bool) -> pd.DataFrame:
-    """Return the covariance (K, K) of all parameters of a linear model, by two blocks."""
-    p, k = len(fit.kept), len(fit.estimates.par)
-    names = [*fit.fixed_names, *fit.par_labels, "log(sigma)"]
-    values = np.zeros((len(names), len(names)))
-    values[:p, :p], values[p:, p:] = fit.vcov, np.nan
-    if use_hessian:
-        J = np.eye(k + 1)
-        J[:k, :k] = _par_jacobian(fit)
-        values[p:, p:] = _unless_open(fit, fit.curvature.hessian, J)
-    return pd.DataFrame(values, index=names, columns=names)
+def _fixed_values(fit: Fit, use_hessian: bool) -> np.ndarray:
+    """Return the covariance (p, p) of the fixed effects, by the Hessian or with others known."""
+    known = fit.covariance_scale * fit.estimates.unscaled_vcov
+    return fit.vcov.copy() if use_hessian else known
 
 
 def _unless_open(fit: Fit, hessian: np.ndarray, J: np.ndarray) -> np.ndarray:
@@ -70,7 +54,7 @@ def covariance_of_parameters(fit: Fit, use_hessian: bool = True) -> pd.DataFrame
     Rows are fixed effects, covariance parameters, and the log of the dispersion or shape. NaN
     stands where it is not known: for parameters that the data leave open, covariance
     parameters at zero or where there is no Hessian, and between covariance parameters and fixed
-    effects that were in the mode (nAGQ = 0).
+    effects that were in the mode (nAGQ = 0). Those of a linear model are independent.
     """
     k, p = len(fit.estimates.par), len(fit.kept)
     names = [*fit.fixed_names, *fit.par_labels]
@@ -79,13 +63,15 @@ def covariance_of_parameters(fit: Fit, use_hessian: bool = True) -> pd.DataFrame
     hessian = fit.hessian if use_hessian else None
     if hessian is not None:
         J = _jacobian(fit)
-        inside = fit.nAGQ > 0
+        inside = fit.kind.searches_beta
         covariance = _unless_open(fit, hessian, J)
         order = [*range(k, k + p), *range(k)] if inside else list(range(k))
         order += range(len(order), len(hessian))
         place = np.arange(len(names)) if inside else np.arange(p, len(names))
         values[np.ix_(place, place)] = covariance[np.ix_(order, order)]
-    values[:p, :p] = fit.vcov if use_hessian else fit.estimates.unscaled_vcov
+    if fit.is_linear:  # where they are independent
+        values[:p, p:], values[p:, :p] = 0.0, 0.0
+    values[:p, :p] = _fixed_values(fit, use_hessian)
     return pd.DataFrame(values, index=names, columns=names)
 
 
@@ -99,19 +85,13 @@ def extra_standard_error(fit: Fit) -> float:
 
 def _jacobian(fit: Fit) -> np.ndarray:
     """Return the derivative (K, K) of the user's parameters for the search's, in its order."""
-    problem = fit.problem
-    k, p = len(fit.estimates.par), len(fit.kept)
-    J = np.eye(len(fit.point))
-    J[:k, :k] = _par_jacobian(fit)
-    if fit.nAGQ > 0:
-        J[k : k + p, k : k + p] = problem.user_beta(np.eye(p))
-    return J
-
-
-def _par_jacobian(fit: Fit) -> np.ndarray:
-    """Return the derivative (k, k) of the user's covariance parameters for the search's."""
     terms, par = fit.problem.terms, fit.scaled_par
-    return terms.par_jacobian(par, terms.parametrization.scale(par, floor=LEAST_UNIT))
+    k, p = len(fit.estimates.par), len(fit.kept)
+    J = np.eye(len(fit.labels))
+    J[:k, :k] = terms.par_jacobian(par, terms.parametrization.scale(par, floor=LEAST_UNIT))
+    if fit.kind.searches_beta:
+        J[k : k + p, k : k + p] = fit.problem.user_beta(np.eye(p))
+    return J
 
 
 def _at_zero(fit: Fit, J: np.ndarray) -> np.ndarray:

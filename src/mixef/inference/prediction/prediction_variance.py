@@ -32,8 +32,7 @@ import numpy as np
 from mixef.estimation.effects import slopes_by_beta
 from mixef.estimation.fit import Fit
 from mixef.estimation.linear import LinearCriterion
-from mixef.inference.hypotheses.ddf import SATTERTHWAITE, approximation
-from mixef.inference.hypotheses.satterthwaite import Satterthwaite
+from mixef.inference.hypotheses.ddf import SATTERTHWAITE, Satterthwaite, approximation
 from mixef.inference.natural import covariance_slopes
 from mixef.inference.prediction.prediction_rows import PredictionRows, TermRows
 from mixef.linalg.factor import Factor
