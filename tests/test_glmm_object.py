@@ -388,7 +388,7 @@ def test_parameters_that_the_data_leave_open_have_no_standard_error():
 
 def test_without_a_hessian_the_fixed_effects_are_by_the_working_weights():
     own = gamma_fit()._fit
-    fit = GeneralizedLinearMixedModel(replace(own, hessian=None))
+    fit = GeneralizedLinearMixedModel(replace(own, end_hessian=None))
     assert_near(fit.vcov(), fit.vcov(use_hessian=False))
     assert fit.vcov(full=True).iloc[2:].isna().all(axis=None)
     assert np.isnan(fit.tidy()["std_error"].iloc[-1])
