@@ -11,6 +11,7 @@ from mixef.inference import coef
 from mixef.inference import summary as summaries
 from mixef.inference.hypotheses import anova as tables
 from mixef.inference.hypotheses import contest as tests
+from mixef.inference.hypotheses import likelihood_ratio as ratios
 from mixef.methods.base import Methods
 
 
@@ -264,4 +265,4 @@ class HypothesisMethods(Methods):
         Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
         """
         refuse_unknown(unknown, self.drop1)
-        return tables.single_deletions(self._fit, scope, test, ddf, k, n_jobs, progress)
+        return ratios.single_deletions(self._fit, scope, test, ddf, k, n_jobs, progress)
