@@ -1,4 +1,4 @@
-"""Many like tasks: on several processes, and with a progress bar."""
+"""Many like tasks: on several processes, with a progress bar, and with failures kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from mixef import checks
+from mixef.errors import MixefError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,6 +40,19 @@ def in_parallel(
         parallel = Parallel(n_jobs=n_jobs, return_as="generator")
         done = parallel(delayed(task)(item) for item in items)
     return list(with_progress(done, progress=progress, label=label, total=len(items)))
+
+
+def attempted(make: Callable[[], Result]) -> Result | str:
+    """Return what is made, or what the error says where it fails as fits do."""
+    try:
+        return make()
+    except (MixefError, np.linalg.LinAlgError, ArithmeticError) as error:
+        return message_of(error)
+
+
+def message_of(error: Exception) -> str:
+    """Return what an error says, with its kind if that is not ours."""
+    return str(error) if isinstance(error, MixefError) else f"{type(error).__name__}: {error}"
 
 
 def with_progress(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixef.errors import DataError, MixefError
+from mixef.errors import DataError
 from mixef.estimation.batch import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import checked_parameters
 from mixef.inference.natural import component_values, components, scale_parameter
 from mixef.inference.refits.new_response import new_response
-from mixef.inference.replicates import in_parallel
+from mixef.inference.replicates import attempted, in_parallel
 from mixef.terms.frame import ModelFrame
 from mixef.terms.values import Matrix
 
@@ -177,10 +177,9 @@ class RefitFitter:
         out = BatchEstimates.missing(Y.shape[1], len(fit.kept), len(fit.estimates.par), sizes)
         extra = np.full(Y.shape[1], np.nan)
         for j, y in enumerate(Y.T):
-            try:
-                again = refitted(fit, y, self.start)
-            except (MixefError, np.linalg.LinAlgError) as error:
-                out.failures[j] = str(error)
+            again = attempted(partial(refitted, fit, y, self.start))
+            if isinstance(again, str):
+                out.failures[j] = again
                 continue
             out.put(j, again.estimates, again.convergence.converged, bool(again.vanished))
             extra[j] = again.extra

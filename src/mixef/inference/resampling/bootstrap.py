@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.errors import ArgumentError, FitError, MixefError
+from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.natural import natural_values
 from mixef.inference.refits.many import refit_many, refitted
-from mixef.inference.replicates import in_parallel
+from mixef.inference.replicates import attempted, in_parallel, message_of
 from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
 from mixef.inference.resampling.rows import (
     checked_group,
@@ -193,25 +193,20 @@ def _of_levels(fit: Fit, statistic: Statistic, t0: pd.Series, group: str, picks:
 
 def _outcome(again: Callable[[], Fit], statistic: Statistic, t0: pd.Series) -> Row:
     """Return the values (k,) or the message of a replicate, and whether it is singular."""
-    try:
-        new = again()
-    except (MixefError, np.linalg.LinAlgError, ArithmeticError) as error:
-        return _message(error), False, False
+    new = attempted(again)
+    if isinstance(new, str):
+        return new, False, False
     state = bool(new.vanished), new.convergence.converged
     try:
         values = labelled(statistic(new))
     except Exception as error:  # the user's function may do anything
-        return _message(error), *state
+        return message_of(error), *state
     if values.index.equals(t0.index):
         return values.to_numpy(), *state
     return (
         f"the function returned {len(values)} values ({', '.join(values.index[:5])}), but "
         f"{len(t0)} ({', '.join(t0.index[:5])}) of the fit itself"
     ), *state
-
-
-def _message(error: Exception) -> str:
-    return str(error) if isinstance(error, MixefError) else f"{type(error).__name__}: {error}"
 
 
 def _collected(kind: str, t0: pd.Series, rows: Sequence[Row]) -> Bootstrap:

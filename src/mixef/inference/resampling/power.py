@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,12 +13,13 @@ import pandas as pd
 import scipy
 
 from mixef import checks
-from mixef.errors import ArgumentError, FitError, MixefError
+from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import f_test
 from mixef.inference.hypotheses.hypothesis import Hypothesis, linear_hypothesis
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.refits.many import frame_with, refit_many, refitted
+from mixef.inference.replicates import attempted
 from mixef.inference.resampling.bootstrap import each
 from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.power_design import (
@@ -184,37 +185,24 @@ def _p_values(
     if method == "lrt":
         return _lrt(at, test, Y, n_jobs, progress)
     rule = "satterthwaite" if method == "t" else None
-    if not at.fit.is_linear:
-        task = partial(_tested_anew, at.fit, at.start, test, rule)
-        results = each(task, list(Y.T), n_jobs, progress, "power")
-    else:
+    make: Callable[..., Fit] = partial(refitted, at.fit, start=at.start)
+    items: list[Any] = [(y,) for y in Y.T]
+    if at.fit.is_linear:
         fits = refit_many(at.fit, Y, n_jobs=n_jobs, progress=progress, start=at.start["par"])
-        items = [(fits.failures.get(i), Y[:, i], fits.par[i]) for i in range(n)]
-        task = partial(_tested_at, at.fit, test, rule)
-        results = each(task, items, n_jobs, progress, "power")
+        make = partial(fit_at, at.fit)
+        items = [fits.failures.get(i, (Y[:, i], fits.par[i])) for i in range(n)]
+    results = each(partial(_p_value, make, test, rule), items, n_jobs, progress, "power")
     messages = Counter(r for r in results if isinstance(r, str))
     return np.array([np.nan if isinstance(r, str) else r for r in results]), messages
 
 
-def _tested_anew(fit: Fit, start: Any, test: Hypothesis, rule: Any, y: np.ndarray) -> float | str:
-    """Return the p value of a response, fitted by a search, or a message."""
-    try:
-        return f_test(refitted(fit, y, start), test.L, test.rhs, ddf=rule).p_value
-    except (MixefError, np.linalg.LinAlgError, ArithmeticError) as error:
-        return str(error)
-
-
-def _tested_at(
-    fit: Fit, test: Hypothesis, rule: Any, item: tuple[str | None, np.ndarray, np.ndarray]
+def _p_value(
+    make: Callable[..., Fit], test: Hypothesis, rule: str | None, item: Any
 ) -> float | str:
-    """Return the p value of a response whose covariance parameters (k,) are known."""
-    message, y, par = item
-    if message is not None:
-        return message
-    try:
-        return f_test(fit_at(fit, y, par), test.L, test.rhs, ddf=rule).p_value
-    except (MixefError, np.linalg.LinAlgError, ArithmeticError) as error:
-        return str(error)
+    """Return the p value of the fit to a response, or the message of one that failed."""
+    if isinstance(item, str):
+        return item
+    return attempted(lambda: f_test(make(*item), test.L, test.rhs, ddf=rule).p_value)
 
 
 def fit_at(fit: Fit, y: np.ndarray, par: np.ndarray) -> Fit:
