@@ -10,7 +10,7 @@ from typing import Any, Self
 from mixef.arguments import fit_of_call, names_for, updated_call
 from mixef.hints import refuse_unknown
 from mixef.inference.refits import new_response, refits
-from mixef.methods.base import Methods
+from mixef.methods import Methods
 
 
 class ChangeMethods(Methods):

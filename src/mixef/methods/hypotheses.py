@@ -12,7 +12,7 @@ from mixef.inference import summary as summaries
 from mixef.inference.hypotheses import anova as tables
 from mixef.inference.hypotheses import contest as tests
 from mixef.inference.hypotheses import likelihood_ratio as ratios
-from mixef.methods.base import Methods
+from mixef.methods import Methods
 
 
 class HypothesisMethods(Methods):

@@ -11,7 +11,7 @@ from mixef.hints import refuse_unknown
 from mixef.inference.intervals import confint as intervals
 from mixef.inference.intervals import curves
 from mixef.inference.intervals import profile as profiles
-from mixef.methods.base import Methods
+from mixef.methods import Methods
 
 
 class IntervalMethods(Methods):

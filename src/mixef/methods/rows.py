@@ -15,7 +15,7 @@ from mixef.inference import design
 from mixef.inference import residuals as rest
 from mixef.inference.prediction import predict
 from mixef.inference.prediction import predict as predictions
-from mixef.methods.base import Methods
+from mixef.methods import Methods
 
 
 class PredictionMethods(Methods):

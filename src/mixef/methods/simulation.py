@@ -17,7 +17,7 @@ from mixef.estimation.fit import Fit
 from mixef.hints import refuse_unknown
 from mixef.inference.resampling import bootstrap, bootstrap_result
 from mixef.inference.simulation import simulate
-from mixef.methods.base import Methods
+from mixef.methods import Methods
 
 
 class SimulationMethods(Methods):
