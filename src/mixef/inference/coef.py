@@ -83,17 +83,6 @@ def fixed_effects(fit: Fit, add_dropped: bool = False) -> pd.Series:
     return beta.reindex(list(fit.design.names)) if add_dropped else beta
 
 
-def covariance_of_fixed(fit: Fit) -> pd.DataFrame:
-    """Return the covariance matrix (p, p) of the fixed effects."""
-    names = list(fit.fixed_names)
-    return pd.DataFrame(fit.vcov.copy(), index=names, columns=names)
-
-
-def standard_errors(fit: Fit) -> np.ndarray:
-    """Return the standard errors of the fixed effects (p,)."""
-    return np.sqrt(fit.vcov.diagonal())
-
-
 def coefficient_table(fit: Fit, ddf: str | None = "auto") -> pd.DataFrame:
     """Return estimates, standard errors and tests of the fixed effects.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.families.standard import NegativeBinomial
-from mixef.inference.coef import coefficient_table, covariance_of_fixed
+from mixef.inference.coef import coefficient_table
 from mixef.inference.hypotheses.ddf import method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.overdispersion import overdispersion_message
@@ -255,8 +255,7 @@ def summarize(
     """Collect what the summary of a mixed model shows, with tests by the rule ``ddf``."""
     correlation = checks.flag_or_none(correlation, "correlation")
     digits, call = checks.digits(digits), fit.call
-    vcov = covariance_of_fixed(fit).to_numpy()
-    se = np.sqrt(vcov.diagonal())
+    se = np.sqrt(fit.vcov.diagonal())
     scaled = residual_values(fit, "pearson") / fit.estimates.sigma
     family, link = _family(fit)
     return Summary(
@@ -274,7 +273,7 @@ def summarize(
         nobs=fit.frame.n,
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},
         coef_table=coefficient_table(fit, ddf),
-        corr=vcov / np.outer(se, se),
+        corr=fit.vcov / np.outer(se, se),
         messages=_messages(fit),
         digits=digits,
         correlation=correlation,

@@ -91,8 +91,8 @@ def zap_small(values: Iterable[float], digits: int) -> list[float]:
     return round_all(numbers, max(0, math.floor(digits - math.log10(largest) + 0.5)))
 
 
-def format_pvalue(values: Iterable[float], digits: int = 3, eps: float = EPS) -> list[str]:
-    """Format p-values, as R's ``format.pval``: those below `eps` become ``<2e-16``, nan ``NA``.
+def format_pvalue(values: Iterable[float], digits: int = 3) -> list[str]:
+    """Format p-values, as R's ``format.pval``: those below `EPS` become ``<2e-16``, nan ``NA``.
 
     Values from 1e-4 up share their decimals; the smaller ones share theirs. Cells are not padded.
 
@@ -103,12 +103,12 @@ def format_pvalue(values: Iterable[float], digits: int = 3, eps: float = EPS) ->
     """
     numbers = _floats(values)
     cells = ["NA"] * len(numbers)
-    plain = [i for i, p in enumerate(numbers) if p >= eps]
-    tiny = [i for i, p in enumerate(numbers) if p < eps]
+    plain = [i for i, p in enumerate(numbers) if p >= EPS]
+    tiny = [i for i, p in enumerate(numbers) if p < EPS]
     for part in _split(plain, [numbers[i] >= 1e-4 for i in plain]):
         for i, cell in zip(part, format_common([numbers[i] for i in part], digits), strict=True):
             cells[i] = cell
-    below = _below(eps, digits, [len(cells[i]) for i in plain])
+    below = _below(EPS, digits, [len(cells[i]) for i in plain])
     for i in tiny:
         cells[i] = below
     return cells

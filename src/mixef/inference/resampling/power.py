@@ -136,13 +136,13 @@ def hypothesis_of(fit: Fit, test: Any) -> tuple[Hypothesis, str]:
     return found, ", ".join(found.texts)
 
 
-def binomial_limits(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the exact limits of a proportion.
+def binomial_limits(hits: int, n: int) -> tuple[float, float]:
+    """Return the exact 95 % limits of a proportion.
 
     C. J. Clopper and E. S. Pearson (1934), The use of confidence or fiducial limits illustrated
     in the case of the binomial, Biometrika 26, 404-413.
     """
-    tail = 0.5 * (1.0 - level)
+    tail = 0.025
     inverse = scipy.special.betaincinv
     lower = float(inverse(hits, n - hits + 1, tail)) if hits else 0.0
     upper = float(inverse(hits + 1, n - hits, 1.0 - tail)) if hits < n else 1.0
