@@ -370,7 +370,7 @@ def test_regressions_that_do_not_compare(sleep):
         pb_test(sleep, "Reaction ~ Age + (1 | Subject)", 5)
     with pytest.raises(TypeError, match="smaller model is 'int'; expected a fitted mixed model"):
         pb_test(sleep, 3, 5)
-    with pytest.raises(TypeError, match="large is 3; expected a model fitted"):
+    with pytest.raises(TypeError, match="fit is 3; expected a model fitted"):
         pb_test(3, sleep, 5)
     gamma = glmer(
         "y ~ 1 + (1 | g)",
