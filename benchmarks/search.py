@@ -78,9 +78,9 @@ def fit(design: SearchDesign, start=None):
 
 def default_start(fitted) -> np.ndarray:
     """Covariance parameters of the user's scale at which the search starts by default."""
-    criterion = fitted._fit.criterion()
-    k = criterion.parametrization.n_par
-    return criterion.terms.user_par(criterion.start()[:k])
+    problem = fitted._fit.problem
+    begin = problem.start() if fitted._fit.is_linear else problem.par
+    return problem.terms.user_par(begin)
 
 
 def runs(design: SearchDesign, starts: Iterable[str] = STARTS) -> list[Run]:

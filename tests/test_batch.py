@@ -12,7 +12,7 @@ from mixef.estimation import batch, batch_model
 from mixef.estimation.batch import batch_fitter, scale_responses
 from mixef.estimation.batch_criterion import BatchCriterion, cholesky_factors, inverses
 from mixef.estimation.batch_search import canonical, expected_gains, search_all, trust_region_steps
-from mixef.estimation.optimize import expected_gain, trust_region_step
+from mixef.estimation.optimize import Quadratic
 from mixef.inference.refits.many import refit_many
 from mixef.linalg.standardize import scale_response
 
@@ -167,13 +167,13 @@ def test_steps_are_those_of_one(radius):
         value, slope = (np.array(a) for a in zip(*cases, strict=True))
         step, gain = trust_region_steps(slope, value, np.full(len(cases), radius))
         for i, (v, g) in enumerate(cases):
-            one, expected = trust_region_step(g, np.diag(v), radius)
+            one, expected = Quadratic(g, np.diag(v)).step(radius)
             # 1e-9: where the bisections of the multiplier end.
             assert gain[i] == pytest.approx(expected, rel=1e-9, abs=1e-12)
             assert np.linalg.norm(step[i]) == pytest.approx(np.linalg.norm(one), rel=1e-8)
             assert np.linalg.norm(step[i]) <= radius * (1 + 1e-9)
         gains = expected_gains(slope, value)
-        one_by_one = [expected_gain(g, np.diag(v)) for v, g in cases]
+        one_by_one = [Quadratic(g, np.diag(v)).promise() for v, g in cases]
         np.testing.assert_allclose(gains, one_by_one, rtol=1e-8, atol=1e-12)
 
 

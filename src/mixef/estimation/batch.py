@@ -16,7 +16,7 @@ from mixef.estimation.convergence import CONVERGED_GAIN
 from mixef.estimation.fit import Fit
 from mixef.estimation.linear import LinearCriterion
 from mixef.estimation.linear_fit import EXACT
-from mixef.estimation.optimize import expected_gain
+from mixef.estimation.optimize import Quadratic
 from mixef.estimation.scaling import ScaledTerms
 from mixef.estimation.search import search, search_others
 from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
@@ -267,7 +267,7 @@ class OneByOne:
             out.failures[j] = NO_VALUE
             return
         unit = criterion.scale(result.par)
-        gain = expected_gain(result.gradient * unit, result.information * np.outer(unit, unit))
+        gain = Quadratic(result.gradient, result.information, unit).promise()
         converged = gain < CONVERGED_GAIN
         if not converged and found.sigma < EXACT * criterion.problem.y_scale.scale:
             out.failures[j] = NO_VARIANCE

@@ -108,7 +108,7 @@ def _evaluate(
 
 
 def expected_gains(slope: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Return what Newton steps promise (m,), flat directions left aside, as `expected_gain` does.
+    """Return what Newton steps promise (m,), as `Quadratic.promise` does.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def trust_region_steps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimize ``g's + s'Hs/2`` over ``|s| <= radius`` along the eigenvectors of every H.
 
-    As `optimize.trust_region_step` does, the hard case included.
+    As `Quadratic.step` does, the hard case included.
 
     Returns
     -------

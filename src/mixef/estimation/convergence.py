@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.optimize import FLAT, SearchResult, Step, StopReason, trust_region_step
+from mixef.estimation.optimize import FLAT, Quadratic, SearchResult, Step, StopReason
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -88,11 +88,10 @@ def judge(
     void : sequence of bool, optional
         Which of the first parameters mean nothing at the end, as correlations of nothing do.
     """
-    g, H = result.gradient * unit, result.information * np.outer(unit, unit)
-    step, gain = trust_region_step(g, H, radius=1.0)[0], result.expected_gain
+    end, gain = Quadratic(result.gradient, result.information, unit), result.expected_gain
     problems = []
     if not gain < CONVERGED_GAIN:
-        worst = int(np.argmax(np.abs(step)))
+        worst = int(np.argmax(np.abs(end.step(radius=1.0)[0])))
         problems.append(
             f"Model failed to converge: one Newton step from here would lower the criterion by "
             f"{gain:.2g} (tol = {CONVERGED_GAIN:g}), mostly by changing {labels[worst]} "
@@ -100,9 +99,10 @@ def judge(
             "elsewhere (start=), or use the default optimizer"
         )
     means = np.append(~np.array(void, dtype=bool), np.ones(len(labels) - len(void), dtype=bool))
-    flat = _flat_parameters(
-        H[np.ix_(means, means)], [labels[int(a)] for a in np.flatnonzero(means)]
-    )
+    if not means.all():
+        H = result.information[np.ix_(means, means)]
+        end = Quadratic(result.gradient[means], H, unit[means])
+    flat = _flat_parameters(end, [labels[int(a)] for a in np.flatnonzero(means)])
     if flat:
         problems.append(
             f"Model is nearly unidentifiable: the data do not determine {_listed(flat)}; "
@@ -122,10 +122,9 @@ def judge(
     )
 
 
-def _flat_parameters(H: np.ndarray, labels: Sequence[str]) -> tuple[str, ...]:
+def _flat_parameters(end: Quadratic, labels: Sequence[str]) -> tuple[str, ...]:
     """Name the parameters that make up the directions without curvature."""
-    value, vector = np.linalg.eigh(H)
-    directions = vector[:, np.abs(value) <= FLAT]
+    directions = end.vectors[:, np.abs(end.values) <= FLAT]
     if not directions.size:
         return ()
     weight = np.abs(directions).max(axis=1)

@@ -151,10 +151,10 @@ def newton(
     g, H = first
     recorder.add(par, f, g)
     radius, secants, patience = 1.0, _Secants(len(par)), _Patience()
+    unit = criterion.scale(par)
+    here = ahead = Quadratic(g, H, unit)
     while True:
-        unit = criterion.scale(par)
-        slope, units = g * unit, np.outer(unit, unit)
-        promise = expected_gain(slope, H * units)
+        promise = here.promise()
         if promise < DECREMENT:
             reason = StopReason.OPTIMUM
             break
@@ -164,12 +164,12 @@ def newton(
         if until is not None and until(par, f):
             reason = StopReason.KNOWN_END
             break
-        step, gain = trust_region_step(slope, secants.model(H) * units, radius)
+        step, gain = ahead.step(radius)
         visible = VISIBLE * criterion.rounding()
         hidden = gain < visible
         if patience.ends(promise, hidden):
             reason = StopReason.ROUNDING
-            promise = expected_gain(slope, H * units, saddle=False)
+            promise = here.promise(saddle=False)
             break
         new, move, length = par + unit * step, unit * step, float(np.linalg.norm(step))
         f_new, found, turned = criterion.value(new), None, None
@@ -184,7 +184,7 @@ def newton(
         if found is None or not fall > ACCEPTED * gain:
             recorder.add(new, f_new, None)
             radius = 0.25 * length
-            secants.distrust()
+            ahead = secants.distrusted(ahead, here)
             if radius < 1e-9:
                 reason = StopReason.NO_DESCENT
                 break
@@ -195,7 +195,9 @@ def newton(
         else:
             new, secants = turned, _Secants(len(par))
         par, f, (g, H) = new, f_new, found
-        secants.sharpen(criterion, axes, par, g, H)
+        unit = criterion.scale(par)
+        here = Quadratic(g, H, unit)
+        ahead = secants.ahead(here, axes, g, H, unit)
         recorder.add(par, f, g)
     log = tuple(recorder.log)
     return SearchResult(par, f, g, H, len(log), log, reason, promise)
@@ -224,31 +226,32 @@ class _Secants:
         self.trusted = False
         self._sharp, self._promise = False, NEAR
 
-    def sharpen(
+    def ahead(
         self,
-        criterion: Criterion,
+        here: Quadratic,
         axes: Axes | None,
-        par: np.ndarray,
         g: np.ndarray,
         H: np.ndarray,
-    ) -> None:
-        """Take the correction from a sharper Hessian, near the end and once it has come nearer."""
-        unit = criterion.scale(par)
-        promise = expected_gain(g * unit, self.model(H) * np.outer(unit, unit))
-        if axes is None or not DECREMENT < promise < self._promise:
-            return
+        unit: np.ndarray,
+    ) -> Quadratic:
+        """Return what the corrected information foretells, where the plain one does ``here``.
+
+        Near the end the correction comes from a sharper Hessian, and again once that is nearer.
+        """
+        model = Quadratic(g, H + self._correction, unit) if self.trusted else here
+        if axes is None or not DECREMENT < model.promise() < self._promise:
+            return model
         sharp = axes.sharper()
-        if sharp is not None:
-            self._correction, self.trusted, self._sharp = sharp - H, True, True
-            self._promise = NEARER * promise
+        if sharp is None:
+            return model
+        self._correction, self.trusted, self._sharp = sharp - H, True, True
+        self._promise = NEARER * model.promise()
+        return Quadratic(g, sharp, unit)
 
-    def model(self, H: np.ndarray) -> np.ndarray:
-        """Return the information H (k, k), corrected where that has proved right."""
-        return H + self._correction if self.trusted else H
-
-    def distrust(self) -> None:
+    def distrusted(self, model: Quadratic, plain: Quadratic) -> Quadratic:
         """Leave a correction that was not made here out of the next step."""
         self.trusted = self._sharp
+        return model if self._sharp else plain
 
     def learn(
         self,
@@ -339,7 +342,7 @@ def scipy_search(
     f = criterion.value(found.x)
     g, H = criterion.derivatives()
     unit = criterion.scale(found.x)
-    promise = expected_gain(g * unit, H * np.outer(unit, unit))
+    promise = Quadratic(g, H, unit).promise()
     log = tuple(recorder.log)
     return SearchResult(
         found.x, f, g, H, len(log), log, _reason_of(found, max_evaluations), promise
@@ -368,36 +371,49 @@ class _Recorder:
             self._trace(self.log[-1])
 
 
-def expected_gain(g: np.ndarray, H: np.ndarray, saddle: bool = True) -> float:
-    """Return what a Newton step promises to gain, flat directions left aside.
+class Quadratic:
+    """What derivatives foretell of a function near a point, by the eigenvalues of its Hessian.
 
     Parameters
     ----------
     g, H : ndarray (k,), (k, k)
-        For parameters in their natural units.
-    saddle : bool
-        Believe in negative curvature; else only its size counts.
+    unit : ndarray (k,), optional
+        Natural unit of each parameter, in which steps are; one by default.
     """
-    value, vector = np.linalg.eigh(H)
-    slope = vector.T @ g
-    if not saddle:
-        value = np.abs(value)
-    curved = (np.abs(value) > FLAT) | (np.abs(slope) > STILL)
-    if value[curved].min(initial=1.0) > 0.0:
-        step = slope[curved] / value[curved]
-        if step @ step <= 1.0:
-            return 0.5 * float(slope[curved] @ step)
-    return _step_along(slope[curved], value[curved], radius=1.0)[1]
 
+    def __init__(self, g: np.ndarray, H: np.ndarray, unit: np.ndarray | None = None):
+        if unit is not None:
+            g, H = g * unit, H * (unit[:, None] * unit)
+        self.values, self.vectors = np.linalg.eigh(H)
+        self.slopes = self.vectors.T @ g
 
-def trust_region_step(g: np.ndarray, H: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
-    """Minimize ``g's + s'Hs/2`` over ``|s| <= radius``; return s and the gain.
+    def promise(self, saddle: bool = True) -> float:
+        """Return what a Newton step promises to gain, flat directions left aside.
 
-    Exact, by the eigenvalues of H (Nocedal and Wright, section 4.3).
-    """
-    value, vector = np.linalg.eigh(H)
-    step, gain = _step_along(vector.T @ g, value, radius)
-    return vector @ step, gain
+        Parameters
+        ----------
+        saddle : bool
+            Believe in negative curvature; else only its size counts.
+        """
+        value, slope = self.values, self.slopes
+        if not saddle:
+            value = np.abs(value)
+        curved = (np.abs(value) > FLAT) | (np.abs(slope) > STILL)
+        if not curved.all():
+            value, slope = value[curved], slope[curved]
+        if value.min(initial=1.0) > 0.0:
+            step = slope / value
+            if step @ step <= 1.0:
+                return 0.5 * float(slope @ step)
+        return _step_along(slope, value, radius=1.0)[1]
+
+    def step(self, radius: float) -> tuple[np.ndarray, float]:
+        """Minimize ``g's + s'Hs/2`` over ``|s| <= radius``; return s and the gain.
+
+        Exact (Nocedal and Wright, section 4.3).
+        """
+        step, gain = _step_along(self.slopes, self.values, radius)
+        return self.vectors @ step, gain
 
 
 def _step_along(g: np.ndarray, value: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
