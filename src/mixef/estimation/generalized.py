@@ -133,7 +133,7 @@ class GeneralizedCriterion:
         par, beta, extra = self.split(self._point)
         if not 0.0 < extra < np.inf:
             raise FitError(f"the {self.response.family.extra} has left its domain: {extra:g}")
-        lams = self.parametrization.lams(par)
+        lams = self._lams = self.parametrization.lams(par)
         start = self._foreseen_mode(lams, beta, extra)
         self._factor_at_anchor = self._factor_at_mode = False
         mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
@@ -183,7 +183,7 @@ class GeneralizedCriterion:
             raise self.failure
         if self._derivatives is None:
             par, _, extra = self.split(self._point)
-            lams = self.parametrization.lams(par)
+            lams = self._lams
             if not self._factor_at_mode:
                 self.model.refactor(self.response.weights_of(self._mode.state), lams)
             d = differentiate_laplace(
@@ -215,9 +215,17 @@ class GeneralizedCriterion:
             self._sharper = crossed_hessian(
                 self.model, self._mode, self.parametrization, par, extra, d.h, d.adjoint
             )
-            bend = self.parametrization.bend(par, self.parametrization.lams(par), d.K)
+            bend = self.parametrization.bend(par, self._lams, d.K)
             self._sharper[: len(par), : len(par)] += bend
         return self._sharper
+
+    @property
+    def _factor_at_expected(self) -> bool:
+        """Whether solves with the factor are by expected information at the last point."""
+        if self._mode is None or self._mode.state.expected is not self._mode.state.observed:
+            return False
+        anchored = self._factor_at_anchor and self._anchor is not None
+        return self._factor_at_mode or (anchored and self._anchor.mode is self._mode)
 
     @property
     def _can_sharpen(self) -> bool:
@@ -284,9 +292,8 @@ class GeneralizedCriterion:
         self.value(point)
         derivatives = self._differentiated()
         assert self._mode is not None
-        par, _, extra = self.split(point)
-        lams = self.parametrization.lams(par)
-        return laplace_error(self.model, self._mode, lams, extra, derivatives)
+        extra = self.split(point)[2]
+        return laplace_error(self.model, self._mode, self._lams, extra, derivatives)
 
     # The user's scale
 
@@ -320,17 +327,17 @@ class GeneralizedCriterion:
         mode, state = self._mode, self._mode.state
         user = self.terms.user_coordinates(par)
         lams = tuple(s.template(x) for s, x in user)
-        scaled_lams = self.parametrization.lams(par)
         ussq = float(mode.u @ mode.u)
         WX = state.expected[:, None] * self.problem.X
-        self.model.refactor(state.expected, scaled_lams)
-        self._factor_at_mode = self._factor_at_anchor = False
-        RZX = self.model.factor.solve_L(self.model.random_part_transposed(scaled_lams, WX))
-        XVX = self.problem.X.T @ WX - RZX.T @ RZX
+        if not self._factor_at_expected:
+            self.model.refactor(state.expected, self._lams)
+            self._factor_at_mode = self._factor_at_anchor = False
+        UtWX = self.model.random_part_transposed(self._lams, WX)
+        XVX = self.problem.X.T @ WX - UtWX.T @ self.model.factor.solve(UtWX)
         R = self.problem.basis.back(np.linalg.inv(XVX)) if self.p else XVX
         vcov = self.problem.basis.back(R.T) if self.p else XVX
         back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
-        b = self.model.groups.layout.multiply(scaled_lams, mode.u)
+        b = self.model.groups.layout.multiply(self._lams, mode.u)
         dispersion = self.response.family.dispersion(extra)
         weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
         return Estimates(

@@ -91,7 +91,6 @@ class GeneralizedProblem:
     def _analysed(self) -> tuple[ReweightedProducts, Factor]:
         """Products and a factor whose numbers nobody uses: the structure is analysed once."""
         groups = ReweightedProducts(self.designs)
-        groups.reweight(self.glm.state.expected)
         return groups, make_factor(groups.products)
 
     def working_model(self) -> WorkingModel:

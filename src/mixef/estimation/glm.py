@@ -9,6 +9,7 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.response import Response, RowState
+from mixef.linalg import small
 
 MAX_STEPS = 50
 # The search goes on from here: a start that is good to this much of the log density, a row, is
@@ -110,7 +111,7 @@ def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:
     size = XtWX.diagonal()
     if size.min() > WEIGHTLESS * size.max():
         with suppress(np.linalg.LinAlgError):
-            return np.linalg.solve(XtWX, slope)
+            return small.solve(XtWX, slope)
     step: np.ndarray = np.linalg.lstsq(XtWX, slope, rcond=1e-12)[0]
     return step
 

@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 
 from mixef.errors import FitError
+from mixef.linalg import small
 
 
 class Criterion(Protocol):
@@ -384,7 +385,7 @@ class Quadratic:
     def __init__(self, g: np.ndarray, H: np.ndarray, unit: np.ndarray | None = None):
         if unit is not None:
             g, H = g * unit, H * (unit[:, None] * unit)
-        self.values, self.vectors = np.linalg.eigh(H)
+        self.values, self.vectors = small.eigh(H)
         self.slopes = self.vectors.T @ g
 
     def promise(self, saddle: bool = True) -> float:

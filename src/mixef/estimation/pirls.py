@@ -179,8 +179,9 @@ def _first_state(
     u: np.ndarray,
 ) -> tuple[np.ndarray, RowState]:
     """Return a start inside the domain: the one given, or the mean without random effects."""
-    for start in (u, np.zeros_like(u)):
-        state = model.response.at(fixed + model.random_part(lams, start), extra)
+    for start in (u, np.zeros_like(u)) if u.any() else (u,):
+        eta = fixed + model.random_part(lams, start) if start.any() else fixed
+        state = model.response.at(eta, extra)
         if state is not None:
             return start, state
     family = model.response.family

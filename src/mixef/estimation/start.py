@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mixef.linalg import small
 from mixef.linalg.crossproducts import (
     CrossProducts,
     diagonal_pairs,
@@ -64,7 +65,7 @@ def principal_axes(moments: Moments, parametrization: Parametrization) -> list[n
     ):
         if structure.invariance == "triangular" and structure.size > 1:
             cov = moments.covariances[i][cols, cols]
-            axes[i][cols, cols] = np.linalg.eigh(0.5 * (cov + cov.T))[1][:, ::-1]
+            axes[i][cols, cols] = small.eigh(0.5 * (cov + cov.T))[1][:, ::-1]
     return axes
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -146,8 +146,17 @@ class ReweightedProducts:
     @cached_property
     def _Z(self) -> np.ndarray | sparse.csr_array:
         """Z (n, q): dense for a small model."""
-        Z = _rows_of_Z(self._groups, self.layout)
-        return Z.toarray() if self._small_Z else Z
+        data, index = _entries_of_Z(self._groups, self.layout)
+        if self._small_Z:
+            Z = np.zeros((self.n, self.layout.q))
+            Z[np.arange(self.n)[:, None], index] = data
+            return Z
+        k = data.shape[1]
+        small = np.dtype(np.int32 if max(self.layout.q, data.size) < 2**31 else np.int64)
+        start = np.arange(0, self.n * k + 1, k, dtype=small)
+        return sparse.csr_array(
+            (data.ravel(), index.astype(small).ravel(), start), shape=(self.n, self.layout.q)
+        )
 
     def reweight(self, w: np.ndarray) -> None:
         """Overwrite ``products`` with ``Z'WZ`` at weights w (n,), of any sign."""
@@ -243,6 +252,11 @@ class ReweightedProducts:
         return assemble(self.layout, numbers.diagonal, pairs).astype(np.intp)
 
 
+@lru_cache(maxsize=64)
+def _tril_indices(size: int) -> tuple[np.ndarray, ...]:
+    return np.tril_indices(size)
+
+
 def _number(
     groups: Sequence[GroupDesign],
 ) -> tuple[list[_Cells], dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]]:
@@ -251,7 +265,7 @@ def _number(
     levels = {}
     first = 1
     for i, g in enumerate(groups):
-        a, b = np.tril_indices(g.z.shape[1])
+        a, b = _tril_indices(g.z.shape[1])
         cells.append(_Cells(i, i, first, g.n_levels, ByLevel(g.codes, g.n_levels), a, b))
         first = cells[-1].stop
     for i, gi in enumerate(groups):
@@ -264,15 +278,12 @@ def _number(
     return cells, levels
 
 
-def _rows_of_Z(groups: Sequence[GroupDesign], layout: Layout) -> sparse.csr_array:
+def _entries_of_Z(
+    groups: Sequence[GroupDesign], layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the non-zeros (n, k) of every row of Z, and their columns."""
     index = [
         layout.offsets[i] + (g.codes * g.z.shape[1])[:, None] + np.arange(g.z.shape[1])
         for i, g in enumerate(groups)
     ]
-    data = np.hstack([g.z for g in groups]).astype(float)
-    n, k = data.shape
-    small = np.dtype(np.int32 if max(layout.q, data.size) < 2**31 else np.int64)
-    start = np.arange(0, n * k + 1, k, dtype=small)
-    return sparse.csr_array(
-        (data.ravel(), np.hstack(index).astype(small).ravel(), start), shape=(n, layout.q)
-    )
+    return np.hstack([g.z for g in groups]).astype(float), np.hstack(index)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.errors import DataError
+from mixef.linalg import small
 from mixef.linalg.rows import RowPieces, as_pieces
 
 # R's tolerance for a column that is a combination of earlier ones: what is left of the column
@@ -104,13 +105,13 @@ class Basis:
 
     def scaled(self, raw: np.ndarray) -> np.ndarray:
         """Return the scaled columns (n, k) of raw ones."""
-        return np.linalg.solve(self.R.T, raw.T).T
+        return small.solve(self.R.T, raw.T).T
 
     def back(self, coefficients: np.ndarray) -> np.ndarray:
         """Turn coefficients (k,) or (k, m) of the scaled columns into those of the raw ones."""
         if coefficients.size == 0:
             return coefficients
-        return np.linalg.solve(self.R, coefficients)
+        return small.solve(self.R, coefficients)
 
 
 def orthonormal_columns(X: np.ndarray) -> tuple[np.ndarray, Basis]:
@@ -172,7 +173,7 @@ def scale_response(
         pieces = as_pieces(X)
         gram = pieces.gram()
         for _ in range(2):
-            step = np.linalg.solve(gram, pieces.transposed_times(rest))
+            step = small.solve(gram, pieces.transposed_times(rest))
             beta0, rest = beta0 + step, rest - pieces.times(step)
     rms = float(np.sqrt(rest @ rest / n))
     if rms <= 1e-13 * float(np.sqrt(unit @ unit / n)):
