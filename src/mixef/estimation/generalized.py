@@ -224,8 +224,9 @@ class GeneralizedCriterion:
         """Whether solves with the factor are by expected information at the last point."""
         if self._mode is None or self._mode.state.expected is not self._mode.state.observed:
             return False
-        anchored = self._factor_at_anchor and self._anchor is not None
-        return self._factor_at_mode or (anchored and self._anchor.mode is self._mode)
+        anchor = self._anchor
+        anchored = self._factor_at_anchor and anchor is not None and anchor.mode is self._mode
+        return self._factor_at_mode or anchored
 
     @property
     def _can_sharpen(self) -> bool:

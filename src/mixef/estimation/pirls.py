@@ -24,8 +24,9 @@ from mixef.linalg.rows import GroupDesign
 
 # A Newton step that promises less than this leaves an error of its square: it is the last one.
 LAST_STEP = 1e-9
-# Scoring steps (expected information where the observed one is not positive) converge linearly.
-LAST_SCORING_STEP = 1e-18
+# Scoring steps (expected information where the observed one is not positive) that promise less
+# than this are at a saddle, which they leave slowly if at all: a few of them in a row are enough.
+SADDLE, MOST_AT_SADDLE = 1e-4, 10
 # The rounding of the penalized deviance, beside its size.
 NOISE = 1e-13
 MAX_STEPS = 200
@@ -132,7 +133,7 @@ def _mode_from(
     """Find the mode from one start."""
     fixed = model.fixed_part(beta)
     u, state = _first_state(model, lams, fixed, extra, u)
-    penalized = _penalized(state, u)
+    penalized, at_saddle = _penalized(state, u), 0
     for _ in range(MAX_STEPS):
         gradient = model.random_part_transposed(lams, state.score) - u
         scoring = _refactor_positive(model, state, lams)
@@ -140,7 +141,10 @@ def _mode_from(
         step_u, step_beta, decrement = _newton_step(
             model, lams, weights, gradient, state.score, with_beta
         )
-        last = decrement < (LAST_SCORING_STEP if scoring else LAST_STEP)
+        at_saddle = at_saddle + 1 if scoring and decrement < SADDLE else 0
+        if at_saddle > MOST_AT_SADDLE:
+            raise FitError(_saddle(model))
+        last = decrement < LAST_STEP and not scoring
         slack = NOISE * (1.0 + abs(penalized))
         for halving in range(MAX_HALVINGS):
             share = 0.5**halving
@@ -238,6 +242,16 @@ def _newton_step(
     step_beta = solve_upper(RX, cbeta)
     step_u = factor.solve_Lt(cu - RZX @ step_beta)
     return step_u, step_beta, float(cu @ cu + cbeta @ cbeta)
+
+
+def _saddle(model: WorkingModel) -> str:
+    family = model.response.family
+    return (
+        f"PIRLS has come to a saddle: where the random effects' score vanishes, their observed "
+        f"information is not positive definite ({family.name} family, {family.link.name} link), "
+        "so there is no conditional mode to expand at; use a link that keeps means inside their "
+        "range, such as the log, or start elsewhere (start=)"
+    )
 
 
 def _cause(model: WorkingModel, state: RowState, decrement: float) -> str:

@@ -278,9 +278,7 @@ def _number(
     return cells, levels
 
 
-def _entries_of_Z(
-    groups: Sequence[GroupDesign], layout: Layout
-) -> tuple[np.ndarray, np.ndarray]:
+def _entries_of_Z(groups: Sequence[GroupDesign], layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Return the non-zeros (n, k) of every row of Z, and their columns."""
     index = [
         layout.offsets[i] + (g.codes * g.z.shape[1])[:, None] + np.arange(g.z.shape[1])
