@@ -20,6 +20,7 @@ from mixef.estimation.optimize import (
     newton,
     scipy_search,
 )
+from mixef.estimation.singular import SINGULAR_TOLERANCE
 from mixef.terms.parametrization import Parametrization
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
@@ -166,7 +167,7 @@ def search_from(
     """Search from a start that somebody chose, with the ``usual`` one to fall back on.
 
     Newton's search takes the usual start where that is far better, and after the other where that
-    ended above it or at no optimum.
+    ended above it or at no optimum; or at a singular one, since there may be several of those.
     """
     if control.optimizer != "newton" or control.max_evaluations < 2:
         return search(criterion, start, control, trace)
@@ -193,11 +194,20 @@ def search_from(
         n_evaluations=result.n_evaluations + 1,
     )
     left = control.max_evaluations - result.n_evaluations
-    at_optimum = result.expected_gain < CONVERGED_GAIN
-    if left < 1 or (at_optimum and result.objective <= at_usual.objective):
+    settled = result.expected_gain < CONVERGED_GAIN and result.objective <= at_usual.objective
+    elsewhere = abs(at_start - at_usual.objective) > SAME_VALUE
+    if left < 1 or (settled and not (elsewhere and _is_singular(criterion, result.par))):
         return result
-    again = search(criterion, usual, replace(control, max_evaluations=left), trace)
+    until = partial(is_back, criterion, result) if settled else None
+    again = search(criterion, usual, replace(control, max_evaluations=left), trace, until)
     return better(criterion, result, again)
+
+
+def _is_singular(criterion: MixedCriterion, par: np.ndarray) -> bool:
+    """Tell whether some combination of random effects has no variance."""
+    P = criterion.parametrization
+    lams = P.term_lams(par[: P.n_par])
+    return any(np.linalg.svd(lam, compute_uv=False)[-1] < SINGULAR_TOLERANCE for lam in lams)
 
 
 def better(criterion: MixedCriterion, first: SearchResult, second: SearchResult) -> SearchResult:
