@@ -17,7 +17,6 @@ from mixef.estimation.glm import GLMFit, fit_glm
 from mixef.estimation.pirls import WorkingModel
 from mixef.estimation.response import Response
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
-from mixef.estimation.search import LEAST_UNIT
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import crossproducts, rotate
