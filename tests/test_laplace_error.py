@@ -9,6 +9,7 @@ from simulated_glmm import criterion, lenient, simulated, trials_of
 
 from mixef import GlmerControl, glmer, load_dataset
 from mixef.errors import ConvergenceWarning, FitError
+from mixef.estimation import pirls
 
 POOR = "Laplace's approximation is poor here: .* may be off by about .*; use nAGQ=25"
 
@@ -152,3 +153,35 @@ def test_where_both_fail_the_first_failure_is_told():
     data["x"] = data["y"]
     with pytest.raises(FitError, match="fit the response exactly"):
         glmer("y ~ 0 + x + (1 | g)", data, "Gamma(identity)", control=lenient())
+
+
+@pytest.mark.filterwarnings("ignore:Laplace's approximation is poor")
+@pytest.mark.parametrize(("family", "seed"), [("nbinom2(identity)", 5), ("Gamma(identity)", 7)])
+def test_saddles_are_given_up_soon(monkeypatch, family, seed):
+    """Where observed information is not positive the score vanishes at saddles, not at modes.
+
+    The search for a mode took 70 to 100 steps each there, and came to no end.
+    """
+    steps, modes = [], []
+    newton_step, mode_from = pirls._newton_step, pirls._mode_from
+    monkeypatch.setattr(pirls, "_newton_step", lambda *a: steps.append(0) or newton_step(*a))
+    monkeypatch.setattr(pirls, "_mode_from", lambda *a: modes.append(0) or mode_from(*a))
+    with pytest.warns(ConvergenceWarning, match=FELL_BACK):
+        fit = glmer("y ~ x + (1 | site/fam)", nested(family, seed), family, control=quiet())
+    assert fit.converged
+    assert len(steps) < 20 * len(modes)
+
+
+@pytest.mark.filterwarnings("ignore:Laplace's approximation is poor")
+def test_a_maximum_by_observed_information_that_is_too_high_is_remarked_on():
+    """It converges 2 above the likelihood by quadrature, to which expected is nearer."""
+    data, formula = nested("nbinom2(identity)", 1), "y ~ x + (1 | site:fam)"
+    observed, expected = (
+        glmer(formula, data, "nbinom2(identity)", control=quiet(information=information))
+        for information in ("observed", "expected")
+    )
+    exact = glmer(formula, data, "nbinom2(identity)", nAGQ=25, control=quiet())
+    assert observed.converged
+    assert observed.loglik > exact.loglik + 1.0
+    assert abs(expected.loglik - exact.loglik) < abs(observed.loglik - exact.loglik)
+    assert "Laplace's approximation is poor" in str(observed.convergence)

@@ -41,3 +41,18 @@ def test_products_of_empty_matrices():
         small.times(np.empty((2, 3, 0)), np.empty((2, 0, 4))).tolist()
         == np.zeros((2, 3, 4)).tolist()
     )
+
+
+def test_one_matrix_goes_to_lapack_itself():
+    """As NumPy's routines do; what they cannot do is told as they tell it."""
+    rng = np.random.default_rng(0)
+    A, b, B = rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=(4, 2))
+    for rhs in (b, B):
+        np.testing.assert_allclose(small.solve(A, rhs), np.linalg.solve(A, rhs), rtol=1e-12)
+    values, vectors = small.eigh(A + A.T)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(A + A.T), rtol=1e-12)
+    np.testing.assert_allclose((vectors * values) @ vectors.T, A + A.T, atol=1e-13)
+    with pytest.raises(np.linalg.LinAlgError):
+        small.solve(np.zeros((2, 2)), np.ones(2))
+    with pytest.raises(np.linalg.LinAlgError):
+        small.eigh(np.full((2, 2), np.nan))

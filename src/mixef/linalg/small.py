@@ -83,7 +83,8 @@ def solve(A: np.ndarray, rhs: np.ndarray) -> np.ndarray:
     _, _, x, info = dgesv(A, rhs)
     if info:
         raise np.linalg.LinAlgError("the matrix is singular")
-    return x.reshape(rhs.shape)
+    solution: np.ndarray = x.reshape(rhs.shape)
+    return solution
 
 
 def eigh(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
