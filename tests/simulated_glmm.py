@@ -130,7 +130,7 @@ def criterion(
     problem = generalized_problem(X, response, frame.offset, terms, nAGQ)
     out = GeneralizedCriterion(problem)
     if factor is not None:
-        out._model = replace(out.model, factor=factor(out._groups.products))
+        out.model = replace(out.model, factor=factor(out.model.groups.products))
     return out, response
 
 

@@ -10,10 +10,12 @@ from scipy import integrate, special, stats
 
 from mixef.errors import DataError, DataWarning
 from mixef.families import differences
+from mixef.families.auxiliary import DISPERSION
 from mixef.families.convert import make_family
 from mixef.families.family import Family
 from mixef.families.link import DERIVATIVES, Link, UserLink
 from mixef.families.links import LINKS, Log, Logit, Probit, Sqrt, make_link
+from mixef.families.negative_binomial import SHAPE as SHAPE_PARAMETER
 from mixef.families.special import digamma_error, log1pmx, log_rising, stirling_error
 from mixef.families.standard import (
     FAMILIES,
@@ -817,15 +819,15 @@ def test_names_and_kinds():
     assert [f.name for f in families] == [
         "binomial", "poisson", "Gamma", "inverse.gaussian", "gaussian",
     ]  # fmt: skip
-    assert [f.extra for f in families] == [None, None, *["dispersion"] * 3]
+    assert [f.auxiliary for f in families] == [(), (), *[(DISPERSION,)] * 3]
     assert [f.information for f in families] == ["expected"] * 2 + ["observed"] * 3
     known, unknown = NegativeBinomial(2, "sqrt"), NegativeBinomial()
     assert (known.name, unknown.name) == ("Negative Binomial(2)", "Negative Binomial")
     assert NegativeBinomial(1.29812345).name == "Negative Binomial(1.2981)"
-    assert (known.extra, unknown.extra) == (None, "shape")
+    assert (known.auxiliary, unknown.auxiliary) == ((), (SHAPE_PARAMETER,))
     assert known.information == unknown.information == "observed"
-    assert (USER.extra, USER.information) == ("dispersion", "observed")
-    assert (QUASI.extra, QUASI.information) == (None, "expected")
+    assert (USER.auxiliary, USER.information) == ((DISPERSION,), "observed")
+    assert (QUASI.auxiliary, QUASI.information) == ((), "expected")
     assert [f.link.name for f in families] == ["probit", "log", "inverse", "1/mu^2", "identity"]
     assert repr(known) == "NegativeBinomial(shape=2.0, link='sqrt')"
     assert repr(Binomial("probit")) == "Binomial(link='probit')"

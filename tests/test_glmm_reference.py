@@ -199,7 +199,7 @@ def test_estimates_beside_a_search_that_stopped_early(name):
 def test_the_dispersion_or_shape_and_its_standard_error(name):
     fit, case = fit_of(name), CASES[name]
     e = fit._fit.estimates
-    assert fit._fit.family.extra == case["extra_name"]
+    assert [a.name for a in fit._fit.family.auxiliary] == [case["extra_name"]]
     assert np.log(e.extra / case["extra"]) == pytest.approx(0, abs=TIGHT_BETA)
     covariance = 2.0 * np.linalg.pinv(fit._fit.hessian, hermitian=True)
     assert np.sqrt(covariance[-1, -1]) == pytest.approx(case["log_extra_se"], rel=TIGHT_SE)

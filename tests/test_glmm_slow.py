@@ -55,7 +55,7 @@ def fits(family, draw):
             warnings.simplefilter("error")
             fit = glmer("y ~ x + (1 | g)", data, family, weights=weights)
         assert fit.converged
-        extra = [] if fit.family.extra is None else [np.log(fit.dispersion or fit.shape)]
+        extra = np.log(fit.auxiliary.to_numpy())
         estimates.append([*fit.beta, fit.theta[0], *extra])
         errors.append(np.sqrt(np.diag(fit.vcov(full=True))))
     return np.array(estimates), np.array(errors)

@@ -9,7 +9,7 @@ from scipy import integrate, stats
 from mixef import UserFamily, glmer, lmer
 from mixef.errors import DataError, FormulaError
 from mixef.families.convert import make_family
-from mixef.families.counts import NegativeBinomial
+from mixef.families.negative_binomial import NegativeBinomial
 from mixef.inference.prediction import new_responses
 from mixef.inference.prediction.new_responses import averaged_mean
 
@@ -152,7 +152,7 @@ class _Fit:
 
     def __init__(self, family):
         self.family = make_family(family)
-        self.estimates = type("E", (), {"extra": SCALE.get(self.family.extra)})
+        self.extra = self.family.extra_at(np.log([SCALE[a.name] for a in self.family.auxiliary]))
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.05, 0.6, 2.0])
@@ -199,8 +199,7 @@ def test_quantiles_where_the_family_is_narrow_beside_the_predictor(family):
 
 def test_a_known_shape_is_used():
     known = _Fit("poisson")
-    known.family = NegativeBinomial(2.5)
-    known.estimates = type("E", (), {"extra": None})
+    known.family, known.extra = NegativeBinomial(2.5), 1.0
     eta, variance = np.array([1.0, 2.0]), np.array([0.2, 0.3])
     ours = new_responses.predictive_quantiles(known, eta, variance, None, (0.1, 0.9))
     theirs = new_responses.predictive_quantiles(_Fit("nbinom2"), eta, variance, None, (0.1, 0.9))

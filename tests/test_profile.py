@@ -459,10 +459,8 @@ def test_generalized_limits_solve_the_likelihood_ratio(key):
     fit = GENERALIZED[key](counted())
     devfun = fit.getME("devfun")
     limits = fit.confint()
-    extra = fit._fit.family.extra
-    best = np.concatenate(
-        [fit.par, fit.beta, [] if extra is None else [np.log(fit._fit.estimates.extra)]]
-    )
+    extra = fit._fit.family.auxiliary
+    best = np.concatenate([fit.par, fit.beta, [np.log(fit._fit.estimates.extra)] if extra else []])
     k, p = len(fit.par), len(fit.beta)
     # confint has the dispersion's root, or the shape, after the standard deviations
     order = [*range(k), *([k + p] if extra else []), *range(k, k + p)]

@@ -16,12 +16,16 @@ if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
     from mixef.families.family import Family
     from mixef.families.link import Link, UserLink
     from mixef.families.standard import (
+        Beta,
+        BetaBinomial,
         Binomial,
         Gamma,
         Gaussian,
         InverseGaussian,
         NegativeBinomial,
+        NegativeBinomial1,
         Poisson,
+        StudentT,
         UserFamily,
     )
     from mixef.functions.anova import anova
@@ -37,12 +41,16 @@ _HOMES = {
     "families.family": ("Family",),
     "families.link": ("Link", "UserLink"),
     "families.standard": (
+        "Beta",
+        "BetaBinomial",
         "Binomial",
         "Gamma",
         "Gaussian",
         "InverseGaussian",
         "NegativeBinomial",
+        "NegativeBinomial1",
         "Poisson",
+        "StudentT",
         "UserFamily",
     ),
     "functions.anova": ("anova",),
@@ -55,6 +63,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Beta",
+    "BetaBinomial",
     "Binomial",
     "Family",
     "GHrule",
@@ -67,7 +77,9 @@ __all__ = [
     "Link",
     "LmerControl",
     "NegativeBinomial",
+    "NegativeBinomial1",
     "Poisson",
+    "StudentT",
     "UserFamily",
     "UserLink",
     "all_fit",

@@ -69,7 +69,7 @@ def glmer(
         From factor to "treatment", "sum", "helmert", "poly" or a matrix.
     start : array (k,) or dict, optional
         Covariance parameters to start from, or a dict of some of "par" or "theta", "beta", and
-        "dispersion" or "shape"; estimates of simpler models by default.
+        the family's "dispersion", "shape" ...; estimates of simpler models by default.
     control : GlmerControl, optional
         Options of the search and of the checks.
     optimizer : str, optional
@@ -213,14 +213,26 @@ class GeneralizedLinearMixedModel(MixedModel):
     @property
     def dispersion(self) -> float | None:
         """Estimate of the dispersion, None for a family without one."""
-        return self._fit.estimates.extra if self.family.extra == "dispersion" else None
+        return self._fit.estimates.extra if self.family.has_dispersion else None
 
     @property
     def shape(self) -> float | None:
         """The shape of a negative binomial, estimated or known; None for other families."""
-        if self.family.extra == "shape":
-            return self._fit.estimates.extra
-        return getattr(self.family, "shape", None)
+        known = getattr(self.family, "shape", None)
+        return self.family.named(self._fit.extra).get("shape", known)
+
+    @property
+    def auxiliary(self) -> pd.Series:
+        """Estimates of the family's parameters besides the mean, by name; empty without any.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> ticks = load_dataset("grouseticks")
+        >>> glmer("TICKS ~ YEAR + (1 | BROOD)", ticks, "nbinom2").auxiliary.round(2).to_dict()
+        {'shape': 3.02}
+        """
+        return pd.Series(self.family.named(self._fit.extra), dtype=float, name="auxiliary")
 
     @property
     def relative_loglik(self) -> float:

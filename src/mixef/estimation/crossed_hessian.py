@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.families.auxiliary import Extra
 from mixef.linalg.crossproducts import CrossProducts, Pairs, SymmetricBlocks, assemble
 from mixef.terms.parametrization import Parametrization
 
@@ -28,7 +29,7 @@ def crossed_hessian(
     mode: Mode,
     parametrization: Parametrization,
     par: np.ndarray,
-    extra: float,
+    extra: Extra,
     h: np.ndarray,
     adjoint: np.ndarray,
 ) -> np.ndarray:
@@ -46,12 +47,14 @@ def crossed_hessian(
         return np.column_stack([layout.multiply(D, v, transpose) for D in dlams])
 
     # how mode, linear predictor, scores and weights move (levels.py)
-    direct = np.zeros((groups.n, k + p + (slopes.by_extra is not None)))
+    extra_slopes, last = slopes.by_extra, slice(k + p, None)
+    n_extra = 0 if extra_slopes is None else len(extra_slopes.score)
+    direct = np.zeros((groups.n, k + p + n_extra))
     direct[:, :k] = groups.Z(by_template(mode.u))
     direct[:, k : k + p] = X
     score = -observed[:, None] * direct
-    if slopes.by_extra is not None:
-        score[:, -1] += slopes.by_extra.score
+    if extra_slopes is not None:
+        score[:, last] += extra_slopes.score.T
     pull = by_template(groups.Zt(state.score), transpose=True)
     right = model.random_part_transposed(lams, score)
     right[:, :k] += pull
@@ -60,13 +63,13 @@ def crossed_hessian(
     moved = model.random_part(lams, u)
     eta, score = direct + moved, score - observed[:, None] * moved
     weights = slopes.by_eta[:, None] * eta
-    if slopes.by_extra is not None:
-        weights[:, -1] += slopes.by_extra.weights
+    if extra_slopes is not None:
+        weights[:, last] += extra_slopes.weights.T
 
     H: np.ndarray = -2.0 * direct.T @ score
     H[:k] -= 2.0 * pull.T @ u
-    if slopes.by_extra is not None:
-        H[-1] -= 2.0 * slopes.by_extra.score @ eta
+    if extra_slopes is not None:
+        H[last] -= 2.0 * extra_slopes.score @ eta
     H = 0.5 * (H + H.T)
 
     if W is not observed:
@@ -84,12 +87,12 @@ def crossed_hessian(
     model.refactor(observed, lams)
     second = response.second_slopes(state, extra, slopes)
     H += eta.T @ ((h * second.weights[0] + adjoint * second.score[0])[:, None] * eta)
-    if slopes.by_extra is not None:
+    if extra_slopes is not None:
         cross = (h * second.weights[1] + adjoint * second.score[1]) @ eta
-        H[-1] += cross
-        H[:, -1] += cross
-        H[-1, -1] += float((h * second.weights[2] + adjoint * second.score[2]).sum())
-        H[-1, -1] -= 2.0 * second.log_density
+        H[last] += cross
+        H[:, last] += cross.T
+        H[last, last] += second.weights[2] @ h + second.score[2] @ adjoint
+        H[last, last] -= 2.0 * second.log_density
     return H
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from mixef.estimation.levels import CELLS, Levels, Movement, times
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.estimation.response import RowSlopes
+from mixef.families.auxiliary import Extra
 
 
 def laplace_hessian(
@@ -26,7 +27,7 @@ def laplace_hessian(
     mode: Mode,
     levels: Levels,
     moved: Movement,
-    extra: float,
+    extra: Extra,
     slopes: RowSlopes,
     h: np.ndarray,
     adjoint: np.ndarray,
@@ -63,12 +64,12 @@ def laplace_hessian(
     products = moved.gram.transpose(0, 2, 1, 3).reshape(-1, s * n_levels) @ right
     half[:k] += 2.0 * flat @ products.reshape(s, n_par, s).transpose(0, 2, 1).reshape(-1, n_par)
     if slopes.by_extra is not None:
-        score = slopes.by_extra.score
+        score, last = slopes.by_extra.score, slice(k + p, None)
         cross = h * second.weights[1] + adjoint * second.score[1]
-        half[-1:] += _across(levels.sums(z, (cross - score)[None]), moved.b)
-        half[-1, beta] += X.T @ (cross - 2.0 * score)
-        half[-1, -1] += 0.5 * (h @ second.weights[2] + adjoint @ second.score[2])
-        half[-1, -1] -= second.log_density
+        half[last] += _across(levels.sums(z, cross - score), moved.b)
+        half[last, beta] += (cross - 2.0 * score) @ X
+        half[last, last] += 0.5 * (second.weights[2] @ h + second.score[2] @ adjoint)
+        half[last, last] -= second.log_density
     H: np.ndarray = half + half.T
     H += _across(moved.b, times(ZtCZ, moved.b))
     H[beta, beta] += _weighted_gram(X, 2.0 * mode.state.observed + curved)

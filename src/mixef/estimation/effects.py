@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import Factor
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm
@@ -27,13 +28,13 @@ def mode_slopes(
     mode: Mode,
     parametrization: Parametrization,
     par: np.ndarray,
-    extra: float,
+    extra: Extra,
     with_beta: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the derivatives of beta (p, K) and of b (q, K) for the parameters of the search.
 
-    These are par, beta unless it is part of the mode, and the log of the extra parameter where
-    there is one. The factor is left at the observed weights.
+    These are par, beta unless it is part of the mode, and the coordinates of the
+    auxiliary parameters. The factor is left at the observed weights.
     """
     response, X, state = model.response, model.X, mode.state
     p, lams, observed = X.shape[1], parametrization.lams(par), mode.state.observed
@@ -56,7 +57,8 @@ def mode_slopes(
             move(none, none, -observed * column)
     slopes = response.slopes(state, extra, observed=True)
     if slopes.by_extra is not None:
-        move(none, none, slopes.by_extra.score)
+        for score in slopes.by_extra.score:
+            move(none, none, score)
 
     K, k = len(held), parametrization.n_par
     u = model.factor.solve(np.column_stack([*pull, np.empty((len(w), 0))]))

@@ -19,7 +19,7 @@ class Estimates:
     theta: np.ndarray  # each term's lower triangle, column by column
     lams: tuple[np.ndarray, ...]  # each (s_t, s_t): templates, one a term
     beta: np.ndarray  # (p,)
-    extra: float | None  # dispersion or shape, where the family has one that is estimated
+    extra: Any  # auxiliary parameters: a number, a tuple of several; None without any
     sigma: float  # square root of the dispersion; 1 for families without
     objective: float  # what was minimized
     #: (p, p): ``(X'V^-1 X)^-1``: the covariance of beta over sigma^2 in a linear model, at the

@@ -59,7 +59,7 @@ class Fit:
         Columns of the design that are estimated.
     point : ndarray (K,)
         Where the search ended, in the scaled problem: covariance parameters, and those of a
-        generalized model besides (coefficients unless nAGQ is 0, log of the extra parameter).
+        generalized model besides (coefficients unless nAGQ is 0, auxiliary coordinates).
     estimates : Estimates
     convergence : Convergence
     vanished : tuple of VanishedDirection or AtBound
@@ -171,9 +171,9 @@ class Fit:
         return self.kind.labels(self.fixed_names, self.terms)
 
     @property
-    def extra_label(self) -> str | None:
-        """Name of the logarithm of dispersion, shape or sigma among `labels`."""
-        return None if self.family.extra is None else self.labels[-1]
+    def extra_labels(self) -> list[str]:
+        """Names of the auxiliary coordinates, or of log sigma, among `labels`."""
+        return self.labels[len(self.labels) - len(self.family.auxiliary) :]
 
     @property
     def groups(self) -> dict[str, list[int]]:
@@ -185,8 +185,8 @@ class Fit:
 
     @property
     def npar(self) -> int:
-        """Number of parameters: fixed effects, covariance parameters, dispersion or shape."""
-        return len(self.kept) + len(self.estimates.par) + (self.family.extra is not None)
+        """Number of parameters: fixed effects, covariance parameters, auxiliary ones."""
+        return len(self.kept) + len(self.estimates.par) + len(self.family.auxiliary)
 
     # ------------------------------------------------------------------ of the rows
 
@@ -242,11 +242,11 @@ class Fit:
     @property
     def sigma(self) -> float | None:
         """The residual standard deviation; None for a family without a dispersion."""
-        return self.estimates.sigma if self.family.extra == "dispersion" else None
+        return self.estimates.sigma if self.family.has_dispersion else None
 
     @property
-    def extra(self) -> float:
-        """The dispersion or shape; 1 where the family has none, or knows it."""
+    def extra(self) -> families.Extra:
+        """The auxiliary parameters as the family takes them; 1 where it has none."""
         return 1.0 if self.estimates.extra is None else self.estimates.extra
 
     @cached_property

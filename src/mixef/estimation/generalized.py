@@ -20,6 +20,7 @@ from mixef.estimation.levels import Levels, levels_at
 from mixef.estimation.pirls import Mode, conditional_mode
 from mixef.estimation.quadrature import Quadrature
 from mixef.estimation.search import LEAST_UNIT
+from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import Factor
 from mixef.terms.covariance import theta_of
 
@@ -39,7 +40,7 @@ class _Anchor:
 
     mode: Mode
     lams: tuple[np.ndarray, ...]
-    extra: float
+    extra: Extra
 
 
 class GeneralizedCriterion:
@@ -48,8 +49,8 @@ class GeneralizedCriterion:
     It has a factor of its own: it is made for one search or one inference, and not shared.
 
     Parameters are those of the scaled problem: templates of the scaled columns of Z,
-    coefficients of the scaled columns of X, and the log of the family's extra parameter. With
-    nAGQ = 0 the coefficients are part of the mode and are no parameters.
+    coefficients of the scaled columns of X, and coordinates of the family's auxiliary parameters.
+    With nAGQ = 0 the coefficients are part of the mode and are no parameters.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class GeneralizedCriterion:
         self.family = self.response.family
         self.n, self.p = problem.X.shape
         self.with_beta = self.nAGQ == 0
-        self.has_extra = self.family.extra is not None
+        self.n_extra = len(self.family.auxiliary)
         self.terms, self.parametrization = problem.terms, problem.terms.parametrization
         self.model = problem.working_model()
         self._beta0 = problem.beta
@@ -89,27 +90,29 @@ class GeneralizedCriterion:
         layout = self.model.groups.layout
         return self.nAGQ > 1 or layout.q * layout.widths[0] * self.n_par <= MOST_CELLS
 
-    # Parameters of the search: par, beta unless it is in the mode, log extra where there is one
+    # Parameters of the search: par, beta unless it is in the mode, auxiliary coordinates
 
     @property
     def n_par(self) -> int:
         """Number of parameters of the search."""
-        return self.parametrization.n_par + (0 if self.with_beta else self.p) + self.has_extra
+        return self.parametrization.n_par + (0 if self.with_beta else self.p) + self.n_extra
 
-    def split(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return par (k,), beta (p,) and the extra parameter of a point of the search.
+    def split(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, Extra]:
+        """Return par (k,), beta (p,) and the auxiliary parameters of a point of the search.
 
         With beta in the mode, beta is where the last mode was.
         """
         k = self.parametrization.n_par
         beta = self._beta0 if self.with_beta else point[k : k + self.p]
-        extra = float(np.exp(point[-1])) if self.has_extra else self.problem.extra
+        extra = self.problem.extra
+        if self.n_extra:
+            extra = self.family.extra_at(point[len(point) - self.n_extra :])
         return point[:k], beta, extra
 
-    def join(self, par: np.ndarray, beta: np.ndarray, extra: float) -> np.ndarray:
+    def join(self, par: np.ndarray, beta: np.ndarray, extra: Extra) -> np.ndarray:
         """Return the point of the search of scaled parameters."""
         parts = [par] if self.with_beta else [par, beta]
-        return np.concatenate([*parts, [np.log(extra)]] if self.has_extra else parts)
+        return np.concatenate([*parts, self.family.coordinates(extra)] if self.n_extra else parts)
 
     def start(self) -> np.ndarray:
         """Return moment estimates of the covariances with the coefficients of the plain GLM."""
@@ -131,8 +134,8 @@ class GeneralizedCriterion:
 
     def _value(self) -> float:
         par, beta, extra = self.split(self._point)
-        if not 0.0 < extra < np.inf:
-            raise FitError(f"the {self.response.family.extra} has left its domain: {extra:g}")
+        if self.n_extra:
+            self.family.check_extra(extra)
         lams = self._lams = self.parametrization.lams(par)
         start = self._foreseen_mode(lams, beta, extra)
         self._factor_at_anchor = self._factor_at_mode = False
@@ -167,7 +170,8 @@ class GeneralizedCriterion:
         if extra != anchor.extra:
             slopes = self.response.slopes(mode.state, anchor.extra, self.response.uses_observed)
             assert slopes.by_extra is not None
-            pull += slopes.by_extra.score * np.log(extra / anchor.extra)
+            end, start = (np.array(self.family.coordinates(e)) for e in (extra, anchor.extra))
+            pull += (end - start) @ slopes.by_extra.score
         right = model.random_part_transposed(anchor.lams, pull)
         right += model.random_part_transposed(change, mode.state.score)
         foreseen: np.ndarray = mode.u + model.factor.solve(right)
@@ -200,7 +204,7 @@ class GeneralizedCriterion:
             self._factor_at_mode, self._factor_at_anchor = False, True
             self._anchor = _Anchor(self._mode, lams, extra)
             parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
-            self._gradient = np.concatenate([*parts, [d.by_extra]] if self.has_extra else parts)
+            self._gradient = np.concatenate([*parts, d.by_extra])
             if self._quadrature is not None and d.moved is not None:
                 self._gradient = self._quadrature.gradient(d.moved, lams[0])
             self._derivatives = d
@@ -298,7 +302,7 @@ class GeneralizedCriterion:
 
     # The user's scale
 
-    def scaled_point(self, par: np.ndarray, beta: np.ndarray, extra: float | None) -> np.ndarray:
+    def scaled_point(self, par: np.ndarray, beta: np.ndarray, extra: Extra) -> np.ndarray:
         """Turn the user's parameters into a point of the search."""
         scaled = self.terms.scaled_par(par)
         return self.join(scaled, self.problem.scaled_beta(beta), 1.0 if extra is None else extra)
@@ -346,7 +350,7 @@ class GeneralizedCriterion:
             theta=np.concatenate([theta_of(lam) for lam in lams]),
             lams=lams,
             beta=self.problem.basis.back(mode.beta),
-            extra=extra if self.has_extra else None,
+            extra=extra if self.n_extra else None,
             sigma=float(np.sqrt(dispersion)),
             objective=objective,
             unscaled_vcov=0.5 * (vcov + vcov.T),

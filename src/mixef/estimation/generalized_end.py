@@ -39,11 +39,8 @@ FALLBACK = (
 
 def remedy(flat: tuple[str, ...], family: Family, names: Sequence[str]) -> str:
     """Say what to do about parameters that the data do not determine."""
-    if f"log({family.extra})" in flat and family.extra == "shape":
-        return (
-            "the shape of the negative binomial goes to infinity, where it is the Poisson "
-            "distribution: the counts are not more dispersed than that, so use family='poisson'"
-        )
+    if {a.label for a in family.auxiliary} & set(flat) and (said := family.remedy(flat)):
+        return said
     if set(flat) & set(names):
         return "drop a predictor, or combine categories"
     return "simplify the random effects"
@@ -77,12 +74,12 @@ def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: 
 
 def is_exact(family: Family, outcome: Outcome, estimates: Estimates) -> bool:
     """Tell whether the dispersion is on its way to zero."""
-    if family.extra != "dispersion" or estimates.extra is None:
+    if not family.has_dispersion or estimates.extra is None:
         return False
     assert estimates.mu is not None
     with np.errstate(all="ignore"):
         size = float(np.mean(outcome.y**2 / family.variance(estimates.mu, estimates.extra)))
-    return estimates.extra < EXACT * size
+    return bool(estimates.extra < EXACT * size)
 
 
 def edge_message(family: Family, mu: np.ndarray | None) -> str | None:
@@ -136,7 +133,7 @@ def with_separation(
     if message is None:
         return end
     # A shape on its way to infinity is another matter.
-    kept = end.problems[-1:] if f"log({family.extra})" in end.flat else ()
+    kept = end.problems[-1:] if {a.label for a in family.auxiliary} & set(end.flat) else ()
     return replace(
         end,
         converged=False,

@@ -14,6 +14,7 @@ from mixef.control import Control, GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
 from mixef.estimation.columns import independent, refuse_extremes
 from mixef.estimation.convergence import judge
+from mixef.estimation.density_response import make_response
 from mixef.estimation.fit import NO_HESSIAN, Fit
 from mixef.estimation.generalized import GeneralizedCriterion
 from mixef.estimation.generalized_end import (
@@ -33,7 +34,6 @@ from mixef.estimation.generalized_start import (
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.optimize import FLAT, SearchResult, Step, derivatives_at
 from mixef.estimation.quadrature import check_quadrature
-from mixef.estimation.response import Response
 from mixef.estimation.search import better, is_back, search, search_from, search_others
 from mixef.estimation.singular import vanished_directions
 from mixef.estimation.spec import (
@@ -46,7 +46,9 @@ from mixef.estimation.spec import (
     starting_covariances,
 )
 from mixef.estimation.user_density import check_variance
+from mixef.families.auxiliary import joined
 from mixef.families.convert import make_family
+from mixef.families.density import DensityFamily
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
 from mixef.terms.frame import ModelFrame
@@ -96,16 +98,15 @@ class Generalized(Kind):
         """Return the kind that searches for the coefficients, too."""
         return replace(self, nAGQ=max(self.nAGQ, 1))
 
-    def start(self, par: np.ndarray, beta: np.ndarray, extra: float | None) -> dict[str, Any]:
+    def start(self, par: np.ndarray, beta: np.ndarray, extra: Any) -> dict[str, Any]:
         """Return a start of all parameters."""
         start: dict[str, Any] = {"par": par, "beta": beta}
-        return start if self.family.extra is None else start | {self.family.extra: extra}
+        return start | self.family.named(extra)
 
     def labels(self, names: Sequence[str], terms: Sequence[RandomTerm]) -> list[str]:
-        """Name the parameters of the search: par, coefficients, log of the extra parameter."""
+        """Name the parameters of the search: par, coefficients, auxiliary coordinates."""
         fixed = [] if self.nAGQ == 0 else list(names)
-        extra = [] if self.family.extra is None else [f"log({self.family.extra})"]
-        return [*par_labels(terms), *fixed, *extra]
+        return [*par_labels(terms), *fixed, *(a.label for a in self.family.auxiliary)]
 
     def hessian(self, fit: Fit) -> np.ndarray | None:
         """Return what the search ended with."""
@@ -142,8 +143,9 @@ class Generalized(Kind):
         """Return the problem on columns scaled by the model without random effects."""
         assert isinstance(spec.control, GlmerControl)
         y, information = spec.outcome, spec.control.information
-        response = Response(self.family, y.y, y.weights, information, y.copies)
-        if type(self.family) not in FAMILIES.values():
+        response = make_response(self.family, y.y, y.weights, information, y.copies)
+        known = isinstance(self.family, DensityFamily) or type(self.family) in FAMILIES.values()
+        if not known:
             check_variance(response)
         X = spec.design.columns(kept)
         return generalized_problem(X, response, spec.frame.offset, spec.terms, self.nAGQ)
@@ -177,7 +179,12 @@ class Generalized(Kind):
         except FitError as error:
             failure = error
         chosen = control.information is not None or family.information == "expected"
-        if chosen or family.is_canonical or control.optimizer != "newton":
+        if (
+            chosen
+            or family.is_canonical
+            or not family.knows_expected
+            or control.optimizer != "newton"
+        ):
             nowhere = False
         elif fit is None:
             nowhere = True
@@ -199,7 +206,7 @@ class Generalized(Kind):
         family, nAGQ, outcome = self.family, self.nAGQ, spec.outcome
         frame, terms, control = spec.frame, spec.terms, spec.control
         assert isinstance(control, GlmerControl)
-        check_terms(terms, frame.n, control, family.extra is not None)
+        check_terms(terms, frame.n, control, bool(family.auxiliary))
         check_quadrature(nAGQ, terms)
         name = spec.formula.response_name
         refuse_extremes(outcome.y, name, frame.weights, spec.design, terms)
@@ -326,9 +333,8 @@ def _starting_point(
     names: Sequence[str],
 ) -> np.ndarray:
     """Return the point of the search that the user's ``start`` means."""
-    extra_name = criterion.family.extra
-    more = ["beta", "fixef", *([str(extra_name)] if extra_name else [])]
-    start = checked_start(start, more)
+    family = criterion.family
+    start = checked_start(start, ["beta", "fixef", *(a.name for a in family.auxiliary)])
     point = criterion.start()
     par, beta, extra = criterion.split(point)
     given = starting_covariances(start, terms, criterion.parametrization)
@@ -338,11 +344,14 @@ def _starting_point(
         if key in start:
             values = checked_parameters(start[key], names, "coefficients")
             beta = criterion.problem.scaled_beta(values)
-    if extra_name is not None and extra_name in start:
-        extra = float(checked_parameters(start[extra_name], [extra_name], extra_name)[0])
-        if not extra > 0.0:
-            raise DataError(f"start has {extra_name} = {extra:g}; expected a positive number")
-    return criterion.join(par, beta, extra)
+    own = family.named(extra)
+    for parameter in family.auxiliary:
+        name = parameter.name
+        if name in start:
+            own[name] = float(checked_parameters(start[name], [name], name)[0])
+            if not parameter.is_possible(own[name]):
+                raise DataError(f"start has {name} = {own[name]:g}; expected {parameter.expected}")
+    return criterion.join(par, beta, joined([*own.values()]))
 
 
 def _on_user_scale(criterion: GeneralizedCriterion, trace: Trace | None) -> Trace | None:
@@ -354,8 +363,8 @@ def _on_user_scale(criterion: GeneralizedCriterion, trace: Trace | None) -> Trac
         user = [criterion.terms.user_par(par)]
         if not criterion.with_beta:
             user.append(criterion.problem.user_beta(beta))
-        if criterion.has_extra:
-            user.append(np.array([np.log(extra)]))
+        if criterion.n_extra:
+            user.append(np.array(criterion.family.coordinates(extra)))
         trace(replace(step, par=np.concatenate(user)))
 
     return translated

@@ -18,6 +18,7 @@ from mixef.estimation.pirls import WorkingModel
 from mixef.estimation.response import Response
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.estimation.start import moment_estimates, moment_start, principal_axes
+from mixef.families.auxiliary import Extra
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import crossproducts, rotate
 from mixef.linalg.factor import Factor
@@ -67,10 +68,10 @@ class GeneralizedProblem:
         Starting values.
     inside : ndarray (p,)
         Coefficients well inside the domain, for a start that is not.
-    extra : float
-        Starting value of the family's extra parameter, 1 where there is none.
-    units : ndarray (p + e,)
-        Size of a large change of beta and of the log of the extra parameter.
+    extra : float or tuple of float
+        Starting values of the family's auxiliary parameters, 1 where there are none.
+    units : ndarray (p + E,)
+        Size of a large change of beta and of the auxiliary coordinates.
     """
 
     response: Response
@@ -84,7 +85,7 @@ class GeneralizedProblem:
     par: np.ndarray
     beta: np.ndarray
     inside: np.ndarray
-    extra: float
+    extra: Extra
     units: np.ndarray
 
     @cached_property
@@ -137,7 +138,7 @@ def generalized_problem(
     scaled, groups = scale_terms(terms, W, user_axes)
     parametrization = scaled.parametrization
     working = glm.state.score / root
-    has_dispersion = response.family.extra == "dispersion"
+    has_dispersion = response.family.has_dispersion
     if has_dispersion and working @ working < EXACT * len(working):
         raise FitError(NO_SCALE)
     products = crossproducts(Rows(groups, Q, working))
@@ -170,12 +171,11 @@ def generalized_problem(
 
 
 def _natural_units(response: Response, glm: GLMFit, W: np.ndarray, p: int) -> np.ndarray:
-    """Return the size (p + e,) of a large change of beta and of the extra parameter.
+    """Return the size (p + E,) of a large change of beta and of the auxiliary coordinates.
 
     For beta it is a change of the linear predictor over which the mean curves.
     """
     level, eta = np.sqrt(W.mean()), glm.state.eta
     largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
     unit = min(response.family.link.bend(eta), largest)
-    n_extra = int(response.family.extra is not None)
-    return np.concatenate([np.full(p, unit * level), np.ones(n_extra)])
+    return np.concatenate([np.full(p, unit * level), np.ones(len(response.family.auxiliary))])

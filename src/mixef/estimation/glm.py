@@ -10,6 +10,7 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.response import Response, RowState
 from mixef.linalg import small
+from mixef.families.auxiliary import Extra, joined, separate
 
 MAX_STEPS = 50
 # The search goes on from here: a start that is good to this much of the log density, a row, is
@@ -33,15 +34,15 @@ class GLMFit:
     beta : ndarray (p,)
     inside : ndarray (p,)
         Coefficients well inside the domain of link and family: where the search started.
-    extra : float
-        Moment estimate of the dispersion or the shape, 1.0 where there is none.
+    extra : float or tuple of float
+        Moment estimates of the auxiliary parameters, 1.0 where there are none.
     state : RowState
     converged : bool
     """
 
     beta: np.ndarray
     inside: np.ndarray
-    extra: float
+    extra: Extra
     state: RowState
     converged: bool
 
@@ -60,17 +61,17 @@ def fit_glm(
     tolerance : float
         Change of the log density, a row, at which to stop.
     """
-    inside, state = _start(response, X, offset, 1.0)
-    extra = 1.0
-    if response.family.extra == "dispersion":  # in which the response has its unit
+    extra, family = response.family.first_extra, response.family
+    inside, state = _start(response, X, offset, extra)
+    if family.starts_at_moments:
         extra, state = _with_moment(response, state)
-    beta, first, curved = inside, state.eta, response.family.link.bend(state.eta)
+    beta, first, curved = inside, state.eta, family.link.bend(state.eta)
     converged = not X.shape[1]
     for _ in range(MAX_STEPS if X.shape[1] else 0):
         step = _scoring_step(X, state)
         far = float(np.abs(X @ step).max())
         if far > curved:
-            step = step * min(1.0, LONGEST * response.family.link.bend(state.eta) / far)
+            step = step * min(1.0, LONGEST * family.link.bend(state.eta) / far)
         new = None
         for halving in range(30):
             candidate = beta + 0.5**halving * step
@@ -81,29 +82,31 @@ def fit_glm(
             break
         gain = new.log_density - state.log_density
         beta, state = candidate, new
-        if response.family.extra == "dispersion":  # beside what is left now: it may be nothing
+        if family.has_dispersion:  # beside what is left now: it may be nothing
             gain *= extra / _moment(response, new)
         if gain <= tolerance * len(response.y):
             converged = True
             break
         gone = float(np.abs(state.eta - first).max())
-        if gone > FAR * curved and response.family.information == "expected":
+        if gone > FAR * curved and family.information == "expected":
             break
-    if response.family.extra is not None:
+    if family.auxiliary:
         extra, state = _with_moment(response, state)
     return GLMFit(beta, inside, extra, state, converged)
 
 
-def _with_moment(response: Response, state: RowState) -> tuple[float, RowState]:
-    """Return the moment estimate of the extra parameter, and the state with it."""
+def _with_moment(response: Response, state: RowState) -> tuple[Extra, RowState]:
+    """Return moment estimates of the auxiliary parameters, and the state with them."""
     extra = _moment(response, state)
     return extra, response.at(state.eta, extra) or state
 
 
-def _moment(response: Response, state: RowState) -> float:
+def _moment(response: Response, state: RowState) -> Extra:
+    family = response.family
     with np.errstate(all="ignore"):
-        moment = response.family.initial_extra(response.y, state.mu, response.weights)
-    return float(moment) if 0.0 < moment < np.inf else 1.0
+        moments = separate(family.initial_extra(response.y, state.mu, response.weights))
+    pairs = zip(family.auxiliary, moments, strict=True)
+    return joined([m if parameter.is_possible(m) else 1.0 for parameter, m in pairs])
 
 
 def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:

@@ -22,6 +22,7 @@ from mixef.estimation.linear import EPSILON
 from mixef.estimation.linear_problem import LinearProblem
 from mixef.estimation.pls import PLSSolution, differentiate, solve_pls
 from mixef.estimation.scaling import ScaledTerms
+from mixef.families.auxiliary import Extra
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.rows import Rows
 from mixef.linalg.standardize import Basis
@@ -40,10 +41,10 @@ class Focus:
     Attributes
     ----------
     kind : {"sd", "cor", "scale", "beta"}
-        Of a random effect or two, of the residuals (or a family's extra parameter), or a
+        Of a random effect or two, of the residuals (or a family's auxiliary parameters), or a
         coefficient.
     index : int
-        Position of the term, or of the coefficient.
+        Position of the term, of the coefficient, or of the auxiliary parameter.
     row, col : int
         Columns of the term.
     """
@@ -62,13 +63,13 @@ class State:
     ----------
     lams : tuple of ndarray (s_t, s_t)
         Any roots of the terms' covariances: relative ones for a linear model.
-    scale : float
-        Sigma of a linear model, the extra parameter of a family.
+    scale : float or tuple of float
+        Sigma of a linear model, the auxiliary parameters of a family.
     beta : ndarray (p,)
     """
 
     lams: tuple[np.ndarray, ...]
-    scale: float
+    scale: Extra
     beta: np.ndarray
 
 
@@ -283,7 +284,7 @@ class LinearJoint:
 
 
 class GeneralizedJoint:
-    """-2 log L of a generalized model over ``(par, beta, log extra)``.
+    """-2 log L of a generalized model over ``(par, beta, auxiliary coordinates)``.
 
     With a coefficient in focus the coefficients are turned so that it comes first.
 
@@ -322,7 +323,7 @@ class GeneralizedJoint:
         """Whether the value depends on the axes: where nodes are in several dimensions."""
         return self._criterion.nAGQ > 1 and self.axes.parametrization is not self.axes.plain
 
-    def start(self, par: np.ndarray, scale: float, beta: np.ndarray) -> np.ndarray:
+    def start(self, par: np.ndarray, scale: Extra, beta: np.ndarray) -> np.ndarray:
         """Return the point of the scaled problem's ``par`` with the user's beta and extra."""
         criterion = self._criterion
         x = criterion.join(self.axes.start(par), criterion.problem.scaled_beta(beta), scale)

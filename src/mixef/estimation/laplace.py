@@ -27,6 +27,7 @@ from mixef.estimation.curvature import laplace_hessian
 from mixef.estimation.levels import Levels, Movement, movement
 from mixef.estimation.pirls import Mode, WorkingModel
 from mixef.estimation.pls import directions
+from mixef.families.auxiliary import Extra
 from mixef.terms.parametrization import Parametrization
 
 
@@ -37,11 +38,11 @@ class LaplaceDerivatives:
     Attributes
     ----------
     by_par, by_beta : ndarray (k,), (p,)
-    by_extra : float
-        For the log of the family's extra parameter; zero where there is none.
-    information : ndarray (k + p + e, k + p + e)
+    by_extra : ndarray (E,)
+        For the coordinates of the family's auxiliary parameters.
+    information : ndarray (k + p + E, k + p + E)
         Average information of the working linear model plus the exact curvature of
-        ``lam lam'``; e is 1 with an extra parameter. With beta in the mode: (k + e, k + e).
+        ``lam lam'``. With beta in the mode: (k + E, k + E).
     K : list of ndarray (s_i, s_i)
     h : ndarray (n,)
         Diagonal of ``U M^-1 U'``.
@@ -55,7 +56,7 @@ class LaplaceDerivatives:
 
     by_par: np.ndarray
     by_beta: np.ndarray
-    by_extra: float
+    by_extra: np.ndarray
     information: np.ndarray
     K: list[np.ndarray]
     h: np.ndarray
@@ -75,7 +76,7 @@ def differentiate_laplace(
     parametrization: Parametrization,
     par: np.ndarray,
     lams: Sequence[np.ndarray],
-    extra: float,
+    extra: Extra,
     with_beta: bool,
     levels: Levels | None = None,
 ) -> LaplaceDerivatives:
@@ -115,10 +116,10 @@ def differentiate_laplace(
         K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
     by_par, curvature = parametrization.chain(par, dlams, lams, K)
     by_beta = X.T @ (v - 2.0 * state.score)
-    k, by_extra = len(par), 0.0
+    k, by_extra = len(par), np.empty(0)
     if slopes.by_extra is not None:
         change = slopes.by_extra
-        by_extra = float(h @ change.weights + moved @ change.score) - 2.0 * change.log_density
+        by_extra = change.weights @ h + change.score @ moved - 2.0 * change.log_density
     if levels is not None:
         w_l, t_l = layout.by_level(0, w), layout.by_level(0, t)
         movements = movement(model, mode, levels, parametrization, dlams, slopes, w_l)
@@ -133,11 +134,10 @@ def differentiate_laplace(
     if with_beta:
         information = _profiled(information, k)
     if slopes.by_extra is not None:
+        value, vector = np.linalg.eigh(response.curvature_of_extra(state, extra))
         size = len(information)
-        bordered = np.zeros((size + 1, size + 1))
-        bordered[:size, :size] = information
-        bordered[size, size] = max(response.curvature_of_extra(state, extra), 1.0)
-        information = bordered
+        information = np.pad(information, (0, len(value)))
+        information[size:, size:] = (vector * np.maximum(value, 1.0)) @ vector.T
     return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, moved, between)
 
 

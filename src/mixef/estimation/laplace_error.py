@@ -19,6 +19,7 @@ import numpy as np
 
 from mixef.estimation.laplace import LaplaceDerivatives
 from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.families.auxiliary import Extra
 
 # The expansion is one in the reciprocal of what the data say of an effect: it is good while its
 # next terms are a small part of the effective number of effects.
@@ -58,7 +59,7 @@ def laplace_error(
     model: WorkingModel,
     mode: Mode,
     lams: Sequence[np.ndarray],
-    extra: float,
+    extra: Extra,
     derivatives: LaplaceDerivatives,
 ) -> LaplaceError:
     """Return the next terms at the mode, where derivatives were taken last.

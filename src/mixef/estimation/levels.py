@@ -1,7 +1,7 @@
 """How the modes of one grouping factor move with the parameters.
 
 With one grouping factor everything falls apart into levels. For every parameter a (covariance
-parameters, coefficients, log of the extra parameter), with scores s, observed weights W_o,
+parameters, coefficients, auxiliary coordinates), with scores s, observed weights W_o,
 ``U = Z lam`` and the mode's equation ``lam'Z's = u``,
 
     (U'W_o U + I) u_a = lam_a' Z's + U'[s_a - W_o eta_a'],    eta_a = eta_a' + U u_a,
@@ -97,7 +97,7 @@ def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
 
 @dataclass(frozen=True)
 class Movement:
-    """Derivatives for the K parameters: par, beta, and log of the extra one where there is one.
+    """Derivatives for the K parameters: par, beta, and those of the auxiliary ones.
 
     Attributes
     ----------
@@ -143,7 +143,8 @@ def movement(
     """
     observed, X, z, lam = mode.state.observed, model.X.T, levels.rows, levels.lam
     (n_levels, s), k, p, extra = levels.u.shape, parametrization.n_par, len(X), slopes.by_extra
-    n_par, beta = k + p + (extra is not None), slice(k, k + p)
+    n_extra = 0 if extra is None else len(extra.score)
+    n_par, beta, last = k + p + n_extra, slice(k, k + p), slice(k + p, None)
     dlam = np.zeros((k, s, s))
     for of_term, where, cols in zip(
         dlams, parametrization.par_slices, parametrization.columns, strict=True
@@ -163,7 +164,7 @@ def movement(
     pull[:, :k] = -times(ZtWZ, held[:, :k])
     pull[:, beta] = -ZtWX
     if extra is not None:
-        pull[:, -1:] = levels.sums(z, extra.score[None])
+        pull[:, last] = levels.sums(z, extra.score)
     right = (lam.T @ pull.reshape(s, -1)).reshape(pull.shape)
     dlam_t = dlam.transpose(0, 2, 1).reshape(-1, s)
     right[:, :k] += (dlam_t @ w.T).reshape(k, s, n_levels).transpose(1, 0, 2)
@@ -177,7 +178,7 @@ def movement(
     flat = times(by_z[s:], b)
     flat[:, beta] += by_x[s:]
     if extra is not None:
-        flat[:, -1:] += levels.sums(pairs, extra.weights[None])
+        flat[:, last] += levels.sums(pairs, extra.weights)
     gram = flat[entry]
     across = (lam.T @ gram.reshape(s, -1)).reshape(gram.shape)
     M = (lam.T @ across.reshape(s, s, -1)).reshape(gram.shape)

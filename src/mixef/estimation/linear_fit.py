@@ -71,7 +71,7 @@ class Gaussian(Kind):
         """Return the kind that is fitted by maximum likelihood."""
         return Gaussian(REML=False)
 
-    def start(self, par: np.ndarray, beta: np.ndarray, extra: float | None) -> dict[str, Any]:
+    def start(self, par: np.ndarray, beta: np.ndarray, extra: Any) -> dict[str, Any]:
         """Return a start: the others follow from the covariance parameters."""
         return {"par": par}
 

@@ -18,6 +18,7 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.pls import solve_upper
 from mixef.estimation.response import Response, RowState
+from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import Factor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign
@@ -100,7 +101,7 @@ def conditional_mode(
     model: WorkingModel,
     lams: Sequence[np.ndarray],
     beta: np.ndarray,
-    extra: float,
+    extra: Extra,
     u: np.ndarray,
     with_beta: bool,
 ) -> Mode:

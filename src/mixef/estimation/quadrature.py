@@ -26,6 +26,7 @@ from mixef import checks
 from mixef.errors import DataError
 from mixef.estimation.levels import Levels, Movement
 from mixef.estimation.pirls import Mode, WorkingModel
+from mixef.families.auxiliary import Extra
 from mixef.terms.random import RandomTerm
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
@@ -126,7 +127,7 @@ class NodeValues:
 
 
 def values_at(
-    model: WorkingModel, mode: Mode, levels: Levels, extra: float, nodes: np.ndarray
+    model: WorkingModel, mode: Mode, levels: Levels, extra: Extra, nodes: np.ndarray
 ) -> NodeValues:
     """Return the integrand at nodes (s, m), as functions of the scaled effects z."""
     codes = model.designs[0].codes
@@ -193,7 +194,7 @@ class Quadrature:
     model : WorkingModel
     mode : Mode
     levels : Levels
-    extra : float
+    extra : float or tuple of float
     k : int
         Nodes a dimension.
 
@@ -203,7 +204,7 @@ class Quadrature:
         ``-2 sum_l log sum_j w_j exp a_j``: what the nodes add to the Laplace criterion.
     """
 
-    def __init__(self, model: WorkingModel, mode: Mode, levels: Levels, extra: float, k: int):
+    def __init__(self, model: WorkingModel, mode: Mode, levels: Levels, extra: Extra, k: int):
         self._model, self._mode, self._levels, self._extra = model, mode, levels, extra
         self._nodes, self._log_weights = product_rule(k, levels.u.shape[1])
         self._parts = _chunks(self._nodes.shape[1], len(mode.state.eta))
@@ -257,8 +258,8 @@ class Quadrature:
             )
             gradient[:k] -= 2.0 * np.tensordot(moved.dlam, np.einsum("lsm,ltm->st", A, u), axes=2)
             gradient[k : k + p] -= 2.0 * (X.T @ weighted.sum(axis=1))
-            if response.family.extra is not None:
-                gradient[-1] -= 2.0 * response.slope_by_extra(values.mu, extra, by_row)
+            if response.has_auxiliary:
+                gradient[k + p :] -= 2.0 * response.slope_by_extra(values.mu, extra, by_row)
             pull = lam.T @ A - share[:, None, :] * u
             gradient -= 2.0 * np.einsum("ls,sal->a", pull.sum(axis=2), moved.u)
             gradient -= 2.0 * np.tensordot(dhalf, pull @ nodes.T, axes=3)

@@ -13,11 +13,12 @@ With the canonical link r is constant and the two weights are one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from mixef.estimation.row_derivatives import RowDerivatives, row_derivatives
+from mixef.families.auxiliary import Extra
 from mixef.families.family import Family, by_row
 from mixef.terms.outcome import trials_of_one
 
@@ -50,19 +51,19 @@ class RowState:
 
 
 @dataclass(frozen=True)
-class ExtraSlopes:
-    """Derivatives for the log of the extra parameter at fixed linear predictors.
+class AuxiliarySlopes:
+    """Derivatives for the coordinates of the auxiliary parameters at fixed linear predictors.
 
     Attributes
     ----------
-    score, weights : ndarray (n,)
+    score, weights : ndarray (E, n)
         Of the scores, and of the weights in ``log|M|``.
-    log_density : float
+    log_density : ndarray (E,)
     """
 
     score: np.ndarray
     weights: np.ndarray
-    log_density: float
+    log_density: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ class RowSlopes:
     ----------
     by_eta : ndarray (n,)
         Derivative for eta of the weights in ``log|M|``.
-    by_extra : ExtraSlopes or None
-        None where the family has no extra parameter.
+    by_extra : AuxiliarySlopes or None
+        None where the family has no auxiliary parameters.
     """
 
     by_eta: np.ndarray
-    by_extra: ExtraSlopes | None = None
+    by_extra: AuxiliarySlopes | None = None
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,17 @@ class SecondSlopes:
 
     Attributes
     ----------
-    weights : tuple of ndarray (n,)
-        For (eta, eta) and, with an extra parameter, for (eta, extra), (extra, extra).
-    score : tuple of ndarray (n,)
+    weights : tuple of ndarray (n,), (E, n), (E, E, n)
+        For (eta, eta) and, with auxiliary parameters, for (eta, extra), (extra, extra).
+    score : tuple of ndarray
         Likewise.
-    log_density : float
-        Of the log density for the extra parameter, summed.
+    log_density : ndarray (E, E)
+        Of the log density for the auxiliary parameters, summed.
     """
 
     weights: tuple[np.ndarray, ...]
     score: tuple[np.ndarray, ...]
-    log_density: float = 0.0
+    log_density: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 class Response:
@@ -133,14 +134,15 @@ class Response:
         # A row of weight zero counts nothing, even where its density is zero.
         self._absent = None if weights is None or np.all(weights) else weights == 0.0
         self._share_of_one = 1.0 if weights is None else weights
-        self._has_dispersion = family.extra == "dispersion"
-        self._held: tuple[float, tuple[float, float, bool]] | None = None
+        self.has_auxiliary = bool(family.auxiliary)
+        self._has_dispersion = family.has_dispersion
+        self._held: tuple[Extra, tuple[float, float, bool]] | None = None
         if self.is_canonical:  # mu' / V is one number, whatever the mean
             mean = family.initial_mean(y[:1], None)
             slope = family.link.d_inverse(family.link.link(mean))
             self._ratio = float(np.round(slope / family.variance(mean), 9)[0])
 
-    def _log_normalizer(self, extra: float) -> np.ndarray:
+    def _log_normalizer(self, extra: Extra) -> np.ndarray:
         """Return the part of each row's log density (n,) that is free of the mean."""
         trials = trials_of_one(self.weights, self.copies)
         rows = self.family.log_normalizer(self.y, trials, extra)
@@ -150,11 +152,11 @@ class Response:
         """Return the weights (n,) in ``log|M|``: by observed or by expected information."""
         return state.observed if self.uses_observed else state.expected
 
-    def saturated(self, extra: float) -> float:
+    def saturated(self, extra: Extra) -> float:
         """Return the log density of the response where every mean is the response itself."""
         return self._constants(extra)[1]
 
-    def _constants(self, extra: float) -> tuple[float, float, bool]:
+    def _constants(self, extra: Extra) -> tuple[float, float, bool]:
         """Return the sums of the normalizers and of the saturated log densities.
 
         And whether the normalizers are so large that only differences from the saturated log
@@ -172,7 +174,7 @@ class Response:
             self._held = extra, (float(np.sum(normalizer)), saturated, large)
         return self._held[1]
 
-    def _log_density(self, mu: np.ndarray, kernel: np.ndarray, extra: float) -> float:
+    def _log_density(self, mu: np.ndarray, kernel: np.ndarray, extra: Extra) -> float:
         """Return the sum of the log densities, by the form that keeps its digits."""
         normalizer, saturated, large = self._constants(extra)
         if not large:
@@ -183,11 +185,11 @@ class Response:
         deviance = self.family.unit_deviance(self.y, mu, extra)
         return float(np.sum(self._share(extra) * deviance)) / -2.0 + saturated
 
-    def kernel(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:
+    def kernel(self, eta: np.ndarray, mu: np.ndarray, extra: Extra) -> np.ndarray:
         """Return the part of the log density that depends on the mean, a row."""
         return self.family.log_kernel(self.y, eta, mu, self.weights, extra)
 
-    def at(self, eta: np.ndarray, extra: float) -> RowState | None:
+    def at(self, eta: np.ndarray, extra: Extra) -> RowState | None:
         """Return the rows' state at eta (n,), None outside the domain of link or family."""
         family = self.family
         with np.errstate(all="ignore"):
@@ -215,7 +217,7 @@ class Response:
             return None
         return RowState(eta, mu, value, score, expected, observed)
 
-    def score(self, eta: np.ndarray, extra: float, mu: np.ndarray) -> np.ndarray:
+    def score(self, eta: np.ndarray, extra: Extra, mu: np.ndarray) -> np.ndarray:
         """Return the scores at eta and its mean, (n,) or (n, k)."""
         link = self.family.link
         with np.errstate(all="ignore"):
@@ -228,7 +230,7 @@ class Response:
                 score = score * link.d_inverse(eta) / self._variance(eta, mu, extra)
             return score
 
-    def slopes(self, state: RowState, extra: float, observed: bool) -> RowSlopes:
+    def slopes(self, state: RowState, extra: Extra, observed: bool) -> RowSlopes:
         """Return the derivatives of scores and weights.
 
         Parameters
@@ -245,7 +247,7 @@ class Response:
             by_eta = share * (-d.score(self.y, 2) if observed else d.expected(1))
             return self._with_extra(state, extra, observed, by_eta, d)
 
-    def second_slopes(self, state: RowState, extra: float, first: RowSlopes) -> SecondSlopes:
+    def second_slopes(self, state: RowState, extra: Extra, first: RowSlopes) -> SecondSlopes:
         """Return the second derivatives of the weights in ``log|M|`` and of the scores.
 
         By formula, save those for a shape: they are differences of exact first derivatives, over
@@ -260,18 +262,18 @@ class Response:
                 d = self._derivatives(state, extra, 3 if observed else 2)
                 by_score = share * d.score(self.y, 2)
                 by_eta = share * (-d.score(self.y, 3) if observed else d.expected(2))
-            if self.family.extra is None:
+            if not self.has_auxiliary:
                 return SecondSlopes((by_eta,), (by_score,))
-            if self.family.extra == "shape":
+            if not self._has_dispersion:
                 return self._with_shape(state, extra, by_eta, by_score)
             # scores and weights are in proportion to exp(-log phi)
             return SecondSlopes(
-                (by_eta, -first.by_eta, self.weights_of(state)),
-                (by_score, state.observed, state.score),
+                (by_eta, -first.by_eta[None], self.weights_of(state)[None, None]),
+                (by_score, state.observed[None], state.score[None, None]),
                 -0.5 * self.curvature_of_extra(state, extra),
             )
 
-    def observed_slopes(self, state: RowState, extra: float) -> tuple[np.ndarray, np.ndarray]:
+    def observed_slopes(self, state: RowState, extra: Extra) -> tuple[np.ndarray, np.ndarray]:
         """Return the first two derivatives for eta of the weights by observed information."""
         if self.is_canonical:
             return self.slopes(state, extra, True).by_eta, self._second_slope(state, extra)
@@ -294,16 +296,16 @@ class Response:
         (up_eta, up), (down_eta, down) = ends
         width = 2.0 * LOG_STEP
         return SecondSlopes(
-            (by_eta, (up_eta - down_eta) / width, (up.weights - down.weights) / width),
-            (by_score, -first.weights, (up.score - down.score) / width),
-            (up.log_density - down.log_density) / width,
+            (by_eta, (up_eta - down_eta)[None] / width, (up.weights - down.weights)[None] / width),
+            (by_score, -first.weights, (up.score - down.score)[None] / width),
+            (up.log_density - down.log_density)[None] / width,
         )
 
-    def _derivatives(self, state: RowState, extra: float, order: int) -> RowDerivatives:
+    def _derivatives(self, state: RowState, extra: Extra, order: int) -> RowDerivatives:
         V = self._variance(state.eta, state.mu, extra)
         return row_derivatives(self.family, state.eta, state.mu, V, extra, order)
 
-    def _second_slope(self, state: RowState, extra: float) -> np.ndarray:
+    def _second_slope(self, state: RowState, extra: Extra) -> np.ndarray:
         """Return the second derivative of the weights for eta, for a canonical link."""
         family, mu = self.family, state.mu
         V, V1 = family.variance(mu, extra), family.d_variance(mu, extra)
@@ -321,14 +323,14 @@ class Response:
         d: RowDerivatives | None,
     ) -> RowSlopes:
         family = self.family
-        if family.extra is None:
+        if not self.has_auxiliary:
             return RowSlopes(by_eta)
         weights = state.observed if observed else state.expected
-        slope = extra * float(
-            np.sum(family.log_density_by_extra(self.y, state.mu, self.weights, extra))
+        slope = extra * np.sum(
+            family.log_density_by_extra(self.y, state.mu, self.weights, extra), keepdims=True
         )
-        if family.extra == "dispersion":
-            return RowSlopes(by_eta, ExtraSlopes(-state.score, -weights, slope))
+        if self._has_dispersion:
+            return RowSlopes(by_eta, AuxiliarySlopes(-state.score[None], -weights[None], slope))
         assert d is not None  # no canonical link depends on a shape
         mu1, (r, r1) = d.mu[1], d.r[:2]
         share, rest = self._share(extra), self.y - state.mu
@@ -341,27 +343,28 @@ class Response:
             V1_t = family.d_variance_by_extra(state.mu, extra)
             r1_t = -(r_t * mu1 * V1 + r * mu1 * V1_t + r1 * V_t) / V
             weights_t = weights_t - share * rest * r1_t
-        return RowSlopes(by_eta, ExtraSlopes(extra * score_t, extra * weights_t, slope))
+        slopes = AuxiliarySlopes(extra * score_t[None], extra * weights_t[None], slope)
+        return RowSlopes(by_eta, slopes)
 
-    def slope_by_extra(self, mu: np.ndarray, extra: float, share: np.ndarray) -> float:
-        """Return the derivative of the log density for the log of the extra parameter.
+    def slope_by_extra(self, mu: np.ndarray, extra: Extra, share: np.ndarray) -> np.ndarray:
+        """Return the derivatives (E,) of the log density for the auxiliary coordinates.
 
         Summed over means (n, k), of which each counts by its share (n, k).
         """
         with np.errstate(all="ignore"):
             rows = self.family.log_density_by_extra(self.y, mu, self.weights, extra)
-        return extra * float(np.sum(np.where(share > 0, share * rows, 0.0)))
+        return np.array([extra * np.sum(np.where(share > 0, share * rows, 0.0))])
 
-    def curvature_of_extra(self, state: RowState, extra: float) -> float:
-        """Return the second derivative of -2 log f for the log of the extra parameter."""
+    def curvature_of_extra(self, state: RowState, extra: Extra) -> np.ndarray:
+        """Return the second derivatives (E, E) of -2 log f for the auxiliary coordinates."""
         with np.errstate(all="ignore"):
             slopes = [
                 e * np.sum(self.family.log_density_by_extra(self.y, state.mu, self.weights, e))
                 for e in (extra * np.exp(LOG_STEP), extra * np.exp(-LOG_STEP))
             ]
-        return float(-(slopes[0] - slopes[1]) / LOG_STEP)
+        return np.array([[-(slopes[0] - slopes[1]) / LOG_STEP]])
 
-    def _variance(self, eta: np.ndarray, mu: np.ndarray, extra: float) -> np.ndarray:
+    def _variance(self, eta: np.ndarray, mu: np.ndarray, extra: Extra) -> np.ndarray:
         """Return the variance function; 1 where a mean is at the end of its range, up to rounding.
 
         There the mean does not move any more, and all that is divided by the variance is zero.
@@ -369,6 +372,6 @@ class Response:
         V = self.family.variance_at(eta, mu, extra)
         return np.where(V == 0.0, 1.0, V)
 
-    def _share(self, extra: float) -> np.ndarray | float:
+    def _share(self, extra: Extra) -> np.ndarray | float:
         """Prior weights over the dispersion: an array (n,), or a number without weights."""
         return self._share_of_one / extra if self._has_dispersion else self._share_of_one

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from mixef.families.counts import Binomial, NegativeBinomial, Poisson
 from mixef.families.family import Family
 from mixef.terms.random import RandomTerm
 
@@ -23,12 +22,6 @@ from mixef.terms.random import RandomTerm
 TOLERANCE = 1e-7
 # A share of the largest coefficient of the direction that makes a predictor part of it.
 PART = 1e-4
-# Means that a response may have.
-_ENDS: tuple[tuple[type[Family], tuple[float, ...]], ...] = (
-    (Binomial, (0.0, 1.0)),
-    (Poisson, (0.0,)),
-    (NegativeBinomial, (0.0,)),
-)
 
 
 def edges(y: np.ndarray, weights: np.ndarray | None, family: Family) -> np.ndarray:
@@ -40,11 +33,11 @@ def edges(y: np.ndarray, weights: np.ndarray | None, family: Family) -> np.ndarr
     weights : ndarray (n,) or None
         Rows with weight zero say nothing (NaN).
     family : Family
-        Families other than binomial and counts have no edges, and a link has none where it reaches
-        the end of the means at a finite linear predictor, as the square root does.
+        Its `edges`; a link has none where it reaches the end of the means at a finite linear
+        predictor, as the square root does.
     """
     side = np.zeros(len(y))
-    for end in next((ends for cls, ends in _ENDS if isinstance(family, cls)), ()):
+    for end in family.edges:
         with np.errstate(all="ignore"):
             eta = family.link.link(np.array([end]))[0]
         if np.isinf(eta):

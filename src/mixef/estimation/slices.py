@@ -378,5 +378,5 @@ def _constraint(
     if joint.over_sigma:
         return Entry(size, Held.itself(k), shift=-joint.log_unit), anywhere
     # a dispersion is profiled as its root
-    is_dispersion = fit.family.extra == "dispersion"
-    return Entry(size, Held.itself(size - 1), 2.0 if is_dispersion else 1.0), anywhere
+    held = Held.itself(size - len(fit.family.auxiliary) + focus.index)
+    return Entry(size, held, 2.0 if fit.family.has_dispersion else 1.0), anywhere

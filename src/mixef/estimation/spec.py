@@ -106,7 +106,7 @@ class Kind(ABC):
         """Return the kind whose criterion is -2 log L of all parameters."""
 
     @abstractmethod
-    def start(self, par: np.ndarray, beta: np.ndarray, extra: float | None) -> dict[str, Any]:
+    def start(self, par: np.ndarray, beta: np.ndarray, extra: Any) -> dict[str, Any]:
         """Return a start of the search from parameters on the user's scale."""
 
     @abstractmethod

@@ -25,7 +25,7 @@ def check_variance(response: Response) -> None:
     family, y, weights = response.family, response.y, response.weights
     with np.errstate(all="ignore"):
         mean = family.initial_mean(y, weights)
-        extra = family.initial_extra(y, mean, weights) if family.extra else 1.0
+        extra = family.initial_extra(y, mean, weights) if family.auxiliary else 1.0
         dispersion = family.dispersion(extra)
         variance = dispersion * family.variance(mean, extra)
         size = np.abs(mean) + np.sqrt(variance)
@@ -44,6 +44,6 @@ def check_variance(response: Response) -> None:
             f"the density of the family {family.name} does not go with its variance function: "
             f"at the mean {mean[row]:.4g} of row {row} (rows counted from 0) its log changes "
             f"by {slope[row]:.4g} for the mean, where (y - mu) / (phi V) gives "
-            f"{score[row]:.4g}; give the variance function of the density, which has to be "
-            "that of an exponential dispersion family"
+            f"{score[row]:.4g}; give the variance function of an exponential "
+            "dispersion family, or name auxiliary= parameters for a density of any other form"
         )

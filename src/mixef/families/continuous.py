@@ -12,8 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 
-from mixef.families.family import Extra, Family, by_row, refuse
+from mixef.families.auxiliary import DISPERSION, Auxiliary, Extra
+from mixef.families.family import Family, by_row, refuse
 from mixef.families.special import digamma_error, log1pmx, stirling_error
 
 
@@ -21,9 +23,9 @@ class _Dispersed(Family):
     """What the three have in common."""
 
     @property
-    def extra(self) -> Extra:
+    def auxiliary(self) -> tuple[Auxiliary, ...]:
         """The dispersion."""
-        return "dispersion"
+        return (DISPERSION,)
 
     def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return y
@@ -40,6 +42,7 @@ class _Positive(_Dispersed):
     """The two for positive responses."""
 
     mean_range = (0.0, np.inf)
+    support = "positive"
 
     def check_response(
         self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"
@@ -74,35 +77,33 @@ class Gaussian(_Dispersed):
     """
 
     name = "gaussian"
+    spellings = ("normal",)
+    support = "real"
     canonical_link = "identity"
     mean_range = (-np.inf, np.inf)
 
     def __init__(self, link: Any = "identity") -> None:
         super().__init__(link)
 
-    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return 1."""
         return np.ones(np.shape(mu))
 
-    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return 0."""
         return np.zeros(np.shape(mu))
 
     d2_variance = d3_variance = d_variance
 
-    def unit_deviance(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_deviance(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``(y - mu)^2``."""
         return np.square(by_row(y, mu) - mu)
 
-    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def unit_normalizer(self, y: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``-log(2 pi phi) / 2``."""
         return np.full(np.shape(y), -0.5 * np.log(2 * np.pi * self.dispersion(extra)))
 
-    def unit_by_extra(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_by_extra(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the derivative for phi."""
         phi = self.dispersion(extra)
         return 0.5 * (self.unit_deviance(y, mu) / phi - 1.0) / phi
@@ -112,12 +113,16 @@ class Gaussian(_Dispersed):
         rng: np.random.Generator,
         mu: np.ndarray,
         weights: np.ndarray | None = None,
-        extra: float | None = None,
+        extra: Extra = None,
     ) -> np.ndarray:
         """Draw normal values with variance ``phi / w``."""
         drawn = rng.standard_normal(np.shape(mu))
         drawn *= np.sqrt(self._shares(mu, weights, extra))
         return np.add(drawn, mu, out=drawn)
+
+    def cdf(self, y: np.ndarray, mu: np.ndarray, w: np.ndarray, extra: Extra) -> np.ndarray:
+        """Return the normal distribution function."""
+        return scipy.special.ndtr((y - mu) * np.sqrt(w / extra))
 
 
 class Normal(Gaussian):
@@ -156,37 +161,33 @@ class Gamma(_Positive):
     def __init__(self, link: Any = "inverse") -> None:
         super().__init__(link)
 
-    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``mu^2``."""
         return np.square(np.asarray(mu, dtype=float))
 
-    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``2 mu``."""
         return np.multiply(mu, 2.0)
 
-    def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d2_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return 2."""
         return np.full(np.shape(mu), 2.0)
 
-    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d3_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return 0."""
         return np.zeros(np.shape(mu))
 
-    def unit_deviance(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_deviance(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``2 (y / mu - 1 - log(y / mu))``."""
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             return 2.0 * np.abs(log1pmx((by_row(y, mu) - mu) / mu))
 
-    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def unit_normalizer(self, y: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``a log a - a - log gamma(a) - log y`` with ``a = 1 / phi``."""
         phi = self.dispersion(extra)
         return -0.5 * np.log(2 * np.pi * phi) - stirling_error(1.0 / phi) - np.log(y)
 
-    def unit_by_extra(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_by_extra(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the derivative for phi."""
         phi = self.dispersion(extra)
         normalizer = 0.5 + digamma_error(1.0 / phi) / phi
@@ -197,12 +198,17 @@ class Gamma(_Positive):
         rng: np.random.Generator,
         mu: np.ndarray,
         weights: np.ndarray | None = None,
-        extra: float | None = None,
+        extra: Extra = None,
     ) -> np.ndarray:
         """Draw gamma values with shape ``w / phi``."""
         share = self._shares(mu, weights, extra)
         # With a small shape most of the mass is where floats underflow.
         return np.maximum(rng.gamma(1.0 / share, share * mu), np.finfo(float).tiny)
+
+    def cdf(self, y: np.ndarray, mu: np.ndarray, w: np.ndarray, extra: Extra) -> np.ndarray:
+        """Return the gamma distribution function."""
+        shape = w / extra
+        return scipy.special.gammainc(shape, shape * (y / mu))
 
 
 class InverseGaussian(_Positive):
@@ -226,42 +232,39 @@ class InverseGaussian(_Positive):
     """
 
     name = "inverse.gaussian"
+    spellings = ("inversegaussian",)
     canonical_link = "1/mu^2"
 
     def __init__(self, link: Any = "1/mu^2") -> None:
         super().__init__(link)
 
-    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``mu^3``."""
         return np.asarray(mu, dtype=float) ** 3
 
-    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``3 mu^2``."""
         return 3.0 * np.square(mu)
 
-    def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d2_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``6 mu``."""
         return np.multiply(mu, 6.0)
 
-    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d3_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return 6."""
         return np.full(np.shape(mu), 6.0)
 
-    def unit_deviance(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_deviance(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``(y - mu)^2 / (y mu^2)``."""
         y = by_row(y, mu)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             return np.square((y - mu) / mu) / y
 
-    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def unit_normalizer(self, y: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``-log(2 pi phi y^3) / 2``."""
         return -0.5 * np.log(2 * np.pi * self.dispersion(extra)) - 1.5 * np.log(y)
 
-    def unit_by_extra(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_by_extra(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the derivative for phi."""
         phi = self.dispersion(extra)
         return 0.5 * (self.unit_deviance(y, mu) / phi - 1.0) / phi
@@ -271,7 +274,7 @@ class InverseGaussian(_Positive):
         rng: np.random.Generator,
         mu: np.ndarray,
         weights: np.ndarray | None = None,
-        extra: float | None = None,
+        extra: Extra = None,
     ) -> np.ndarray:
         """Draw inverse Gaussian values with variance ``phi mu^3 / w``.
 
@@ -283,3 +286,10 @@ class InverseGaussian(_Positive):
         ratio = 1.0 / (1.0 + a + np.sqrt(a * (a + 2.0)))
         small = rng.random(np.shape(mu)) * (1.0 + ratio) <= 1.0
         return np.maximum(mu * np.where(small, ratio, 1.0 / ratio), np.finfo(float).tiny)
+
+    def cdf(self, y: np.ndarray, mu: np.ndarray, w: np.ndarray, extra: Extra) -> np.ndarray:
+        """Return the inverse Gaussian distribution function."""
+        rate = w / extra
+        root, ratio = np.sqrt(rate / y), y / mu
+        far = np.exp(2.0 * rate / mu + scipy.special.log_ndtr(-root * (ratio + 1.0)))
+        return scipy.special.ndtr(root * (ratio - 1.0)) + far

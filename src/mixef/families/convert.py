@@ -120,7 +120,7 @@ def _from_statsmodels(spec: Any) -> Family:
     if name == "NegativeBinomial":
         return NegativeBinomial() if is_class else NegativeBinomial(1.0 / spec.alpha, spec.link)
     if name in _STATSMODELS:
-        cls = FAMILIES[name.lower()]
+        cls: Callable[..., Family] = FAMILIES[name.lower()]
         return cls() if is_class else cls(spec.link)
     raise ValueError(
         f"statsmodels' family {name} is not one that mixef has; the families are {_NAMES}; write "

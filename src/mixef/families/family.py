@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mixef.errors import DataError, FitError
+from mixef.errors import ArgumentError, DataError, FitError
+from mixef.families.auxiliary import Extra, WithAuxiliary
 from mixef.families.differences import derivative
 from mixef.families.link import Link
 from mixef.families.links import make_link
 from mixef.families.special import times
 
-Extra = Literal["dispersion", "shape"]
 Information = Literal["expected", "observed"]
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Family(ABC):
+class Family(WithAuxiliary, ABC):
     """A distribution of the response given its mean, with a link.
 
     A subclass gives ``variance``, ``unit_deviance`` and ``unit_normalizer``; then the log density
@@ -30,8 +30,8 @@ class Family(ABC):
     In all other methods ``y`` is (n,), ``eta`` and ``mu`` are (n,) or (n, k), and ``weights`` is
     (n,) or None for ones. A weight multiplies the log density of its row: **a weight of k equals
     k copies of the row, in every family**. For a binomial response the weights are the numbers of
-    trials and ``y`` is the share of successes. ``extra`` is the value of the one further
-    parameter that is estimated, and is ignored where there is none.
+    trials and ``y`` is the share of successes. ``extra`` is the value of the auxiliary parameter
+    that is estimated, or a tuple of the values of several, and is ignored where there is none.
 
     Attributes
     ----------
@@ -39,8 +39,23 @@ class Family(ABC):
     name : str
         R's name of the family.
     canonical_link : str or None
-    extra : {None, "dispersion", "shape"}
-        The further parameter.
+    auxiliary : tuple of Auxiliary
+        The parameters besides the mean that are estimated.
+    spellings : tuple of str
+        Other names than `name` that text may call the family by, in lower case.
+    has_trials : bool
+        Whether the response is a share of successes, and weights are numbers of trials.
+    is_count : bool
+        Whether responses are whole numbers, 0 or more.
+    knows_expected : bool
+        Whether weights can be by expected information too.
+    edges : tuple of float
+        Responses that a mean may come as near to as it likes.
+    support : {"whole", "real", "positive", "unit"} or None
+        Where responses are, for quantiles by `cdf`; None where that is not known.
+    more_dispersed : str or None
+        What else to do about counts that vary more than the family has it; None where a summary
+        says nothing of that.
     information : {"expected", "observed"}
         Which information gives the weights of PIRLS and ``log|M|``: "expected" as in lme4,
         "observed" as in TMB. With a canonical link they are the same.
@@ -52,13 +67,16 @@ class Family(ABC):
 
     link: Link
 
+    spellings: ClassVar[tuple[str, ...]] = ()
+    has_trials: ClassVar[bool] = False
+    is_count: ClassVar[bool] = False
+    edges: ClassVar[tuple[float, ...]] = ()
+    knows_expected: ClassVar[bool] = True
+    support: ClassVar[str | None] = None
+    more_dispersed: ClassVar[str | None] = None
+
     def __init__(self, link: Any) -> None:
         self._set(link=make_link(link))
-
-    @property
-    def name(self) -> str:
-        """R's name of the family."""
-        return type(self).__name__
 
     @property
     def canonical_link(self) -> str | None:
@@ -66,14 +84,9 @@ class Family(ABC):
         return None
 
     @property
-    def extra(self) -> Extra | None:
-        """The one further parameter that is estimated, None if there is none."""
-        return None
-
-    @property
     def information(self) -> Information:
         """Which information gives the weights of PIRLS."""
-        return "expected" if self.extra is None else "observed"
+        return "observed" if self.auxiliary else "expected"
 
     @property
     def counts_copies(self) -> bool:
@@ -98,27 +111,25 @@ class Family(ABC):
     # ------------------------------------------------------------------ of a unit weight
 
     @abstractmethod
-    def variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the variance function V; the variance of y is ``dispersion * V``."""
 
     @abstractmethod
-    def unit_deviance(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_deviance(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the deviance of each row, non-negative and zero at ``mu = y``."""
 
     @abstractmethod
-    def unit_normalizer(self, y: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def unit_normalizer(self, y: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the part of each row's log density that is free of the mean."""
 
     def unit_kernel(
-        self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
+        self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: Extra = None
     ) -> np.ndarray:
         """Return the part of each row's log density that depends on the mean."""
         return self.unit_deviance(y, mu, extra) / (-2.0 * self.dispersion(extra))
 
     def mean_and_kernel(
-        self, y: np.ndarray, eta: np.ndarray, extra: float | None = None
+        self, y: np.ndarray, eta: np.ndarray, extra: Extra = None
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Return means and `unit_kernel` (n,), which may have slow parts in common.
 
@@ -129,11 +140,9 @@ class Family(ABC):
             return None
         return mu, self.unit_kernel(y, eta, mu, extra)
 
-    def unit_by_extra(
-        self, y: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def unit_by_extra(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the derivative of each row's log density for ``extra`` at a fixed mean."""
-        if self.extra is None or extra is None:
+        if not self.auxiliary or extra is None:
             return np.zeros(np.broadcast_shapes(np.shape(y), np.shape(mu)))
         eta = self.link.link(mu)
 
@@ -144,37 +153,27 @@ class Family(ABC):
 
     # ------------------------------------------------------------------ of the mean
 
-    def dispersion(self, extra: float | None = None) -> float:
-        """Return ``extra`` for a family with a dispersion, 1 for the others."""
-        if self.extra != "dispersion":
-            return 1.0
-        if extra is None:
-            raise ValueError(f"the {self.name} family needs its dispersion: pass extra, a number")
-        return extra
-
-    def d_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the first derivative of the variance function for the mean."""
         return derivative(lambda m: self.variance(m, extra), mu, 1)
 
-    def d2_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d2_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the second derivative of the variance function for the mean."""
         return derivative(lambda m: self.variance(m, extra), mu, 2)
 
-    def d3_variance(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d3_variance(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the third derivative of the variance function for the mean."""
         return derivative(lambda m: self.variance(m, extra), mu, 3)
 
-    def variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def variance_by_extra(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the derivative of the variance function for ``extra``, zero for a dispersion."""
         return np.zeros(np.shape(mu))
 
-    def d_variance_by_extra(self, mu: np.ndarray, extra: float | None = None) -> np.ndarray:
+    def d_variance_by_extra(self, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the derivative of ``d_variance`` for ``extra``, zero for a dispersion."""
         return np.zeros(np.shape(mu))
 
-    def variance_at(
-        self, eta: np.ndarray, mu: np.ndarray, extra: float | None = None
-    ) -> np.ndarray:
+    def variance_at(self, eta: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the variance function from the linear predictor too, exact in the tails."""
         return self.variance(mu, extra)
 
@@ -202,6 +201,30 @@ class Family(ABC):
                 below |= np.equal(mu, upper)
         return above & below & np.isfinite(mu)
 
+    def refuse_copies(self, w: np.ndarray) -> None:
+        """Raise where the distribution of a mean of w responses is asked for, which has no form."""
+        if np.any(w != 1.0):
+            raise ArgumentError(
+                f"the mean of several responses of the {self.name} family has no distribution "
+                "function; leave out weights= of new rows, or simulate"
+            )
+
+    def spread(self, mu: np.ndarray, weights: np.ndarray, extra: Extra) -> np.ndarray:
+        """Return the standard deviation of the mean of w responses."""
+        w = self.effective_weights(weights, extra)
+        assert w is not None
+        return np.sqrt(self.dispersion(extra) * self.variance(mu, extra) / w)
+
+    def effective_weights(
+        self, weights: np.ndarray | None, extra: Extra, copies: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """Return by what the variance of a row is smaller than a single response's."""
+        return weights
+
+    def cdf(self, y: np.ndarray, mu: np.ndarray, w: np.ndarray, extra: Extra) -> np.ndarray:
+        """Return the distribution function at y of the mean of w responses with means mu."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------ draws
 
     def random(
@@ -209,7 +232,7 @@ class Family(ABC):
         rng: np.random.Generator,
         mu: np.ndarray,
         weights: np.ndarray | None = None,
-        extra: float | None = None,
+        extra: Extra = None,
     ) -> np.ndarray:
         """Draw responses: the mean of ``w`` independent copies of a row with weight w.
 
@@ -265,13 +288,13 @@ class Family(ABC):
         eta: np.ndarray,
         mu: np.ndarray,
         weights: np.ndarray | None = None,
-        extra: float | None = None,
+        extra: Extra = None,
     ) -> np.ndarray:
         """Return the part of each row's log density that depends on the mean, like ``mu``."""
         return weigh(weights, self.unit_kernel(by_row(y, mu), eta, mu, extra))
 
     def log_normalizer(
-        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: Extra = None
     ) -> np.ndarray:
         """Return the part of each row's log density that is free of the mean (n,)."""
         return weigh(weights, self.unit_normalizer(y, extra))
@@ -282,7 +305,7 @@ class Family(ABC):
         eta: np.ndarray,
         mu: np.ndarray,
         weights: np.ndarray | None = None,
-        extra: float | None = None,
+        extra: Extra = None,
     ) -> np.ndarray:
         """Return the normalized log density of each row, like ``mu``."""
         kernel = self.log_kernel(y, eta, mu, weights, extra)
@@ -293,13 +316,13 @@ class Family(ABC):
         y: np.ndarray,
         mu: np.ndarray,
         weights: np.ndarray | None = None,
-        extra: float | None = None,
+        extra: Extra = None,
     ) -> np.ndarray:
         """Return the derivative of each row's log density for ``extra``, like ``mu``."""
         return weigh(weights, self.unit_by_extra(by_row(y, mu), mu, extra))
 
     def saturated(
-        self, y: np.ndarray, weights: np.ndarray | None = None, extra: float | None = None
+        self, y: np.ndarray, weights: np.ndarray | None = None, extra: Extra = None
     ) -> np.ndarray:
         """Return the log density of each row at ``mu = y`` (n,)."""
         y = np.asarray(y, dtype=float)
@@ -321,8 +344,8 @@ class Family(ABC):
 
     def initial_extra(
         self, y: np.ndarray, mu: np.ndarray, weights: np.ndarray | None = None
-    ) -> float:
-        """Return a positive moment estimate of ``extra`` at given means: Pearson's, over n."""
+    ) -> Extra:
+        """Return moment estimates of ``extra`` at given means: Pearson's over n."""
         variance = self.variance(mu, 1.0)
         pearson = np.average(np.square(y - mu) / variance, weights=weights)
         floor = 1e-10 * np.average(np.square(y) / variance, weights=weights)
@@ -354,6 +377,17 @@ class Family(ABC):
         if weights is not None:
             bad = ~(np.isfinite(weights) & np.greater_equal(weights, 0.0))
             refuse(bad, weights, "weights", "finite numbers, 0 or more", "correct them")
+
+    def row_deviances(
+        self,
+        y: np.ndarray,
+        mu: np.ndarray,
+        weights: np.ndarray | None,
+        extra: Extra,
+        copies: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return the deviance (n,) of each row times its weight, not over the dispersion."""
+        return weigh(weights, self.unit_deviance(y, mu, extra))
 
     # ------------------------------------------------------------------ for subclasses
 

@@ -86,6 +86,16 @@ def digamma_error(x: np.ndarray | float) -> np.ndarray:
     return np.where(x < LARGE, plain, series)
 
 
+def digamma_rise(x: np.ndarray | float, n: np.ndarray | float, less: float = 0.0) -> np.ndarray:
+    """Return ``psi(x + n) - psi(x)`` for ``n >= 0``, less ``n / x`` if ``less`` is 1.
+
+    Without cancellation at large x.
+    """
+    x = np.asarray(x, dtype=float)
+    main = (log1pmx(n / x) if less else np.log1p(n / x)) + 0.5 * n / (x * (x + n))
+    return main + digamma_error(x) - digamma_error(x + n)
+
+
 def log_rising(x: np.ndarray | float, n: np.ndarray) -> np.ndarray:
     """Return ``log gamma(x + n) - log gamma(x) - n log x`` for ``n >= 0``; 0 at infinite x."""
     x, n = np.asarray(x, dtype=float), np.asarray(n, dtype=float)

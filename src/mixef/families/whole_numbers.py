@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mixef.errors import DataWarning, warn
-from mixef.families.family import refuse
+from mixef.families.family import by_row, refuse
 
 # A count further than this from a whole number is none: successes, and R's tolerance for others.
 SUCCESSES = 1e-3
@@ -66,6 +68,19 @@ def whole_trials(weights: np.ndarray) -> np.ndarray:
         "round them, or simulate without them",
     )
     return trials
+
+
+def mean_of_copies(
+    draw: Callable[[np.ndarray], np.ndarray], mu: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray:
+    """Return one draw for each mean, or the mean of as many as its whole weight says."""
+    if weights is None or (weights == 1.0).all():
+        return draw(mu)
+    copies = whole_copies(weights)
+    counts = copies.astype(np.int64)
+    each = draw(mu[np.repeat(np.arange(len(copies)), counts)])
+    first = np.cumsum(counts) - counts
+    return np.add.reduceat(each, first, axis=0) / by_row(copies, mu)
 
 
 def whole_copies(weights: np.ndarray) -> np.ndarray:

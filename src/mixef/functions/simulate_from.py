@@ -67,7 +67,7 @@ def simulate_from(
           factor to a matrix or the variance of a single column, single names as in
           ``{"sd_(Intercept)|g": 1.5}``, or lme4's "theta" (relative to sigma in a linear model)
           or "par";
-        * "sigma" of a linear model, "dispersion" or "shape" of a family that has one.
+        * "sigma" of a linear model, "dispersion", "shape" and the like of a family that has them.
     family : Family, type or str
         As for `glmer`; "gaussian" for a linear model.
     n : int
@@ -111,7 +111,7 @@ def simulate_from(
     parsed = parse_formula(formula)
     columns = Columns(data, needed_names(parsed, weights, offset))
     checks.count(n, "n", each=columns.n)
-    counted = family.name == "binomial" and _is_cbind(parsed)
+    counted = family.has_trials and _is_cbind(parsed)
     if weights is None and counted:
         assert parsed.response is not None
         weights = trials_in(parsed.response, columns, Scope(columns, State(), names))
@@ -124,7 +124,7 @@ def simulate_from(
         _one_sided(parsed), columns, weights=weights, offset=offset, na_action="exclude",
         env=names, unused_levels=True,
     )  # fmt: skip
-    check_weights(frame.weights, family.name == "binomial")
+    check_weights(frame.weights, family.has_trials)
     X, terms = design(frame.fixed_terms, frame, contrasts), random_terms(frame, contrasts)
     linear = family.name == "gaussian" and family.is_canonical
     family = Normal() if linear else family
@@ -138,7 +138,7 @@ def simulate_from(
     y = frame.pad(draw_responses(sampler, n, rng))
     trials = frame.pad(frame.weights) if counted and frame.weights is not None else None
     whole = Integers(np.zeros(0, dtype=np.int64), None, "response")
-    like = None if family.extra == "dispersion" else whole
+    like = whole if family.support in ("whole", None) and not family.has_dispersion else None
     return simulation_frame(y, frame.padded_index, like, trials)
 
 

@@ -272,7 +272,7 @@ def _generalized_function(fit: Fit) -> Callable[[Any], float]:
     def devfun(parameters: Any) -> float:
         values = checked_parameters(parameters, fit.labels, "parameters")
         beta = values[k : k + p] if p else fit.estimates.beta
-        extra = None if fit.family.extra is None else float(np.exp(values[-1]))
+        extra = fit.family.extra_at(values[len(values) - len(fit.family.auxiliary) :])
         return criterion.value(criterion.scaled_point(values[:k], beta, extra))
 
     return devfun

@@ -58,26 +58,25 @@ def component_values(
     return out
 
 
-def scale_kind(fit: Fit) -> Literal["sigma", "shape"] | None:
-    """Return what the model has besides covariances and coefficients: sigma, a shape or nothing."""
-    if fit.family.extra == "dispersion":
-        return "sigma"
-    return fit.family.extra
+def scale_names(fit: Fit) -> list[str]:
+    """Return what the model has besides covariances and coefficients: sigma, or its family's."""
+    if fit.family.has_dispersion:
+        return ["sigma"]
+    return [parameter.name for parameter in fit.family.auxiliary]
 
 
-def scale_parameter(fit: Fit) -> dict[str, float]:
-    """Return sigma or the shape by name; a dispersion is shown by its root."""
-    kind = scale_kind(fit)
-    if kind == "shape":
-        return {"shape": fit.extra}
-    return {} if kind is None else {"sigma": fit.estimates.sigma}
+def scale_parameters(fit: Fit) -> dict[str, float]:
+    """Return sigma or the family's parameters by name; a dispersion is shown by its root."""
+    if fit.family.has_dispersion:
+        return {"sigma": fit.estimates.sigma}
+    return fit.family.named(fit.extra)
 
 
 def natural_values(fit: Fit) -> pd.Series:
-    """Return standard deviations, correlations, sigma or shape, and fixed effects, by name."""
+    """Return standard deviations, correlations, sigma or the like, and fixed effects, by name."""
     parts = components(fit.terms)
     values = component_values(parts, fit.estimates.lams, fit.covariance_scale)
-    scale = scale_parameter(fit)
+    scale = scale_parameters(fit)
     names = [*(part.name for part in parts), *scale, *fit.fixed_names]
     return pd.Series([*values, *scale.values(), *fit.estimates.beta], index=names, dtype=float)
 

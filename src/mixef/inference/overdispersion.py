@@ -59,10 +59,12 @@ class Overdispersion(PrintedTable):
 
 def overdispersion(fit: Fit) -> Overdispersion:
     """Return Pearson's chi-square over its degrees of freedom, with a p value."""
-    if fit.family.extra == "dispersion":
+    family = fit.family
+    if family.auxiliary and not family.is_count and not family.has_trials:
+        name, value = next(iter(family.named(fit.extra).items()))
         raise DataError(
-            f"the {fit.family.name} family has a dispersion, which is estimated "
-            f"({fit.estimates.extra:.4g}); overdispersion is a question for counts and proportions"
+            f"the {family.name} family has a {name}, which is estimated ({value:.4g}); "
+            "overdispersion is a question for counts and proportions"
         )
     if not can_be_overdispersed(fit):
         raise DataError(
@@ -77,7 +79,7 @@ def overdispersion(fit: Fit) -> Overdispersion:
 
 def can_be_overdispersed(fit: Fit) -> bool:
     """Return whether rows can vary more than the family has it."""
-    if fit.family.name != "binomial":
+    if not fit.family.has_trials:
         return True
     trials = fit.outcome.trials
     return trials is not None and bool((trials > 1).any())
@@ -85,14 +87,13 @@ def can_be_overdispersed(fit: Fit) -> bool:
 
 def overdispersion_message(fit: Fit) -> str | None:
     """Return a line on overdispersion, with the remedy; None where there is nothing to say."""
-    if fit.family.name not in ("binomial", "poisson") or not can_be_overdispersed(fit):
+    if fit.family.more_dispersed is None or not can_be_overdispersed(fit):
         return None
     result = overdispersion(fit)
     message = f"Overdispersion: {result}"
     if not result.found:
         return message
-    counts = ", or fit glmer_nb" if fit.family.name == "poisson" else ""
     return (
         f"{message}: more variance than the {fit.family.name} family has; add a random effect "
-        f"for each observation, (1 | row) with one level of row a row{counts}"
+        f"for each observation, (1 | row) with one level of row a row{fit.family.more_dispersed}"
     )

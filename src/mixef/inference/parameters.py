@@ -9,6 +9,7 @@ from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.estimation.hessian import inverse_hessian
 from mixef.estimation.search import LEAST_UNIT
+from mixef.families.auxiliary import separate
 
 # The derivative of a parameter at the turning point of its sign, beside the largest one.
 TURNING = 1e-9
@@ -51,14 +52,14 @@ def _unless_open(fit: Fit, hessian: np.ndarray, J: np.ndarray) -> np.ndarray:
 def covariance_of_parameters(fit: Fit, use_hessian: bool = True) -> pd.DataFrame:
     """Return the covariance matrix (K, K) of all parameters, on the user's scale.
 
-    Rows are fixed effects, covariance parameters, and the log of the dispersion or shape. NaN
+    Rows are fixed effects, covariance parameters, and the logs of the family's others. NaN
     stands where it is not known: for parameters that the data leave open, covariance
     parameters at zero or where there is no Hessian, and between covariance parameters and fixed
     effects that were in the mode (nAGQ = 0). Those of a linear model are independent.
     """
     k, p = len(fit.estimates.par), len(fit.kept)
     names = [*fit.fixed_names, *fit.par_labels]
-    names += [] if fit.extra_label is None else [fit.extra_label]
+    names += fit.extra_labels
     values = np.full((len(names), len(names)), np.nan)
     hessian = fit.hessian if use_hessian else None
     if hessian is not None:
@@ -75,12 +76,16 @@ def covariance_of_parameters(fit: Fit, use_hessian: bool = True) -> pd.DataFrame
     return pd.DataFrame(values, index=names, columns=names)
 
 
-def extra_standard_error(fit: Fit) -> float:
-    """Return the standard error of the log of the dispersion or shape; NaN if there is none."""
-    if fit.extra_label is None or fit.hessian is None:
-        return np.nan
+def auxiliary_standard_errors(fit: Fit) -> np.ndarray:
+    """Return the standard errors (E,) of the family's parameters; NaN where they have none."""
+    parameters = fit.family.auxiliary
+    if fit.hessian is None:
+        return np.full(len(parameters), np.nan)
     inverse, is_open = inverse_hessian(fit.hessian)
-    return np.nan if is_open[-1] else float(np.sqrt(inverse[-1, -1]))
+    last = slice(len(inverse) - len(parameters), None)
+    errors = np.where(is_open[last], np.nan, np.sqrt(inverse.diagonal()[last]))
+    slopes = [a.slope(v) for a, v in zip(parameters, separate(fit.extra), strict=True)]
+    return errors * np.array(slopes)
 
 
 def _jacobian(fit: Fit) -> np.ndarray:

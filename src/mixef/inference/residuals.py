@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
+from mixef.estimation.density_response import make_response
 from mixef.estimation.fit import Fit
 from mixef.estimation.response import Response
 from mixef.families.family import Family, weigh
@@ -22,8 +23,11 @@ def residuals(fit: Fit, type: str = "response", scaled: bool = False) -> pd.Seri
 
 def residual_values(fit: Fit, type: str) -> np.ndarray:
     """Return the residuals (n,) of a type, not scaled."""
+    if type == "deviance":
+        return np.sign(fit.y - fit.mu) * np.sqrt(row_deviances(fit))
     extra = fit.estimates.extra
-    return family_residuals(fit.family, fit.y, fit.eta, fit.mu, fit.weights, type, extra)
+    weights = fit.family.effective_weights(fit.weights, extra, fit.outcome.copies)
+    return family_residuals(fit.family, fit.y, fit.eta, fit.mu, weights, type, extra)
 
 
 def family_residuals(
@@ -51,13 +55,14 @@ def _over(rest: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def row_deviances(fit: Fit) -> np.ndarray:
     """Return the deviance (n,) of each row times its weight, not over the dispersion."""
-    return weigh(fit.weights, fit.family.unit_deviance(fit.y, fit.mu, fit.estimates.extra))
+    out, extra = fit.outcome, fit.estimates.extra
+    return fit.family.row_deviances(out.y, fit.mu, out.weights, extra, out.copies)
 
 
 def response_of(fit: Fit) -> Response:
     """Return the response with its family and weights."""
     outcome = fit.outcome
-    return Response(fit.family, outcome.y, outcome.weights, copies=outcome.copies)
+    return make_response(fit.family, outcome.y, outcome.weights, copies=outcome.copies)
 
 
 def working_weights(fit: Fit) -> np.ndarray:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from mixef import checks
 from mixef.estimation.fit import Fit
-from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import coefficient_table
 from mixef.inference.hypotheses.ddf import method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
@@ -296,15 +295,10 @@ def _tests_in_title(fit: Fit, ddf: str | None) -> str:
 
 
 def _family(fit: Fit) -> tuple[str, str] | tuple[None, None]:
-    """Name family and link as R does, with the estimate of the shape."""
+    """Name family and link as R does, with the estimate of a shape or the like."""
     if fit.is_linear:
         return None, None
-    name, link = fit.family.name, fit.family.link.name
-    if fit.family.extra != "shape":
-        return name, link
-    if isinstance(fit.family, NegativeBinomial):
-        return NegativeBinomial(fit.estimates.extra).name, link
-    return f"{name}({fit.estimates.extra:.5g})", link
+    return fit.family.name_at(fit.extra), fit.family.link.name
 
 
 def _criterion(fit: Fit) -> Any:

@@ -12,7 +12,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_table
 from mixef.inference.hypotheses.ddf import tested_fit
 from mixef.inference.information import aic, bic, deviance, df_residual, log_likelihood
-from mixef.inference.parameters import extra_standard_error
+from mixef.inference.parameters import auxiliary_standard_errors
 from mixef.inference.residuals import residual_values
 from mixef.inference.varcorr import varcorr
 from mixef.terms.columns import Columns
@@ -26,9 +26,9 @@ def tidy(fit: Fit, ddf: str | None = "auto") -> pd.DataFrame:
     """Return one row a parameter: effect, group, term, estimate, std_error, statistic.
 
     A linear model has columns df and p_value too, unless ``ddf`` is None. A generalized one has
-    p_value, and a last row for its dispersion or shape, whose standard error is that of the
-    logarithm times the estimate. Where Kenward and Roger's tests are of a refit by REML, all rows
-    are, and the columns' name says so.
+    p_value, and last rows for what else its family estimates, with standard errors by the delta
+    method. Where Kenward and Roger's tests are of a refit by REML, all rows are, and the columns'
+    name says so.
     """
     table = coefficient_table(fit, ddf)
     shown = tested_fit(fit, ddf)
@@ -67,24 +67,24 @@ def tidy(fit: Fit, ddf: str | None = "auto") -> pd.DataFrame:
         fixed["p_value"], random["p_value"] = table.iloc[:, -1].to_numpy(), np.nan
     parts = [fixed.astype({"group": object}), random]
     if not fit.is_linear:
-        parts += _extra_row(fit)
+        parts += _family_rows(fit)
     return pd.concat(parts, ignore_index=True).rename_axis(columns=table.columns.name)
 
 
-def _extra_row(fit: Fit) -> list[pd.DataFrame]:
-    extra = fit.estimates.extra
-    if extra is None:
+def _family_rows(fit: Fit) -> list[pd.DataFrame]:
+    values = fit.family.named(fit.extra)
+    if not values:
         return []
-    row = {
+    rows = {
         "effect": "family",
         "group": None,
-        "term": fit.family.extra,
-        "estimate": extra,
-        "std_error": extra * extra_standard_error(fit),
+        "term": list(values),
+        "estimate": list(values.values()),
+        "std_error": auxiliary_standard_errors(fit),
         "statistic": np.nan,
         "p_value": np.nan,
     }
-    return [pd.DataFrame([row]).astype({"group": object})]
+    return [pd.DataFrame(rows).astype({"group": object})]
 
 
 def glance(fit: Fit) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def outcome(frame: ModelFrame, family: families.Family) -> Outcome:
     if node is None or response is None:
         raise DataError(f"the formula {frame.formula.text} has no response; write 'y ~ ...'")
     y, weights, modelled, copies = frame.y, frame.weights, None, None
-    if family.name == "binomial":
+    if family.has_trials:
         if isinstance(response, Factor):
             y, modelled = _binary(response, node.text)
         elif isinstance(response, Matrix):

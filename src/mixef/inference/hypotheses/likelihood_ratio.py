@@ -242,7 +242,7 @@ def _frees_a_shape(small: AnyModel, large: AnyModel) -> bool:
         not isinstance(small, OrdinaryFit)
         and not isinstance(large, OrdinaryFit)
         and small.family.name == "poisson"
-        and large.family.extra == "shape"
+        and "shape" in large.family.named(large.extra)
     )
 
 

@@ -14,7 +14,7 @@ from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.estimation.joint import Focus, State
 from mixef.inference.intervals.curves import Kind
-from mixef.inference.natural import Component, component_values, components, scale_kind
+from mixef.inference.natural import Component, component_values, components, scale_names
 from mixef.terms.nodes import unquoted
 
 #: What stands for all covariance parameters (and sigma or a shape), and for all coefficients.
@@ -38,9 +38,9 @@ def named_parameters(fit: Fit) -> list[Named]:
     parts = components(fit.terms)
     signs = {a: f".sig{i + 1:02d}" for i, a in enumerate(in_order_of_theta(parts))}
     out = [Named(part.name, signs[a], part.kind, _focus(part)) for a, part in enumerate(parts)]
-    kind = scale_kind(fit)
-    if kind is not None:
-        out.append(Named(kind, f".{kind}", kind, Focus("scale")))
+    for a, name in enumerate(scale_names(fit)):
+        kind: Kind = "sigma" if name == "sigma" else "shape"
+        out.append(Named(name, f".{name}", kind, Focus("scale", a)))
     out += [Named(name, name, "beta", Focus("beta", j)) for j, name in enumerate(fit.fixed_names)]
     return out
 
@@ -71,15 +71,14 @@ def _focus(part: Component) -> Focus:
 
 def values_at(fit: Fit, states: Sequence[State]) -> np.ndarray:
     """Return the values of all parameters (m, K) at points of the search."""
-    parts, kind = components(fit.terms), scale_kind(fit)
+    parts, own = components(fit.terms), len(scale_names(fit))
     rows = np.empty((len(states), len(named_parameters(fit))))
     for row, state in zip(rows, states, strict=True):
         scale = state.scale**2 if fit.is_linear else 1.0
         row[: len(parts)] = component_values(parts, state.lams, scale)
-        is_root = not fit.is_linear and kind == "sigma"  # of the dispersion
-        if kind is not None:
-            row[len(parts)] = np.sqrt(state.scale) if is_root else state.scale
-        row[len(parts) + (kind is not None) :] = state.beta
+        is_root = not fit.is_linear and fit.family.has_dispersion
+        row[len(parts) : len(parts) + own] = np.sqrt(state.scale) if is_root else state.scale
+        row[len(parts) + own :] = state.beta
     return rows
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mixef.estimation.fit import Fit
 from mixef.inference.intervals.named import estimates, named_parameters
-from mixef.inference.natural import Component, component_jacobian, components, scale_kind
+from mixef.inference.natural import Component, component_jacobian, components, scale_names
 
 # A standard deviation of this share of its column's natural unit, or less, is zero.
 VANISHED = 1e-8
@@ -59,16 +59,18 @@ def _fisher(r: float, half: float, bounds: tuple[float, float]) -> tuple[float, 
 
 
 def _component_variances(fit: Fit) -> np.ndarray:
-    """Return the variances of standard deviations, correlations, and sigma or the shape."""
+    """Return the variances of standard deviations, correlations, and sigma or the like."""
     C, is_open = fit.search_covariance()
     parts = components(fit.terms)
     J = component_jacobian(fit, parts)
-    if scale_kind(fit) is not None:
-        last = np.zeros((1, J.shape[1]))
-        is_root = not fit.is_linear and scale_kind(fit) == "sigma"
-        value = estimates(fit)[len(parts)]
-        last[0, -1] = (0.5 if is_root else 1.0) * value
-        J = np.vstack([J, last])
+    names, values = scale_names(fit), estimates(fit)
+    own = np.zeros((len(names), J.shape[1]))
+    for a, parameter in enumerate(fit.family.auxiliary):
+        value = values[len(parts) + a]
+        slope = value if names[a] == "sigma" else parameter.slope(value)
+        is_root = not fit.is_linear and names[a] == "sigma"
+        own[a, J.shape[1] - len(names) + a] = (0.5 if is_root else 1.0) * slope
+    J = np.vstack([J, own])
     variance = np.einsum("ai,ij,aj->a", J, C, J)
     variance[(J[:, is_open] != 0.0).any(axis=1)] = np.inf
     return variance

@@ -10,8 +10,7 @@ import scipy
 
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
-from mixef.families.continuous import Gamma, Gaussian, InverseGaussian
-from mixef.families.counts import Binomial, NegativeBinomial, Poisson
+from mixef.families.auxiliary import Extra
 from mixef.families.family import Family
 from mixef.families.link import Link, UserLink
 from mixef.families.links import make_link
@@ -126,9 +125,6 @@ def _probit(eta: np.ndarray, v: np.ndarray) -> Average:
 CLOSED = {"identity": _identity, "log": _log, "sqrt": _sqrt, "probit": _probit}
 
 
-# A distribution function at y of the mean of w responses with means mu: (y, mu, w, extra).
-Distribution = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
-
 # Halvings that bring a bracket to rounding, and doublings of it until it holds the quantile.
 HALVINGS, DOUBLINGS = 45, 50
 # Distance of nodes beside the width of what rises between them; the rule's error is 1e-7 then.
@@ -153,16 +149,13 @@ def predictive_quantiles(
     reaches the probability, so the two cover at least what is between the probabilities.
     """
     family, m = fit.family, len(eta)
-    kind = type(family)
-    if kind not in DISTRIBUTIONS:
+    if family.support is None:
         raise ArgumentError(
             "interval='prediction' needs the family's distribution function, which is not known "
             f"for {family.name}; use interval='confidence', or simulate"
         )
     sd, w = np.sqrt(variance), np.ones(m) if weights is None else weights
     extra, (low, high) = fit.extra, domain(family, m)
-    if isinstance(family, NegativeBinomial) and family.shape is not None:
-        extra = family.shape
     with np.errstate(all="ignore"):
         ends = [np.clip(eta + scipy.special.ndtri(q) * sd, low, high) for q in probabilities]
         width = min(_least_width(fit, end, sd, w, extra) for end in ends)
@@ -179,11 +172,11 @@ def predictive_quantiles(
                     for node in z
                 ]
             )
-            if kind is not Gaussian:
+            if family.support != "real":
                 mu = np.maximum(mu, TINY)
-            cdf = _Mixture(DISTRIBUTIONS[kind], mu, p, w[rows], extra)
+            cdf = _Mixture(family, mu, p, w[rows], extra)
             for side, probability in enumerate(probabilities):
-                out[side, rows] = QUANTILES.get(kind, _whole)(cdf, probability)
+                out[side, rows] = QUANTILES[family.support](cdf, probability)
     lost = ~(np.isfinite(eta) & np.isfinite(variance) & (w > 0))
     out[:, lost] = np.nan
     return out[0], out[1]
@@ -195,8 +188,7 @@ def _least_width(fit: Fit, eta, sd, w, extra) -> float:
     As a function of eta its distribution function rises over as much.
     """
     family = fit.family
-    mu = family.link.inverse(eta)
-    spread = np.sqrt(family.dispersion(extra) * family.variance(mu, extra) / w)
+    spread = family.spread(family.link.inverse(eta), w, extra)
     width = spread / (np.abs(family.link.d_inverse(eta)) * sd)
     return float(np.min(width, initial=1.0, where=np.isfinite(width)))
 
@@ -204,12 +196,12 @@ def _least_width(fit: Fit, eta, sd, w, extra) -> float:
 class _Mixture:
     """A distribution function averaged over nodes of the mean, with the middle of its values."""
 
-    def __init__(self, F: Distribution, mu: np.ndarray, p: np.ndarray, w: np.ndarray, extra: float):
-        self._F, self._mu, self._p, self._extra = F, mu, p, extra
-        self._w = w[:, None]
-        self.w, self.extra = w, extra
+    def __init__(self, family: Family, mu: np.ndarray, p: np.ndarray, w: np.ndarray, extra: Extra):
+        self._F, self._mu, self._p, self._extra = family.cdf, mu, p, extra
+        self._w, self.w = w[:, None], w
         middle = mu[:, mu.shape[1] // 2]
         self.middle = np.where(np.isfinite(middle), middle, 1.0)
+        self.unit = family.spread(self.middle, w, extra)
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
         """Return the probabilities (r,) of at most y (r,)."""
@@ -235,13 +227,17 @@ def _whole(cdf: _Mixture, probability: float) -> np.ndarray:
 
 
 def _real(cdf: _Mixture, probability: float) -> np.ndarray:
-    unit = np.sqrt(cdf.extra / cdf.w)  # the response's own
-    steps = _root(lambda s: cdf(cdf.middle + unit * s), probability, np.zeros(len(unit)))
-    return cdf.middle + unit * steps
+    steps = _root(lambda s: cdf(cdf.middle + cdf.unit * s), probability, np.zeros(len(cdf.w)))
+    return cdf.middle + cdf.unit * steps
 
 
 def _positive(cdf: _Mixture, probability: float) -> np.ndarray:
     return np.exp(_root(lambda s: cdf(np.exp(s)), probability, np.log(cdf.middle)))
+
+
+def _unit(cdf: _Mixture, probability: float) -> np.ndarray:
+    expit, logit = scipy.special.expit, scipy.special.logit
+    return expit(_root(lambda s: cdf(expit(s)), probability, logit(cdf.middle)))
 
 
 def _root(cdf: Callable, probability: float, start: np.ndarray) -> np.ndarray:
@@ -264,46 +260,4 @@ def _root(cdf: Callable, probability: float, start: np.ndarray) -> np.ndarray:
     return 0.5 * (low + high)
 
 
-def _binomial(y, mu, w, extra):
-    successes = np.rint(w * y)
-    rest = np.maximum(w - successes, 1.0)
-    return np.where(successes >= w, 1.0, scipy.special.betainc(rest, successes + 1.0, 1.0 - mu))
-
-
-def _poisson(y, mu, w, extra):
-    return scipy.special.gammaincc(np.rint(w * y) + 1.0, w * mu)
-
-
-def _negative_binomial(y, mu, w, extra):
-    return scipy.special.betainc(w * extra, np.rint(w * y) + 1.0, extra / (extra + mu))
-
-
-def _gaussian(y, mu, w, extra):
-    return scipy.special.ndtr((y - mu) * np.sqrt(w / extra))
-
-
-def _gamma(y, mu, w, extra):
-    shape = w / extra
-    return scipy.special.gammainc(shape, shape * (y / mu))
-
-
-def _inverse_gaussian(y, mu, w, extra):
-    rate = w / extra
-    root, ratio = np.sqrt(rate / y), y / mu
-    far = np.exp(2.0 * rate / mu + scipy.special.log_ndtr(-root * (ratio + 1.0)))
-    return scipy.special.ndtr(root * (ratio - 1.0)) + far
-
-
-DISTRIBUTIONS: dict[type, Distribution] = {
-    Binomial: _binomial,
-    Poisson: _poisson,
-    NegativeBinomial: _negative_binomial,
-    Gaussian: _gaussian,
-    Gamma: _gamma,
-    InverseGaussian: _inverse_gaussian,
-}
-QUANTILES: dict[type, Callable[[_Mixture, float], np.ndarray]] = {
-    Gaussian: _real,
-    Gamma: _positive,
-    InverseGaussian: _positive,
-}
+QUANTILES = {"whole": _whole, "real": _real, "positive": _positive, "unit": _unit}

@@ -227,7 +227,7 @@ class _Scoring:
         self.is_open = np.ones(count, dtype=bool)
         self._stuck = np.zeros(count, dtype=bool)
         self._least = TENTH
-        if family.extra == "dispersion":  # deviances have its unit
+        if family.has_dispersion:  # deviances have its unit
             mean = np.full(len(y), np.average(y, weights=self._prior))
             with np.errstate(all="ignore"):
                 rows = family.unit_deviance(y, mean, 1.0)
@@ -273,7 +273,7 @@ class _Scoring:
         failed = self._stuck | ~np.isfinite(self._deviance) | self.is_open
         moved = np.abs(self._predictor(self._target()) - self._eta)
         edge = groups.sums((~(information > EDGE) & ~(moved < MOVING)).astype(int)) > 0
-        edge &= ~failed & (family.extra is None)
+        edge &= ~failed & (not family.auxiliary)
         edge |= self._separated(failed)
         return GroupwiseFit(
             self._beta, self._first.kept, self._first.null, T.unscaled_covariance(), self._eta, mu,

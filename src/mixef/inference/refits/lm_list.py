@@ -72,10 +72,10 @@ def separate_fits(
     """Fit a regression to the rows of each group."""
     if isinstance(family, Gaussian) and family.link.name == "identity":
         family = None
-    if family is not None and family.extra == "shape":
+    if family is not None and family.auxiliary and not family.has_dispersion:
         raise DataError(
-            f"the shape of {family!r} cannot be estimated group by group; give a known one, such "
-            "as NegativeBinomial(shape=2)"
+            f"the {family.auxiliary[0].name} of {family!r} cannot be estimated group by group; "
+            "give a family without, such as NegativeBinomial(shape=2)"
         )
     group = grouping(formula.bars[0].group, frame)
     frame = without_groups(frame, group.nodes)

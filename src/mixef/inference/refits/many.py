@@ -13,7 +13,8 @@ from mixef.errors import DataError
 from mixef.estimation.batch import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import checked_parameters
-from mixef.inference.natural import component_values, components, scale_parameter
+from mixef.families.auxiliary import joined, separate
+from mixef.inference.natural import component_values, components, scale_parameters
 from mixef.inference.refits.new_response import new_response
 from mixef.inference.replicates import attempted, in_parallel
 from mixef.terms.frame import ModelFrame
@@ -35,7 +36,7 @@ class ManyFits:
     # tuple of ndarray (m, s_t, s_t): templates of the user's columns, one array a term
     lams: tuple[np.ndarray, ...]
     sigma: np.ndarray  # (m,)
-    extra: np.ndarray | None  # (m,): dispersion or shape, for a family that has one
+    extra: np.ndarray | None  # (m, E): auxiliary parameters, for a generalized model
     objective: np.ndarray  # (m,): REML criterion, or -2 log L
     converged: np.ndarray  # (m,) of bool
     singular: np.ndarray  # (m,) of bool
@@ -71,14 +72,16 @@ class ManyFits:
     def to_frame(self) -> pd.DataFrame:
         """Return one row a response: standard deviations, correlations, sigma, fixed effects.
 
-        A generalized model has its shape in the place of sigma, or nothing; names are those of
-        `natural.natural_values`.
+        A generalized model has its shape or the like in the place of sigma, or nothing; names
+        are those of `natural.natural_values`.
         """
         columns = dict(
             zip([c.name for c in components(self.model.terms)], self.components.T, strict=True)
         )
-        for name in scale_parameter(self.model):
-            columns[name] = self.sigma if name == "sigma" else self.extra
+        if self.extra is not None and not self.model.family.has_dispersion:
+            columns |= dict(zip(scale_parameters(self.model), self.extra.T, strict=True))
+        elif scale_parameters(self.model):
+            columns["sigma"] = self.sigma
         columns |= dict(zip(self.model.fixed_names, self.beta.T, strict=True))
         return pd.DataFrame(columns, index=pd.RangeIndex(len(self)))
 
@@ -89,7 +92,7 @@ class ManyFits:
         model, i = self.model, int(i) % len(self)
         own: dict[str, Any] = {}
         if i not in self.failures:
-            extra = None if self.extra is None else float(self.extra[i])
+            extra = None if self.extra is None else joined(self.extra[i].tolist())
             own = {"par": self.par[i], "beta": self.beta[i], "extra": extra}
         return refitted(model, self.responses[:, i], model.warm_start(**own))
 
@@ -171,18 +174,18 @@ class RefitFitter:
     start: dict[str, Any]  # What every search starts from
 
     def estimates(self, Y: np.ndarray) -> tuple[BatchEstimates, np.ndarray]:
-        """Fit the responses Y (n, m); return dispersions or shapes (m,) too."""
+        """Fit the responses Y (n, m); return auxiliary parameters (m, E) too."""
         fit = self.fit
         sizes = tuple(len(lam) for lam in fit.estimates.lams)
         out = BatchEstimates.missing(Y.shape[1], len(fit.kept), len(fit.estimates.par), sizes)
-        extra = np.full(Y.shape[1], np.nan)
+        extra = np.full((Y.shape[1], len(fit.family.auxiliary)), np.nan)
         for j, y in enumerate(Y.T):
             again = attempted(partial(refitted, fit, y, self.start))
             if isinstance(again, str):
                 out.failures[j] = again
                 continue
             out.put(j, again.estimates, again.convergence.converged, bool(again.vanished))
-            extra[j] = again.extra
+            extra[j] = separate(again.estimates.extra)
         return out, extra
 
 
@@ -205,8 +208,7 @@ def _joined(fit: Fit, Y: np.ndarray, found: list[Any]) -> ManyFits:
     """Put the parts together, with the positions of failures counted through."""
     extra = None
     if isinstance(found[0], tuple):
-        if fit.family.extra is not None:
-            extra = np.concatenate([part[1] for part in found])
+        extra = np.concatenate([part[1] for part in found])
         found = [part[0] for part in found]
     first = np.cumsum([0, *(len(part.objective) for part in found)])
     together = {

@@ -14,7 +14,7 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import names_for
 from mixef.errors import DataError
-from mixef.estimation.response import Response
+from mixef.estimation.density_response import make_response
 from mixef.estimation.spec import ModelCall
 from mixef.families.family import Family
 from mixef.inference.refits.by_group import Groups, GroupwiseFit
@@ -98,7 +98,7 @@ class SeparateRegressions(PrintedTable):
     @property
     def has_dispersion(self) -> bool:
         """Whether there is a dispersion to estimate."""
-        return self.family is None or self.family.extra == "dispersion"
+        return self.family is None or self.family.has_dispersion
 
     @property
     def nobs(self) -> int:
@@ -151,7 +151,7 @@ class SeparateRegressions(PrintedTable):
                 f"the dispersions of the {self.family.name} family are estimated by moments here, "
                 "so that there is no maximum of a likelihood to report"
             )
-        response = Response(self.family, self._y, self._weights, copies=self._copies)
+        response = make_response(self.family, self._y, self._weights, copies=self._copies)
         state = response.at(self._groups.back(self._estimates.eta), 1.0)
         return np.nan if state is None else state.log_density
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import ArgumentError, DataError, FitError
+from mixef.estimation.density_response import make_response
 from mixef.estimation.fit import Fit
 from mixef.estimation.glm import fit_glm
-from mixef.estimation.response import Response
 from mixef.inference.simulation.sampler import Sampler, draw_responses
 from mixef.linalg.standardize import independent_columns, orthonormal_columns, root_weighted
 from mixef.terms.fixed import design
@@ -94,7 +94,7 @@ class Regression:
     def _generalized(self, y: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the linear predictor (n,) and -2 log L of one response."""
         outcome = self.mixed.outcome
-        response = Response(self.mixed.family, y, outcome.weights, copies=outcome.copies)
+        response = make_response(self.mixed.family, y, outcome.weights, copies=outcome.copies)
         try:
             found = fit_glm(response, self._Q, self._offset, TIGHT)
         except FitError:
@@ -104,11 +104,12 @@ class Regression:
 
 def regression(mixed: Fit, X: np.ndarray, text: str) -> Regression:
     """Return the regression on columns (n, p), of which dependent ones are dropped."""
-    if not mixed.is_linear and mixed.family.extra is not None:
+    if not mixed.is_linear and mixed.family.auxiliary:
+        ((name, value), *_) = mixed.family.named(mixed.extra).items()
         raise DataError(
             f"a null model without random effects is there for binomial and Poisson models, but "
-            f"the {mixed.family.name} family has a {mixed.family.extra} of its own "
-            f"(it is {mixed.extra:.4g}); compare mixed models"
+            f"the {mixed.family.name} family has a {name} of its own (it is {value:.4g}); "
+            "compare mixed models"
         )
     kept = independent_columns(root_weighted(X, mixed.frame.weights))
     return Regression(mixed, X[:, kept], text)

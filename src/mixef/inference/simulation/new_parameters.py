@@ -13,6 +13,7 @@ from mixef.checks import shown
 from mixef.errors import DataError
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import checked_parameters, par_labels, theta_labels
+from mixef.families.auxiliary import Extra, joined, separate
 from mixef.families.family import Family
 from mixef.inference.natural import Component, component_values, components
 from mixef.terms.covariance import psd_cholesky, roots_of_theta, theta_of
@@ -33,7 +34,7 @@ class Values:
     # tuple of ndarray (s_t, s_t): lower triangular roots of the terms' covariances, on the scale of
     # the linear predictor
     roots: tuple[np.ndarray, ...]
-    extra: float | None  # Dispersion or shape
+    extra: Extra  # Auxiliary parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +47,13 @@ class Parameters:
     is_linear: bool  # Whether theta is relative to sigma
 
     @property
-    def extra_names(self) -> tuple[str, ...]:
-        """Names of the one further parameter: the first of them is its own."""
+    def extra_names(self) -> tuple[tuple[str, ...], ...]:
+        """For each of the further parameters what it goes by: first its own name."""
         if self.is_linear:
-            return ("sigma",)
-        if self.family.extra is None:
-            return ()
-        return ("shape",) if self.family.extra == "shape" else ("dispersion", "sigma")
+            return (("sigma",),)
+        if self.family.has_dispersion:
+            return (("dispersion", "sigma"),)
+        return tuple((parameter.name,) for parameter in self.family.auxiliary)
 
     def describe(self) -> str:
         """Say in one sentence what can be given."""
@@ -63,7 +64,7 @@ class Parameters:
             f"'theta' ({', '.join(theta_labels(self.terms))}), 'par', or by group ({groups}) 'cov' "
             "or 'sd' and 'cor', or single values by name "
             f"({', '.join(part.name for part in parts)})",
-            " or ".join(repr(name) for name in self.extra_names),
+            *(" or ".join(map(repr, names)) for names in self.extra_names),
         ]
         return "; ".join(piece for piece in pieces if piece)
 
@@ -88,7 +89,7 @@ def read_values(given: Any, parameters: Parameters, old: Values | None) -> Value
     which are relative to sigma in a linear model, by "cov" (from group or term to a matrix, or the
     variance of a single column), or by "sd" and "cor" (from group to one number or all in order)
     and single names such as "sd_x|g", on the response's or the link's scale. There are "sigma",
-    "dispersion" or "shape"; where sigma alone is given, theta stays. Where there are no old values,
+    "dispersion", "shape" or what else the family has; where sigma alone is given, theta stays. Where there are no old values,
     all have to be given, save correlations, which are zero.
     """
     if isinstance(given, pd.Series):
@@ -99,7 +100,7 @@ def read_values(given: Any, parameters: Parameters, old: Values | None) -> Value
         )
     parts = components(parameters.terms)
     by_name = {part.name for part in parts}
-    known = {"beta", "fixef", *RELATIVE, *ABSOLUTE, *parameters.extra_names, *by_name}
+    known = {"beta", "fixef", *RELATIVE, *ABSOLUTE, *sum(parameters.extra_names, ()), *by_name}
     given = by_known_names(given, known)
     if unknown := [name for name in given if name not in known]:
         raise DataError(
@@ -141,14 +142,21 @@ def _beta(given: Mapping[str, Any], parameters: Parameters, old: Values | None) 
     return checked_parameters([merged[name] for name in names], names, "coefficients")
 
 
-def _extra(given: Mapping[str, Any], parameters: Parameters, old: Values | None) -> float | None:
-    named = [name for name in parameters.extra_names if name in given]
+def _extra(given: Mapping[str, Any], parameters: Parameters, old: Values | None) -> Extra:
+    before = (None,) * len(parameters.extra_names) if old is None else separate(old.extra)
+    pairs = zip(parameters.extra_names, before, strict=True)
+    values = [_extra_value(given, parameters, names, value) for names, value in pairs]
+    return joined(values) if values else None
+
+
+def _extra_value(given, parameters, names: tuple[str, ...], before: float | None) -> float:
+    named = [name for name in names if name in given]
     if len(named) > 1:
         raise DataError(f"the parameters have both {named[0]!r} and {named[1]!r}; give one")
     if not named:
-        if parameters.extra_names and old is None:
-            raise _missing(repr(parameters.extra_names[0]), parameters)
-        return None if old is None else old.extra
+        if before is None:
+            raise _missing(repr(names[0]), parameters)
+        return before
     value = checked_parameters(given[named[0]], named, named[0])[0]
     zero_is_fine = parameters.is_linear
     if value < 0.0 or (value == 0.0 and not zero_is_fine):

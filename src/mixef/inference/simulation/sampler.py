@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.errors import DataWarning, warn
+from mixef.families.auxiliary import Extra
 from mixef.families.family import Family
 
 
@@ -30,7 +31,7 @@ class Sampler:
     effects: tuple[LevelEffects, ...]  # One a term
     weights: np.ndarray | None  # (m,): prior weights, with numbers of trials; None for ones
     family: Family
-    extra: float | None  # Dispersion or shape
+    extra: Extra  # Auxiliary parameters
 
 
 def draw_responses(sampler: Sampler, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -103,11 +104,17 @@ def _means(family: Family, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _warn_of_copies(family: Family, weights: np.ndarray | None) -> None:
     """Warn where the dispersion or shape of drawn means is not that of their copies."""
-    if not family.counts_copies or family.extra is None or weights is None or not len(weights):
+    if (
+        not family.counts_copies
+        or not family.auxiliary
+        or family.has_trials
+        or weights is None
+        or not len(weights)
+    ):
         return
     size = float(weights.mean())
     if abs(size - 1.0) > 0.01:
-        what = family.extra
+        what = " and ".join(parameter.name for parameter in family.auxiliary)
         warn(
             f"the weights stand for {size:.3g} copies of a row on average, and the mean of these "
             f"is drawn: a fit to it finds the means and not the {what}, which is that of single "

@@ -61,6 +61,7 @@ def fitted_rows(fit: Fit) -> SimulationRows:
     if fit.is_counted:
         assert fit.frame.y is not None
         trials = fit.frame.y.sum(axis=1)
+    _refuse_copies(fit, fit.outcome.copies)
     return SimulationRows(fit.X, fit.frame.offset, fit.weights, trials, groups, fit.frame.index)
 
 
@@ -90,8 +91,9 @@ def new_rows(fit: Fit, newdata: Any, weights: Any, env: Mapping[str, Any] | None
                     f"newdata do not have the columns of {fit.formula.response.text}, so that the "
                     "numbers of trials are not known; give them as weights="
                 )
+            _refuse_copies(fit, w)
             w = trials if w is None else w * trials
-    check_weights(w, binomial=fit.family.name == "binomial")
+    check_weights(w, binomial=fit.family.has_trials)
     if w is not None and np.isnan(w).any():  # such rows have no response
         absent = np.where(np.isnan(w), np.nan, 0.0)
         offset = absent if offset is None else offset + absent
@@ -99,6 +101,16 @@ def new_rows(fit: Fit, newdata: Any, weights: Any, env: Mapping[str, Any] | None
     groups = tuple(_new_groups(term, columns, env) for term in fit.terms)
     index = newdata.index if isinstance(newdata, pd.DataFrame) else pd.RangeIndex(columns.n)
     return SimulationRows(X, offset, w, trials, groups, index)
+
+
+def _refuse_copies(fit: Fit, copies: np.ndarray | None) -> None:
+    """Refuse copies of rows whose trials have a probability in common, which copies do not."""
+    if copies is not None and fit.family.auxiliary and np.any(copies != 1.0):
+        raise DataError(
+            f"the weights of the {fit.family.name} model stand for copies of rows, each with a "
+            "probability of its own: no share of all their trials can be drawn; give every copy a "
+            "row of its own"
+        )
 
 
 def check_weights(weights: np.ndarray | None, binomial: bool) -> None:
