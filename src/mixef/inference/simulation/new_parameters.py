@@ -89,8 +89,8 @@ def read_values(given: Any, parameters: Parameters, old: Values | None) -> Value
     which are relative to sigma in a linear model, by "cov" (from group or term to a matrix, or the
     variance of a single column), or by "sd" and "cor" (from group to one number or all in order)
     and single names such as "sd_x|g", on the response's or the link's scale. There are "sigma",
-    "dispersion", "shape" or what else the family has; where sigma alone is given, theta stays. Where there are no old values,
-    all have to be given, save correlations, which are zero.
+    "dispersion", "shape" or what else the family has; where sigma alone is given, theta stays.
+    Where there are no old values, all have to be given, save correlations, which are zero.
     """
     if isinstance(given, pd.Series):
         given = given.to_dict()
