@@ -9,8 +9,8 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.response import Response, RowState
-from mixef.linalg import small
 from mixef.families.auxiliary import Extra, joined, separate
+from mixef.linalg import small
 
 MAX_STEPS = 50
 # The search goes on from here: a start that is good to this much of the log density, a row, is
