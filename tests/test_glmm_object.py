@@ -377,7 +377,7 @@ def test_parameters_that_the_data_leave_open_have_no_standard_error():
     own = gamma_fit()._fit
     hessian = own.hessian.copy()
     hessian[0, :], hessian[:, 0] = 0.0, 0.0
-    fit = GeneralizedLinearMixedModel(replace(own, hessian=hessian))
+    fit = GeneralizedLinearMixedModel(replace(own, end_hessian=hessian))
     full = fit.vcov(full=True)
     assert list(full.index) == ["(Intercept)", "x", "g.(Intercept)", "log(dispersion)"]
     assert full.isna().any().tolist() == [True, True, True, True]
