@@ -50,33 +50,20 @@ def fit_model(spec: ModelSpec, *, start: Any = None, trace: Trace | None = None)
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Fit:
-    """A fitted model: all that a method, a refit or a profile needs.
-
-    Attributes
-    ----------
-    spec : ModelSpec
-    kept : ndarray of int (p,)
-        Columns of the design that are estimated.
-    point : ndarray (K,)
-        Where the search ended, in the scaled problem: covariance parameters, and those of a
-        generalized model besides (coefficients unless nAGQ is 0, auxiliary coordinates).
-    estimates : Estimates
-    convergence : Convergence
-    vanished : tuple of VanishedDirection or AtBound
-        Directions without variance; empty unless the fit is singular.
-    end_hessian : ndarray (K, K) or None
-        Exact Hessian of the criterion at ``point``, where the search ended with it.
-    held_problem : LinearProblem or GeneralizedProblem, or None
-        What the search was for; made again where it is missing, as after a pickle.
-    """
+    """A fitted model: all that a method, a refit or a profile needs."""
 
     spec: ModelSpec
-    kept: np.ndarray
+    kept: np.ndarray  # (p,) of int: columns of the design that are estimated
+    # (K,): where the search ended, in the scaled problem: covariance parameters, and those of a
+    # generalized model besides (coefficients unless nAGQ is 0, auxiliary coordinates)
     point: np.ndarray
     estimates: Estimates
     convergence: Convergence
+    # Directions without variance; empty unless the fit is singular
     vanished: tuple[VanishedDirection | AtBound, ...]
+    # (K, K): exact Hessian of the criterion at ``point``, where the search ended with it
     end_hessian: np.ndarray | None = None
+    # What the search was for; made again where it is missing, as after a pickle
     held_problem: Any = None
 
     def __repr__(self) -> str:

@@ -61,13 +61,7 @@ LARGER = 3.0
 
 @dataclass(frozen=True)
 class Generalized(Kind):
-    """A generalized linear mixed model.
-
-    Attributes
-    ----------
-    family : Family
-    nAGQ : int
-    """
+    """A generalized linear mixed model."""
 
     family: Family
     nAGQ: int = 1

@@ -47,46 +47,21 @@ NO_SCALE = (
 
 @dataclass(frozen=True)
 class GeneralizedProblem:
-    """A generalized model on scaled columns, with starting values; it never changes.
-
-    Attributes
-    ----------
-    response : Response
-    nAGQ : int
-        0, 1 (Laplace), or the number of quadrature nodes.
-    glm : GLMFit
-        The model without random effects.
-    terms : ScaledTerms
-    designs : tuple of GroupDesign
-        Scaled columns of Z, one a grouping factor.
-    X : ndarray (n, p)
-        Scaled columns.
-    basis : Basis
-        From the scaled columns of X back to the user's.
-    offset : ndarray (n,)
-    par, beta : ndarray (k,), (p,)
-        Starting values.
-    inside : ndarray (p,)
-        Coefficients well inside the domain, for a start that is not.
-    extra : float or tuple of float
-        Starting values of the family's auxiliary parameters, 1 where there are none.
-    units : ndarray (p + E,)
-        Size of a large change of beta and of the auxiliary coordinates.
-    """
+    """A generalized model on scaled columns, with starting values; it never changes."""
 
     response: Response
-    nAGQ: int
-    glm: GLMFit
+    nAGQ: int  # 0, 1 (Laplace), or the number of quadrature nodes
+    glm: GLMFit  # The model without random effects
     terms: ScaledTerms
-    designs: tuple[GroupDesign, ...]
-    X: np.ndarray
-    basis: Basis
-    offset: np.ndarray
-    par: np.ndarray
-    beta: np.ndarray
-    inside: np.ndarray
-    extra: Extra
-    units: np.ndarray
+    designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
+    X: np.ndarray  # (n, p): scaled columns
+    basis: Basis  # From the scaled columns of X back to the user's
+    offset: np.ndarray  # (n,)
+    par: np.ndarray  # (k,): starting values
+    beta: np.ndarray  # (p,): starting values
+    inside: np.ndarray  # (p,): coefficients well inside the domain, for a start that is not
+    extra: Extra  # Starting values of the family's auxiliary parameters, 1 where there are none
+    units: np.ndarray  # (p + E,): size of a large change of beta and of the auxiliary coordinates
 
     @cached_property
     def _analysed(self) -> tuple[ReweightedProducts, Factor]:

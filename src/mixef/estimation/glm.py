@@ -27,22 +27,12 @@ LONGEST = 6.0
 
 @dataclass(frozen=True)
 class GLMFit:
-    """Maximum-likelihood estimates of a generalized linear model.
+    """Maximum-likelihood estimates of a generalized linear model."""
 
-    Attributes
-    ----------
-    beta : ndarray (p,)
-    inside : ndarray (p,)
-        Coefficients well inside the domain of link and family: where the search started.
-    extra : float or tuple of float
-        Moment estimates of the auxiliary parameters, 1.0 where there are none.
-    state : RowState
-    converged : bool
-    """
-
-    beta: np.ndarray
+    beta: np.ndarray  # (p,)
+    # (p,): coefficients well inside the domain of link and family: where the search started
     inside: np.ndarray
-    extra: Extra
+    extra: Extra  # Moment estimates of the auxiliary parameters, 1.0 where there are none
     state: RowState
     converged: bool
 

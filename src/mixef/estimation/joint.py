@@ -36,66 +36,40 @@ LEAST_UNIT, LOG_UNIT = 0.3, 0.3
 
 @dataclass(frozen=True)
 class Focus:
-    """The parameter that is singled out.
+    """The parameter that is singled out."""
 
-    Attributes
-    ----------
-    kind : {"sd", "cor", "scale", "beta"}
-        Of a random effect or two, of the residuals (or a family's auxiliary parameters), or a
-        coefficient.
-    index : int
-        Position of the term, of the coefficient, or of the auxiliary parameter.
-    row, col : int
-        Columns of the term.
-    """
-
+    # {"sd", "cor", "scale", "beta"}: of a random effect or two, of the residuals (or a family's
+    # auxiliary parameters), or a coefficient
     kind: Literal["sd", "cor", "scale", "beta"]
-    index: int = 0
-    row: int = 0
+    index: int = 0  # Position of the term, of the coefficient, or of the auxiliary parameter
+    row: int = 0  # Columns of the term
     col: int = 0
 
 
 @dataclass(frozen=True)
 class State:
-    """The parameters of the user at one point.
+    """The parameters of the user at one point."""
 
-    Attributes
-    ----------
-    lams : tuple of ndarray (s_t, s_t)
-        Any roots of the terms' covariances: relative ones for a linear model.
-    scale : float or tuple of float
-        Sigma of a linear model, the auxiliary parameters of a family.
-    beta : ndarray (p,)
-    """
-
+    # tuple of ndarray (s_t, s_t): any roots of the terms' covariances: relative ones for a linear
+    # model
     lams: tuple[np.ndarray, ...]
-    scale: Extra
-    beta: np.ndarray
+    scale: Extra  # Sigma of a linear model, the auxiliary parameters of a family
+    beta: np.ndarray  # (p,)
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The covariance parameters, with those of the focus on axes of its own.
-
-    Attributes
-    ----------
-    parametrization : Parametrization
-    plain : Parametrization
-        The same parameters on the scaled columns' axes, for their natural units.
-    place : int
-        Where the focus is in par: T[0, 0], with T[1, 0] after it, or the structure's parameter.
-    factor : float
-        The scaled columns' standard deviation for one of the user's (relative to sigma, if there
-        is one).
-    held : Held, optional
-        How the structure's parameter is held; None with T.
-    """
+    """The covariance parameters, with those of the focus on axes of its own."""
 
     parametrization: Parametrization
+    # The same parameters on the scaled columns' axes, for their natural units
     plain: Parametrization
+    # Where the focus is in par: T[0, 0], with T[1, 0] after it, or the structure's parameter
     place: int
+    # The scaled columns' standard deviation for one of the user's (relative to sigma, if there is
+    # one)
     factor: float
-    held: Held | None = None
+    held: Held | None = None  # How the structure's parameter is held; None with T
 
     def units(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each covariance parameter that counts as large."""

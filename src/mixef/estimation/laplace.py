@@ -33,36 +33,19 @@ from mixef.terms.parametrization import Parametrization
 
 @dataclass(frozen=True)
 class LaplaceDerivatives:
-    """Gradient and information of the Laplace criterion.
+    """Gradient and information of the Laplace criterion."""
 
-    Attributes
-    ----------
-    by_par, by_beta : ndarray (k,), (p,)
-    by_extra : ndarray (E,)
-        For the coordinates of the family's auxiliary parameters.
-    information : ndarray (k + p + E, k + p + E)
-        Average information of the working linear model plus the exact curvature of
-        ``lam lam'``. With beta in the mode: (k + E, k + E).
-    K : list of ndarray (s_i, s_i)
-    h : ndarray (n,)
-        Diagonal of ``U M^-1 U'``.
-    adjoint : ndarray (n,)
-        ``U x``.
-    between : float
-        ``log|M|`` less its value by observed information.
-    moved : Movement or None
-        How the mode moves, where there is one grouping factor.
-    """
-
-    by_par: np.ndarray
-    by_beta: np.ndarray
-    by_extra: np.ndarray
+    by_par: np.ndarray  # (k,)
+    by_beta: np.ndarray  # (p,)
+    by_extra: np.ndarray  # (E,): for the coordinates of the family's auxiliary parameters
+    # (k + p + E, k + p + E): average information of the working linear model plus the exact
+    # curvature of ``lam lam'``. With beta in the mode: (k + E, k + E).
     information: np.ndarray
-    K: list[np.ndarray]
-    h: np.ndarray
-    adjoint: np.ndarray
-    between: float
-    moved: Movement | None = None
+    K: list[np.ndarray]  # list of ndarray (s_i, s_i)
+    h: np.ndarray  # (n,): diagonal of ``U M^-1 U'``
+    adjoint: np.ndarray  # (n,): ``U x``
+    between: float  # ``log|M|`` less its value by observed information
+    moved: Movement | None = None  # How the mode moves, where there is one grouping factor
 
 
 def laplace_value(model: WorkingModel, mode: Mode) -> float:

@@ -28,21 +28,11 @@ LARGE = 0.15
 
 @dataclass(frozen=True)
 class LaplaceError:
-    """The next terms of the expansion of a log-likelihood.
+    """The next terms of the expansion of a log-likelihood."""
 
-    Attributes
-    ----------
-    shift : float
-        Their sum, roughly what the log-likelihood lacks.
-    size : float
-        The sum of their sizes.
-    effective : float
-        Effective number of random effects, ``tr(U M^-1 U'W_o)``.
-    """
-
-    shift: float
-    size: float
-    effective: float
+    shift: float  # Their sum, roughly what the log-likelihood lacks
+    size: float  # The sum of their sizes
+    effective: float  # Effective number of random effects, ``tr(U M^-1 U'W_o)``
 
     @property
     def ratio(self) -> float:

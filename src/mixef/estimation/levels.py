@@ -32,27 +32,14 @@ CELLS = 30_000
 
 @dataclass(frozen=True)
 class Levels:
-    """The levels of the one grouping factor at the conditional mode.
+    """The levels of the one grouping factor at the conditional mode."""
 
-    Attributes
-    ----------
-    u : ndarray (l, s)
-    half : ndarray (l, s, s)
-        ``C^-T``, with ``M = C C'``.
-    gram : ndarray (l, s, s)
-        ``Z'WZ`` of every level.
-    z : ndarray (n, s)
-    lam : ndarray (s, s)
-    of_row : ByLevel
-        The level of each row.
-    """
-
-    u: np.ndarray
-    half: np.ndarray
-    gram: np.ndarray
-    z: np.ndarray
-    lam: np.ndarray
-    of_row: ByLevel
+    u: np.ndarray  # (l, s)
+    half: np.ndarray  # (l, s, s): ``C^-T``, with ``M = C C'``
+    gram: np.ndarray  # (l, s, s): ``Z'WZ`` of every level
+    z: np.ndarray  # (n, s)
+    lam: np.ndarray  # (s, s)
+    of_row: ByLevel  # The level of each row
 
     @cached_property
     def inverse(self) -> np.ndarray:
@@ -97,30 +84,15 @@ def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
 
 @dataclass(frozen=True)
 class Movement:
-    """Derivatives for the K parameters: par, beta, and those of the auxiliary ones.
+    """Derivatives for the K parameters: par, beta, and those of the auxiliary ones."""
 
-    Attributes
-    ----------
-    dlam : ndarray (k, s, s)
-        Of the template, for par.
-    u, b : ndarray (s, K, l)
-        Of u, and of ``lam u``.
-    w : ndarray (s, K, l)
-        Of ``Z's``.
-    gram : ndarray (s, s, K, l)
-        Of ``Z'WZ`` of every level, by the weights alone.
-    M : ndarray (s, s, K, l)
-    ZtWX : ndarray (s, p, l)
-        ``Z'W_o X`` of every level.
-    """
-
-    dlam: np.ndarray
-    u: np.ndarray
-    b: np.ndarray
-    w: np.ndarray
-    gram: np.ndarray
-    M: np.ndarray
-    ZtWX: np.ndarray
+    dlam: np.ndarray  # (k, s, s): of the template, for par
+    u: np.ndarray  # (s, K, l): of u
+    b: np.ndarray  # (s, K, l): of ``lam u``
+    w: np.ndarray  # (s, K, l): of ``Z's``
+    gram: np.ndarray  # (s, s, K, l): of ``Z'WZ`` of every level, by the weights alone
+    M: np.ndarray  # (s, s, K, l)
+    ZtWX: np.ndarray  # (s, p, l): ``Z'W_o X`` of every level
 
 
 def movement(

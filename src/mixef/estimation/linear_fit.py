@@ -41,12 +41,7 @@ EXACT = 1e-6
 
 @dataclass(frozen=True)
 class Gaussian(Kind):
-    """A linear mixed model.
-
-    Attributes
-    ----------
-    REML : bool
-    """
+    """A linear mixed model."""
 
     REML: bool = True
     is_linear = True

@@ -36,28 +36,14 @@ MAX_HALVINGS = 40
 
 @dataclass(frozen=True)
 class WorkingModel:
-    """What stays the same while the parameters of a generalized model change.
-
-    Attributes
-    ----------
-    response : Response
-    X : ndarray (n, p)
-        Scaled columns of the fixed effects.
-    offset : ndarray (n,)
-    designs : tuple of GroupDesign
-        Scaled columns of Z, one a grouping factor.
-    groups : ReweightedProducts
-        ``Z'WZ``, re-formed in place.
-    factor : Factor
-        Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``.
-    """
+    """What stays the same while the parameters of a generalized model change."""
 
     response: Response
-    X: np.ndarray
-    offset: np.ndarray
-    designs: tuple[GroupDesign, ...]
-    groups: ReweightedProducts
-    factor: Factor
+    X: np.ndarray  # (n, p): scaled columns of the fixed effects
+    offset: np.ndarray  # (n,)
+    designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
+    groups: ReweightedProducts  # ``Z'WZ``, re-formed in place
+    factor: Factor  # Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``
 
     def fixed_part(self, beta: np.ndarray) -> np.ndarray:
         """Return ``X beta + offset`` (n,)."""
@@ -80,21 +66,12 @@ class WorkingModel:
 
 @dataclass(frozen=True)
 class Mode:
-    """The conditional mode at one set of parameters; the factor stands there.
+    """The conditional mode at one set of parameters; the factor stands there."""
 
-    Attributes
-    ----------
-    u : ndarray (q,)
-    beta : ndarray (p,)
-    state : RowState
-    penalized : float
-        ``-2 log f(y | u) + |u|^2``.
-    """
-
-    u: np.ndarray
-    beta: np.ndarray
+    u: np.ndarray  # (q,)
+    beta: np.ndarray  # (p,)
     state: RowState
-    penalized: float
+    penalized: float  # ``-2 log f(y | u) + |u|^2``
 
 
 def conditional_mode(

@@ -30,74 +30,43 @@ LOG_STEP = 1e-4
 
 @dataclass(frozen=True)
 class RowState:
-    """What the rows are at one linear predictor.
+    """What the rows are at one linear predictor."""
 
-    Attributes
-    ----------
-    eta, mu : ndarray (n,)
-    log_density : float
-        Sum of the log densities, fully normalised.
-    score : ndarray (n,)
-    expected, observed : ndarray (n,)
-        Weights by expected and by observed information; one array for a canonical link.
-    """
-
-    eta: np.ndarray
-    mu: np.ndarray
-    log_density: float
-    score: np.ndarray
+    eta: np.ndarray  # (n,)
+    mu: np.ndarray  # (n,)
+    log_density: float  # Sum of the log densities, fully normalised
+    score: np.ndarray  # (n,)
+    # (n,): weights by expected and by observed information; one array for a canonical link
     expected: np.ndarray
-    observed: np.ndarray
+    observed: np.ndarray  # (n,)
 
 
 @dataclass(frozen=True)
 class AuxiliarySlopes:
-    """Derivatives for the coordinates of the auxiliary parameters at fixed linear predictors.
+    """Derivatives for the coordinates of the auxiliary parameters at fixed linear predictors."""
 
-    Attributes
-    ----------
-    score, weights : ndarray (E, n)
-        Of the scores, and of the weights in ``log|M|``.
-    log_density : ndarray (E,)
-    """
-
-    score: np.ndarray
-    weights: np.ndarray
-    log_density: np.ndarray
+    score: np.ndarray  # (E, n): of the scores
+    weights: np.ndarray  # (E, n): of the weights in ``log|M|``
+    log_density: np.ndarray  # (E,)
 
 
 @dataclass(frozen=True)
 class RowSlopes:
-    """Derivatives of scores and weights.
+    """Derivatives of scores and weights."""
 
-    Attributes
-    ----------
-    by_eta : ndarray (n,)
-        Derivative for eta of the weights in ``log|M|``.
-    by_extra : AuxiliarySlopes or None
-        None where the family has no auxiliary parameters.
-    """
-
-    by_eta: np.ndarray
-    by_extra: AuxiliarySlopes | None = None
+    by_eta: np.ndarray  # (n,): derivative for eta of the weights in ``log|M|``
+    by_extra: AuxiliarySlopes | None = None  # None where the family has no auxiliary parameters
 
 
 @dataclass(frozen=True)
 class SecondSlopes:
-    """Second derivatives of the weights in M and of the score, a row.
+    """Second derivatives of the weights in M and of the score, a row."""
 
-    Attributes
-    ----------
-    weights : tuple of ndarray (n,), (E, n), (E, E, n)
-        For (eta, eta) and, with auxiliary parameters, for (eta, extra), (extra, extra).
-    score : tuple of ndarray
-        Likewise.
-    log_density : ndarray (E, E)
-        Of the log density for the auxiliary parameters, summed.
-    """
-
+    # tuple of ndarray (n,), (E, n), (E, E, n): for (eta, eta) and, with auxiliary parameters, for
+    # (eta, extra), (extra, extra)
     weights: tuple[np.ndarray, ...]
-    score: tuple[np.ndarray, ...]
+    score: tuple[np.ndarray, ...]  # Likewise
+    # (E, E): of the log density for the auxiliary parameters, summed
     log_density: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
