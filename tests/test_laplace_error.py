@@ -43,7 +43,7 @@ def test_the_next_terms_foretell_quadrature(cell, information):
         error = laplace.laplace_error(point)
         par, beta, extra = laplace.split(point)
         at = many.scaled_point(laplace.terms.user_par(par),
-                               laplace.user_beta(beta), extra)  # fmt: skip
+                               laplace.problem.user_beta(beta), extra)  # fmt: skip
         exact = 0.5 * (laplace.value(point) - many.value(at))
         # What is left is of the next order, in the size of the terms.
         assert error.shift == pytest.approx(exact, rel=0.1, abs=0.3 * error.size * error.ratio)
