@@ -55,24 +55,11 @@ class ModelCall:
 
 
 class Kind(ABC):
-    """What linear and generalized models do differently; a new kind gives the same verbs.
+    """What linear and generalized models do differently; a new kind gives the same verbs."""
 
-    Attributes
-    ----------
-    is_linear : bool
-        Whether the model is exactly normal, so that its tests are t and F.
-    searches_beta : bool
-        Whether the coefficients are parameters of the search.
-    family : Family
-    REML : bool
-    nAGQ : int
-    options : tuple of str
-        The arguments of the fitting function that belong to the kind.
-    control_type : type
-    """
-
-    is_linear: ClassVar[bool]
-    searches_beta: bool
+    is_linear: ClassVar[bool]  # whether the model is exactly normal, so that its tests are t and F
+    searches_beta: bool  # whether the coefficients are parameters of the search
+    #: The arguments of the fitting function that belong to the kind.
     options: ClassVar[tuple[str, ...]]
     control_type: ClassVar[type[Control]]
     family: families.Family

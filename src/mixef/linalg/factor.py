@@ -77,14 +77,9 @@ class Factor(ABC):
     ----------
     products : CrossProducts
         Held, not copied: where its blocks change in place, call `reload` before `update`.
-
-    Attributes
-    ----------
-    ldL2 : float
-        ``log|M|``.
     """
 
-    ldL2: float
+    ldL2: float  # ``log|M|``
     has_squares = False
 
     def __init__(self, products: CrossProducts):

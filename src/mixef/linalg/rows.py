@@ -144,15 +144,9 @@ class GroupDesign:
 
 
 class RowSource(ABC):
-    """Rows of ``[Z X y]``, some at a time, as often as they are asked for.
+    """Rows of ``[Z X y]``, some at a time, as often as they are asked for."""
 
-    Attributes
-    ----------
-    layout : Layout
-        How the random effects are laid out.
-    """
-
-    layout: Layout
+    layout: Layout  # how the random effects are laid out
 
     @abstractmethod
     def pieces(self) -> Iterator[Rows]:

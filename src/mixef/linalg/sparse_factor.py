@@ -26,14 +26,9 @@ _Pattern = tuple[np.ndarray, np.ndarray, FlatTree | None, dict[tuple[int, int], 
 
 
 class SparseFactor(Factor):
-    """A factor of M as a sparse matrix: the pattern is analysed once, values change in place.
+    """A factor of M as a sparse matrix: the pattern is analysed once, values change in place."""
 
-    Attributes
-    ----------
-    order : ndarray of int (q,)
-        The random effects in the order of their elimination; set by the analysis.
-    """
-
+    #: int (q,): the random effects in the order of their elimination; set by the analysis.
     order: np.ndarray
 
     def __init__(self, products: CrossProducts):

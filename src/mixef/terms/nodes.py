@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 
@@ -47,13 +47,16 @@ class Node:
         # Of the children's hashes, which are there already: so that no tree is too deep for it.
         object.__setattr__(self, "_hash", hash((type(self), *vars(self).values())))
 
+    OWN: ClassVar[tuple[str, ...]] = ()  # fields that are not nodes
+    BELOW: ClassVar[tuple[str, ...]] = ()  # fields that are
+
     def own(self) -> tuple[Any, ...]:
         """Return what the node holds besides its children."""
-        return ()
+        return tuple([getattr(self, name) for name in self.OWN])
 
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
-        return ()
+        return tuple([getattr(self, name) for name in self.BELOW])
 
     @classmethod
     def make(cls, own: tuple[Any, ...], children: Sequence[Node]) -> Node:
@@ -116,12 +119,9 @@ class Node:
 class Name(Node):
     """A variable, or a constant such as ``TRUE``."""
 
+    OWN = ("name", "quoted")
     name: str
     quoted: bool = False
-
-    def own(self) -> tuple[Any, ...]:
-        """Return what the node holds besides its children."""
-        return self.name, self.quoted
 
     def pieces(self) -> tuple[str | Node, ...]:
         """Return the name, in backticks where R needs them."""
@@ -133,12 +133,9 @@ class Name(Node):
 class Number(Node):
     """A number; ``integer`` for R's ``2L``."""
 
+    OWN = ("value", "integer")
     value: float
     integer: bool = False
-
-    def own(self) -> tuple[Any, ...]:
-        """Return what the node holds besides its children."""
-        return self.value, self.integer
 
     def pieces(self) -> tuple[str | Node, ...]:
         """Return the number as R writes it."""
@@ -152,11 +149,8 @@ class Number(Node):
 class String(Node):
     """A quoted string."""
 
+    OWN = ("value",)
     value: str
-
-    def own(self) -> tuple[Any, ...]:
-        """Return what the node holds besides its children."""
-        return (self.value,)
 
     def pieces(self) -> tuple[str | Node, ...]:
         """Return the string in double quotes."""
@@ -168,11 +162,8 @@ class String(Node):
 class Paren(Node):
     """An expression in parentheses."""
 
+    BELOW = ("inner",)
     inner: Node
-
-    def children(self) -> tuple[Node, ...]:
-        """Nodes directly below this one."""
-        return (self.inner,)
 
     def pieces(self) -> tuple[str | Node, ...]:
         """Return what is inside, in parentheses."""
@@ -183,16 +174,10 @@ class Paren(Node):
 class Unary(Node):
     """A prefix operator: ``-``, ``+``, ``!`` or a one-sided ``~``."""
 
+    OWN = ("op",)
+    BELOW = ("operand",)
     op: str
     operand: Node
-
-    def own(self) -> tuple[Any, ...]:
-        """Return what the node holds besides its children."""
-        return (self.op,)
-
-    def children(self) -> tuple[Node, ...]:
-        """Nodes directly below this one."""
-        return (self.operand,)
 
     def pieces(self) -> tuple[str | Node, ...]:
         """Return the operator before its operand."""
@@ -203,17 +188,11 @@ class Unary(Node):
 class Binary(Node):
     """An operator between two expressions."""
 
+    OWN = ("op",)
+    BELOW = ("left", "right")
     op: str
     left: Node
     right: Node
-
-    def own(self) -> tuple[Any, ...]:
-        """Return what the node holds besides its children."""
-        return (self.op,)
-
-    def children(self) -> tuple[Node, ...]:
-        """Nodes directly below this one."""
-        return (self.left, self.right)
 
     def pieces(self) -> tuple[str | Node, ...]:
         """Return the operator between its operands."""
@@ -224,13 +203,10 @@ class Binary(Node):
 class Call(Node):
     """A function call; ``keywords`` runs parallel to ``args``, None for a positional one."""
 
+    OWN = ("function", "keywords")
     function: str
     args: tuple[Node, ...]
     keywords: tuple[str | None, ...]
-
-    def own(self) -> tuple[Any, ...]:
-        """Return what the node holds besides its children."""
-        return self.function, self.keywords
 
     def children(self) -> tuple[Node, ...]:
         """Nodes directly below this one."""
