@@ -44,7 +44,6 @@ def fit_glm(
 
     Parameters
     ----------
-    response : Response
     X : ndarray (n, p)
         Independent columns, well scaled.
     offset : ndarray (n,)

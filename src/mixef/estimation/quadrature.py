@@ -42,21 +42,11 @@ CHUNK = 1_000_000
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GaussHermite(PrintedTable):
-    """A Gauss-Hermite rule for the standard normal density.
+    """A Gauss-Hermite rule for the standard normal density."""
 
-    Attributes
-    ----------
-    z : ndarray (k,)
-        Nodes, ascending.
-    w : ndarray (k,)
-        Weights; they add up to one.
-    ldnorm : ndarray (k,)
-        Log of the standard normal density at the nodes.
-    """
-
-    z: np.ndarray
-    w: np.ndarray
-    ldnorm: np.ndarray
+    z: np.ndarray  # (k,): nodes, ascending
+    w: np.ndarray  # (k,): weights; they add up to one
+    ldnorm: np.ndarray  # (k,): log of the standard normal density at the nodes
 
     def to_table(self) -> Table:
         """Return the rule as a table, one row a node."""
@@ -74,10 +64,6 @@ def GHrule(k: int) -> GaussHermite:
     ----------
     k : int
         Number of nodes, 1 to 100.
-
-    Returns
-    -------
-    GaussHermite
 
     Raises
     ------
@@ -111,17 +97,11 @@ def product_rule(k: int, s: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class NodeValues:
-    """The integrand at some nodes.
+    """The integrand at some nodes."""
 
-    Attributes
-    ----------
-    log_ratio : ndarray (l, m)
-        ``log [t(z) / t(0)]``, with t the integrand over the normal density.
-    eta, mu : ndarray (n, m)
-        Linear predictors and means there.
-    """
-
+    #: (l, m): ``log [t(z) / t(0)]``, with t the integrand over the normal density.
     log_ratio: np.ndarray
+    #: `eta`, `mu`: (n, m); linear predictors and means there.
     eta: np.ndarray
     mu: np.ndarray
 
