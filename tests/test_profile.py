@@ -470,7 +470,7 @@ def test_generalized_limits_solve_the_likelihood_ratio(key):
                 continue
             value = limit
             if place == k + p:
-                value = np.log(limit) * (2.0 if extra == "dispersion" else 1.0)
+                value = np.log(limit) * (2.0 if fit.family.has_dispersion else 1.0)
 
             def held(free, place=place, value=value):
                 return devfun(np.insert(free, place, value))

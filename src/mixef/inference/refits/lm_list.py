@@ -75,7 +75,7 @@ def separate_fits(
     if family is not None and family.auxiliary and not family.has_dispersion:
         raise DataError(
             f"the {family.auxiliary[0].name} of {family!r} cannot be estimated group by group; "
-            "give a family without, such as NegativeBinomial(shape=2)"
+            "give a family without one, or a known one, such as NegativeBinomial(shape=2)"
         )
     group = grouping(formula.bars[0].group, frame)
     frame = without_groups(frame, group.nodes)
