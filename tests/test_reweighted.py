@@ -25,7 +25,7 @@ from structures import (
 
 from mixef.errors import FitError
 from mixef.linalg import crossproducts, reweighted
-from mixef.linalg.crossproducts import SymmetricBlocks
+from mixef.linalg.crossproducts import SymmetricBlocks, assemble
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign, Rows
 
@@ -48,13 +48,15 @@ def check_blocks(products, ZtWZ):
         close(blocks, level_blocks(layout, i, ZtWZ))
     for (i, j), pair in products.pairs.items():
         close(pair.blocks, pair_blocks(layout, i, j, pair, ZtWZ))
-    close(products.ZtZ if isinstance(products.ZtZ, np.ndarray) else products.ZtZ.toarray(), ZtWZ)
+    whole = assemble(layout, products.diagonal, products.pairs)
+    close(whole if isinstance(whole, np.ndarray) else whole.toarray(), ZtWZ)
+    if products.assembled is not None:
+        close(products.assembled, ZtWZ)
 
 
 def arrays_of(products):
-    ZtZ = products.ZtZ
-    stored = ZtZ if isinstance(ZtZ, np.ndarray) else ZtZ.data
-    return [*products.diagonal, *(pair.blocks for pair in products.pairs.values()), stored]
+    stored = [] if products.assembled is None else [products.assembled]
+    return [*products.diagonal, *(pair.blocks for pair in products.pairs.values()), *stored]
 
 
 @every_structure

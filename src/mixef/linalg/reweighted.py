@@ -249,7 +249,8 @@ class ReweightedProducts:
         """Which value stands where in the assembled ``Z'WZ`` (q, q)."""
         numbers = self._blocks(np.arange(len(self._values), dtype=float))
         pairs = {key: Pairs(*self._pairs[key], blocks) for key, blocks in numbers.pairs.items()}
-        return assemble(self.layout, numbers.diagonal, pairs).astype(np.intp)
+        whole = assemble(self.layout, numbers.diagonal, pairs)
+        return (whole if isinstance(whole, np.ndarray) else whole.toarray()).astype(np.intp)
 
 
 @lru_cache(maxsize=64)
