@@ -112,7 +112,8 @@ def test_all_is_as_with_matrices_in_full(fit):
 def test_the_models_reach_every_factor_and_both_forms_of_products():
     kinds, invertible = set(), set()
     for name in MODELS:
-        factor = fit_of(name)._fit.criterion().factor
+        fit = fit_of(name)._fit
+        factor = fit.criterion().factor_at(fit.point)
         kinds.add(type(factor).__name__)
         invertible.add(min(factor.least) > 1e-2)
     assert kinds == {"DenseFactor", "SchurFactor", SPARSE.__name__}
