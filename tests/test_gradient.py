@@ -190,6 +190,7 @@ def test_the_users_gradient_is_that_of_devfun(name):
     assert value == pytest.approx(
         dense_gaussian.of_fit(fit, c.parametrization.term_lams(par))[0], rel=1e-10
     )
+    assert c.value(c.terms.scaled_par(par)) == pytest.approx(value, rel=1e-12)
     gradient = c.user_gradient()
     steps = slope(lambda t: devfun(par * (1 + t)), np.zeros(len(par)), 1e-4)
     # Steps relative to each parameter: 1e-13 of a value of 500 over a step of 1e-4.
