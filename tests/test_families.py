@@ -950,7 +950,7 @@ def test_a_printed_name_is_read_again():
         ("quasipoisson(log)", '"quasi" families cannot be used in glmer'),
         ("quasi", '"quasi" families cannot be used in glmer'),
         ("binomal", r"no family 'binomal'; the families are 'binomial', 'poisson'.*'nbinom2'"),
-        ("nbinom1", "no family 'nbinom1'"),
+        ("nbinom9", "no family 'nbinom9'"),
         ("", "no family ''"),
         ("binomial(probit", r"no family 'binomial\(probit'"),
         ("binomial(lgit)", "no link 'lgit'"),
