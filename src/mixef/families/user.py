@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 
 from mixef import checks
-from mixef.errors import DataError, FitError
+from mixef.errors import ArgumentError, DataError, FitError
 from mixef.families.auxiliary import DISPERSION, Auxiliary, Extra, separate
 from mixef.families.density import DensityFamily
 from mixef.families.differences import HALF, stencil
@@ -106,11 +106,15 @@ class UserFamily(Family):
 
     def __new__(cls, *given: Any, auxiliary: Any = None, **parts: Any) -> Any:
         """Return a `UserDensity` where auxiliary parameters are named."""
-        return (
-            super().__new__(cls)
-            if auxiliary is None
-            else UserDensity(*given, auxiliary=auxiliary, **parts)
-        )
+        if auxiliary is None:
+            return super().__new__(cls)
+        names = checks.names(auxiliary, "auxiliary", "names of parameters, such as ['scale']")
+        if not {"deviance", "dispersion"}.isdisjoint(parts) or "log_density" not in parts:
+            raise ArgumentError(
+                "a family with auxiliary parameters is told by its log_density= and variance=, "
+                "without deviance= and dispersion="
+            )
+        return UserDensity(*given, auxiliary=names, **parts)
 
     def __init__(
         self,
@@ -124,6 +128,7 @@ class UserFamily(Family):
         initial_mean: Function | None = None,
         mean_range: tuple[float, float] | None = None,
         random: Function | None = None,
+        auxiliary: None = None,
     ) -> None:
         super().__init__(link)
         name, dispersion = checks.text(name, "name"), checks.flag(dispersion, "dispersion")
@@ -263,7 +268,6 @@ class UserDensity(DensityFamily):
     ) -> None:
         super().__init__(link)
         name = checks.text(name, "name")
-        names = checks.names(auxiliary, "auxiliary", "names of parameters") if auxiliary else []
         given = {"log_density": log_density, "variance": variance}
         for role, function in given.items():
             if not callable(function):
@@ -275,7 +279,7 @@ class UserDensity(DensityFamily):
             mean_range = checks.interval(mean_range, "mean_range")
         self._set(
             name=name,
-            auxiliary=tuple(Auxiliary(own) for own in names),
+            auxiliary=tuple(Auxiliary(own) for own in auxiliary),
             mean_range=mean_range or self.link.mean_range,
             _log_density=log_density,
             _variance=variance,
