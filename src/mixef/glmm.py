@@ -230,7 +230,7 @@ class GeneralizedLinearMixedModel(MixedModel):
         >>> from mixef import glmer, load_dataset
         >>> ticks = load_dataset("grouseticks")
         >>> glmer("TICKS ~ YEAR + (1 | BROOD)", ticks, "nbinom2").auxiliary.round(2).to_dict()
-        {'shape': 3.02}
+        {'shape': 3.31}
         """
         return pd.Series(self.family.named(self._fit.extra), dtype=float, name="auxiliary")
 

@@ -15,9 +15,6 @@ Function = Callable[[np.ndarray], Any]
 DERIVATIVES = ("d_inverse", "d2_inverse", "d3_inverse", "d4_inverse")
 PARTS = ("name", "link", "inverse", *DERIVATIVES, "complement", "mean_range")
 
-# Rows that tell over which change of the linear predictor means curve.
-BENDS = 400
-
 
 class Link(ABC):
     """The link ``eta = link(mu)`` between a mean and its linear predictor.
@@ -92,10 +89,9 @@ class Link(ABC):
     def bend(self, eta: np.ndarray) -> float:
         """Return the change of a linear predictor over which the mean curves; inf for a line.
 
-        The median over the rows, or some hundred of them, of the shorter of ``|f' / f''|`` and
+        The median over the rows of the shorter of ``|f' / f''|`` and
         the root of the first over the third derivative, for the inverse link f.
         """
-        eta = eta[:: len(eta) // BENDS + 1]
         with np.errstate(all="ignore"):
             first = np.abs(self.d_inverse(eta))
             second, third = np.abs(self.d2_inverse(eta)), np.abs(self.d3_inverse(eta))
