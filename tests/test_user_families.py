@@ -129,3 +129,17 @@ def test_a_variance_that_is_not_that_of_the_density(response, family, data):
         DataError, match=f"density of the family {family.name} does not go with its variance"
     ):
         glmer(f"{response} ~ x + (1 | g)", data, family)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"deviance": np.subtract}, "auxiliary parameters is told by its log_density="),
+        ({"log_density": np.add, "dispersion": True}, "without deviance= and dispersion="),
+        ({"log_density": "normal"}, "log_density of the family 'own' is 'normal'; expected"),
+        ({"log_density": np.add, "random": 3}, "random of the family 'own' is 3; expected"),
+    ],
+)
+def test_what_a_family_with_auxiliary_parameters_refuses(parts, message):
+    with pytest.raises(ValueError, match=message):
+        UserFamily("own", "log", variance=np.abs, auxiliary=["scale"], **parts)

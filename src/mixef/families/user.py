@@ -15,6 +15,7 @@ from mixef.families.auxiliary import DISPERSION, Auxiliary, Extra, separate
 from mixef.families.density import DensityFamily
 from mixef.families.differences import HALF, stencil
 from mixef.families.family import Family, by_row, refuse, weigh
+from mixef.families.link import Link
 from mixef.families.whole_numbers import mean_of_copies
 
 Function = Callable[..., Any]
@@ -143,19 +144,11 @@ class UserFamily(Family):
             "initial_mean": initial_mean,
             "random": random,
         }
-        for role, function in given.items():
-            if not callable(function) and (function is not None or role == "variance"):
-                raise ValueError(
-                    f"{role} of the family {name!r} is {checks.shown(function)}; expected a "
-                    "function of arrays"
-                )
-        if mean_range is not None:
-            mean_range = checks.interval(mean_range, "mean_range")
         self._set(
             _name=name,
             _dispersion=dispersion,
-            _range=mean_range or self.link.mean_range,
-            **{f"_{role}": function for role, function in given.items()},
+            _range=_range(mean_range, self.link),
+            **_functions(name, given, needed=("variance",)),
         )
 
     @property
@@ -268,23 +261,17 @@ class UserDensity(DensityFamily):
     ) -> None:
         super().__init__(link)
         name = checks.text(name, "name")
-        given = {"log_density": log_density, "variance": variance}
-        for role, function in given.items():
-            if not callable(function):
-                raise ValueError(
-                    f"{role} of the family {name!r} is {checks.shown(function)}; expected a "
-                    "function of arrays"
-                )
-        if mean_range is not None:
-            mean_range = checks.interval(mean_range, "mean_range")
+        given = {
+            "variance": variance,
+            "log_density": log_density,
+            "initial_mean": initial_mean,
+            "random": random,
+        }
         self._set(
             name=name,
             auxiliary=tuple(Auxiliary(own) for own in auxiliary),
-            mean_range=mean_range or self.link.mean_range,
-            _log_density=log_density,
-            _variance=variance,
-            _initial_mean=initial_mean,
-            _random=random,
+            mean_range=_range(mean_range, self.link),
+            **_functions(name, given, needed=("variance", "log_density")),
         )
 
     # What the base class has as properties, an object of this one holds.
@@ -385,3 +372,21 @@ def drawn(
         return each
 
     return mean_of_copies(draw, mu, weights)
+
+
+def _functions(
+    name: str, given: dict[str, Function | None], needed: tuple[str, ...]
+) -> dict[str, Function | None]:
+    """Return a user's functions by the names of their fields; those needed may not be None."""
+    for role, function in given.items():
+        if not callable(function) and (function is not None or role in needed):
+            raise ValueError(
+                f"{role} of the family {name!r} is {checks.shown(function)}; expected a function "
+                "of arrays"
+            )
+    return {f"_{role}": function for role, function in given.items()}
+
+
+def _range(given: Any, link: Link) -> tuple[float, float]:
+    """Return the interval of possible means; the link's, unless the user gave one."""
+    return link.mean_range if given is None else checks.interval(given, "mean_range")

@@ -28,7 +28,7 @@ class AutoRegressive(OneCorrelation):
         sin, cos = np.sin(phi), np.cos(phi)
         power, by_sin, twice = (np.tril(part) for part in _powers(self._lag, sin))
         slope, curvature = by_sin * cos, twice * cos**2 - by_sin * sin
-        C, C1, C2 = cos * power, cos * slope - sin * power, None
+        C, C1 = cos * power, cos * slope - sin * power
         C2 = cos * curvature - 2.0 * sin * slope - cos * power
         C[:, 0], C1[:, 0], C2[:, 0] = power[:, 0], slope[:, 0], curvature[:, 0]
         return C, C1, C2
