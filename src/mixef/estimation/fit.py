@@ -272,10 +272,8 @@ class Fit:
 
         Nothing of the caller's is read again. A new frame brings its response with it.
         """
-        own = {name: changes.pop(name) for name in self.kind.options if name in changes}
-        if own:
-            changes["kind"] = replace(self.kind, **own)  # type: ignore[type-var]
-        return fit_model(self.spec.changed(**changes), start=start)
+        kind = changes.pop("kind", self.kind).changed(changes)
+        return fit_model(self.spec.changed(kind=kind, **changes), start=start)
 
     def by_ml(self) -> Fit:
         """Return the maximum-likelihood fit, without the warnings that this one gave before."""

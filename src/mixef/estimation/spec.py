@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -65,6 +65,11 @@ class Kind(ABC):
     family: families.Family
     REML: bool
     nAGQ: int
+
+    def changed(self, options: dict[str, Any]) -> Self:
+        """Return the kind with other options; it takes those that are its own out of the dict."""
+        own = {name: options.pop(name) for name in self.options if name in options}
+        return replace(self, **own) if own else self  # type: ignore[type-var]
 
     @abstractmethod
     def outcome(self, frame: ModelFrame) -> Outcome:

@@ -42,9 +42,8 @@ class ChangeMethods(Methods):
         names = names_for(env, sys._getframe(1), old.frame.state.outside)
         text, call, control, others = updated_call(old, formula, changes, names)
         start, verbose = others.pop("start", None), others.pop("verbose", 0)
-        own = {name: others.pop(name) for name in old.kind.options if name in others}
+        kind = old.kind.changed(others)
         refuse_unknown(others, self._function)
-        kind = replace(old.kind, **own)  # type: ignore[type-var]
         return type(self)(fit_of_call(text, call, kind, control, start, verbose, names))
 
     def refit(
