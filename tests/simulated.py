@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.linear import LinearCriterion
-from mixef.estimation.linear_problem import LinearProblem
+from mixef.estimation.linear.criterion import LinearCriterion
+from mixef.estimation.linear.problem import LinearProblem
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
 from mixef.terms.frame import model_frame, numeric_response

@@ -11,9 +11,9 @@ import pandas as pd
 from raw_coordinates import raw_coordinates
 
 from mixef.control import GlmerControl
-from mixef.estimation.generalized import GeneralizedCriterion
-from mixef.estimation.generalized_start import generalized_problem
-from mixef.estimation.response import Response
+from mixef.estimation.generalized.criterion import GeneralizedCriterion
+from mixef.estimation.generalized.problem import generalized_problem
+from mixef.estimation.generalized.response import Response
 from mixef.families.convert import make_family
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula

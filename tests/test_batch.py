@@ -8,11 +8,12 @@ from test_gradient import FORMULAS, QUIET, STATES, WEIGHTED, parameters
 from test_search import spectra
 
 from mixef import lmer
-from mixef.estimation import batch, batch_model
-from mixef.estimation.batch import batch_fitter, scale_responses
-from mixef.estimation.batch_criterion import BatchCriterion, cholesky_factors, inverses
-from mixef.estimation.batch_search import canonical, expected_gains, search_all, trust_region_steps
-from mixef.estimation.optimize import Quadratic
+from mixef.estimation.many import fits as batch
+from mixef.estimation.many import model as batch_model
+from mixef.estimation.many.criterion import BatchCriterion, cholesky_factors, inverses
+from mixef.estimation.many.fits import batch_fitter, scale_responses
+from mixef.estimation.many.search import canonical, expected_gains, search_all, trust_region_steps
+from mixef.estimation.search.optimize import Quadratic
 from mixef.inference.refits.many import refit_many
 from mixef.linalg.standardize import scale_response
 

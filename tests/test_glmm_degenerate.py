@@ -19,7 +19,7 @@ from mixef.errors import (
     MixefWarning,
     SingularFitWarning,
 )
-from mixef.estimation import generalized_fit
+from mixef.estimation.generalized import kind as generalized_fit
 
 N = 200
 

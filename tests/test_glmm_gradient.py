@@ -26,7 +26,7 @@ from simulated_glmm import (
 )
 from structures import factors
 
-from mixef.estimation.crossed_hessian import crossed_hessian
+from mixef.estimation.generalized.crossed_hessian import crossed_hessian
 from mixef.families.convert import make_family
 from mixef.families.density import DensityFamily
 from mixef.families.link import Link

@@ -12,8 +12,8 @@ from structures import SPARSE
 
 from mixef import lmer
 from mixef.errors import SingularFitWarning
-from mixef.estimation import marginal
-from mixef.estimation.hessian import difference_hessian
+from mixef.estimation.linear import marginal as marginal
+from mixef.estimation.search.hessian import difference_hessian
 from mixef.inference.hypotheses import kenward_roger
 from mixef.inference.hypotheses.ddf import approximation, f_test, t_tests
 from mixef.inference.hypotheses.kenward_roger import moments

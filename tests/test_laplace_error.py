@@ -9,7 +9,7 @@ from simulated_glmm import criterion, lenient, simulated, trials_of
 
 from mixef import GlmerControl, glmer, load_dataset
 from mixef.errors import ConvergenceWarning, FitError
-from mixef.estimation import pirls
+from mixef.estimation.generalized import pirls as pirls
 
 POOR = "Laplace's approximation is poor here: .* may be off by about .*; use nAGQ=25"
 

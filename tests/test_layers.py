@@ -54,12 +54,17 @@ SPINES = {
         "standardize", "sources",
     ),
     "estimation": (
-        "columns", "start", "marginal", "pls", "optimize", "hessian", "scaling", "estimates",
-        "linear_problem", "linear", "convergence", "singular", "search", "spec", "fit",
-        "linear_fit", "batch_model", "batch_criterion", "batch_search", "batch", "row_derivatives",
-        "response", "user_density", "pirls", "levels", "curvature", "crossed_hessian", "laplace",
-        "laplace_error", "effects", "quadrature", "glm", "generalized_start", "generalized",
-        "separation", "generalized_end", "generalized_fit", "joint", "slices",
+        "columns", "scaling", "estimates", "search.optimize", "search.hessian",
+        "search.convergence", "search.singular", "search.certified", "spec", "fit",
+        "linear.moments", "linear.marginal", "linear.pls", "linear.problem", "linear.criterion",
+        "linear.kind", "many.model", "many.criterion", "many.search", "many.fits",
+        "generalized.row_derivatives", "generalized.response", "generalized.density_response",
+        "generalized.user_density", "generalized.pirls", "generalized.levels",
+        "generalized.curvature", "generalized.crossed_hessian", "generalized.laplace",
+        "generalized.laplace_error", "generalized.effects", "generalized.quadrature",
+        "generalized.glm", "generalized.problem", "generalized.criterion",
+        "generalized.separation", "generalized.ends", "generalized.kind",
+        "profile.full_deviance", "profile.constrained",
     ),
 }  # fmt: skip
 

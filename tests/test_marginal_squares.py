@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from structures import STRUCTURES, dense_Lambda, dense_Z, make, makers, rows_of, templates
 
-from mixef.estimation import marginal as module
-from mixef.estimation.marginal import MarginalView, marginal_squares, parts
+from mixef.estimation.linear import marginal as module
+from mixef.estimation.linear.marginal import MarginalView, marginal_squares, parts
 from mixef.linalg import crossproducts
 from mixef.linalg.choose import make_factor
 from mixef.linalg.rows import GroupDesign, Rows

@@ -7,8 +7,8 @@ from simulated_glmm import CELLS, STRUCTURES, criterion, point_of, simulated, tr
 
 from mixef import glmer
 from mixef.errors import FitError
-from mixef.estimation import pirls
-from mixef.estimation.pirls import conditional_mode
+from mixef.estimation.generalized import pirls as pirls
+from mixef.estimation.generalized.pirls import conditional_mode
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 

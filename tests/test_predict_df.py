@@ -13,7 +13,7 @@ from reference_data import case, cases, frame
 from scipy import stats
 
 from mixef import LmerControl, lmer
-from mixef.estimation.hessian import inverse_hessian
+from mixef.estimation.search.hessian import inverse_hessian
 from mixef.inference.hypotheses.ddf import t_tests
 from mixef.inference.prediction.predict import predictions
 from mixef.inference.prediction.prediction_rows import prediction_rows

@@ -21,7 +21,7 @@ from predicted import (
 from reference_data import case, cases, frame
 
 from mixef import lmer
-from mixef.estimation.hessian import inverse_hessian
+from mixef.estimation.search.hessian import inverse_hessian
 from mixef.inference.prediction.predict import predictions
 
 CASES = [c["id"] for c in cases("predict_se.json")]

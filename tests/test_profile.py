@@ -12,7 +12,7 @@ import mixef
 from mixef import glmer, glmer_nb, lmer, load_dataset
 from mixef.control import GlmerControl, LmerControl
 from mixef.errors import ConvergenceWarning
-from mixef.estimation.slices import Slice
+from mixef.estimation.profile.constrained import HeldMinimum
 from mixef.inference.intervals.curves import coordinate, parameter
 from mixef.inference.intervals.named import named_parameters
 from mixef.inference.intervals.profile import interval_curves
@@ -51,7 +51,7 @@ def named(fit, name):
 def solved(fit, name, value):
     """The constrained minimum at one value, searched from the estimate."""
     which = named(fit, name)
-    piece = Slice(fit, which.focus)
+    piece = HeldMinimum(fit, which.focus)
     return piece.solve(float(coordinate(which.kind, value)), piece.origin.free)
 
 
@@ -207,7 +207,7 @@ def test_slopes_are_those_of_the_deviance(linear):
     for curve in linear.profile().curves:
         place = len(curve.at) - 3
         which = named(linear._fit, curve.name)
-        piece, where = Slice(linear._fit, which.focus), curve.at
+        piece, where = HeldMinimum(linear._fit, which.focus), curve.at
         step = 1e-3 / curve.slope[place]
         free = piece.solve(where[place], piece.origin.free).free
         ends = [piece.solve(where[place] + h, free).deviance for h in (-step, step)]

@@ -21,7 +21,7 @@ from simulated_glmm import (
 
 from mixef import LmerControl, lmer
 from mixef.errors import DataError
-from mixef.estimation.quadrature import GHrule, Quadrature, product_rule
+from mixef.estimation.generalized.quadrature import GHrule, Quadrature, product_rule
 from mixef.families.convert import make_family
 from mixef.glmm import glmer
 
@@ -280,14 +280,14 @@ def test_quadrature_with_four_columns():
     ],
 )  # fmt: skip
 def test_nodes_past_a_million_are_refused_before_the_work(nAGQ, formula, message, monkeypatch):
-    monkeypatch.setattr("mixef.estimation.generalized_fit.Generalized.criterion", None)
+    monkeypatch.setattr("mixef.estimation.generalized.kind.Generalized.criterion", None)
     with pytest.raises(DataError, match=message):
         glmer(formula, simulated("poisson(log)"), "poisson", nAGQ)
 
 
 @pytest.mark.parametrize(("most", "remedy"), [(75, "use nAGQ=3 at most"), (20, "use nAGQ=1 ")])
 def test_the_remedy_is_what_is_possible(most, remedy, monkeypatch):
-    monkeypatch.setattr("mixef.estimation.quadrature.MOST_NODES", most)
+    monkeypatch.setattr("mixef.estimation.generalized.quadrature.MOST_NODES", most)
     with pytest.raises(DataError, match=remedy):
         glmer("y ~ x + (x | g)", simulated("poisson(log)"), "poisson", 4)
     # Scalar effects never have more than a hundred nodes a level.

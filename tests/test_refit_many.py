@@ -12,9 +12,9 @@ from test_gradient import FORMULAS, QUIET, WEIGHTED
 
 from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.errors import DataError, FitError
-from mixef.estimation import batch_model
-from mixef.estimation.batch import BatchFitter, OneByOne
-from mixef.inference.natural import component_values, components
+from mixef.estimation.many import model as batch_model
+from mixef.estimation.many.fits import BatchFitter, OneByOne
+from mixef.inference.components import component_values, components
 from mixef.inference.refits.many import RefitFitter, _fitter, refit_many
 from mixef.inference.refits.refits import Refits
 

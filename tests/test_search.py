@@ -11,7 +11,7 @@ from simulated import crossed
 from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.control import OPTIMIZERS
 from mixef.errors import ConvergenceWarning, DataError, FitError
-from mixef.estimation.optimize import Quadratic, StopReason, newton, scipy_search
+from mixef.estimation.search.optimize import Quadratic, StopReason, newton, scipy_search
 
 QUIET = {"check_conv_singular": "ignore"}
 

@@ -13,8 +13,8 @@ from test_search import QUIET, ROSENBROCK, Function
 from benchmarks.search import STARTS, best_known, faults, runs
 from benchmarks.search_designs import draw
 from mixef import LmerControl, glmer, lmer
-from mixef.estimation.convergence import CONVERGED_GAIN
-from mixef.estimation.optimize import Quadratic, newton
+from mixef.estimation.search.convergence import CONVERGED_GAIN
+from mixef.estimation.search.optimize import Quadratic, newton
 from mixef.terms.covariance.unstructured import OnAxes
 
 # Rounding

@@ -8,9 +8,9 @@ import pytest
 
 from mixef import LmerControl
 from mixef.errors import DataError
-from mixef.estimation.linear import LinearCriterion
-from mixef.estimation.linear_problem import LinearProblem
-from mixef.estimation.search import search
+from mixef.estimation.linear.criterion import LinearCriterion
+from mixef.estimation.linear.problem import LinearProblem
+from mixef.estimation.search.certified import search
 from mixef.linalg.sources import Chunk
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula

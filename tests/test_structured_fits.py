@@ -12,7 +12,7 @@ from test_covariance import KINDS, slopes
 
 from mixef import LmerControl, anova, glmer, lmer
 from mixef.errors import ConvergenceWarning, DataError, SingularFitWarning
-from mixef.estimation.search import search
+from mixef.estimation.search.certified import search
 
 CASES = {case["id"]: case for case in cases("covariance.json")}
 

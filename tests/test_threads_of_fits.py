@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from mixef import GlmerControl, LmerControl, glmer, lmer
-from mixef.estimation.linear_fit import Gaussian
+from mixef.estimation.linear.kind import Gaussian
 from mixef.linalg.threads import one_blas_thread
 
 THREADS, CALLS = 8, 2000

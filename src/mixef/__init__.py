@@ -12,7 +12,7 @@ from mixef.datasets import datasets, load_dataset
 
 if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
     from mixef.control import GlmerControl, LmerControl
-    from mixef.estimation.quadrature import GHrule
+    from mixef.estimation.generalized.quadrature import GHrule
     from mixef.families.family import Family
     from mixef.families.link import Link, UserLink
     from mixef.families.standard import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
 
 _HOMES = {
     "control": ("GlmerControl", "LmerControl"),
-    "estimation.quadrature": ("GHrule",),
+    "estimation.generalized.quadrature": ("GHrule",),
     "families.family": ("Family",),
     "families.link": ("Link", "UserLink"),
     "families.standard": (

@@ -14,7 +14,7 @@ from mixef import checks
 from mixef.control import Control, GlmerControl, LmerControl
 from mixef.errors import FormulaError
 from mixef.estimation.fit import Fit, fit_model
-from mixef.estimation.optimize import Step
+from mixef.estimation.search.optimize import Step
 from mixef.estimation.spec import Kind, ModelCall, ModelSpec
 from mixef.terms.columns import Columns
 from mixef.terms.fixed import design

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef.arguments import fit_of_call, model_call, names_for, with_optimizer
 from mixef.control import GlmerControl
-from mixef.estimation.generalized_fit import Generalized
+from mixef.estimation.generalized.kind import Generalized
 from mixef.families.family import Family
 from mixef.families.standard import NegativeBinomial
 from mixef.hints import refuse_unknown

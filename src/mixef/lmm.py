@@ -8,7 +8,7 @@ from typing import Any
 
 from mixef.arguments import fit_of_call, model_call, names_for, with_optimizer
 from mixef.control import LmerControl
-from mixef.estimation.linear_fit import Gaussian
+from mixef.estimation.linear.kind import Gaussian
 from mixef.hints import refuse_unknown
 from mixef.mixedmodel import MixedModel
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.estimation.convergence import Convergence
 from mixef.estimation.fit import Fit
-from mixef.estimation.singular import SINGULAR_TOLERANCE, vanished_directions
+from mixef.estimation.search.convergence import Convergence
+from mixef.estimation.search.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.hints import attribute_hint
 from mixef.inference import coef, getme, information, parameters, varcorr
 from mixef.inference import summary as summaries

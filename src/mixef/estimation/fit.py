@@ -10,10 +10,10 @@ import numpy as np
 
 from mixef.control import Control, act
 from mixef.errors import ConvergenceWarning, FitError, SingularFitWarning
-from mixef.estimation.convergence import Convergence
 from mixef.estimation.estimates import Estimates
-from mixef.estimation.hessian import inverse_hessian
-from mixef.estimation.singular import AtBound, VanishedDirection
+from mixef.estimation.search.convergence import Convergence
+from mixef.estimation.search.hessian import inverse_hessian
+from mixef.estimation.search.singular import AtBound, VanishedDirection
 from mixef.estimation.spec import Kind, ModelCall, ModelSpec, Trace, par_labels
 from mixef.families import family as families
 from mixef.linalg.threads import one_blas_thread

@@ -13,7 +13,7 @@ from mixef import checks
 from mixef.control import Control
 from mixef.errors import ArgumentError, DataError
 from mixef.estimation.columns import LARGEST
-from mixef.estimation.optimize import Step
+from mixef.estimation.search.optimize import Step
 from mixef.families import family as families
 from mixef.terms.covariance import make_covariance
 from mixef.terms.fixed import Design

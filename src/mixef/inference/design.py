@@ -21,9 +21,9 @@ from scipy import sparse
 from mixef import checks
 from mixef.errors import DataError
 from mixef.estimation.fit import Fit
-from mixef.estimation.levels import levels_at
-from mixef.estimation.pirls import conditional_mode
-from mixef.estimation.quadrature import values_at
+from mixef.estimation.generalized.levels import levels_at
+from mixef.estimation.generalized.pirls import conditional_mode
+from mixef.estimation.generalized.quadrature import values_at
 from mixef.inference.prediction.prediction_rows import prediction_rows
 from mixef.inference.residuals import working_weights
 from mixef.linalg.threads import one_blas_thread

@@ -7,8 +7,8 @@ import pandas as pd
 
 from mixef import checks
 from mixef.estimation.fit import Fit
-from mixef.estimation.hessian import inverse_hessian
-from mixef.estimation.search import LEAST_UNIT
+from mixef.estimation.search.certified import LEAST_UNIT
+from mixef.estimation.search.hessian import inverse_hessian
 from mixef.families.auxiliary import separate
 
 # The derivative of a parameter at the turning point of its sign, beside the largest one.

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.estimation.density_response import make_response
 from mixef.estimation.fit import Fit
-from mixef.estimation.response import Response
+from mixef.estimation.generalized.density_response import make_response
+from mixef.estimation.generalized.response import Response
 from mixef.families.family import Family, weigh
 
 RESIDUALS = ("response", "pearson", "deviance", "working")

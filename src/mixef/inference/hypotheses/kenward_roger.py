@@ -31,8 +31,8 @@ from functools import partial
 import numpy as np
 
 from mixef.estimation.fit import Fit
-from mixef.estimation.hessian import inverse_hessian
-from mixef.estimation.marginal import MarginalView, expected_information, marginal_squares
+from mixef.estimation.linear.marginal import MarginalView, expected_information, marginal_squares
+from mixef.estimation.search.hessian import inverse_hessian
 from mixef.inference.replicates import with_progress
 from mixef.linalg.factor import Factor
 from mixef.linalg.threads import one_blas_thread

@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from mixef.errors import DataError, FitError
-from mixef.estimation.response import Response
+from mixef.estimation.generalized.response import Response
 from mixef.families.convert import make_family
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES

@@ -12,9 +12,9 @@ import numpy as np
 from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
-from mixef.estimation.joint import Focus, State
+from mixef.estimation.profile.full_deviance import Focus, State
+from mixef.inference.components import Component, component_values, components, scale_names
 from mixef.inference.intervals.curves import Kind
-from mixef.inference.natural import Component, component_values, components, scale_names
 from mixef.terms.nodes import unquoted
 
 #: What stands for all covariance parameters (and sigma or a shape), and for all coefficients.

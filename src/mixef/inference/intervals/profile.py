@@ -18,8 +18,8 @@ import numpy as np
 from mixef import checks
 from mixef.errors import ConvergenceWarning, FitError, warn
 from mixef.estimation.fit import Fit
-from mixef.estimation.joint import State
-from mixef.estimation.slices import Point, Slice, without_either
+from mixef.estimation.profile.constrained import HeldMinimum, Point, without_either
+from mixef.estimation.profile.full_deviance import State
 from mixef.inference.intervals.curves import (
     USUAL,
     Curve,
@@ -67,7 +67,7 @@ class Better:
 
 
 def trace(
-    piece: Slice,
+    piece: HeldMinimum,
     name: str,
     kind: Kind,
     describe: Callable[[Sequence[State]], np.ndarray],
@@ -102,7 +102,7 @@ def trace(
 class _Path:
     """Points of a profile, in the order of the parameter."""
 
-    def __init__(self, piece: Slice, ceiling: Point | None = None):
+    def __init__(self, piece: HeldMinimum, ceiling: Point | None = None):
         self._piece, self._origin, self._ceiling = piece, piece.origin, ceiling
         self.points: list[Point] = [piece.origin]
         self._guides = [piece.origin]
@@ -327,7 +327,7 @@ def _followed(
         return values_at(fit, states)
 
     with one_blas_thread():
-        piece = Slice(fit, named.focus)
+        piece = HeldMinimum(fit, named.focus)
         ceiling = without_either(fit, named.focus) if named.kind == "cor" else None
         found = trace(piece, named.name, named.kind, describe, cutoff, step, targets, ceiling)
     if isinstance(found, Curve):

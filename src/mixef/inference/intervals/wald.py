@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixef.estimation.fit import Fit
+from mixef.inference.components import Component, component_jacobian, components, scale_names
 from mixef.inference.intervals.named import estimates, named_parameters
-from mixef.inference.natural import Component, component_jacobian, components, scale_names
 
 # A standard deviation of this share of its column's natural unit, or less, is zero.
 VANISHED = 1e-8

@@ -29,11 +29,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.estimation.effects import slopes_by_beta
 from mixef.estimation.fit import Fit
-from mixef.estimation.linear import LinearCriterion
+from mixef.estimation.generalized.effects import slopes_by_beta
+from mixef.estimation.linear.criterion import LinearCriterion
+from mixef.inference.components import covariance_slopes
 from mixef.inference.hypotheses.ddf import SATTERTHWAITE, Satterthwaite, approximation
-from mixef.inference.natural import covariance_slopes
 from mixef.inference.prediction.prediction_rows import PredictionRows, TermRows
 from mixef.linalg.factor import Factor
 from mixef.linalg.forms import quadratic_forms

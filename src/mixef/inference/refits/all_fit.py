@@ -16,7 +16,7 @@ from mixef.control import OPTIMIZERS
 from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import theta_labels
-from mixef.inference.natural import natural_values
+from mixef.inference.components import parameter_values
 from mixef.inference.replicates import in_parallel
 from mixef.text.numbers import format_common, format_number
 from mixef.text.printed import PrintedTable
@@ -328,7 +328,7 @@ def _fixef(fit: Fit) -> dict[str, float]:
 
 
 def _sdcor(fit: Fit) -> dict[str, float]:
-    values = natural_values(fit)
+    values = parameter_values(fit)
     return values.iloc[: len(values) - len(fit.fixed_names)].to_dict()
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError
-from mixef.estimation.batch import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
 from mixef.estimation.fit import Fit
+from mixef.estimation.many.fits import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
 from mixef.estimation.spec import checked_parameters
 from mixef.families.auxiliary import joined, separate
-from mixef.inference.natural import component_values, components, scale_parameters
+from mixef.inference.components import component_values, components, scale_parameters
 from mixef.inference.refits.new_response import new_response
 from mixef.inference.replicates import attempted, in_parallel
 from mixef.terms.frame import ModelFrame
@@ -62,7 +62,7 @@ class ManyFits:
 
     @cached_property
     def components(self) -> np.ndarray:
-        """Standard deviations and correlations (m, c), as `natural.components` lists them."""
+        """Standard deviations and correlations (m, c), as `components.components` lists them."""
         parts = components(self.model.terms)
         at = zip(zip(*self.lams, strict=True), self.covariance_scale, strict=True)
         with np.errstate(invalid="ignore"):  # of fits that failed
@@ -73,7 +73,7 @@ class ManyFits:
         """Return one row a response: standard deviations, correlations, sigma, fixed effects.
 
         A generalized model has its shape or the like in the place of sigma, or nothing; names
-        are those of `natural.natural_values`.
+        are those of `components.parameter_values`.
         """
         columns = dict(
             zip([c.name for c in components(self.model.terms)], self.components.T, strict=True)

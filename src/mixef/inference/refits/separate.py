@@ -14,7 +14,7 @@ import pandas as pd
 from mixef import checks
 from mixef.arguments import names_for
 from mixef.errors import DataError
-from mixef.estimation.density_response import make_response
+from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.spec import ModelCall
 from mixef.families.family import Family
 from mixef.inference.refits.by_group import Groups, GroupwiseFit

@@ -19,7 +19,7 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import Fit
-from mixef.inference.natural import natural_values
+from mixef.inference.components import parameter_values
 from mixef.inference.refits.many import refit_many, refitted
 from mixef.inference.replicates import attempted, in_parallel, message_of
 from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
@@ -61,7 +61,7 @@ def bootstrap(
     n, rng, type = checks.whole(n, "n"), checks.generator(seed), checks.option(type, "type", TYPES)
     n_jobs, progress = checks.work(n_jobs, progress)
     _check_type(fit, type, checks.flag(use_u, "use_u"), cluster)
-    t0 = natural_values(fit) if statistic is None else labelled(statistic(fit))
+    t0 = parameter_values(fit) if statistic is None else labelled(statistic(fit))
     checks.count(n, "n", each=len(t0) + OF_ROW)
     if type == "cases":
         rows = _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress)
@@ -158,7 +158,7 @@ def _cases(fit, n, statistic, t0, cluster, rng, n_jobs, progress) -> list[Row]:
     )
     n_levels = next(term.n_levels for term in fit.terms if term.group == group)
     picks = rng.integers(n_levels, size=(n, n_levels))
-    task = partial(_of_levels, fit, natural_values if statistic is None else statistic, t0,
+    task = partial(_of_levels, fit, parameter_values if statistic is None else statistic, t0,
                    group)  # fmt: skip
     return each(task, list(picks), n_jobs, progress, "bootstrap")
 

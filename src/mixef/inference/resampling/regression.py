@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import ArgumentError, DataError, FitError
-from mixef.estimation.density_response import make_response
 from mixef.estimation.fit import Fit
-from mixef.estimation.glm import fit_glm
+from mixef.estimation.generalized.density_response import make_response
+from mixef.estimation.generalized.glm import fit_glm
 from mixef.inference.simulation.sampler import Sampler, draw_responses
 from mixef.linalg.standardize import independent_columns, orthonormal_columns, root_weighted
 from mixef.terms.fixed import design

@@ -15,7 +15,7 @@ from mixef.estimation.fit import Fit
 from mixef.estimation.spec import checked_parameters, par_labels, theta_labels
 from mixef.families.auxiliary import Extra, joined, separate
 from mixef.families.family import Family
-from mixef.inference.natural import Component, component_values, components
+from mixef.inference.components import Component, component_values, components
 from mixef.terms.covariance import psd_cholesky, roots_of_theta, theta_of
 from mixef.terms.nodes import by_known_names
 from mixef.terms.random import RandomTerm, block_structure

@@ -1,0 +1,1 @@
+"""The generalized model: rows, PIRLS, Laplace and quadrature, its criterion, and its kind."""

@@ -1,0 +1,412 @@
+"""The generalized model as a criterion to minimize: scaled inside, on the user's scale outside."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.estimates import Estimates
+from mixef.estimation.generalized.crossed_hessian import crossed_hessian
+from mixef.estimation.generalized.effects import mode_slopes
+from mixef.estimation.generalized.laplace import (
+    LaplaceDerivatives,
+    differentiate_laplace,
+    laplace_value,
+)
+from mixef.estimation.generalized.laplace_error import LaplaceError, laplace_error
+from mixef.estimation.generalized.levels import Levels, levels_at
+from mixef.estimation.generalized.pirls import Mode, conditional_mode
+from mixef.estimation.generalized.problem import GeneralizedProblem
+from mixef.estimation.generalized.quadrature import Quadrature
+from mixef.estimation.search.certified import LEAST_UNIT
+from mixef.estimation.search.hessian import difference_hessian
+from mixef.families.auxiliary import Extra
+from mixef.linalg.factor import Factor
+from mixef.terms.covariance import theta_of
+
+# With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
+# factor, of rows for several), the exact Hessian takes more memory than it is worth: 160 MB each.
+MOST_CELLS = 20_000_000
+# With several grouping factors the Hessian takes the q columns of an inverse, and saves some two
+# gradients a parameter: beyond so many columns a parameter those are cheaper.
+MOST_COLUMNS = 50
+# What rounding in the mode does to -2 log L, relative to its terms: ten times the machine's.
+MODE_ROUNDING = 10.0 * float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True)
+class _Anchor:
+    """Where derivatives were taken last."""
+
+    mode: Mode
+    lams: tuple[np.ndarray, ...]
+    extra: Extra
+
+
+class GeneralizedCriterion:
+    """-2 log L of a generalized linear mixed model, by Laplace or by quadrature.
+
+    It has a factor of its own: it is made for one search or one inference, and not shared.
+
+    Parameters are those of the scaled problem: templates of the scaled columns of Z,
+    coefficients of the scaled columns of X, and coordinates of the family's auxiliary parameters.
+    With nAGQ = 0 the coefficients are part of the mode and are no parameters.
+
+    Parameters
+    ----------
+    problem : GeneralizedProblem
+    u : ndarray (q,), optional
+        Where the first search for the mode starts.
+    """
+
+    def __init__(self, problem: GeneralizedProblem, u: np.ndarray | None = None):
+        self.problem, self.response, self.nAGQ = problem, problem.response, problem.nAGQ
+        self.family = self.response.family
+        self.n, self.p = problem.X.shape
+        self.with_beta = self.nAGQ == 0
+        self.n_extra = len(self.family.auxiliary)
+        self.terms, self.parametrization = problem.terms, problem.terms.parametrization
+        self.model = problem.working_model()
+        self._beta0 = problem.beta
+        self._u = np.zeros(self.model.groups.layout.q) if u is None else u
+        self._anchor: _Anchor | None = None
+        self._factor_at_anchor = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._point = np.empty(0)
+        self._factor_at_mode = False
+        self._mode: Mode | None = None
+        self._levels: Levels | None = None
+        self._quadrature: Quadrature | None = None
+        self._derivatives: LaplaceDerivatives | None = None
+        self._sharper: np.ndarray | None = None
+
+    @property
+    def knows_hessian(self) -> bool:
+        """Whether the information is the exact Hessian of the Laplace criterion."""
+        if len(self.problem.designs) > 1 or self.with_beta:
+            return False
+        layout = self.model.groups.layout
+        return self.nAGQ > 1 or layout.q * layout.widths[0] * self.n_par <= MOST_CELLS
+
+    # Parameters of the search: par, beta unless it is in the mode, auxiliary coordinates
+
+    @property
+    def n_par(self) -> int:
+        """Number of parameters of the search."""
+        return self.parametrization.n_par + (0 if self.with_beta else self.p) + self.n_extra
+
+    def split(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, Extra]:
+        """Return par (k,), beta (p,) and the auxiliary parameters of a point of the search.
+
+        With beta in the mode, beta is where the last mode was.
+        """
+        k = self.parametrization.n_par
+        beta = self._beta0 if self.with_beta else point[k : k + self.p]
+        extra = self.problem.extra
+        if self.n_extra:
+            extra = self.family.extra_at(point[len(point) - self.n_extra :])
+        return point[:k], beta, extra
+
+    def join(self, par: np.ndarray, beta: np.ndarray, extra: Extra) -> np.ndarray:
+        """Return the point of the search of scaled parameters."""
+        parts = [par] if self.with_beta else [par, beta]
+        return np.concatenate([*parts, self.family.coordinates(extra)] if self.n_extra else parts)
+
+    def start(self) -> np.ndarray:
+        """Return moment estimates of the covariances with the coefficients of the plain GLM."""
+        problem = self.problem
+        return self.join(problem.par, problem.beta, problem.extra)
+
+    def value(self, point: np.ndarray) -> float:
+        """Return -2 log L at a point; infinite where it cannot be computed."""
+        if self._mode is not None and np.array_equal(point, self._point):
+            return self._objective
+        self._forget()
+        self._point = np.array(point, dtype=float)
+        try:
+            self._objective: float = self._value()
+        except FitError as error:
+            self._mode, self.failure = None, error
+            return np.inf
+        return self._objective
+
+    def _value(self) -> float:
+        par, beta, extra = self.split(self._point)
+        if self.n_extra:
+            self.family.check_extra(extra)
+        lams = self._lams = self.parametrization.lams(par)
+        start = self._foreseen_mode(lams, beta, extra)
+        self._factor_at_anchor = self._factor_at_mode = False
+        mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
+        self._mode, self._u, self._factor_at_mode = mode, mode.u, True
+        if self.with_beta:
+            self._beta0 = mode.beta
+        value, self._ldL2 = laplace_value(self.model, mode), self.model.factor.ldL2
+        if self.knows_hessian:
+            self._levels = levels_at(self.model, mode, lams[0])
+        if self.nAGQ > 1 and self._levels is not None:
+            self._quadrature = Quadrature(self.model, mode, self._levels, extra, self.nAGQ)
+            value += self._quadrature.correction
+        return float(value)
+
+    def _foreseen_mode(
+        self, lams: tuple[np.ndarray, ...], beta: np.ndarray, extra: float
+    ) -> np.ndarray:
+        """Return the u (q,) to start from: to first order from the point of the last derivatives.
+
+        Where the factor still stands there, one solve foretells how the mode moves.
+        """
+        anchor, model = self._anchor, self.model
+        if anchor is None or self.with_beta:
+            return self._u
+        mode = anchor.mode
+        if not self._factor_at_anchor:
+            return mode.u
+        change = [new - old for new, old in zip(lams, anchor.lams, strict=True)]
+        moved = model.random_part(change, mode.u) + model.X @ (beta - mode.beta)
+        pull = -mode.state.observed * moved
+        if extra != anchor.extra:
+            slopes = self.response.slopes(mode.state, anchor.extra, self.response.uses_observed)
+            assert slopes.by_extra is not None
+            end, start = (np.array(self.family.coordinates(e)) for e in (extra, anchor.extra))
+            pull += (end - start) @ slopes.by_extra.score
+        right = model.random_part_transposed(anchor.lams, pull)
+        right += model.random_part_transposed(change, mode.state.score)
+        foreseen: np.ndarray = mode.u + model.factor.solve(right)
+        return foreseen
+
+    def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradient and information at the last value."""
+        d = self._differentiated()
+        return self._gradient, d.information
+
+    def _differentiated(self) -> LaplaceDerivatives:
+        if self._mode is None:
+            raise self.failure
+        if self._derivatives is None:
+            par, _, extra = self.split(self._point)
+            lams = self._lams
+            if not self._factor_at_mode:
+                self.model.refactor(self.response.weights_of(self._mode.state), lams)
+            d = differentiate_laplace(
+                self.model,
+                self._mode,
+                self.parametrization,
+                par,
+                lams,
+                extra,
+                self.with_beta,
+                self._levels,
+            )
+            # The factor may be given up, but solves with it stay possible.
+            self._factor_at_mode, self._factor_at_anchor = False, True
+            self._anchor = _Anchor(self._mode, lams, extra)
+            parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
+            self._gradient = np.concatenate([*parts, d.by_extra])
+            if self._quadrature is not None and d.moved is not None:
+                self._gradient = self._quadrature.gradient(d.moved, lams[0])
+            self._derivatives = d
+        return self._derivatives
+
+    def sharper(self) -> np.ndarray | None:
+        """Return the Hessian at the last value; None where it is the information, or too dear."""
+        if self._sharper is None and self._can_sharpen:
+            d = self._differentiated()
+            assert self._mode is not None
+            par, _, extra = self.split(self._point)
+            self._sharper = crossed_hessian(
+                self.model, self._mode, self.parametrization, par, extra, d.h, d.adjoint
+            )
+            bend = self.parametrization.bend(par, self._lams, d.K)
+            self._sharper[: len(par), : len(par)] += bend
+        return self._sharper
+
+    @property
+    def _factor_at_expected(self) -> bool:
+        """Whether solves with the factor are by expected information at the last point."""
+        if self._mode is None or self._mode.state.expected is not self._mode.state.observed:
+            return False
+        anchor = self._anchor
+        anchored = self._factor_at_anchor and anchor is not None and anchor.mode is self._mode
+        return self._factor_at_mode or anchored
+
+    @property
+    def _can_sharpen(self) -> bool:
+        q, n_par = self.model.groups.layout.q, self.n_par
+        cheap = q <= MOST_COLUMNS * n_par and max(self.n, q**2) * n_par <= MOST_CELLS
+        return len(self.problem.designs) > 1 and not self.with_beta and cheap
+
+    def scale(self, point: np.ndarray) -> np.ndarray:
+        """Return the size of a change of each parameter that counts as large."""
+        own = self.parametrization.scale(point[: self.parametrization.n_par], floor=LEAST_UNIT)
+        return np.concatenate(
+            [own, self.problem.units[self.p :] if self.with_beta else self.problem.units]
+        )
+
+    def turned(self, point: np.ndarray) -> tuple[Self, np.ndarray] | None:
+        """Return the criterion on the principal axes at ``point``, and ``point`` in them.
+
+        ``point`` is where the last value was taken; None where turning does not help, and with
+        quadrature, whose nodes depend on the axes. The factor goes over to the other one: go on
+        here with a new value.
+        """
+        k = self.parametrization.n_par
+        turned = self.parametrization.turned(point[:k]) if self.nAGQ <= 1 else None
+        if turned is None:
+            return None
+        out = copy.copy(self)
+        out.parametrization, out._point = turned[0], np.concatenate([turned[1], point[k:]])
+        out._derivatives = out._sharper = None
+        self._forget()
+        return out, out._point
+
+    def plain(self, other: Self, point: np.ndarray) -> np.ndarray:
+        """Return the point of this criterion at that of a turned one."""
+        k = self.parametrization.n_par
+        par = self.parametrization.taken_from(other.parametrization, point[:k])
+        return np.concatenate([par, point[k:]])
+
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value: of sums, and of the mode."""
+        return 0.0 if self._mode is None else MODE_ROUNDING * (self.n + abs(self._objective))
+
+    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the same covariances with non-negative diagonals, those up to floor at zero."""
+        k = self.parametrization.n_par
+        return np.concatenate([self.parametrization.canonical(par[:k], floor), par[k:]])
+
+    def hessian(self, point: np.ndarray) -> np.ndarray | None:
+        """Return the Hessian (K, K), where it is not known by differences of the exact gradient.
+
+        None where a step leaves the domain.
+        """
+        self.value(point)
+        information = self._differentiated().information
+        if self.knows_hessian and self.nAGQ == 1:
+            return information
+        if self._can_sharpen:
+            return self.sharper()
+        return difference_hessian(self, point, information)
+
+    def laplace_error(self, point: np.ndarray) -> LaplaceError:
+        """Return the next terms of Laplace's expansion at a point."""
+        if not self._factor_at_anchor:
+            self._forget()
+        self.value(point)
+        derivatives = self._differentiated()
+        assert self._mode is not None
+        extra = self.split(point)[2]
+        return laplace_error(self.model, self._mode, self._lams, extra, derivatives)
+
+    # The user's scale
+
+    def scaled_point(self, par: np.ndarray, beta: np.ndarray, extra: Extra) -> np.ndarray:
+        """Turn the user's parameters into a point of the search."""
+        scaled = self.terms.scaled_par(par)
+        return self.join(scaled, self.problem.scaled_beta(beta), 1.0 if extra is None else extra)
+
+    def user_gradient(self) -> np.ndarray:
+        """Return the gradient for the user's parameters at the last value."""
+        k = self.parametrization.n_par
+        self._differentiated()
+        out = self._gradient.copy()
+        par = self._point[:k]
+        if self.nAGQ <= 1:
+            out[:k] = self.terms.user_gradient(par, self._differentiated().K)
+        else:
+            out[:k] = np.linalg.lstsq(
+                self.terms.par_jacobian(par, self.scale(self._point)[:k]).T, out[:k], rcond=None
+            )[0]
+        if not self.with_beta:
+            out[k : k + self.p] = self.problem.basis.R.T @ out[k : k + self.p]
+        return out
+
+    def estimates(self, point: np.ndarray) -> Estimates:
+        """Return the estimates at a point, on the user's scale."""
+        objective = self.value(point)
+        if self._mode is None:
+            raise self.failure
+        par, _, extra = self.split(point)
+        mode, state = self._mode, self._mode.state
+        user = self.terms.user_coordinates(par)
+        lams = tuple(s.template(x) for s, x in user)
+        ussq = float(mode.u @ mode.u)
+        WX = state.expected[:, None] * self.problem.X
+        if not self._factor_at_expected:
+            self.model.refactor(state.expected, self._lams)
+            self._factor_at_mode = self._factor_at_anchor = False
+        UtWX = self.model.random_part_transposed(self._lams, WX)
+        XVX = self.problem.X.T @ WX - UtWX.T @ self.model.factor.solve(UtWX)
+        R = self.problem.basis.back(np.linalg.inv(XVX)) if self.p else XVX
+        vcov = self.problem.basis.back(R.T) if self.p else XVX
+        back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
+        b = self.model.groups.layout.multiply(self._lams, mode.u)
+        dispersion = self.response.family.dispersion(extra)
+        weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
+        return Estimates(
+            par=np.concatenate([s.par(x) for s, x in user]),
+            theta=np.concatenate([theta_of(lam) for lam in lams]),
+            lams=lams,
+            beta=self.problem.basis.back(mode.beta),
+            extra=extra if self.n_extra else None,
+            sigma=float(np.sqrt(dispersion)),
+            objective=objective,
+            unscaled_vcov=0.5 * (vcov + vcov.T),
+            effects=self.terms.user_effects(self.model.groups.layout, b),
+            eta=state.eta,
+            mu=state.mu,
+            pwrss=float(weighted.sum()) + ussq,
+            ussq=ussq,
+            u=mode.u,
+            ldL2=self._ldL2,
+            ldRX2=float(np.linalg.slogdet(XVX)[1]) + back if self.p else 0.0,
+        )
+
+    def conditional_covariances(self, point: np.ndarray) -> list[np.ndarray]:
+        """Return ``Lambda M^-1 Lambda'`` by level (l_i, s_i, s_i), one array a block.
+
+        It is the covariance of the conditional modes given all parameters; all terms of a
+        block (one grouping factor) are in it together.
+        """
+        factor = self.factor_at(point)
+        return [
+            back @ factor.inverse_block(i) @ back.T
+            for i, back in enumerate(self.terms.back_to_user(self.split(point)[0]))
+        ]
+
+    def factor_at(self, point: np.ndarray) -> Factor:
+        """Return the factor at a point, where it stands until the next call of anything here."""
+        self._forget()
+        self.value(point)
+        if self._mode is None:
+            raise self.failure
+        self._factor_at_mode = False
+        return self.model.factor
+
+    def effects_slopes(self, point: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the derivatives of beta and of the conditional modes for the K parameters.
+
+        Returns
+        -------
+        ndarray (p, K)
+            Of the user's beta: the coefficients themselves are parameters unless nAGQ is 0.
+        list of ndarray (K, l_t, s_t)
+            Of the user's conditional modes, one array a term.
+        """
+        if not np.isfinite(self.value(point)) or self._mode is None:
+            raise self.failure
+        par, _, extra = self.split(point)
+        self._factor_at_mode = self._factor_at_anchor = False
+        beta, b = mode_slopes(
+            self.model, self._mode, self.parametrization, par, extra, self.with_beta
+        )
+        layout = self.model.groups.layout
+        by_point = [self.terms.user_effects(layout, column) for column in b.T]
+        effects = [np.array(of_term) for of_term in zip(*by_point, strict=True)]
+        return self.problem.basis.back(beta), effects

@@ -1,0 +1,170 @@
+"""What is wrong with the end of a generalized fit, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mixef.estimation.estimates import Estimates
+from mixef.estimation.generalized.laplace_error import LARGE, LaplaceError
+from mixef.estimation.generalized.problem import EXACT
+from mixef.estimation.generalized.quadrature import most_nodes
+from mixef.estimation.generalized.response import Response
+from mixef.estimation.generalized.separation import (
+    edges,
+    pure_levels,
+    separating_direction,
+    separation_message,
+    tells_by_level,
+)
+from mixef.estimation.search.convergence import Convergence
+from mixef.families.family import Family
+from mixef.terms.outcome import Outcome
+from mixef.terms.random import RandomTerm
+
+# A mean this close to a response at the edge of its range, beside the largest response, may be on
+# its way there: a log odds of 8.
+NEAR = 3e-4
+# A mean this close to the end of its range beside the others, for a search that did not converge,
+# is at it.
+EDGE = 1e-8
+FALLBACK = (
+    "observed information leads to no maximum of Laplace's approximation, since it is negative for "
+    "some rows: expected information has taken its place, as in lme4; use a link that keeps means "
+    "inside their range, such as the log, or choose by GlmerControl(information=)"
+)
+
+
+def remedy(flat: tuple[str, ...], family: Family, names: Sequence[str]) -> str:
+    """Say what to do about parameters that the data do not determine."""
+    if {a.label for a in family.auxiliary} & set(flat) and (said := family.remedy(flat)):
+        return said
+    if set(flat) & set(names):
+        return "drop a predictor, or combine categories"
+    return "simplify the random effects"
+
+
+def observed_is_negative(response: Response, estimates: Estimates) -> bool:
+    """Tell whether some rows have negative weights in ``log|M|``, which may not exist then."""
+    if not response.uses_observed:
+        return False
+    extra = 1.0 if estimates.extra is None else estimates.extra
+    assert estimates.eta is not None
+    state = response.at(estimates.eta, extra)
+    return state is None or bool((state.observed < 0.0).any())
+
+
+def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: Response) -> str:
+    """Say that Laplace's approximation is poor, and what to do about it."""
+    off = f"by about {abs(error.shift):.2g}" if error.ratio < 1.0 else "by much"
+    nodes = min(most_nodes(terms), 25)
+    remedy = (
+        f"nAGQ={nodes}" if nodes > 1 else "simpler random effects, or collect more data a level"
+    )
+    if response.uses_observed and not response.is_canonical:
+        remedy = f"{remedy}, or GlmerControl(information='expected')"
+    return (
+        f"Laplace's approximation is poor here: the next terms of its expansion are "
+        f"{error.ratio:.2g} of the effective number of random effects ({LARGE:g} or less is good), "
+        f"and the log-likelihood may be off {off}, with estimates to match; use {remedy}"
+    )
+
+
+def is_exact(family: Family, outcome: Outcome, estimates: Estimates) -> bool:
+    """Tell whether the dispersion is on its way to zero."""
+    if not family.has_dispersion or estimates.extra is None:
+        return False
+    assert estimates.mu is not None
+    with np.errstate(all="ignore"):
+        size = float(np.mean(outcome.y**2 / family.variance(estimates.mu, estimates.extra)))
+    return bool(estimates.extra < EXACT * size)
+
+
+def edge_message(family: Family, mu: np.ndarray | None) -> str | None:
+    """Say so where means have run into the end of what the family allows."""
+    assert mu is not None
+    for end, reach in zip(family.mean_range, family.link.mean_range, strict=True):
+        if (
+            np.isfinite(end)
+            and end != reach
+            and np.abs(mu - end).min() < EDGE * np.abs(mu - end).mean()
+        ):
+            return (
+                f"Model failed to converge: fitted means run into {end:g}, the end of what the "
+                f"{family.name} family allows, which the {family.link.name} link does not keep "
+                "them from; use the canonical link, or other predictors"
+            )
+    return None
+
+
+def with_separation(
+    end: Convergence,
+    X: np.ndarray,
+    outcome: Outcome,
+    family: Family,
+    eta: np.ndarray,
+    estimates: Estimates,
+    terms: Sequence[RandomTerm],
+    names: Sequence[str],
+) -> Convergence:
+    """Look for separation: by group, or where coefficients may be on their way to infinity.
+
+    Parameters
+    ----------
+    eta : ndarray (n,)
+        The linear predictor without random effects.
+    """
+    side = edges(outcome.y, outcome.weights, family)
+    used = np.isin(side, (-1.0, 1.0))
+    if not used.any():
+        return end
+    message = None
+    with np.errstate(all="ignore"):
+        gap = np.abs(family.link.inverse(eta[used]) - outcome.y[used])
+    if (gap < NEAR * outcome.y.max()).any() or set(end.flat) & set(names):
+        direction = separating_direction(X, side)
+        if direction is not None:
+            message = separation_message(direction, X, side, names)
+    if message is None:
+        found = pure_levels(terms, side, outcome.weights)
+        message = str(found) if found else _told_by_effects(family, outcome, estimates, terms, side)
+    if message is None:
+        return end
+    # A shape on its way to infinity is another matter.
+    kept = end.problems[-1:] if {a.label for a in family.auxiliary} & set(end.flat) else ()
+    return replace(
+        end,
+        converged=False,
+        problems=(message, *kept),
+        flat=end.flat if kept else (),
+        separation=message,
+        remarks=(),
+    )
+
+
+def _told_by_effects(
+    family: Family,
+    outcome: Outcome,
+    estimates: Estimates,
+    terms: Sequence[RandomTerm],
+    side: np.ndarray,
+) -> str | None:
+    """Say so where the random effects tell every response, and most of them without error."""
+    used = ~np.isnan(side)
+    gap = np.abs(outcome.y - estimates.mu)[used]
+    if (side[used] == 0).any() or gap.max() >= 0.5 or np.median(gap) > NEAR:
+        return None
+    sizes = [
+        np.linalg.norm(t.z @ lam, axis=1).mean()
+        for t, lam in zip(terms, estimates.lams, strict=True)
+    ]
+    term = terms[int(np.argmax(sizes))]
+    if not tells_by_level(term, side):
+        return None
+    return (
+        f"separation by group: the effects of ({term.label}) predict every response without error, "
+        "so the likelihood rises for ever as their standard deviations grow, and the estimates "
+        "mean nothing; leave out or simplify the term, or collect more data a level"
+    )

@@ -1,0 +1,364 @@
+"""Generalized models as a kind: their checks, search and Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mixef.control import Control, GlmerControl, act
+from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
+from mixef.estimation.columns import independent, refuse_extremes
+from mixef.estimation.fit import NO_HESSIAN, Fit
+from mixef.estimation.generalized.criterion import GeneralizedCriterion
+from mixef.estimation.generalized.density_response import make_response
+from mixef.estimation.generalized.ends import (
+    FALLBACK,
+    edge_message,
+    is_exact,
+    laplace_message,
+    observed_is_negative,
+    remedy,
+    with_separation,
+)
+from mixef.estimation.generalized.problem import (
+    NO_SCALE,
+    GeneralizedProblem,
+    generalized_problem,
+)
+from mixef.estimation.generalized.quadrature import check_quadrature
+from mixef.estimation.generalized.user_density import check_variance
+from mixef.estimation.search.certified import better, is_back, search, search_from, search_others
+from mixef.estimation.search.convergence import judge
+from mixef.estimation.search.hessian import inverse_hessian
+from mixef.estimation.search.optimize import FLAT, SearchResult, Step, derivatives_at
+from mixef.estimation.search.singular import vanished_directions
+from mixef.estimation.spec import (
+    Kind,
+    ModelSpec,
+    Trace,
+    checked_parameters,
+    checked_start,
+    par_labels,
+    starting_covariances,
+)
+from mixef.families.auxiliary import joined
+from mixef.families.convert import make_family
+from mixef.families.density import DensityFamily
+from mixef.families.family import Family
+from mixef.families.standard import FAMILIES
+from mixef.terms.frame import ModelFrame
+from mixef.terms.outcome import Outcome, outcome
+from mixef.terms.random import RandomTerm, check_terms
+
+# How much larger than at first the covariances are from which a second search starts.
+LARGER = 3.0
+
+
+@dataclass(frozen=True)
+class Generalized(Kind):
+    """A generalized linear mixed model."""
+
+    family: Family
+    nAGQ: int = 1
+    is_linear = False
+    options = ("family", "nAGQ")
+    control_type = GlmerControl
+    REML = False
+
+    def __post_init__(self) -> None:
+        if self.family is None:
+            raise TypeError(
+                "glmer needs a family: 'binomial', 'poisson', 'Gamma', 'inverse.gaussian' or "
+                "'nbinom2', or an object such as Binomial(link='probit'); for a Gaussian response "
+                "use lmer"
+            )
+        object.__setattr__(self, "family", make_family(self.family))
+
+    @property
+    def searches_beta(self) -> bool:  # type: ignore[override]
+        """Whether the coefficients are parameters of the search, and not part of the mode."""
+        return self.nAGQ > 0
+
+    def outcome(self, frame: ModelFrame) -> Outcome:
+        """Return the response as the family takes it."""
+        return outcome(frame, self.family)
+
+    def by_likelihood(self) -> Generalized:
+        """Return the kind that searches for the coefficients, too."""
+        return replace(self, nAGQ=max(self.nAGQ, 1))
+
+    def start(self, par: np.ndarray, beta: np.ndarray, extra: Any) -> dict[str, Any]:
+        """Return a start of all parameters."""
+        start: dict[str, Any] = {"par": par, "beta": beta}
+        return start | self.family.named(extra)
+
+    def labels(self, names: Sequence[str], terms: Sequence[RandomTerm]) -> list[str]:
+        """Name the parameters of the search: par, coefficients, auxiliary coordinates."""
+        fixed = [] if self.nAGQ == 0 else list(names)
+        return [*par_labels(terms), *fixed, *(a.label for a in self.family.auxiliary)]
+
+    def hessian(self, fit: Fit) -> np.ndarray | None:
+        """Return what the search ended with."""
+        return fit.end_hessian
+
+    def vcov(self, fit: Fit) -> np.ndarray:
+        """Return the covariance by the Hessian, if there is one; else by the working weights."""
+        k, p = len(fit.estimates.par), len(fit.kept)
+        if fit.hessian is None or self.nAGQ == 0:
+            return fit.estimates.unscaled_vcov
+        covariance = inverse_hessian(fit.hessian)[0][k : k + p, k : k + p]
+        problem: GeneralizedProblem = fit.problem
+        return problem.user_beta(problem.user_beta(covariance).T).T
+
+    def effects_slopes(self, fit: Fit) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the slopes of beta and the modes."""
+        criterion: GeneralizedCriterion = fit.criterion()
+        return criterion.effects_slopes(fit.point)
+
+    def information(self, fit: Fit) -> np.ndarray | None:
+        """Return the weights at the mode."""
+        problem: GeneralizedProblem = fit.problem
+        state = problem.response.at(fit.eta, fit.extra)
+        assert state is not None
+        return problem.response.weights_of(state)
+
+    def criterion(
+        self, problem: GeneralizedProblem, u: np.ndarray | None = None
+    ) -> GeneralizedCriterion:
+        """Return -2 log L by Laplace or by quadrature."""
+        return GeneralizedCriterion(problem, u)
+
+    def problem(self, spec: ModelSpec, kept: np.ndarray) -> GeneralizedProblem:
+        """Return the problem on columns scaled by the model without random effects."""
+        assert isinstance(spec.control, GlmerControl)
+        y, information = spec.outcome, spec.control.information
+        response = make_response(self.family, y.y, y.weights, information, y.copies)
+        known = isinstance(self.family, DensityFamily) or type(self.family) in FAMILIES.values()
+        if not known:
+            check_variance(response)
+        X = spec.design.columns(kept)
+        return generalized_problem(X, response, spec.frame.offset, spec.terms, self.nAGQ)
+
+    def report(self, fit: Fit) -> None:
+        """Warn of separation and of poor approximations."""
+        control, end = fit.control, fit.convergence
+        assert isinstance(control, GlmerControl)
+        if end.separation:
+            act(control.check_separation, end.separation, FitError, ConvergenceWarning)
+        for remark in end.remarks:
+            act(control.check_laplace, remark, FitError, ConvergenceWarning)
+
+    def fit(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
+        """Search by the family's information; by the expected one where that leads nowhere."""
+
+        def fitted(control: Control) -> Fit:
+            try:
+                return self._fitted(spec.changed(control=control), start, trace)
+            except np.linalg.LinAlgError:
+                raise FitError(
+                    "the linear predictor reaches beyond what double precision computes with: "
+                    "rescale the predictors, or check the offset and the weights"
+                ) from None
+
+        control, family = spec.control, self.family
+        assert isinstance(control, GlmerControl)
+        fit = failure = None
+        try:
+            fit = fitted(control)
+        except FitError as error:
+            failure = error
+        chosen = control.information is not None or family.information == "expected"
+        if (
+            chosen
+            or family.is_canonical
+            or not family.knows_expected
+            or control.optimizer != "newton"
+        ):
+            nowhere = False
+        elif fit is None:
+            nowhere = True
+        else:
+            ended = fit.convergence.converged
+            nowhere = not ended and observed_is_negative(fit.problem.response, fit.estimates)
+        if nowhere:
+            with suppress(FitError):
+                other = fitted(replace(control, information="expected"))
+                if fit is None or other.convergence.converged:
+                    remarks = (FALLBACK, *other.convergence.remarks)
+                    return replace(other, convergence=replace(other.convergence, remarks=remarks))
+        if fit is None:
+            assert failure is not None
+            raise failure
+        return fit
+
+    def _fitted(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
+        family, nAGQ, outcome = self.family, self.nAGQ, spec.outcome
+        frame, terms, control = spec.frame, spec.terms, spec.control
+        assert isinstance(control, GlmerControl)
+        check_terms(terms, frame.n, control, bool(family.auxiliary))
+        check_quadrature(nAGQ, terms)
+        name = spec.formula.response_name
+        refuse_extremes(outcome.y, name, frame.weights, spec.design, terms)
+        if np.ptp(outcome.y) == 0:
+            act(
+                control.check_response_not_const,
+                f"Response is constant: {name} is {outcome.y[0]:g} in all {frame.n} rows, so "
+                "there is nothing to explain; check the response, or set "
+                "check_response_not_const in GlmerControl",
+                DataError,
+                DataWarning,
+            )
+        kept = independent(spec.design, outcome.weights, control)
+        names = [spec.design.names[j] for j in kept]
+        problem = self.problem(spec, kept)
+        criterion = self.criterion(problem)
+        begin, chosen = _first_inside(criterion), None
+        if start is not None:
+            chosen = _starting_point(start, criterion, terms, names)
+        if not np.isfinite(criterion.value(begin)):
+            raise criterion.failure
+        translated = _on_user_scale(criterion, trace)
+        result = _searched(criterion, begin, chosen, control, translated, terms)
+        hessian, exact = None, criterion.hessian(result.par)
+        if exact is not None:
+            result = replace(result, information=exact)
+            hessian = exact if np.linalg.eigvalsh(exact).min(initial=0.0) > -FLAT else None
+        error = criterion.laplace_error(result.par) if nAGQ < 2 else None
+        estimates = criterion.estimates(result.par)
+        end = judge(
+            result,
+            criterion.scale(result.par),
+            self.labels(names, terms),
+            criterion.user_gradient(),
+            control.optimizer,
+            lambda flat: remedy(flat, family, names),
+            criterion.parametrization.void(result.par[: len(estimates.par)]),
+        )
+        if not end.converged and is_exact(family, outcome, estimates):
+            raise FitError(NO_SCALE)
+        if not end.converged and (edge := edge_message(family, estimates.mu)):
+            end = replace(end, problems=(edge, *end.problems[1:]))
+        if hessian is None and nAGQ > 0 and end.converged:
+            end = replace(end, problems=(NO_HESSIAN, *end.problems))
+        if error is not None and error.is_large:
+            message = laplace_message(error, terms, criterion.response)
+            end = replace(end, remarks=(message,))
+        if control.check_separation != "ignore":
+            X = spec.design.columns(kept)
+            eta = X @ estimates.beta + (0.0 if frame.offset is None else frame.offset)
+            end = with_separation(end, X, outcome, family, eta, estimates, terms, names)
+        return Fit(
+            spec=spec,
+            kept=kept,
+            point=result.par,
+            estimates=estimates,
+            convergence=end,
+            vanished=vanished_directions(criterion.terms, result.par[: len(estimates.par)], terms),
+            end_hessian=hessian,
+            held_problem=problem,
+        )
+
+
+def _searched(
+    criterion: GeneralizedCriterion,
+    begin: np.ndarray,
+    chosen: np.ndarray | None,
+    control: Control,
+    trace: Trace | None,
+    terms: Sequence[RandomTerm],
+) -> SearchResult:
+    """Search; where the end is singular, once more from large covariances.
+
+    Laplace's approximation can have several minima, and the one with a vanished variance need not
+    be the lowest.
+    """
+    if chosen is None:
+        result = search(criterion, begin, control, trace)
+    else:
+        result = search_from(criterion, chosen, begin, control, trace)
+    result = search_others(criterion, result, control, trace)
+    k = criterion.parametrization.n_par
+    left = control.max_evaluations - result.n_evaluations
+    if control.optimizer != "newton" or left < 1:
+        return result
+    if not vanished_directions(criterion.terms, result.par[:k], terms):
+        return result
+    P = criterion.parametrization
+    size = LARGER * max(float(np.abs(lam).max()) for lam in P.term_lams(begin[:k]))
+    large = P.resized(P.start(), size)
+    _, beta, extra = criterion.split(result.par)
+    start = criterion.join(large, beta, extra)
+    if not np.isfinite(criterion.value(start)) or derivatives_at(criterion) is None:
+        return result
+    other = search(
+        criterion,
+        start,
+        replace(control, max_evaluations=left),
+        trace,
+        until=partial(is_back, criterion, result),
+    )
+    return better(criterion, result, other)
+
+
+def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
+    """Return starting values with a finite criterion and derivatives, if there are any.
+
+    Smaller random effects and coefficients further inside the domain are tried one by one.
+    """
+    par, beta, extra = criterion.split(criterion.start())
+    for share, inward in ((1.0, 0.0), (0.1, 0.0), (0.01, 0.0), (0.1, 0.1), (0.01, 0.5)):
+        smaller = criterion.parametrization.resized(par, share)
+        moved = beta + inward * (criterion.problem.inside - beta)
+        point = criterion.join(smaller, moved, extra)
+        if np.isfinite(criterion.value(point)) and derivatives_at(criterion) is not None:
+            return point
+    return criterion.start()
+
+
+def _starting_point(
+    start: Any,
+    criterion: GeneralizedCriterion,
+    terms: Sequence[RandomTerm],
+    names: Sequence[str],
+) -> np.ndarray:
+    """Return the point of the search that the user's ``start`` means."""
+    family = criterion.family
+    start = checked_start(start, ["beta", "fixef", *(a.name for a in family.auxiliary)])
+    point = criterion.start()
+    par, beta, extra = criterion.split(point)
+    given = starting_covariances(start, terms, criterion.parametrization)
+    if given is not None:
+        par = criterion.terms.scaled_coordinates(given)
+    for key in ("beta", "fixef"):
+        if key in start:
+            values = checked_parameters(start[key], names, "coefficients")
+            beta = criterion.problem.scaled_beta(values)
+    own = family.named(extra)
+    for parameter in family.auxiliary:
+        name = parameter.name
+        if name in start:
+            own[name] = float(checked_parameters(start[name], [name], name)[0])
+            if not parameter.is_possible(own[name]):
+                raise DataError(f"start has {name} = {own[name]:g}; expected {parameter.expected}")
+    return criterion.join(par, beta, joined([*own.values()]))
+
+
+def _on_user_scale(criterion: GeneralizedCriterion, trace: Trace | None) -> Trace | None:
+    if trace is None:
+        return None
+
+    def translated(step: Step) -> None:
+        par, beta, extra = criterion.split(step.par)
+        user = [criterion.terms.user_par(par)]
+        if not criterion.with_beta:
+            user.append(criterion.problem.user_beta(beta))
+        if criterion.n_extra:
+            user.append(np.array(criterion.family.coordinates(extra)))
+        trace(replace(step, par=np.concatenate(user)))
+
+    return translated

@@ -1,0 +1,176 @@
+"""The Laplace approximation: criterion, exact gradient and information.
+
+    d = -2 log f(y | u~) + |u~|^2 + log|M|,      M = Lambda'Z'WZ Lambda + I
+
+With scores s, weights W in M, observed information W_o, ``U = Z Lambda``, ``w = Z's`` and
+
+    h = diag(U M^-1 U'),  c = h dW/d eta,  (U'W_o U + I) x = U'c,  v = c - W_o U x,  t = Z'v,
+
+the mode moves with the parameters so that ``u = Lambda'w`` and ``x = Lambda't``, and everything
+comes again from one small matrix a block:
+
+    K = sum over levels of [ (Z'V^-1 Z)_ll - w_l w_l' + (t_l w_l' + w_l t_l') / 2 ]
+
+The gradient is ``2 K lam`` for a template, ``X'(v - 2 s)`` for beta. K is smooth where lam is
+singular. Where beta is part of the mode (nAGQ = 0), x is solved for jointly with ``X'v = 0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.generalized.curvature import laplace_hessian
+from mixef.estimation.generalized.levels import Levels, Movement, movement
+from mixef.estimation.generalized.pirls import Mode, WorkingModel
+from mixef.estimation.linear.pls import directions
+from mixef.families.auxiliary import Extra
+from mixef.terms.parametrization import Parametrization
+
+
+@dataclass(frozen=True)
+class LaplaceDerivatives:
+    """Gradient and information of the Laplace criterion."""
+
+    by_par: np.ndarray  # (k,)
+    by_beta: np.ndarray  # (p,)
+    by_extra: np.ndarray  # (E,): for the coordinates of the family's auxiliary parameters
+    # (k + p + E, k + p + E): average information of the working linear model plus the exact
+    # curvature of ``lam lam'``. With beta in the mode: (k + E, k + E).
+    information: np.ndarray
+    K: list[np.ndarray]  # list of ndarray (s_i, s_i)
+    h: np.ndarray  # (n,): diagonal of ``U M^-1 U'``
+    adjoint: np.ndarray  # (n,): ``U x``
+    between: float  # ``log|M|`` less its value by observed information
+    moved: Movement | None = None  # How the mode moves, where there is one grouping factor
+
+
+def laplace_value(model: WorkingModel, mode: Mode) -> float:
+    """Return ``d`` at the mode, where the factor stands."""
+    return mode.penalized + model.factor.ldL2
+
+
+def differentiate_laplace(
+    model: WorkingModel,
+    mode: Mode,
+    parametrization: Parametrization,
+    par: np.ndarray,
+    lams: Sequence[np.ndarray],
+    extra: Extra,
+    with_beta: bool,
+    levels: Levels | None = None,
+) -> LaplaceDerivatives:
+    """Return the derivatives at the mode, where the factor stands; it may be given up.
+
+    ``lams`` are the templates at ``par``. Given the levels of a single grouping factor, the
+    information is the exact Hessian.
+    """
+    response, groups, factor = model.response, model.groups, model.factor
+    layout, state, X = groups.layout, mode.state, model.X
+    observed = response.uses_observed
+    W = response.weights_of(state)
+    w = groups.Zt(state.score)
+    dlams, dsigmas = parametrization.derivatives(par)
+    information = np.empty((0, 0))
+    if levels is None:
+        H = np.concatenate([directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
+        information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
+
+    T = factor.trace_blocks()
+    h = groups.row_forms(factor.inverse_pairs().between(lams))
+    slopes = response.slopes(state, extra, observed)
+    c = h * slopes.by_eta
+    between = 0.0
+    if W is not state.observed:
+        between = factor.ldL2
+        model.refactor(state.observed, lams)
+        between -= factor.ldL2
+    moved = _adjoint(model, lams, state.observed, c, with_beta)
+    v = c - state.observed * moved
+    t = groups.Zt(v)
+
+    K = []
+    for i, T_i in enumerate(T):
+        w_l, t_l = layout.by_level(i, w), layout.by_level(i, t)
+        cross = t_l.T @ w_l
+        K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
+    by_par, curvature = parametrization.chain(par, dlams, lams, K)
+    by_beta = X.T @ (v - 2.0 * state.score)
+    k, by_extra = len(par), np.empty(0)
+    if slopes.by_extra is not None:
+        change = slopes.by_extra
+        by_extra = change.weights @ h + change.score @ moved - 2.0 * change.log_density
+    if levels is not None:
+        w_l, t_l = layout.by_level(0, w), layout.by_level(0, t)
+        movements = movement(model, mode, levels, parametrization, dlams, slopes, w_l)
+        information = laplace_hessian(
+            model, mode, levels, movements, extra, slopes, h, moved, w_l, t_l
+        )
+        information[:k, :k] += parametrization.bend(par, lams, K)
+        return LaplaceDerivatives(
+            by_par, by_beta, by_extra, information, K, h, moved, between, movements
+        )
+    information[:k, :k] += curvature
+    if with_beta:
+        information = _profiled(information, k)
+    if slopes.by_extra is not None:
+        value, vector = np.linalg.eigh(response.curvature_of_extra(state, extra))
+        size = len(information)
+        information = np.pad(information, (0, len(value)))
+        information[size:, size:] = (vector * np.maximum(value, 1.0)) @ vector.T
+    return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, moved, between)
+
+
+def _average_information(
+    model: WorkingModel, lams: Sequence[np.ndarray], W: np.ndarray, F: np.ndarray
+) -> np.ndarray:
+    """Return ``F'V^-1 F`` for ``V^-1 = W - W U M^-1 U'W``, twice that for the columns of X."""
+    WF = W[:, None] * F
+    solved = model.factor.solve_L(model.random_part_transposed(lams, WF))
+    gram: np.ndarray = F.T @ WF - solved.T @ solved
+    p = model.X.shape[1]
+    fixed = slice(F.shape[1] - p, None)
+    gram[fixed, fixed] *= 2.0
+    return gram
+
+
+def _profiled(information: np.ndarray, k: int) -> np.ndarray:
+    """Return the information (k, k) of the covariance parameters with beta profiled out."""
+    cross, fixed = information[:k, k:], 0.5 * information[k:, k:]
+    if not fixed.size:
+        return information[:k, :k]
+    profiled: np.ndarray = information[:k, :k] - cross @ np.linalg.solve(fixed, cross.T)
+    return profiled
+
+
+def _adjoint(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    observed: np.ndarray,
+    c: np.ndarray,
+    with_beta: bool,
+) -> np.ndarray:
+    """Return ``U x`` (n,), or ``U x + X x_beta`` where beta is part of the mode.
+
+    The factor stands at ``U'W_o U + I``.
+    """
+    right = model.random_part_transposed(lams, c)
+    if not with_beta or not model.X.shape[1]:
+        return model.random_part(lams, model.factor.solve(right))
+    X = model.X
+    WX = observed[:, None] * X
+    UtWX = model.random_part_transposed(lams, WX)
+    solved = model.factor.solve(np.column_stack([UtWX, right]))
+    A, x = solved[:, :-1], solved[:, -1]
+    try:
+        x_beta = np.linalg.solve(X.T @ WX - UtWX.T @ A, X.T @ c - UtWX.T @ x)
+    except np.linalg.LinAlgError as error:
+        raise FitError(
+            "the fixed effects cannot be told from each other at the weights of this fit "
+            "(X'V^-1 X is singular); drop a term"
+        ) from error
+    adjoint: np.ndarray = model.random_part(lams, x - A @ x_beta) + X @ x_beta
+    return adjoint

@@ -1,0 +1,246 @@
+"""Penalized iteratively reweighted least squares: the conditional mode of the random effects.
+
+For given parameters the mode minimizes ``-2 log f(y | u) + |u|^2``. A step solves
+
+    (Lambda'Z'WZ Lambda + I) delta_u = Lambda'Z's - u,
+
+with scores s and weights W of the rows, jointly with ``X'W`` rows for beta where that is part of
+the mode (nAGQ = 0). The symbols are those of Bates, Maechler, Bolker and Walker (2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.generalized.response import Response, RowState
+from mixef.estimation.linear.pls import solve_upper
+from mixef.families.auxiliary import Extra
+from mixef.linalg.factor import Factor
+from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.rows import GroupDesign
+
+# A Newton step that promises less than this leaves an error of its square: it is the last one.
+LAST_STEP = 1e-9
+# Scoring steps (expected information where the observed one is not positive) that promise less
+# than this are at a saddle, which they leave slowly if at all: a few of them in a row are enough.
+SADDLE, MOST_AT_SADDLE = 1e-4, 10
+# The rounding of the penalized deviance, beside its size.
+NOISE = 1e-13
+MAX_STEPS = 200
+MAX_HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class WorkingModel:
+    """What stays the same while the parameters of a generalized model change."""
+
+    response: Response
+    X: np.ndarray  # (n, p): scaled columns of the fixed effects
+    offset: np.ndarray  # (n,)
+    designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
+    groups: ReweightedProducts  # ``Z'WZ``, re-formed in place
+    factor: Factor  # Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``
+
+    def fixed_part(self, beta: np.ndarray) -> np.ndarray:
+        """Return ``X beta + offset`` (n,)."""
+        return self.offset + self.X @ beta if len(beta) else self.offset
+
+    def random_part(self, lams: Sequence[np.ndarray], u: np.ndarray) -> np.ndarray:
+        """Return ``Z Lambda u`` (n,) or (n, k)."""
+        return self.groups.Z(self.groups.layout.multiply(lams, u))
+
+    def random_part_transposed(self, lams: Sequence[np.ndarray], v: np.ndarray) -> np.ndarray:
+        """Return ``Lambda'Z'v`` (q,) or (q, k)."""
+        return self.groups.layout.multiply(lams, self.groups.Zt(v), transpose=True)
+
+    def refactor(self, weights: np.ndarray, lams: Sequence[np.ndarray]) -> None:
+        """Factor ``Lambda'Z'WZ Lambda + I``."""
+        self.groups.reweight(weights)
+        self.factor.reload()
+        self.factor.update(lams)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The conditional mode at one set of parameters; the factor stands there."""
+
+    u: np.ndarray  # (q,)
+    beta: np.ndarray  # (p,)
+    state: RowState
+    penalized: float  # ``-2 log f(y | u) + |u|^2``
+
+
+def conditional_mode(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    beta: np.ndarray,
+    extra: Extra,
+    u: np.ndarray,
+    with_beta: bool,
+) -> Mode:
+    """Find the mode of u, or of u and beta, from a start; leave the factor at it.
+
+    The factor is left with the weights of the family's information, which ``log|M|`` takes. From
+    a start that leads nowhere the search goes back to u = 0.
+
+    Raises
+    ------
+    FitError
+        If no start is inside the domain, or no step lowers the penalized deviance.
+    """
+    try:
+        return _mode_from(model, lams, beta, extra, u, with_beta)
+    except FitError:
+        if not u.any():
+            raise
+    return _mode_from(model, lams, beta, extra, np.zeros_like(u), with_beta)
+
+
+def _mode_from(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    beta: np.ndarray,
+    extra: float,
+    u: np.ndarray,
+    with_beta: bool,
+) -> Mode:
+    """Find the mode from one start."""
+    fixed = model.fixed_part(beta)
+    u, state = _first_state(model, lams, fixed, extra, u)
+    penalized, at_saddle = _penalized(state, u), 0
+    for _ in range(MAX_STEPS):
+        gradient = model.random_part_transposed(lams, state.score) - u
+        scoring = _refactor_positive(model, state, lams)
+        weights = state.expected if scoring else state.observed
+        step_u, step_beta, decrement = _newton_step(
+            model, lams, weights, gradient, state.score, with_beta
+        )
+        at_saddle = at_saddle + 1 if scoring and decrement < SADDLE else 0
+        if at_saddle > MOST_AT_SADDLE:
+            raise FitError(_saddle(model))
+        last = decrement < LAST_STEP and not scoring
+        slack = NOISE * (1.0 + abs(penalized))
+        for halving in range(MAX_HALVINGS):
+            share = 0.5**halving
+            new_u, new_beta = u + share * step_u, beta
+            if with_beta:
+                new_beta = beta + share * step_beta
+                fixed = model.fixed_part(new_beta)
+            new_state = model.response.at(fixed + model.random_part(lams, new_u), extra)
+            if new_state is not None:
+                value = _penalized(new_state, new_u)
+                # The last step is too small to be seen in the value.
+                if last or value <= penalized - 1e-4 * share * decrement + slack:
+                    break
+        else:
+            if not decrement <= slack:
+                raise FitError(_cause(model, state, decrement))
+            break
+        u, beta, state, penalized = new_u, new_beta, new_state, value
+        if (last and halving == 0) or decrement < 1e-3 * slack:
+            break
+    else:
+        raise FitError(
+            f"PIRLS did not converge in {MAX_STEPS} steps: the conditional modes of the random "
+            "effects still change; rescale the response, use another link, or start elsewhere "
+            "(start=)"
+        )
+    model.refactor(model.response.weights_of(state), lams)
+    return Mode(u, beta, state, penalized)
+
+
+def _first_state(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    fixed: np.ndarray,
+    extra: float,
+    u: np.ndarray,
+) -> tuple[np.ndarray, RowState]:
+    """Return a start inside the domain: the one given, or the mean without random effects."""
+    for start in (u, np.zeros_like(u)) if u.any() else (u,):
+        eta = fixed + model.random_part(lams, start) if start.any() else fixed
+        state = model.response.at(eta, extra)
+        if state is not None:
+            return start, state
+    family = model.response.family
+    raise FitError(
+        f"the linear predictor leaves the domain of the {family.link.name} link of the "
+        f"{family.name} family (a mean that is not possible, or infinite); use another link, or "
+        "start elsewhere (start=)"
+    )
+
+
+def _penalized(state: RowState, u: np.ndarray) -> float:
+    return -2.0 * state.log_density + float(u @ u)
+
+
+def _refactor_positive(model: WorkingModel, state: RowState, lams: Sequence[np.ndarray]) -> bool:
+    """Factor by observed information; return True where only the expected one is positive."""
+    if state.observed is state.expected:
+        model.refactor(state.expected, lams)
+        return False
+    try:
+        model.refactor(state.observed, lams)
+    except FitError:
+        model.refactor(state.expected, lams)
+        return True
+    return False
+
+
+def _newton_step(
+    model: WorkingModel,
+    lams: Sequence[np.ndarray],
+    weights: np.ndarray,
+    gradient: np.ndarray,
+    score: np.ndarray,
+    with_beta: bool,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the steps of u and beta, and what they promise to take from the deviance."""
+    factor = model.factor
+    if not with_beta or not model.X.shape[1]:
+        half = factor.solve_L(gradient)
+        return factor.solve_Lt(half), np.zeros(model.X.shape[1]), float(half @ half)
+    WX = weights[:, None] * model.X
+    right = np.column_stack([model.random_part_transposed(lams, WX), gradient])
+    solved = factor.solve_L(right)
+    RZX, cu = solved[:, :-1], solved[:, -1]
+    rest = model.X.T @ score - RZX.T @ cu
+    try:
+        RX = np.linalg.cholesky(model.X.T @ WX - RZX.T @ RZX).T
+    except np.linalg.LinAlgError as error:
+        raise FitError(
+            "the fixed effects cannot be told from the random effects, or from each other, at "
+            "the weights of this fit (X'V^-1 X is singular); drop a term"
+        ) from error
+    cbeta = solve_upper(RX, rest, transpose=True)
+    step_beta = solve_upper(RX, cbeta)
+    step_u = factor.solve_Lt(cu - RZX @ step_beta)
+    return step_u, step_beta, float(cu @ cu + cbeta @ cbeta)
+
+
+def _saddle(model: WorkingModel) -> str:
+    family = model.response.family
+    return (
+        f"PIRLS has come to a saddle: where the random effects' score vanishes, their observed "
+        f"information is not positive definite ({family.name} family, {family.link.name} link), "
+        "so there is no conditional mode to expand at; use a link that keeps means inside their "
+        "range, such as the log, or start elsewhere (start=)"
+    )
+
+
+def _cause(model: WorkingModel, state: RowState, decrement: float) -> str:
+    family = model.response.family
+    extreme = float(np.abs(state.eta).max())
+    hint = (
+        f"the linear predictor reaches {extreme:.3g}: rescale predictors or offset"
+        if extreme > 50.0 * family.link.bend(state.eta)
+        else "start elsewhere (start=), or use the canonical link"
+    )
+    return (
+        f"PIRLS step-halvings failed to lower the penalized deviance ({family.name} family, "
+        f"{family.link.name} link; a full step promised {decrement:.2g}): {hint}"
+    )

@@ -1,0 +1,156 @@
+"""Scaling a generalized model, and where its search starts.
+
+Columns are scaled by the working weights of the model without random effects, whose coefficients
+the search starts from; covariances start at moment estimates of its working residuals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.generalized.glm import GLMFit, fit_glm
+from mixef.estimation.generalized.pirls import WorkingModel
+from mixef.estimation.generalized.response import Response
+from mixef.estimation.linear.moments import moment_estimates, moment_start, principal_axes
+from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
+from mixef.families.auxiliary import Extra
+from mixef.linalg.choose import make_factor
+from mixef.linalg.crossproducts import crossproducts, rotate
+from mixef.linalg.factor import Factor
+from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.rows import GroupDesign, RowPieces, Rows
+from mixef.linalg.standardize import (
+    Basis,
+    orthonormal_columns,
+    orthonormal_pieces,
+    weighted_pieces,
+)
+from mixef.terms.random import RandomTerm
+
+# The smallest weight that scales a row, beside the mean weight: a row that says nothing at the
+# start may say something later.
+LEAST_WEIGHT = 1e-3
+# Families start at a dispersion of 1e-10 of the response's mean square or more; working residuals
+# below this share of it are rounding.
+EXACT = 1e-12
+NO_SCALE = (
+    "the fixed effects, or random effects with them, fit the response exactly, up to rounding: the "
+    "dispersion is zero and the likelihood has no maximum; check whether the response is made of "
+    "the predictors"
+)
+
+
+@dataclass(frozen=True)
+class GeneralizedProblem:
+    """A generalized model on scaled columns, with starting values; it never changes."""
+
+    response: Response
+    nAGQ: int  # 0, 1 (Laplace), or the number of quadrature nodes
+    glm: GLMFit  # The model without random effects
+    terms: ScaledTerms
+    designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
+    X: np.ndarray  # (n, p): scaled columns
+    basis: Basis  # From the scaled columns of X back to the user's
+    offset: np.ndarray  # (n,)
+    par: np.ndarray  # (k,): starting values
+    beta: np.ndarray  # (p,): starting values
+    inside: np.ndarray  # (p,): coefficients well inside the domain, for a start that is not
+    extra: Extra  # Starting values of the family's auxiliary parameters, 1 where there are none
+    units: np.ndarray  # (p + E,): size of a large change of beta and of the auxiliary coordinates
+
+    @cached_property
+    def _analysed(self) -> tuple[ReweightedProducts, Factor]:
+        """Products and a factor whose numbers nobody uses: the structure is analysed once."""
+        groups = ReweightedProducts(self.designs)
+        return groups, make_factor(groups.products)
+
+    def working_model(self) -> WorkingModel:
+        """Return a new working model, with products and a factor of its own."""
+        groups, factor = self._analysed
+        groups = groups.twin()
+        return WorkingModel(
+            self.response, self.X, self.offset, self.designs, groups, factor.twin(groups.products)
+        )
+
+    def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients of the scaled columns of X."""
+        scaled: np.ndarray = self.basis.R @ beta
+        return scaled
+
+    def user_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
+        return self.basis.back(beta)
+
+
+def generalized_problem(
+    X: np.ndarray,
+    response: Response,
+    offset: np.ndarray | None,
+    terms: Sequence[RandomTerm],
+    nAGQ: int,
+) -> GeneralizedProblem:
+    """Scale a model's columns and find starting values.
+
+    Parameters
+    ----------
+    X : ndarray (n, p)
+        Linearly independent columns.
+    """
+    user_axes = nAGQ > 1  # quadrature over several columns depends on the user's axes
+    offset = np.zeros(len(X)) if offset is None else offset
+    plain, plain_basis = orthonormal_columns(X)
+    glm = fit_glm(response, plain, offset)
+    del plain  # a copy of X, as the columns that are returned are
+    W = glm.state.expected
+    W = np.maximum(W, LEAST_WEIGHT * W.mean())
+    root = np.sqrt(W)
+    Q, basis = orthonormal_pieces(weighted_pieces(X, W))
+    scaled, groups = scale_terms(terms, W, user_axes)
+    parametrization = scaled.parametrization
+    working = glm.state.score / root
+    has_dispersion = response.family.has_dispersion
+    if has_dispersion and working @ working < EXACT * len(working):
+        raise FitError(NO_SCALE)
+    products = crossproducts(Rows(groups, Q, working))
+    moments = moment_estimates(products, None if has_dispersion else 1.0)
+    axes = principal_axes(moments, parametrization)
+    if user_axes:
+        axes = [np.eye(len(V)) for V in axes]
+    par = moment_start(moments.turned(axes), rotate(products, axes), parametrization)
+    extra = glm.extra
+    if has_dispersion:  # so far everything was relative to the dispersion without random effects
+        par = parametrization.resized(par, np.sqrt(moments.sigma2))
+        extra *= moments.sigma2
+    return GeneralizedProblem(
+        response=response,
+        nAGQ=nAGQ,
+        glm=glm,
+        terms=scaled.turned(axes),
+        designs=tuple(
+            replace(g, z=np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
+        ),
+        X=RowPieces(X, R=basis.R).whole() if X.shape[1] else X,
+        basis=basis,
+        offset=offset,
+        par=par,
+        beta=basis.R @ plain_basis.back(glm.beta),
+        inside=basis.R @ plain_basis.back(glm.inside),
+        extra=extra,
+        units=_natural_units(response, glm, W, X.shape[1]),
+    )
+
+
+def _natural_units(response: Response, glm: GLMFit, W: np.ndarray, p: int) -> np.ndarray:
+    """Return the size (p + E,) of a large change of beta and of the auxiliary coordinates.
+
+    For beta it is a change of the linear predictor over which the mean curves.
+    """
+    level, eta = np.sqrt(W.mean()), glm.state.eta
+    largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
+    unit = min(response.family.link.bend(eta), largest)
+    return np.concatenate([np.full(p, unit * level), np.ones(len(response.family.auxiliary))])

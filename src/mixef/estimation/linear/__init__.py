@@ -1,0 +1,1 @@
+"""The linear model: penalized least squares, its criterion, and its kind."""

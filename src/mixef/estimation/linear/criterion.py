@@ -1,0 +1,255 @@
+"""The linear model as a criterion to minimize: scaled inside, reported on the user's scale."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.estimates import Estimates
+from mixef.estimation.linear.marginal import columns_in_largest_part
+from mixef.estimation.linear.pls import (
+    Derivatives,
+    PLSSolution,
+    differentiate,
+    effects_slopes,
+    exact_information,
+    solve_pls,
+    solve_upper,
+    spherical_effects,
+)
+from mixef.estimation.linear.problem import LinearProblem
+from mixef.estimation.search.hessian import difference_hessian
+from mixef.linalg.factor import Factor
+from mixef.terms.covariance import theta_of
+
+# With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
+MOST_COLUMNS = 200
+EPSILON = float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Second-order behaviour at one set of parameters: of the criterion, and of Var(beta).
+
+    The parameters are the scaled problem's and log sigma, which here is not profiled out.
+    """
+
+    hessian: np.ndarray  # (k + 1, k + 1): of -2 log L, or of the REML criterion
+    #: (k + 1, p, p): derivatives of ``sigma^2 (X'V^-1 X)^-1``, the covariance of the user's beta.
+    vcov_slopes: np.ndarray
+
+
+class LinearCriterion:
+    """The profiled deviance or REML criterion of a problem, with a factor of its own.
+
+    Parameters are those of the scaled problem: templates of the scaled columns of Z. The
+    criterion's values are on the user's scale. It is made for one search or one inference, and
+    not shared.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+    factor : Factor, optional
+        One that stands ready; a new one by default.
+    """
+
+    def __init__(self, problem: LinearProblem, factor: Factor | None = None):
+        self.problem = problem
+        self.factor = problem.factor() if factor is None else factor
+        self.terms, self.parametrization = problem.terms, problem.parametrization
+        self._par: np.ndarray | None = None
+        self._solution: PLSSolution | None = None
+
+    def value(self, par: np.ndarray) -> float:
+        """Return the criterion at ``par``; infinite where it cannot be computed."""
+        self._par = np.array(par, dtype=float)
+        self._derivatives: Derivatives | None = None
+        try:
+            lams = self.parametrization.lams(self._par)
+            self._solution = solve_pls(
+                self.factor, self.problem.products, lams, self.problem.REML, self.problem.rows
+            )
+        except FitError as error:
+            self._solution, self._failure = None, error
+            return np.inf
+        return float(self._solution.objective + self.problem.shift)
+
+    def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradient (k,) and information (k, k) at the last value."""
+        d = self._differentiated()
+        return d.gradient, d.information
+
+    def _differentiated(self) -> Derivatives:
+        assert self._par is not None
+        if self._solution is None:
+            raise self._failure
+        if self._derivatives is None:
+            self._derivatives = differentiate(
+                self.factor, self._solution, self.parametrization, self._par, self.problem.REML
+            )
+        return self._derivatives
+
+    def sharper(self) -> None:
+        """Return no Hessian: the information is exact where that is cheap."""
+
+    def scale(self, par: np.ndarray) -> np.ndarray:
+        """Return the size of a change of each parameter that counts as large."""
+        return self.parametrization.scale(par, floor=0.3)
+
+    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray] | None:
+        """Return the criterion on the principal axes at ``par``, and ``par`` in them.
+
+        ``par`` is where the last value was taken; None where turning does not help. The factor
+        goes over to the other one: go on here with a new value.
+        """
+        turned = self.parametrization.turned(par)
+        if turned is None:
+            return None
+        out = copy.copy(self)
+        out.parametrization, out._par = turned
+        out._derivatives = self._par = None
+        return out, turned[1]
+
+    def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
+        """Return the parameters of this criterion at those of a turned one."""
+        return self.parametrization.taken_from(other.parametrization, par)
+
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value.
+
+        Those of pwrss, a difference of cross-products, times what they do to m log(pwrss).
+        """
+        if self._solution is None:
+            return 0.0
+        problem, solution = self.problem, self._solution
+        lost = 1.0 if problem.rows is not None else problem.products.yty / solution.pwrss
+        return EPSILON * (problem.m * lost + abs(solution.objective + problem.shift))
+
+    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the same covariances with non-negative diagonals, those up to floor at zero."""
+        return self.parametrization.canonical(par, floor)
+
+    def user_gradient(self) -> np.ndarray:
+        """Return the gradient for lme4's parameters of the user's columns at the last value."""
+        assert self._par is not None
+        return self.terms.user_gradient(self._par, self._differentiated().K)
+
+    def estimates(self, par: np.ndarray) -> Estimates:
+        """Return the estimates at ``par``, on the user's scale."""
+        if self._par is None or not np.array_equal(par, self._par):
+            self.value(par)
+        if self._solution is None:
+            raise self._failure
+        if self._derivatives is None:
+            u = spherical_effects(self.factor, self._solution)
+        else:
+            u = self._derivatives.u
+        problem, solution, layout = self.problem, self._solution, self.factor.layout
+        b = layout.multiply(self.parametrization.lams(par), u)
+        user = self.terms.user_coordinates(par)
+        lams = tuple(s.template(x) for s, x in user)
+        R = problem.x_basis.back(np.linalg.inv(solution.RX)) if problem.p else np.zeros((0, 0))
+        scale = problem.y_scale
+        sigma = float(np.sqrt(solution.s2)) * scale.scale
+        return Estimates(
+            par=np.concatenate([s.par(x) for s, x in user]),
+            theta=np.concatenate([theta_of(lam) for lam in lams]),
+            lams=lams,
+            beta=problem.x_basis.back(scale.beta0 + scale.scale * solution.beta),
+            extra=sigma**2,
+            sigma=sigma,
+            objective=float(solution.objective + problem.shift),
+            unscaled_vcov=R @ R.T,
+            effects=tuple(e * scale.scale for e in self.terms.user_effects(layout, b)),
+            pwrss=solution.pwrss * scale.scale**2,
+            ussq=float(u @ u) * scale.scale**2,
+            ldL2=solution.ldL2,
+            ldRX2=solution.ldRX2 + problem.ldRX2_shift,
+        )
+
+    def hessian(self, par: np.ndarray) -> np.ndarray:
+        """Return the Hessian (k, k) of the criterion, with sigma profiled out.
+
+        Exact; by differences of the exact gradient where the sums over pairs of levels would take
+        longer: where the factor is sparse and the data hold together in large parts.
+        """
+        self.value(par)
+        d, solution = self._differentiated(), self._solution
+        if d.is_exact:
+            return d.information
+        if self.factor.has_squares or columns_in_largest_part(self.factor) <= MOST_COLUMNS:
+            assert solution is not None
+            dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
+            return exact_information(self.factor, solution, d, dsigmas, self.problem.REML)
+        H = difference_hessian(self, np.asarray(par, dtype=float), d.information)
+        return d.information if H is None else H
+
+    def curvature(self, par: np.ndarray) -> Curvature:
+        """Return the curvature over ``par`` and log sigma, where sigma is the profiled estimate.
+
+        With ``D = log|M| + m log(2 pi sigma^2) + pwrss / sigma^2``, sigma's row is that of
+        ``d pwrss``, and the other part is the profiled Hessian with ``row row' / 4m`` put back.
+        """
+        profiled = self.hessian(par)
+        d, solution = self._differentiated(), self._solution
+        assert solution is not None
+        row = -2.0 * d.pwrss_slope / solution.s2
+        k, m = len(profiled), solution.m
+        H = np.empty((k + 1, k + 1))
+        H[:k, :k] = profiled + np.outer(row, row) / (4.0 * m)
+        H[k, :k] = H[:k, k] = row
+        H[k, k] = 4.0 * m
+        dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
+        problem = self.problem
+        p, scale = problem.p, problem.y_scale.scale
+        B = problem.x_basis.back(np.linalg.inv(solution.RX)) if p else np.zeros((0, 0))
+        half = np.ascontiguousarray((B @ solve_upper(solution.RX, d.ZtVX.T, transpose=True)).T)
+        slopes = np.zeros((k + 1, p, p))
+        for i, D in enumerate(dsigmas):
+            level = self.factor.layout.by_level(i, half)
+            gram = np.einsum("lap,lbq->abpq", level, level, optimize=True)
+            slopes[:k] += np.tensordot(D, gram, axes=([1, 2], [0, 1]))
+        slopes[k] = 2.0 * B @ B.T
+        return Curvature(H, solution.s2 * scale**2 * slopes)
+
+    def effects_slopes(self, par: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the derivatives of beta and of the conditional modes for ``par``.
+
+        Returns
+        -------
+        ndarray (p, k)
+            Of the user's beta.
+        list of ndarray (k, l_t, s_t)
+            Of the user's conditional modes, one array a term.
+        """
+        self.value(par)
+        d, solution = self._differentiated(), self._solution
+        assert solution is not None
+        dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
+        d_beta, d_b = effects_slopes(self.factor, solution, d, dsigmas)
+        scale, layout = self.problem.y_scale.scale, self.factor.layout
+        by_par = [self.terms.user_effects(layout, column) for column in scale * d_b.T]
+        effects = [np.array(of_term) for of_term in zip(*by_par, strict=True)]
+        return self.problem.x_basis.back(scale * d_beta), effects
+
+    def conditional_covariances(self, par: np.ndarray) -> list[np.ndarray]:
+        """Return ``Lambda C Lambda'`` by level (l_i, s_i, s_i), one array a block.
+
+        Times sigma^2 it is the covariance of the conditional modes given beta; all terms of a
+        block (one grouping factor) are in it together.
+        """
+        factor = self.factor_at(par)
+        return [
+            back @ factor.inverse_block(i) @ back.T
+            for i, back in enumerate(self.terms.back_to_user(par))
+        ]
+
+    def factor_at(self, par: np.ndarray) -> Factor:
+        """Return the factor at ``par``, where it stands until the next call of anything here."""
+        self.factor.update(self.parametrization.lams(par))
+        self._par = None
+        return self.factor

@@ -1,0 +1,183 @@
+"""Linear models as a kind: their criterion, search and curvature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mixef import checks
+from mixef.control import LmerControl
+from mixef.errors import DataError, FitError
+from mixef.estimation.columns import independent, refuse_extremes
+from mixef.estimation.estimates import Estimates
+from mixef.estimation.fit import Fit
+from mixef.estimation.linear.criterion import LinearCriterion
+from mixef.estimation.linear.problem import LinearProblem
+from mixef.estimation.search.certified import search, search_from, search_others
+from mixef.estimation.search.convergence import Convergence, judge
+from mixef.estimation.search.optimize import Step
+from mixef.estimation.search.singular import vanished_directions
+from mixef.estimation.spec import (
+    Kind,
+    ModelSpec,
+    Trace,
+    checked_start,
+    par_labels,
+    starting_covariances,
+)
+from mixef.families import continuous
+from mixef.linalg.rows import RowPieces
+from mixef.terms.frame import ModelFrame, numeric_response
+from mixef.terms.outcome import Outcome
+from mixef.terms.random import RandomTerm, check_terms
+
+# A residual standard deviation below this share of the response's (fixed effects taken out) is
+# at the rounding of the sum of squares, about the root of the machine's precision.
+EXACT = 1e-6
+
+
+@dataclass(frozen=True)
+class Gaussian(Kind):
+    """A linear mixed model."""
+
+    REML: bool = True
+    is_linear = True
+    searches_beta = False
+    options = ("REML",)
+    control_type = LmerControl
+    nAGQ = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "REML", checks.flag(self.REML, "REML"))
+
+    @property
+    def family(self) -> continuous.Normal:  # type: ignore[override]
+        """The normal distribution."""
+        return continuous.Normal()
+
+    def outcome(self, frame: ModelFrame) -> Outcome:
+        """Return the response as numbers."""
+        return Outcome(numeric_response(frame), frame.weights)
+
+    def by_likelihood(self) -> Gaussian:
+        """Return the kind that is fitted by maximum likelihood."""
+        return Gaussian(REML=False)
+
+    def start(self, par: np.ndarray, beta: np.ndarray, extra: Any) -> dict[str, Any]:
+        """Return a start: the others follow from the covariance parameters."""
+        return {"par": par}
+
+    def labels(self, names: Sequence[str], terms: Sequence[RandomTerm]) -> list[str]:
+        """Name covariance parameters and log sigma, which is profiled out of the search."""
+        return [*par_labels(terms), "log(sigma)"]
+
+    def hessian(self, fit: Fit) -> np.ndarray:
+        """Return the Hessian over covariance parameters and log sigma."""
+        hessian: np.ndarray = fit.curvature.hessian
+        return hessian
+
+    def vcov(self, fit: Fit) -> np.ndarray:
+        """Return ``sigma^2 (RX'RX)^-1``."""
+        return fit.estimates.sigma**2 * fit.estimates.unscaled_vcov
+
+    def effects_slopes(self, fit: Fit) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the slopes of beta and the modes; log sigma moves none of them."""
+        beta, effects = fit.criterion().effects_slopes(fit.scaled_par)
+        still = [np.concatenate([slope, np.zeros((1, *slope.shape[1:]))]) for slope in effects]
+        return np.column_stack([beta, np.zeros(len(beta))]), still
+
+    def information(self, fit: Fit) -> np.ndarray | None:
+        """Return the prior weights: sigma is outside of M."""
+        return fit.frame.weights
+
+    def criterion(self, problem: LinearProblem, u: np.ndarray | None = None) -> LinearCriterion:
+        """Return the profiled deviance or REML criterion."""
+        return LinearCriterion(problem)
+
+    def problem(self, spec: ModelSpec, kept: np.ndarray) -> LinearProblem:
+        """Return the problem with its cross-products."""
+        y, offset = spec.outcome.y, spec.frame.offset
+        return LinearProblem.from_rows(
+            RowPieces(spec.design.matrix, kept=kept),
+            y if offset is None else y - offset,
+            spec.terms,
+            spec.frame.weights,
+            self.REML,
+            "" if spec.formula.response is None else spec.formula.response.text,
+        )
+
+    def fit(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
+        """Search over the covariance parameters, and judge the end."""
+        frame, terms, control = spec.frame, spec.terms, spec.control
+        check_terms(terms, frame.n, control)
+        name, y = spec.formula.response_name, spec.outcome.y
+        if frame.offset is not None:
+            name, y = f"{name} - offset", y - frame.offset
+        refuse_extremes(y, name, frame.weights, spec.design, terms)
+        kept = independent(spec.design, frame.weights, control)
+        if self.REML and len(kept) >= frame.n:
+            raise DataError(
+                f"{frame.n} observations cannot determine {len(kept)} fixed effects and a "
+                "variance: drop fixed effects or add data"
+            )
+        problem = self.problem(spec, kept)
+        criterion = self.criterion(problem)
+        begin, translated = problem.start(), _on_user_scale(criterion, trace)
+        if start is None:
+            result = search(criterion, begin, control, translated)
+        else:
+            chosen = _starting_point(start, criterion, terms)
+            result = search_from(criterion, chosen, begin, control, translated)
+        result = search_others(criterion, result, control, translated)
+        estimates = criterion.estimates(result.par)
+        convergence = judge(
+            result,
+            criterion.scale(result.par),
+            par_labels(terms),
+            criterion.user_gradient(),
+            control.optimizer,
+            void=criterion.parametrization.void(result.par),
+        )
+        _refuse_exact(criterion, estimates, convergence)
+        return Fit(
+            spec=spec,
+            kept=kept,
+            point=result.par,
+            estimates=estimates,
+            convergence=convergence,
+            vanished=vanished_directions(problem.terms, result.par, terms),
+            held_problem=problem,
+        )
+
+
+def _refuse_exact(criterion: LinearCriterion, estimates: Estimates, end: Convergence) -> None:
+    """Refuse a response without residual variance, where the criterion has no minimum."""
+    if not end.converged and estimates.sigma < EXACT * criterion.problem.y_scale.scale:
+        raise FitError(
+            "the fixed and random effects together fit the response exactly, up to rounding: "
+            f"the residual standard deviation goes to zero (it is {estimates.sigma:.1e}), and the "
+            "likelihood has no maximum; check whether the response is made of the predictors and "
+            "groups, or use fewer random effects"
+        )
+
+
+def _starting_point(
+    start: Any, criterion: LinearCriterion, terms: tuple[RandomTerm, ...]
+) -> np.ndarray:
+    """Return the scaled parameters (k,) of the user's ``start``."""
+    x = starting_covariances(checked_start(start), terms, criterion.parametrization)
+    assert x is not None
+    return criterion.terms.scaled_coordinates(x)
+
+
+def _on_user_scale(criterion: LinearCriterion, trace: Trace | None) -> Trace | None:
+    if trace is None:
+        return None
+
+    def translated(step: Step) -> None:
+        trace(replace(step, par=criterion.terms.user_par(step.par)))
+
+    return translated

@@ -1,0 +1,190 @@
+"""The linear model on scaled data: what its criterion is made of, and never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from mixef.estimation.linear.moments import Moments, moment_estimates, moment_start, principal_axes
+from mixef.estimation.scaling import ScaledTerms, scale_terms
+from mixef.linalg.choose import make_factor
+from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
+from mixef.linalg.factor import Factor
+from mixef.linalg.rows import RowPieces, Rows, RowSource
+from mixef.linalg.sources import Chunk, scale_chunks
+from mixef.linalg.standardize import (
+    Basis,
+    ResponseScale,
+    orthonormal_pieces,
+    root_weighted,
+    scale_response,
+    weighted_pieces,
+)
+from mixef.terms.parametrization import Parametrization
+from mixef.terms.random import RandomTerm, block_structure
+
+# Where levels of one factor leave less than this share of the response's variance, sums of squares
+# of cross-products lose digits, and the solution is refined on the rows of the data.
+CANCELLATION = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProblem:
+    """A linear model on scaled data: what its criterion is made of, and never changes."""
+
+    REML: bool
+    products: CrossProducts  # of the scaled columns
+    terms: ScaledTerms
+    x_basis: Basis  # from the scaled columns back to X
+    y_scale: ResponseScale  # what was taken off the response, and its unit
+    moments: Moments  # where the search starts
+    sum_log_w: float = 0.0  # of the weights
+    rows: RowSource | None = None  # the scaled rows, where cross-products alone would lose digits
+
+    @classmethod
+    def from_rows(
+        cls,
+        X: np.ndarray | RowPieces,
+        y: np.ndarray,
+        terms: Sequence[RandomTerm],
+        weights: np.ndarray | None,
+        REML: bool,
+        response: str,
+    ) -> LinearProblem:
+        """Return the problem of rows in memory.
+
+        Parameters
+        ----------
+        X : ndarray (n, p), or RowPieces
+            Linearly independent columns.
+        y : ndarray (n,)
+            Response, offset taken off.
+        weights : ndarray (n,) or None
+        response : str
+            The response's name, for messages.
+        """
+        scaled, groups = scale_terms(terms, weights)
+        Q, x_basis = orthonormal_pieces(weighted_pieces(X, weights))
+        rest, y_scale = scale_response(root_weighted(y, weights), Q, response)
+        sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
+        rows = Rows(groups, Q, rest)
+        return cls.from_products(
+            crossproducts(rows), scaled, x_basis, y_scale, REML, sum_log_w, rows
+        )
+
+    @classmethod
+    def from_chunks(
+        cls,
+        chunks: Callable[[], Iterable[Chunk]],
+        terms: Sequence[RandomTerm],
+        REML: bool,
+        response: str = "y",
+    ) -> LinearProblem:
+        """Return the problem of rows that are never in memory at once.
+
+        Parameters
+        ----------
+        chunks : callable
+            Returns the chunks from the first on: it is called for two passes, and more where the
+            groups explain nearly all of the response.
+        terms : sequence of RandomTerm
+            Without rows: what the chunks hold in their place.
+        """
+        blocks, parametrization = block_structure(terms)
+        n_levels = [terms[members[0]].n_levels for members in blocks]
+        invariances = [term.structure.invariance for term in terms]
+        rows, bases = scale_chunks(chunks, n_levels, blocks, invariances, response)
+        scaled = ScaledTerms(blocks, parametrization, bases)
+        return cls.from_products(
+            rows.products(), scaled, rows.x_basis, rows.y_scale, REML, rows.sum_log_w, rows
+        )
+
+    @classmethod
+    def from_products(
+        cls,
+        products: CrossProducts,
+        terms: ScaledTerms,
+        x_basis: Basis,
+        y_scale: ResponseScale,
+        REML: bool,
+        sum_log_w: float = 0.0,
+        rows: RowSource | None = None,
+    ) -> LinearProblem:
+        """Return the problem of the cross-products of scaled columns, wherever they come from.
+
+        Rows are kept only where the cross-products would lose digits.
+        """
+        moments = moment_estimates(products)
+        axes = principal_axes(moments, terms.parametrization)
+        if rows is not None:  # the scaled response has unit mean square
+            rows = rows.turned(axes) if moments.within < CANCELLATION else None
+        return cls(
+            REML,
+            rotate(products, axes),
+            terms.turned(axes),
+            x_basis,
+            y_scale,
+            moments.turned(axes),
+            sum_log_w,
+            rows,
+        )
+
+    def with_response(
+        self, Zty: np.ndarray, Xty: np.ndarray, y: np.ndarray, scale: ResponseScale
+    ) -> LinearProblem:
+        """Return the problem of another scaled response y (n,), by its cross-products."""
+        old = self.products
+        products = replace(old, Zty=Zty, Xty=Xty, yty=float(y @ y), assembled=old.ZtZ)
+        rows = replace(self.rows, y=y) if isinstance(self.rows, Rows) else None
+        return replace(self, products=products, y_scale=scale, rows=rows)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.products.n
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return len(self.products.XtX)
+
+    @property
+    def m(self) -> int:
+        """Residual degrees of freedom of the criterion."""
+        return self.n - self.p if self.REML else self.n
+
+    @property
+    def parametrization(self) -> Parametrization:
+        """The covariance parameters of the scaled columns."""
+        return self.terms.parametrization
+
+    @property
+    def ldRX2_shift(self) -> float:
+        """What the scaling of X takes from ``log|RX|^2``."""
+        return 2.0 * float(np.log(self.x_basis.R.diagonal()).sum())
+
+    @property
+    def shift(self) -> float:
+        """What the scaling takes from the criterion."""
+        shift = 2.0 * self.m * float(np.log(self.y_scale.scale)) - self.sum_log_w
+        return shift + (self.ldRX2_shift if self.REML else 0.0)
+
+    @cached_property
+    def _analysed(self) -> Factor:
+        """A factor whose numbers nobody uses: the structure is analysed once."""
+        return make_factor(self.products)
+
+    def factor(self) -> Factor:
+        """Return a new factor of the penalized cross-products."""
+        return self._analysed.twin()
+
+    def start(self) -> np.ndarray:
+        """Return moment estimates of the parameters."""
+        return moment_start(self.moments, self.products, self.parametrization)
+
+    def scaled_par(self, user_par: np.ndarray) -> np.ndarray:
+        """Turn parameters of the user's scale into those of the scaled columns."""
+        return self.terms.scaled_par(user_par)

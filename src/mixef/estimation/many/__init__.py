@@ -1,0 +1,1 @@
+"""One linear model, many responses at once."""

@@ -1,0 +1,1 @@
+"""Criteria with one parameter held, which likelihood profiles are made of."""

@@ -1,0 +1,261 @@
+"""The search with its certificate of singular ends, for any criterion of mixed models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Protocol, Self
+
+import numpy as np
+
+from mixef.control import Control
+from mixef.estimation.search.convergence import CONVERGED_GAIN
+from mixef.estimation.search.optimize import (
+    FLAT,
+    Criterion,
+    SearchResult,
+    Step,
+    derivatives_at,
+    newton,
+    scipy_search,
+)
+from mixef.estimation.search.singular import SINGULAR_TOLERANCE
+from mixef.terms.parametrization import Parametrization
+
+# A diagonal of a template (in units of the scaled columns) that may as well be zero ...
+VANISHING = 1e-2
+# ... where setting it to zero costs the criterion no more than this.
+VANISHING_COST = 1e-8
+# A start whose criterion is above that of the usual one by more than this is nowhere near.
+FAR = 10.0
+# How much lower a second search has to end for its end to be another one.
+DIFFERENT = 1e-6
+# It has come back to the first end where its value is above by less than this, and covariances
+# and coefficients differ by less than this share of their natural units.
+SAME_VALUE, NEAR = 0.03, 0.05
+# Natural unit of relative standard deviations that vanish.
+LEAST_UNIT = 0.3
+
+
+class MixedCriterion(Criterion, Protocol):
+    """A criterion whose first parameters make the covariances of random effects."""
+
+    parametrization: Parametrization
+
+    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
+
+    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray] | None:
+        """Return the criterion on the principal axes at the last point, and the point in them.
+
+        None where that does not help.
+        """
+
+    def sharper(self) -> np.ndarray | None:
+        """Return a better Hessian than the information at the last value, if there is one."""
+
+    def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
+        """Return the parameters of this criterion at those of a turned one."""
+
+
+class MovingAxes:
+    """A criterion on axes that follow the covariances."""
+
+    def __init__(self, criterion: MixedCriterion):
+        self._origin = self.view = criterion
+
+    def value(self, par: np.ndarray) -> float:
+        """Return the criterion."""
+        return self.view.value(par)
+
+    def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return gradient and information at the last value."""
+        return self.view.derivatives()
+
+    def sharper(self) -> np.ndarray | None:
+        """Return a better Hessian than the information at the last value, if there is one."""
+        return self.view.sharper()
+
+    def scale(self, par: np.ndarray) -> np.ndarray:
+        """Return the size of a change of each parameter that counts as large."""
+        return self.view.scale(par)
+
+    def rounding(self) -> float:
+        """Return the size of rounding errors in the last value."""
+        return self.view.rounding()
+
+    def turn(self, par: np.ndarray) -> np.ndarray | None:
+        """Go to the principal axes where that helps; return the point there."""
+        turned = self.view.turned(par)
+        if turned is None:
+            return None
+        self.view, point = turned
+        return point
+
+    def back(self, par: np.ndarray) -> np.ndarray:
+        """Return a point in the coordinates of the start."""
+        return par if self.view is self._origin else self._origin.plain(self.view, par)
+
+
+Until = Callable[[np.ndarray, float], bool]
+Trace = Callable[[Step], None]
+
+
+def search(
+    criterion: MixedCriterion,
+    start: np.ndarray,
+    control: Control,
+    trace: Trace | None = None,
+    until: Until | None = None,
+) -> SearchResult:
+    """Search with the optimizer of ``control``; Newton also certifies singular ends.
+
+    Where a template's diagonal vanishes, the template is brought to the form with zero columns,
+    whose free entries reach every direction that has no variance, and the search goes on: a
+    saddle is left by the negative curvature that it has there.
+
+    Parameters
+    ----------
+    until : callable, optional
+        Given a point and its value, says whether the search may stop there.
+    """
+    if control.optimizer != "newton":
+        return scipy_search(criterion, start, control.optimizer, control.max_evaluations, trace)
+    axes = MovingAxes(criterion)
+
+    def stops(par: np.ndarray, value: float) -> bool:
+        return until is not None and until(axes.back(par), value)
+
+    result = newton(axes, start, control.max_evaluations, trace, axes, stops)
+    if not stops(result.par, result.objective):
+        result = _certified(axes, result, control.max_evaluations, trace)
+    if axes.view is criterion:
+        return result
+    par = axes.back(result.par)
+    objective = criterion.value(par)
+    g, H = criterion.derivatives()
+    return replace(result, par=par, objective=objective, gradient=g, information=H)
+
+
+def _certified(
+    axes: MovingAxes, result: SearchResult, max_evaluations: int, trace: Trace | None
+) -> SearchResult:
+    """Set vanishing diagonals to zero, and go on from there.
+
+    Those that the data do not determine stay: nothing says that they vanish.
+    """
+    snapped = axes.view.canonical(result.par, VANISHING)
+    left = max_evaluations - result.n_evaluations
+    curvature = result.information.diagonal() * axes.view.scale(result.par) ** 2
+    moved = (snapped != axes.view.canonical(result.par)) & (np.abs(curvature) > FLAT)
+    if not moved.any() or left < 1:
+        return result
+    if not axes.value(snapped) <= result.objective + VANISHING_COST + axes.rounding():
+        axes.value(result.par)
+        return result
+    return _after(newton(axes, snapped, left, trace, axes), result.log)
+
+
+def search_from(
+    criterion: MixedCriterion,
+    start: np.ndarray,
+    usual: np.ndarray,
+    control: Control,
+    trace: Trace | None = None,
+) -> SearchResult:
+    """Search from a start that somebody chose, with the ``usual`` one to fall back on.
+
+    Newton's search takes the usual start where that is far better, and after the other where that
+    ended above it or at no optimum; or at a singular one, since there may be several of those.
+    """
+    if control.optimizer != "newton" or control.max_evaluations < 2:
+        return search(criterion, start, control, trace)
+    at_usual = Step(usual, criterion.value(usual), np.nan)
+    at_start = criterion.value(start)
+    rest = replace(control, max_evaluations=control.max_evaluations - 1)
+    if not at_start <= at_usual.objective + FAR:
+        first = Step(start, at_start, np.nan)
+        if trace is not None:
+            trace(first)
+        return _after(search(criterion, usual, rest, trace), (first,))
+    waiting = [at_usual]
+
+    def passed_on(step: Step) -> None:
+        if trace is not None:
+            trace(step)
+            if waiting:
+                trace(waiting.pop())
+
+    result = search(criterion, start, rest, passed_on)
+    result = replace(
+        result,
+        log=(result.log[0], at_usual, *result.log[1:]),
+        n_evaluations=result.n_evaluations + 1,
+    )
+    left = control.max_evaluations - result.n_evaluations
+    settled = result.expected_gain < CONVERGED_GAIN and result.objective <= at_usual.objective
+    elsewhere = abs(at_start - at_usual.objective) > SAME_VALUE
+    if left < 1 or (settled and not (elsewhere and _is_singular(criterion, result.par))):
+        return result
+    until = partial(is_back, criterion, result) if settled else None
+    again = search(criterion, usual, replace(control, max_evaluations=left), trace, until)
+    return better(criterion, result, again)
+
+
+def _is_singular(criterion: MixedCriterion, par: np.ndarray) -> bool:
+    """Tell whether some combination of random effects has no variance."""
+    P = criterion.parametrization
+    lams = P.term_lams(par[: P.n_par])
+    return any(np.linalg.svd(lam, compute_uv=False)[-1] < SINGULAR_TOLERANCE for lam in lams)
+
+
+def better(criterion: MixedCriterion, first: SearchResult, second: SearchResult) -> SearchResult:
+    """Return the lower end of two searches, with the evaluations of both."""
+    log = first.log + second.log
+    if second.objective < first.objective - DIFFERENT:
+        return _after(second, first.log)
+    criterion.value(first.par)
+    return replace(first, log=log, n_evaluations=len(log))
+
+
+def search_others(
+    criterion: MixedCriterion, result: SearchResult, control: Control, trace: Trace | None = None
+) -> SearchResult:
+    """Search from the other places that the structures know of; return the lowest end."""
+    k = criterion.parametrization.n_par
+    for par in criterion.parametrization.others(result.par[:k]):
+        left = control.max_evaluations - result.n_evaluations
+        start = np.append(par, result.par[k:])
+        if control.optimizer != "newton" or left < 1:
+            break
+        if np.isfinite(criterion.value(start)) and derivatives_at(criterion) is not None:
+            other = search(
+                criterion,
+                start,
+                replace(control, max_evaluations=left),
+                trace,
+                partial(is_back, criterion, result),
+            )
+            result = better(criterion, result, other)
+    return result
+
+
+def is_back(criterion: MixedCriterion, end: SearchResult, point: np.ndarray, value: float) -> bool:
+    """Tell whether a search has come so near to the end of another that it would end there."""
+    if not -DIFFERENT <= value - end.objective < SAME_VALUE:
+        return False
+    P = criterion.parametrization
+    k = P.n_par
+    for lam, at_end in zip(P.term_lams(point[:k]), P.term_lams(end.par[:k]), strict=True):
+        unit = np.maximum(np.sqrt((at_end**2).sum(axis=1)), LEAST_UNIT)
+        if (np.abs(lam @ lam.T - at_end @ at_end.T) > NEAR * np.outer(unit, unit)).any():
+            return False
+    rest = np.abs(point - end.par)[k:] > NEAR * criterion.scale(end.par)[k:]
+    return not rest.any()
+
+
+def _after(result: SearchResult, log: tuple[Step, ...]) -> SearchResult:
+    """Put the log of what came before a search in front of its own."""
+    whole = log + result.log
+    return replace(result, log=whole, n_evaluations=len(whole))
