@@ -12,8 +12,8 @@ from mixef.estimation.many import fits as batch
 from mixef.estimation.many import model as batch_model
 from mixef.estimation.many.criterion import BatchCriterion, cholesky_factors, inverses
 from mixef.estimation.many.fits import batch_fitter, scale_responses
-from mixef.estimation.many.search import canonical, expected_gains, search_all, trust_region_steps
-from mixef.estimation.search.optimize import Quadratic
+from mixef.estimation.many.search import search_all
+from mixef.estimation.search.trust_region import Quadratic, promises, steps_along
 from mixef.inference.refits.many import refit_many
 from mixef.linalg.standardize import scale_response
 
@@ -166,14 +166,14 @@ def test_steps_are_those_of_one(radius):
     for size in (1, 2, 3, 5, 9):
         cases = [(v, g) for v, g in spectra() if len(v) == size]
         value, slope = (np.array(a) for a in zip(*cases, strict=True))
-        step, gain = trust_region_steps(slope, value, np.full(len(cases), radius))
+        step, gain = steps_along(slope, value, np.full(len(cases), radius))
         for i, (v, g) in enumerate(cases):
             one, expected = Quadratic(g, np.diag(v)).step(radius)
-            # 1e-9: where the bisections of the multiplier end.
+            # 1e-9: where the search for the multiplier ends.
             assert gain[i] == pytest.approx(expected, rel=1e-9, abs=1e-12)
             assert np.linalg.norm(step[i]) == pytest.approx(np.linalg.norm(one), rel=1e-8)
             assert np.linalg.norm(step[i]) <= radius * (1 + 1e-9)
-        gains = expected_gains(slope, value)
+        gains = promises(slope, value)
         one_by_one = [Quadratic(g, np.diag(v)).promise() for v, g in cases]
         np.testing.assert_allclose(gains, one_by_one, rtol=1e-8, atol=1e-12)
 
@@ -182,10 +182,10 @@ def test_steps_are_those_of_one(radius):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_canonical_and_scale_are_those_of_one(name, floor, monkeypatch):
     monkeypatch.setattr(batch_model, "MOST_OPERATIONS", 1e9)
-    fit, fitter, many = prepared(FORMULAS[name], crossed())
+    fit, _, many = prepared(FORMULAS[name], crossed())
     P = fit.problem.terms.parametrization
     pars = np.array([parameters(P, state, seed) for state in STATES for seed in range(3)])
-    ours = canonical(fitter.model.templates, pars, floor)
+    ours = P.canonical(pars, floor)
     expected = np.array([P.canonical(par, floor) for par in pars])
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-13)
     units = np.array([fit.criterion().scale(par) for par in pars])

@@ -54,7 +54,8 @@ SPINES = {
         "standardize", "sources",
     ),
     "estimation": (
-        "columns", "scaling", "estimates", "search.optimize", "search.hessian",
+        "columns", "scaling", "estimates", "search.trust_region",
+        "search.optimize", "search.scipy_search", "search.hessian",
         "search.convergence", "search.singular", "search.certified", "spec", "fit",
         "linear.moments", "linear.marginal", "linear.pls", "linear.problem", "linear.criterion",
         "linear.kind", "many.model", "many.criterion", "many.search", "many.fits",

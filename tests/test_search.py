@@ -11,7 +11,9 @@ from simulated import crossed
 from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.control import OPTIMIZERS
 from mixef.errors import ConvergenceWarning, DataError, FitError
-from mixef.estimation.search.optimize import Quadratic, StopReason, newton, scipy_search
+from mixef.estimation.search.optimize import StopReason, newton
+from mixef.estimation.search.scipy_search import scipy_search
+from mixef.estimation.search.trust_region import Quadratic
 
 QUIET = {"check_conv_singular": "ignore"}
 

@@ -14,7 +14,8 @@ from benchmarks.search import STARTS, best_known, faults, runs
 from benchmarks.search_designs import draw
 from mixef import LmerControl, glmer, lmer
 from mixef.estimation.search.convergence import CONVERGED_GAIN
-from mixef.estimation.search.optimize import Quadratic, newton
+from mixef.estimation.search.optimize import newton
+from mixef.estimation.search.trust_region import Quadratic
 from mixef.terms.covariance.unstructured import OnAxes
 
 # Rounding

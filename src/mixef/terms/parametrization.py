@@ -51,8 +51,10 @@ class Parametrization:
         return np.concatenate([s.start() for s in self.structures])
 
     def by_term(self, par: np.ndarray) -> list[tuple[Covariance, np.ndarray]]:
-        """Return each term's structure with its own parameters."""
-        return [(s, par[where]) for s, where in zip(self.structures, self.par_slices, strict=True)]
+        """Return each term's structure with its own parameters, of one par (k,) or many (m, k)."""
+        return [
+            (s, par[..., where]) for s, where in zip(self.structures, self.par_slices, strict=True)
+        ]
 
     def term_lams(self, par: np.ndarray) -> list[np.ndarray]:
         """Return one root (s_t, s_t) a term."""
@@ -88,7 +90,7 @@ class Parametrization:
 
         Diagonal entries up to ``floor`` are set to zero.
         """
-        return np.concatenate([s.canonical(x, floor) for s, x in self.by_term(par)])
+        return np.concatenate([s.canonical(x, floor) for s, x in self.by_term(par)], axis=-1)
 
     def taken_from(self, other: Parametrization, par: np.ndarray) -> np.ndarray:
         """Return the parameters of the covariances of another parametrization of the terms."""
@@ -128,7 +130,7 @@ class Parametrization:
 
     def scale(self, par: np.ndarray, floor: float) -> np.ndarray:
         """Return each parameter's natural unit: the relative standard deviation of its row."""
-        return np.concatenate([s.natural_units(x, floor) for s, x in self.by_term(par)])
+        return np.concatenate([s.natural_units(x, floor) for s, x in self.by_term(par)], axis=-1)
 
     def void(self, par: np.ndarray) -> np.ndarray:
         """Tell which parameters (k,) have no meaning at ``par``."""

@@ -35,8 +35,9 @@ from mixef.estimation.generalized.user_density import check_variance
 from mixef.estimation.search.certified import better, is_back, search, search_from, search_others
 from mixef.estimation.search.convergence import judge
 from mixef.estimation.search.hessian import inverse_hessian
-from mixef.estimation.search.optimize import FLAT, SearchResult, Step, derivatives_at
+from mixef.estimation.search.optimize import SearchResult, Step, derivatives_at
 from mixef.estimation.search.singular import vanished_directions
+from mixef.estimation.search.trust_region import FLAT
 from mixef.estimation.spec import (
     Kind,
     ModelSpec,

@@ -56,7 +56,7 @@ class BatchCriterion:
 
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size (m, k) of a change of each parameter that counts as large."""
-        return self.model.templates.scale(par, floor=0.3)
+        return self.model.templates.parametrization.scale(par, floor=0.3)
 
     def value(self, par: np.ndarray, which: np.ndarray | None = None) -> BatchValue:
         """Return the criteria at parameters (m, k), of all responses or of those ``which``."""

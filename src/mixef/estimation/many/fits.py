@@ -19,8 +19,8 @@ from mixef.estimation.many.search import BatchSearch, search_all
 from mixef.estimation.scaling import ScaledTerms
 from mixef.estimation.search.certified import search, search_others
 from mixef.estimation.search.convergence import CONVERGED_GAIN
-from mixef.estimation.search.optimize import Quadratic
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE, vanished_directions
+from mixef.estimation.search.trust_region import Quadratic
 from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.standardize import Basis, ResponseScale, orthonormal_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
@@ -156,7 +156,7 @@ class BatchFitter:
         for structure, basis, lam, dlam in zip(
             P.structures,
             self.terms.bases,
-            templates.term_lams(found.par),
+            P.term_lams(found.par),
             templates.dlams,
             strict=True,
         ):

@@ -55,20 +55,6 @@ class LinearTemplates:
     #: matrix of zeros and ones.
     entries: list[tuple[int, np.ndarray]]
 
-    def term_lams(self, par: np.ndarray) -> list[np.ndarray]:
-        """Return the templates (m, s_t, s_t) at parameters (m, k), one array a term."""
-        places = self.parametrization.par_slices
-        return [np.tensordot(par[:, w], d, axes=1) for w, d in zip(places, self.dlams, strict=True)]
-
-    def scale(self, par: np.ndarray, floor: float) -> np.ndarray:
-        """Return each parameter's natural unit (m, k), as `Parametrization.scale` does."""
-        units = []
-        for lam, dlam in zip(self.term_lams(par), self.dlams, strict=True):
-            rows = np.maximum(np.sqrt((lam**2).sum(axis=2)), floor)
-            used = (dlam != 0).any(axis=2)
-            units.append((rows[:, None, :] * used).max(axis=2))
-        return np.concatenate(units, axis=1)
-
 
 def linear_templates(parametrization: Parametrization) -> LinearTemplates | None:
     """Return the templates' derivatives; None where some term's are not linear."""

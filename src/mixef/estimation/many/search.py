@@ -11,12 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.estimation.many.criterion import BatchCriterion
-from mixef.estimation.many.model import LinearTemplates
 from mixef.estimation.search.certified import VANISHING, VANISHING_COST
-from mixef.estimation.search.optimize import DECREMENT, FLAT, STILL
-
-# Halvings of the interval in which a step's multiplier lies.
-HALVINGS = 60
+from mixef.estimation.search.optimize import DECREMENT
+from mixef.estimation.search.trust_region import ACCEPTED, next_radius, promises, steps_along
 
 
 @dataclass
@@ -40,9 +37,9 @@ def search_all(criterion: BatchCriterion, par: np.ndarray, max_evaluations: int)
         np.zeros(len(par), dtype=int),
     )  # fmt: skip
     _newton(criterion, state, np.arange(len(par)), max_evaluations)
-    templates = criterion.model.templates
-    snapped = canonical(templates, state.par, VANISHING)
-    moved = (snapped != canonical(templates, state.par)).any(axis=1)
+    canonical = criterion.model.templates.parametrization.canonical
+    snapped = canonical(state.par, VANISHING)
+    moved = (snapped != canonical(state.par)).any(axis=1)
     which = np.flatnonzero(
         moved & np.isfinite(state.objective) & (state.n_evaluations < max_evaluations)
     )
@@ -71,8 +68,8 @@ def _newton(
         unit = criterion.scale(par)
         value, vector = np.linalg.eigh(H * unit[:, :, None] * unit[:, None, :])
         slope = np.matmul((g * unit)[:, None, :], vector)[:, 0]
-        state.gain[active] = expected_gains(slope, value)
-        step, gain = trust_region_steps(slope, value, radius)
+        state.gain[active] = promises(slope, value)
+        step, gain = steps_along(slope, value, radius)
         keep = state.gain[active] >= DECREMENT
         keep &= (state.n_evaluations[active] < max_evaluations) & (radius >= 1e-9)
         if not keep.all():
@@ -87,10 +84,8 @@ def _newton(
         # Below this the criterion's own rounding decides, not the step.
         noise = 1e-13 * np.abs(f)
         ratio = (f - f_new + noise) / (gain + noise)
-        better = ratio > 1e-4
-        wide = better & (ratio > 0.5) & (length > 0.9 * radius)
-        radius = np.where(wide, 2.5 * radius, np.where(better, radius, 0.25 * length))
-        radius = np.where(better & (ratio < 0.25), 0.5 * length, radius)
+        better = ratio > ACCEPTED
+        radius = next_radius(radius, length, ratio)
         f, g, H = f.copy(), g.copy(), H.copy()
         f[better], g[better], H[better] = f_new[better], g_new[better], H_new[better]
         state.par[active[better]] = new[better]
@@ -105,59 +100,3 @@ def _evaluate(
     g, H = criterion.derivatives(par, at)
     fine = np.isfinite(g).all(axis=1) & np.isfinite(H).all(axis=(1, 2))
     return np.where(fine, at.objective, np.inf), g, H
-
-
-def expected_gains(slope: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Return what Newton steps promise (m,), as `Quadratic.promise` does.
-
-    Parameters
-    ----------
-    slope, value : ndarray (m, k)
-        Gradients along the eigenvectors of the Hessians, and their eigenvalues, for parameters in
-        their natural units.
-    """
-    curved = (np.abs(value) > FLAT) | (np.abs(slope) > STILL)
-    ones = np.ones(len(slope))
-    return trust_region_steps(np.where(curved, slope, 0.0), np.where(curved, value, 1.0), ones)[1]
-
-
-def trust_region_steps(
-    slope: np.ndarray, value: np.ndarray, radius: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Minimize ``g's + s'Hs/2`` over ``|s| <= radius`` along the eigenvectors of every H.
-
-    As `Quadratic.step` does, the hard case included.
-
-    Returns
-    -------
-    steps (m, k), gains (m,)
-    """
-    low = value.min(axis=1)
-    scale = np.maximum(np.abs(value).max(axis=1), 1e-100)
-    definite = low > 1e-14 * scale
-    least = np.where(definite, 0.0, np.maximum(0.0, -low) + 1e-14 * scale)
-    step = -slope / (value + least[:, None])
-    long = (step**2).sum(axis=1) > radius**2
-    if long.any():
-        g, v, r = slope[long], value[long], radius[long]
-        down = least[long]
-        up = np.maximum(down, np.sqrt((g**2).sum(axis=1)) / r + np.abs(low[long]))
-        for _ in range(HALVINGS):
-            middle = 0.5 * (down + up)
-            outside = ((g / (v + middle[:, None])) ** 2).sum(axis=1) > r**2
-            down, up = np.where(outside, middle, down), np.where(outside, up, middle)
-        step[long] = -g / (v + up[:, None])
-    hard = ~long & (low < -1e-10 * scale)
-    if hard.any():  # along the lowest eigenvector to the boundary
-        row, column = np.flatnonzero(hard), value[hard].argmin(axis=1)
-        rest = (step[hard] ** 2).sum(axis=1) - step[row, column] ** 2
-        along = np.sqrt(np.maximum(radius[hard] ** 2 - rest, 0.0))
-        step[row, column] = np.where(slope[row, column] > 0, -along, along)
-    gain = -(slope * step).sum(axis=1) - 0.5 * (value * step**2).sum(axis=1)
-    return step, gain
-
-
-def canonical(templates: LinearTemplates, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
-    """Return the parameters (m, k) of `Parametrization.canonical` for every row of par."""
-    pairs = zip(templates.parametrization.structures, templates.term_lams(par), strict=True)
-    return np.concatenate([s.coordinates(lam, floor) for s, lam in pairs], axis=1)

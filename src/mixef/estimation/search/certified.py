@@ -11,16 +11,10 @@ import numpy as np
 
 from mixef.control import Control
 from mixef.estimation.search.convergence import CONVERGED_GAIN
-from mixef.estimation.search.optimize import (
-    FLAT,
-    Criterion,
-    SearchResult,
-    Step,
-    derivatives_at,
-    newton,
-    scipy_search,
-)
+from mixef.estimation.search.optimize import Criterion, SearchResult, Step, derivatives_at, newton
+from mixef.estimation.search.scipy_search import scipy_search
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE
+from mixef.estimation.search.trust_region import FLAT
 from mixef.terms.parametrization import Parametrization
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...

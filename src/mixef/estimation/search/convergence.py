@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mixef.estimation.search.optimize import FLAT, Quadratic, SearchResult, Step, StopReason
+from mixef.estimation.search.optimize import SearchResult, Step, StopReason
+from mixef.estimation.search.trust_region import FLAT, Quadratic
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table

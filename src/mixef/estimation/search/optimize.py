@@ -1,7 +1,6 @@
-"""Searches for the minimum of a criterion with exact gradient.
+"""Newton's search for the minimum of a criterion with exact gradient.
 
-The Newton search works in a trust region, with the exact Hessian or an average-information matrix;
-SciPy's searches are offered beside it for comparison.
+It works in a trust region, with the exact Hessian or an average-information matrix.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
-import scipy
 
 from mixef.errors import FitError
-from mixef.linalg import small
+from mixef.estimation.search.trust_region import ACCEPTED, Quadratic, next_radius
 
 
 class Criterion(Protocol):
@@ -98,16 +96,10 @@ NEAR = 1.0
 # ... and another one, once the promise has fallen to this share, or a step has gained more or less
 # than it promised by more than that one.
 NEARER, OFF = 0.01, 0.25
-# A step is taken when it gains more than this share of what it promised.
-ACCEPTED = 1e-4
 # Below this gain the criterion is as good as quadratic, and a first secant is to be trusted.
 QUADRATIC_GAIN = 3e-3
 # ... and below this one, corrections that have held so far.
 LEARNING_GAIN = 1.0
-# A direction is flat when its curvature for a change by natural units is below this ...
-FLAT = 1e-5
-# ... and its slope, which rounding keeps from zero, is below this.
-STILL = 1e-6
 # A promise below so many times the criterion's rounding cannot be seen in differences of its
 # values: there the gradient judges a step.
 VISIBLE = 10.0
@@ -141,7 +133,7 @@ def newton(
     until : callable, optional
         Given a point and its value, says whether the search may stop there.
     """
-    recorder = _Recorder(trace, axes)
+    recorder = Recorder(trace, axes)
     f = criterion.value(par)
     first = derivatives_at(criterion)
     if first is None:
@@ -190,7 +182,7 @@ def newton(
                 reason = StopReason.NO_DESCENT
                 break
             continue
-        radius = _next_radius(radius, length, fall / gain)
+        radius = float(next_radius(radius, length, fall / gain))
         if turned is None:
             secants.learn(g, H, move, fall, gain, found[0])
         else:
@@ -202,17 +194,6 @@ def newton(
         recorder.add(par, f, g)
     log = tuple(recorder.log)
     return SearchResult(par, f, g, H, len(log), log, reason, promise)
-
-
-def _next_radius(radius: float, length: float, ratio: float) -> float:
-    """Return the trust radius after a step of some length, by what it gained of its promise.
-
-    Where Nocedal and Wright ask for three quarters, half of the promise is enough: likelihoods
-    of variances fall off so that far from their optimum every promise is too large.
-    """
-    if ratio > 0.5 and length > 0.9 * radius:
-        return 2.5 * radius
-    return 0.5 * length if ratio < 0.25 else radius
 
 
 class _Secants:
@@ -308,56 +289,7 @@ def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None
     return (g, H) if np.isfinite(g).all() and np.isfinite(H).all() else None
 
 
-def scipy_search(
-    criterion: Criterion,
-    par: np.ndarray,
-    method: str,
-    max_evaluations: int = 1000,
-    trace: Callable[[Step], None] | None = None,
-) -> SearchResult:
-    """Minimize by one of SciPy's searches, for comparison.
-
-    Parameters
-    ----------
-    method : str
-        "L-BFGS-B", which uses the exact gradient, or a derivative-free method.
-    """
-    recorder = _Recorder(trace, None)
-    with_gradient = method == "L-BFGS-B"
-
-    def evaluate(x: np.ndarray) -> float | tuple[float, np.ndarray]:
-        f = criterion.value(x)
-        g = criterion.derivatives()[0] if with_gradient and np.isfinite(f) else None
-        recorder.add(x, f, g)
-        return (f, np.zeros_like(x) if g is None else g) if with_gradient else f
-
-    options = {
-        "L-BFGS-B": {"maxfun": max_evaluations, "ftol": 1e-15, "gtol": 1e-6},
-        "Nelder-Mead": {"maxfev": max_evaluations, "xatol": 1e-7, "fatol": 1e-9},
-        "Powell": {"maxfev": max_evaluations, "xtol": 1e-7, "ftol": 1e-14},
-        "COBYLA": {"maxiter": max_evaluations, "tol": 1e-8},
-    }[method]
-    found = scipy.optimize.minimize(
-        evaluate, par, method=method, jac=with_gradient, options=options
-    )
-    f = criterion.value(found.x)
-    g, H = criterion.derivatives()
-    unit = criterion.scale(found.x)
-    promise = Quadratic(g, H, unit).promise()
-    log = tuple(recorder.log)
-    return SearchResult(
-        found.x, f, g, H, len(log), log, _reason_of(found, max_evaluations), promise
-    )
-
-
-def _reason_of(found: scipy.optimize.OptimizeResult, max_evaluations: int) -> StopReason:
-    """Tell why SciPy stopped; its status codes differ by method and release."""
-    if found.success:
-        return StopReason.TOLERANCE
-    return StopReason.EVALUATIONS if found.nfev >= max_evaluations else StopReason.GAVE_UP
-
-
-class _Recorder:
+class Recorder:
     """Keeps the log of a search and passes each step on."""
 
     def __init__(self, trace: Callable[[Step], None] | None, axes: Axes | None):
@@ -365,84 +297,9 @@ class _Recorder:
         self._trace, self._axes = trace, axes
 
     def add(self, par: np.ndarray, objective: float, gradient: np.ndarray | None) -> None:
+        """Keep an evaluation; ``gradient`` is None where it was not taken."""
         largest = np.nan if gradient is None else float(np.abs(gradient).max(initial=0.0))
         par = np.array(par) if self._axes is None else self._axes.back(par)
         self.log.append(Step(par, float(objective), largest))
         if self._trace:
             self._trace(self.log[-1])
-
-
-class Quadratic:
-    """What derivatives foretell of a function near a point, by the eigenvalues of its Hessian.
-
-    Parameters
-    ----------
-    g, H : ndarray (k,), (k, k)
-    unit : ndarray (k,), optional
-        Natural unit of each parameter, in which steps are; one by default.
-    """
-
-    def __init__(self, g: np.ndarray, H: np.ndarray, unit: np.ndarray | None = None):
-        if unit is not None:
-            g, H = g * unit, H * (unit[:, None] * unit)
-        self.values, self.vectors = small.eigh(H)
-        self.slopes = self.vectors.T @ g
-
-    def promise(self, saddle: bool = True) -> float:
-        """Return what a Newton step promises to gain, flat directions left aside.
-
-        Parameters
-        ----------
-        saddle : bool
-            Believe in negative curvature; else only its size counts.
-        """
-        value, slope = self.values, self.slopes
-        if not saddle:
-            value = np.abs(value)
-        curved = (np.abs(value) > FLAT) | (np.abs(slope) > STILL)
-        if not curved.all():
-            value, slope = value[curved], slope[curved]
-        if value.min(initial=1.0) > 0.0:
-            step = slope / value
-            if step @ step <= 1.0:
-                return 0.5 * float(slope @ step)
-        return _step_along(slope, value, radius=1.0)[1]
-
-    def step(self, radius: float) -> tuple[np.ndarray, float]:
-        """Minimize ``g's + s'Hs/2`` over ``|s| <= radius``; return s and the gain.
-
-        Exact (Nocedal and Wright, section 4.3).
-        """
-        step, gain = _step_along(self.slopes, self.values, radius)
-        return self.vectors @ step, gain
-
-
-def _step_along(g: np.ndarray, value: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
-    """Return the step along the eigenvectors of H, for their slopes and eigenvalues, and the gain.
-
-    ``s = -g / (value + shift)``, with the smallest shift that keeps ``|s| <= radius``. In the hard
-    case, where g has no part along a lowest, negative eigenvalue, the step goes that way to the
-    boundary (More and Sorensen, 1983). The shift is counted from where the lowest denominator
-    vanishes, so that it keeps its digits where g hardly has such a part.
-    """
-    if not len(g):
-        return np.zeros(0), 0.0
-    order = np.argmin(value)
-    low = float(value[order])
-    scale = max(float(np.abs(value).max()), 1e-100)
-    definite = low > 1e-14 * scale
-    base = value if definite else value - low
-    # Denominators are base + t; without a shift for a definite H.
-    t = 0.0 if definite else 1e-14 * scale + max(low, 0.0)
-    s = -g / (base + t)
-    if s @ s > radius**2:
-        lo, hi = t, float(np.linalg.norm(g)) / radius
-        for _ in range(60):
-            mid = 0.5 * (lo + hi)
-            s = -g / (base + mid)
-            lo, hi = (mid, hi) if s @ s > radius**2 else (lo, mid)
-        s = -g / (base + hi)
-    elif low < -1e-10 * scale:
-        rest = s @ s - s[order] ** 2
-        s[order] = np.copysign(np.sqrt(radius**2 - rest), -g[order] if g[order] else 1.0)
-    return s, float(-(g @ s) - 0.5 * (value * s) @ s)

@@ -105,7 +105,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the root (s, s)."""
+        """Return the root (s, s); roots (m, s, s) for x (m, k) where it is linear in x."""
 
     @abstractmethod
     def d_lam(self, x: np.ndarray) -> np.ndarray:
@@ -147,10 +147,10 @@ class Covariance(ABC):
         return self.lam(x) + 0.0  # no negative zeros
 
     def natural_units(self, x: np.ndarray, floor: float) -> np.ndarray:
-        """Return each parameter's natural unit (k,): the standard deviation of its row."""
-        rows = np.sqrt((self.lam(x) ** 2).sum(axis=1))
-        used = self.d_lam(x) != 0
-        units: np.ndarray = np.where(used, np.maximum(rows, floor)[:, None], 0.0).max(axis=(1, 2))
+        """Return each parameter's natural unit, as x: the standard deviation of its row."""
+        rows = np.maximum(np.sqrt((self.lam(x) ** 2).sum(axis=-1)), floor)
+        used = (self.d_lam(x) != 0).any(axis=-1)
+        units: np.ndarray = np.where(used, rows[..., None, :], 0.0).max(axis=-1)
         return units
 
     def void(self, x: np.ndarray) -> np.ndarray:

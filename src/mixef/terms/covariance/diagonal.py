@@ -32,7 +32,8 @@ class Diagonal(Covariance):
         return np.ones((1, self.size)) if self.hom else np.eye(self.size)
 
     def lam(self, x: np.ndarray) -> np.ndarray:
-        return np.diag(x @ self._columns)
+        sds: np.ndarray = x @ self._columns
+        return sds[..., None] * np.eye(self.size)
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
         return self._columns[:, :, None] * np.eye(self.size)

@@ -28,9 +28,10 @@ class Unstructured(Covariance):
         return self.size * (self.size + 1) // 2
 
     def lam(self, x: np.ndarray) -> np.ndarray:
-        """Return the template (s, s)."""
-        lam = np.zeros((self.size, self.size))
-        lam[lower_triangle(self.size)] = x
+        """Return the template (s, s), or templates (m, s, s)."""
+        row, col = lower_triangle(self.size)
+        lam = np.zeros((*x.shape[:-1], self.size, self.size))
+        lam[..., row, col] = x
         return lam
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
