@@ -17,6 +17,7 @@ from mixef.inference import summary as summaries
 from mixef.inference import tidy as broom
 from mixef.methods.changes import ChangeMethods
 from mixef.methods.hypotheses import HypothesisMethods
+from mixef.methods.influence import InfluenceMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
@@ -27,6 +28,7 @@ from mixef.text.tables import Table
 class MixedModel(
     Printed,
     HypothesisMethods,
+    InfluenceMethods,
     IntervalMethods,
     SimulationMethods,
     PredictionMethods,
@@ -332,7 +334,8 @@ class MixedModel(
 
         It has the response and all variables of the formula as the data hold them, what functions
         make of them, crossed grouping factors, and ``.fitted``, ``.resid``, ``.fixed`` (without
-        random effects), ``.weights`` and ``.offset``; for a generalized model ``.mu`` too.
+        random effects), ``.hat`` and ``.cooksd`` (see `hatvalues` and `cooks_distance`), ``.weights``
+        and ``.offset``; for a generalized model ``.mu`` too.
 
         Examples
         --------

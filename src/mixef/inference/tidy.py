@@ -11,6 +11,7 @@ import pandas as pd
 from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_table
 from mixef.inference.hypotheses.ddf import tested_fit
+from mixef.inference.influence.leverage import leverages
 from mixef.inference.information import aic, bic, deviance, df_residual, log_likelihood
 from mixef.inference.parameters import auxiliary_standard_errors
 from mixef.inference.residuals import residual_values
@@ -114,13 +115,15 @@ def augment(fit: Fit) -> pd.DataFrame:
     For a generalized model, as in broom, ``.fitted`` and ``.fixed`` are linear predictors,
     ``.mu`` is the mean, and ``.resid`` the deviance residual.
     """
-    frame = fit.frame
+    frame, influence = fit.frame, leverages(fit)
     ones, zeros = np.ones(frame.n), np.zeros(frame.n)
     weights = fit.weights
     columns = _response(fit) | {k: v for k, v in _variables(fit) if k not in _response(fit)}
     columns |= {
         ".fitted": fit.frame.series(fit.eta, ".fitted"),
         ".resid": fit.frame.series(_residuals(fit), ".resid"),
+        ".hat": fit.frame.series(influence.h, ".hat"),
+        ".cooksd": fit.frame.series(influence.cooks_distance(), ".cooksd"),
         ".fixed": fit.frame.series(fit.fixed_predictor, ".fixed"),
     }
     if not fit.is_linear:

@@ -1,0 +1,165 @@
+"""What single rows and groups do to a fitted model."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mixef.inference.influence import leverage
+from mixef.methods import Methods
+
+
+class InfluenceMethods(Methods):
+    """What single rows and groups do to a fitted model."""
+
+    def hatvalues(self) -> pd.Series:
+        """Return the leverages ``d mu-hat / d y`` of the rows, covariance parameters held.
+
+        They are the diagonal of the matrix that makes fitted means, conditional on the random
+        effects, of responses; their sum is the effective number of parameters. A generalized
+        model has the matrix of its last scoring step, with working weights throughout.
+
+        Returns
+        -------
+        Series (n,)
+            Between 0 and 1; 1 where a row decides a coefficient alone.
+
+        Notes
+        -----
+        In linear models they are lme4's, weights included. lme4's for generalized models take
+        weights in one place that its factor does not have, and can be larger than 1.
+
+        References
+        ----------
+        E. Demidenko and T. A. Stukel (2005), Influence analysis for linear mixed-effects models,
+        Statistics in Medicine 24, 893-909.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.hatvalues().head(3).round(3).tolist()
+        [0.229, 0.17, 0.126]
+        >>> float(fit.hatvalues().sum().round(2))
+        29.5
+        """
+        return leverage.hatvalues(self._fit)
+
+    def cooks_distance(self) -> pd.Series:
+        """Return Cook's distance of every row, from what its deletion does to the fitted means.
+
+        It is ``r^2 h / ((1 - h) p)``, with the leverage h, the internally studentized residual r
+        and the number p of coefficients: fixed and random effects move, covariance parameters
+        are held. For what deletion does to the fixed effects, with everything estimated again,
+        see `influence`.
+
+        Returns
+        -------
+        Series (n,)
+            NaN where a row decides a coefficient alone.
+
+        Raises
+        ------
+        DataError
+            For a model without fixed effects.
+
+        Notes
+        -----
+        lme4's in linear models. In a generalized model r is the residual of the working response
+        (Pearson's, for an exponential family), and h is right, as lme4's is not.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.cooks_distance().nlargest(2).round(2).to_dict()
+        {56: 2.13, 59: 1.74}
+        """
+        return leverage.cooks_distance(self._fit)
+
+    def rstudent(self) -> pd.Series:
+        """Return externally studentized residuals, over a sigma that is estimated without the row.
+
+        With the leverage h they are ``e w^1/2 / (s (1 - h)^1/2)``: s is the residual standard
+        deviation without the row, covariance parameters relative to it held. In a generalized
+        model ``sign(y - mu) (d^2 + h r^2 / (1 - h))^1/2 / s`` takes the place, with deviance
+        residuals d and residuals r of the working response (Williams 1987), as in R's for a
+        generalized linear model; s is 1 for a family without a dispersion.
+
+        Returns
+        -------
+        Series (n,)
+            NaN where a row decides a coefficient alone.
+
+        Notes
+        -----
+        What lme4 calls ``rstudent`` is internally studentized: its s has the row.
+
+        References
+        ----------
+        D. A. Williams (1987), Generalized linear model diagnostics using the deviance and single
+        case deletions, Applied Statistics 36, 181-191.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.rstudent().nlargest(2).round(2).to_dict()
+        {56: 7.12, 59: 6.5}
+        """
+        return leverage.rstudent(self._fit)
+
+    def dffits(self) -> pd.Series:
+        """Return what the deletion of each row does to its own fitted mean, in standard errors.
+
+        With the leverage h and the studentized residual t of a linear model this is
+        ``t (h / (1 - h))^1/2``. Covariance parameters are held.
+
+        Returns
+        -------
+        Series (n,)
+            NaN where a row decides a coefficient alone.
+
+        References
+        ----------
+        D. A. Belsley, E. Kuh and R. E. Welsch (1980), Regression Diagnostics, Wiley.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.dffits().nlargest(2).round(2).to_dict()
+        {56: 2.27, 59: 2.55}
+        """
+        return leverage.dffits(self._fit)
+
+    def dfbetas(self) -> pd.DataFrame:
+        """Return what each row does to the fixed effects, in standard errors without it.
+
+        The coefficient minus that without the row, over its standard error with the residual
+        standard deviation without the row. Covariance parameters are held: exact in a linear
+        model, one scoring step in a generalized one. See `influence` for refits.
+
+        Returns
+        -------
+        DataFrame (n, p)
+            NaN for a coefficient that the other rows do not determine.
+
+        Raises
+        ------
+        DataError
+            For a model without fixed effects.
+
+        References
+        ----------
+        D. A. Belsley, E. Kuh and R. E. Welsch (1980), Regression Diagnostics, Wiley.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.dfbetas().head(2).round(3)
+           (Intercept)   Days
+        0       -0.014  0.007
+        1       -0.028  0.010
+        """
+        return leverage.dfbetas(self._fit)
