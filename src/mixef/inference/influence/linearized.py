@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.estimation.fit import Fit
-from mixef.estimation.pls import solve_upper
+from mixef.estimation.linear.pls import solve_upper
 from mixef.inference.residuals import response_of
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts
