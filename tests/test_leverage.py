@@ -99,7 +99,8 @@ def test_leverages_are_the_diagonal_of_the_hat_matrix(name):
     H, h = hat_matrix(fit), fit.hatvalues()
     # Condition numbers of A up to 1e5 times rounding.
     np.testing.assert_allclose(h, H.diagonal(), rtol=1e-8, atol=1e-12)
-    assert (h > 0).all() and (h < 1).all()
+    assert (h > 0).all()
+    assert (h < 1).all()
 
 
 @pytest.mark.parametrize("name", ["linear crossed", "three factors", "vector, dispersion"])
@@ -236,7 +237,8 @@ def test_a_row_that_decides_a_coefficient_alone():
         values = getattr(fit, name)()
         assert values.isna().to_numpy().nonzero()[0].tolist() == [17]
     row = fit.dfbetas().iloc[17]
-    assert row.isna().tolist() == [False, False, True] and (row[:2] == 0).all()
+    assert row.isna().tolist() == [False, False, True]
+    assert (row[:2] == 0).all()
 
 
 def test_rows_that_were_left_out_are_padded_as_residuals_are():
@@ -252,7 +254,8 @@ def test_rows_that_were_left_out_are_padded_as_residuals_are():
 
 def test_a_model_without_fixed_effects():
     fit = lmer("Reaction ~ 0 + (1 | Subject)", frame("sleepstudy"))
-    assert 0 < fit.hatvalues().sum() < 18 and np.isfinite(fit.rstudent()).all()
+    assert 0 < fit.hatvalues().sum() < 18
+    assert np.isfinite(fit.rstudent()).all()
     assert fit.augment()[".cooksd"].isna().all()
     for name in ("cooks_distance", "dfbetas"):
         with pytest.raises(DataError, match=f"{name} is about the fixed effects, and Reaction ~ 0"):
