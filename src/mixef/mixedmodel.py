@@ -334,7 +334,7 @@ class MixedModel(
 
         It has the response and all variables of the formula as the data hold them, what functions
         make of them, crossed grouping factors, and ``.fitted``, ``.resid``, ``.fixed`` (without
-        random effects), ``.hat`` and ``.cooksd`` (see `hatvalues`, `cooks_distance`), ``.weights`` and
+        random effects), ``.hat``, ``.cooksd`` (see `hatvalues`, `cooks_distance`), ``.weights`` and
         ``.offset``; for a generalized model ``.mu`` too.
 
         Examples
