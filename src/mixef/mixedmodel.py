@@ -19,6 +19,7 @@ from mixef.methods.changes import ChangeMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.influence import InfluenceMethods
 from mixef.methods.intervals import IntervalMethods
+from mixef.methods.measures import MeasureMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
 from mixef.text.printed import Printed, PrintedFrames
@@ -34,6 +35,7 @@ class MixedModel(
     PredictionMethods,
     RowMethods,
     ChangeMethods,
+    MeasureMethods,
 ):
     """A fitted mixed model.
 

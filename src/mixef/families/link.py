@@ -30,6 +30,9 @@ class Link(ABC):
         R's name of the link.
     mean_range : tuple of float
         The open interval of the means that the link covers.
+    latent_variance : float or None
+        Of a link of probabilities: the variance of the distribution whose distribution function
+        the inverse link is. None where there is none, or it has no variance.
 
     Examples
     --------
@@ -47,6 +50,7 @@ class Link(ABC):
 
     name: str = "user"
     mean_range: tuple[float, float] = (-np.inf, np.inf)
+    latent_variance: float | None = None
 
     @abstractmethod
     def link(self, mu: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ class Logit(Link):
 
     name = "logit"
     mean_range = (0.0, 1.0)
+    latent_variance = np.pi**2 / 3.0
 
     def link(self, mu: np.ndarray) -> np.ndarray:
         """Return the log odds."""
@@ -74,6 +75,7 @@ class Probit(Link):
 
     name = "probit"
     mean_range = (0.0, 1.0)
+    latent_variance = 1.0
 
     def link(self, mu: np.ndarray) -> np.ndarray:
         """Return the normal quantile."""
@@ -117,6 +119,7 @@ class CLogLog(Link):
 
     name = "cloglog"
     mean_range = (0.0, 1.0)
+    latent_variance = np.pi**2 / 6.0
 
     def link(self, mu: np.ndarray) -> np.ndarray:
         """Return the log of the cumulative hazard."""

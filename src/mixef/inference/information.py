@@ -39,6 +39,15 @@ def aic(fit: Fit) -> float:
     return fit.estimates.objective + 2.0 * fit.npar
 
 
+def aicc(fit: Fit) -> float:
+    """Return Akaike's criterion with the correction for n rows and k parameters.
+
+    It is infinite for ``n <= k + 1``.
+    """
+    n, k = fit.frame.n, fit.npar
+    return aic(fit) + 2.0 * k * (k + 1.0) / (n - k - 1.0) if n > k + 1 else np.inf
+
+
 def bic(fit: Fit) -> float:
     """Return Schwarz's criterion, with the REML criterion for a REML fit."""
     return fit.estimates.objective + float(np.log(fit.frame.n)) * fit.npar

@@ -1,0 +1,137 @@
+"""Shares of the variance that a model explains: by fixed effects, by all, by single terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef import checks
+from mixef.estimation.fit import Fit
+from mixef.inference.hypotheses.likelihood_ratio import written_out
+from mixef.inference.measures.variances import (
+    DELTA,
+    LOGNORMAL,
+    THEORETICAL,
+    TRIGAMMA,
+    Variances,
+    copies_of,
+    variances,
+    weighted_variance,
+)
+from mixef.inference.refits.refits import with_formula
+from mixef.inference.varcorr import unique_names
+from mixef.terms.formula import update_formula
+from mixef.text.numbers import format_common, format_fixed
+from mixef.text.printed import Printed
+from mixef.text.tables import Table
+
+HOW = {
+    DELTA: "by the delta method",
+    LOGNORMAL: "by the lognormal approximation",
+    TRIGAMMA: "by the trigamma function",
+    THEORETICAL: "that of the link's own distribution",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RSquared(Printed):
+    """The shares of the variance that a model explains, made by the method ``r2`` of a model.
+
+    Attributes
+    ----------
+    marginal : float
+        By the fixed effects.
+    conditional : float
+        By fixed and random effects together.
+    variances : DataFrame
+        Columns variance and share, on the scale of the linear predictor: of the fixed effects, each
+        random term, and the residual.
+    method : str
+        How the variance of the response given its mean was found.
+    partial : DataFrame or None
+        By terms of the fixed effects, columns part and share; see the method.
+    """
+
+    marginal: float
+    conditional: float
+    variances: pd.DataFrame
+    method: str
+    partial: pd.DataFrame | None = None
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the two shares as a column, estimate."""
+        values = {"marginal": self.marginal, "conditional": self.conditional}
+        return pd.Series(values, name="estimate").to_frame()
+
+    def tables(self) -> list[Table]:
+        """Return the shares, the variances that they are of, and those of single terms."""
+        cells = format_fixed([self.marginal, self.conditional], 4)
+        shares = Table(("R2",), [(c,) for c in cells], ("marginal", "conditional"), title="R2")
+        parts = self.variances
+        rows = zip(
+            format_common(parts["variance"], 5), format_fixed(parts["share"], 4), strict=True
+        )
+        title = f"Variances of the linear predictor; residual variance {HOW[self.method]}"
+        out = [shares, Table(("variance", "share"), list(rows), list(parts.index), title=title)]
+        if self.partial is not None:
+            columns = [format_fixed(self.partial[name], 4) for name in self.partial]
+            title = "Parts of the marginal R2: lost without a term; its share"
+            rows = zip(*columns, strict=True)
+            out.append(Table(list(self.partial), list(rows), list(self.partial.index), title=title))
+        return out
+
+
+def r_squared(fit: Fit, method: Any = "auto", partial: Any = False) -> RSquared:
+    """Return marginal and conditional R2; see the method ``r2`` of a model."""
+    partial = checks.flag(partial, "partial")
+    found = variances(fit, method)
+    return RSquared(
+        marginal=found.fixed / found.total,
+        conditional=(found.fixed + found.random) / found.total,
+        variances=variance_frame(fit, found),
+        method=found.method,
+        partial=partial_r_squared(fit, found) if partial else None,
+    )
+
+
+def variance_frame(fit: Fit, found: Variances) -> pd.DataFrame:
+    """Lay out the variances of a fit, each random term by its name in ``VarCorr``."""
+    names = unique_names(term.group for term in fit.terms)
+    values = {"fixed": found.fixed, **dict(zip(names, found.terms, strict=True))}
+    index = [*values, "residual"] if "residual" not in values else [*values, "residual."]
+    column = pd.Series([*values.values(), found.distribution], index=index, name="variance")
+    return pd.DataFrame({"variance": column, "share": column / found.total})
+
+
+def partial_r_squared(fit: Fit, found: Variances) -> pd.DataFrame:
+    """Return what each term of the fixed effects adds to the marginal R2.
+
+    ``part`` is the variance of ``X beta`` that is lost in the model without the term and the terms
+    that contain it, over the total variance of the whole model (semi-partial R2; M. A. Stoffel,
+    S. Nakagawa and H. Schielzeth 2021, PeerJ 9, e11414); ``share`` the covariance of the term's
+    part of ``X beta`` with the whole, over the same, which sums to the marginal R2.
+    """
+    terms, copies = fit.frame.fixed_terms, copies_of(fit)
+    sets = [{node.text for node in term} for term in terms.terms]
+    assign, X, beta = fit.design.assign[fit.kept], fit.X, fit.estimates.beta
+    centred = X @ beta - np.average(X @ beta, weights=copies)
+    square = float(np.average(np.square(centred), weights=copies))
+    rows = {}
+    for t, label in enumerate(terms.labels):
+        gone = [other for other, own in zip(terms.labels, sets, strict=True) if own >= sets[t]]
+        small = without_terms(fit, gone)
+        left = weighted_variance(small.X @ small.estimates.beta, copies)
+        own = assign == t + 1
+        along = float(np.average(centred * (X[:, own] @ beta[own]), weights=copies))
+        share = found.fixed * along / square if square > 0.0 else 0.0
+        rows[label] = ((found.fixed - left) / found.total, share / found.total)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["part", "share"], dtype=float)
+
+
+def without_terms(fit: Fit, labels: list[str]) -> Fit:
+    """Return the fit of the model without terms of the fixed effects, to the same rows."""
+    change = update_formula(written_out(fit), ". ~ . - " + " - ".join(labels))
+    return with_formula(fit, change, control=fit.control.quiet())
