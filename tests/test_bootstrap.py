@@ -9,6 +9,7 @@ from reference_data import frame, read_reference
 
 from mixef import LmerControl, glmer, lmer, load_dataset
 from mixef.errors import FitError
+from mixef.inference.refits.other_rows import fit_to_rows, outermost, with_levels
 from mixef.inference.resampling.bootstrap import (
     boot_intervals,
     bootstrap,
@@ -17,7 +18,6 @@ from mixef.inference.resampling.bootstrap import (
     semiparametric_responses,
 )
 from mixef.inference.resampling.bootstrap_result import bootstrap_limits, quantile
-from mixef.inference.resampling.rows import fitted_to, outermost, with_levels
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -238,7 +238,7 @@ def test_drawn_levels_are_those_of_a_frame_put_together(case):
     levels = list(next(t.grouping.levels for t in fit.terms if t.group == group))
     picks = np.random.default_rng(4).integers(len(levels), size=len(levels))
     assert len(set(picks)) < len(picks)
-    found = fitted_to(fit, with_levels(fit.spec, group, picks))
+    found = fit_to_rows(fit, with_levels(fit.spec, group, picks))
     parts = [
         data[data[group].astype(str) == levels[pick]].assign(**{group: f"copy {i:03d}"})
         for i, pick in enumerate(picks)
@@ -256,7 +256,7 @@ def test_drawn_levels_are_those_of_a_frame_put_together(case):
 def test_drawn_levels_of_a_generalized_model(cbpp):
     data = load_dataset("cbpp")
     picks = np.array([3, 3, *range(13)])
-    found = fitted_to(cbpp._fit, with_levels(cbpp._fit.spec, "herd", picks))
+    found = fit_to_rows(cbpp._fit, with_levels(cbpp._fit.spec, "herd", picks))
     levels = cbpp._fit.terms[0].grouping.levels
     parts = [
         data[data["herd"].astype(str) == levels[pick]].assign(herd=f"copy {i:03d}")

@@ -63,7 +63,7 @@ def test_rows(name):
     V, B = rng.normal(size=(200, 3)), rng.normal(size=(rows.layout.q, 3))
     close(rows.Zt_times(V), Z.T @ V)
     rest = np.column_stack([rows.X, rows.y]) - Z @ B
-    for ours, expected in zip(rows.rest_products(B), (Z.T @ rest, rest.T @ rest), strict=True):
+    for ours, expected in zip(rows.residual_products(B), (Z.T @ rest, rest.T @ rest), strict=True):
         close(ours, expected)
 
 

@@ -49,9 +49,9 @@ SPINES = {
     ),
     "linalg": (
         "layout", "small", "rows", "crossproducts", "reweighted", "threads", "factor",
-        "minimum_degree", "sparse_loops", "kernels", "coupling", "dense", "schur", "flat_tree",
-        "boundary",  "ordering", "sparse_factor", "cholmod", "simplicial", "choose",
-        "standardize", "sources",
+        "minimum_degree", "sparse_loops", "kernels", "coupling", "remainder", "dense",
+        "schur", "flat_tree", "boundary", "ordering", "sparse_factor", "cholmod", "simplicial",
+        "choose", "standardize", "sources",
     ),
     "estimation": (
         "columns", "scaling", "estimates", "search.trust_region",
@@ -64,7 +64,7 @@ SPINES = {
         "generalized.curvature", "generalized.crossed_hessian", "generalized.laplace",
         "generalized.laplace_error", "generalized.effects", "generalized.quadrature",
         "generalized.glm", "generalized.problem", "generalized.criterion",
-        "generalized.separation", "generalized.ends", "generalized.kind",
+        "generalized.separation", "many.by_group", "generalized.ends", "generalized.kind",
         "profile.full_deviance", "profile.constrained",
     ),
 }  # fmt: skip

@@ -166,8 +166,10 @@ class Binomial(Family):
     def cdf(self, y: np.ndarray, mu: np.ndarray, w: np.ndarray, extra: Extra) -> np.ndarray:
         """Return the binomial distribution function of a share."""
         successes = np.rint(w * y)
-        rest = np.maximum(w - successes, 1.0)
-        return np.where(successes >= w, 1.0, scipy.special.betainc(rest, successes + 1.0, 1.0 - mu))
+        failures = np.maximum(w - successes, 1.0)
+        return np.where(
+            successes >= w, 1.0, scipy.special.betainc(failures, successes + 1.0, 1.0 - mu)
+        )
 
     def _near(self, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return (weights * y + 0.5) / (weights + 1.0)

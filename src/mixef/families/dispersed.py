@@ -184,20 +184,20 @@ class BetaBinomial(DensityFamily):
         """Return derivatives of the log density for mu, after those for log phi."""
         phi, m = extra, len(by)
         k_, n = np.multiply(size, y), size
-        rest = n - k_
+        failures = n - k_
         a, b = mu * phi, (1.0 - mu) * phi
-        A, B = rising(a, k_, order + m), rising(b, rest, order + m)
+        A, B = rising(a, k_, order + m), rising(b, failures, order + m)
         out = []
         for k in range(order + 1):
             row = (of_product(A, a, k, m) + (-1.0) ** k * of_product(B, b, k, m)) * phi**k
             if k == 0:
                 row = row - of_product(rising(np.asarray(phi), n, m), phi, 0, m)
             if k > 0 and m == 0:
-                row = row + k_ * _of_log(mu, k) + (-1.0) ** k * rest * _of_log(1.0 - mu, k)
+                row = row + k_ * _of_log(mu, k) + (-1.0) ** k * failures * _of_log(1.0 - mu, k)
             if k == 0 and m == 0:
                 gammaln = scipy.special.gammaln
-                row = row + times(k_, np.log(mu)) + times(rest, np.log1p(-mu))
-                row = row + gammaln(n + 1.0) - gammaln(k_ + 1.0) - gammaln(rest + 1.0)
+                row = row + times(k_, np.log(mu)) + times(failures, np.log1p(-mu))
+                row = row + gammaln(n + 1.0) - gammaln(k_ + 1.0) - gammaln(failures + 1.0)
             out.append(row)
         return out
 

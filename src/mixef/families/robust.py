@@ -97,8 +97,8 @@ class StudentT(DensityFamily):
         self, y: np.ndarray, mu: np.ndarray, weights: np.ndarray | None = None
     ) -> Extra:
         """Return a scale by the median of the residuals, and few degrees of freedom."""
-        rest = np.abs(y - mu)
-        scale = float(np.median(rest)) / MEDIAN or float(np.sqrt(np.mean(rest**2)))
+        residual = np.abs(y - mu)
+        scale = float(np.median(residual)) / MEDIAN or float(np.sqrt(np.mean(residual**2)))
         return scale, FIRST_DF
 
     def best_mean(self, y: np.ndarray, size: np.ndarray, extra: Extra) -> np.ndarray:
@@ -166,10 +166,10 @@ def _leibniz(
     """Return a function and its derivatives from those of its product with A."""
     out: list[np.ndarray] = []
     for k, value in enumerate(right):
-        rest = value
+        residual = value
         if k > 0:
-            rest = rest - 2.0 * k * x * inverse * out[k - 1]
+            residual = residual - 2.0 * k * x * inverse * out[k - 1]
         if k > 1:
-            rest = rest - k * (k - 1) * inverse * out[k - 2]
-        out.append(rest / A)
+            residual = residual - k * (k - 1) * inverse * out[k - 2]
+        out.append(residual / A)
     return out

@@ -17,8 +17,8 @@ RESIDUALS = ("response", "pearson", "deviance", "working")
 def residuals(fit: Fit, type: str = "response", scaled: bool = False) -> pd.Series:
     """Return the residuals of the rows; see the method ``residuals`` of a model."""
     type, scaled = checks.option(type, "type", RESIDUALS), checks.flag(scaled, "scaled")
-    rest = residual_values(fit, type)
-    return fit.frame.series(rest / fit.estimates.sigma if scaled else rest, "residuals")
+    residual = residual_values(fit, type)
+    return fit.frame.series(residual / fit.estimates.sigma if scaled else residual, "residuals")
 
 
 def residual_values(fit: Fit, type: str) -> np.ndarray:
@@ -35,22 +35,22 @@ def family_residuals(
     type: str, extra: float | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Return the residuals (n,) of rows with linear predictors eta and means mu."""
-    rest = y - mu
+    residual = y - mu
     with np.errstate(all="ignore"):
         if type == "response":
-            return rest
+            return residual
         if type == "deviance":
             deviances = np.maximum(family.unit_deviance(y, mu, extra), 0.0)
-            return np.sign(rest) * np.sqrt(weigh(weights, deviances))
+            return np.sign(residual) * np.sqrt(weigh(weights, deviances))
         if type == "working":
-            return _over(rest, family.link.d_inverse(eta))
+            return _over(residual, family.link.d_inverse(eta))
         root = np.sqrt(family.variance_at(eta, mu, extra))
-        return _over(rest if weights is None else rest * np.sqrt(weights), root)
+        return _over(residual if weights is None else residual * np.sqrt(weights), root)
 
 
-def _over(rest: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _over(residual: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Divide; no residual is none where the mean is at an end of its range, too."""
-    return np.divide(rest, size, out=np.zeros(len(rest)), where=rest != 0)
+    return np.divide(residual, size, out=np.zeros(len(residual)), where=residual != 0)
 
 
 def row_deviances(fit: Fit) -> np.ndarray:

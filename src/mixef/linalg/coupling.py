@@ -1,4 +1,4 @@
-"""How the first block of M meets the rest: ``U_l = left_l (Z'Z)_l2 Lambda_2`` for every level l."""
+"""How the first block of M meets the others: ``U_l = left_l (Z'Z)_l2 Lambda_2`` for level l."""
 
 from __future__ import annotations
 

@@ -156,16 +156,16 @@ class RowSource(ABC):
     def turned(self, axes: Sequence[np.ndarray]) -> RowSource:
         """Return the rows with the columns ``z_i V_i``, with one orthogonal V_i a block."""
 
-    def rest_products(self, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def residual_products(self, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ``Z'R`` (q, p + 1) and ``R'R``, with ``R = [X y] - Z B``."""
         k = B.shape[1]
         ZtR, RtR = np.zeros(B.shape), np.zeros((k, k))
         for piece in self.pieces():
-            rest = piece.columns()
+            residual = piece.columns()
             for i, g in enumerate(piece.groups):
-                rest -= np.einsum("ns,nsk->nk", g.z, self.layout.by_level(i, B)[g.codes])
-            ZtR += piece.Zt_times(rest)
-            RtR += rest.T @ rest
+                residual -= np.einsum("ns,nsk->nk", g.z, self.layout.by_level(i, B)[g.codes])
+            ZtR += piece.Zt_times(residual)
+            RtR += residual.T @ residual
         return ZtR, RtR
 
 

@@ -1,4 +1,4 @@
-"""The factor for one large block-diagonal term and a dense rest.
+"""The factor for one large block-diagonal term and a dense remainder.
 
 The first block of the layout has a block-diagonal ``M_11``, eliminated level by level; what
 remains, ``S = M_22 - M_21 M_11^-1 M_12``, is formed straight into a dense lower triangle.
@@ -21,9 +21,10 @@ from mixef.linalg.crossproducts import (
     sum_of_squares,
     two_sided,
 )
-from mixef.linalg.dense import RestOfM, lower_blocks, mirror, potrf, potri, solve_lower
+from mixef.linalg.dense import mirror, potrf, potri, solve_lower
 from mixef.linalg.factor import CHUNK, INVERTIBLE, SINGULAR, Factor, not_positive_definite
 from mixef.linalg.layout import Layout
+from mixef.linalg.remainder import Remainder, lower_blocks
 
 # The share of a dense M_12 that has to be occupied before BLAS beats the scatter.
 DENSE_COUPLING = 0.15
@@ -51,12 +52,13 @@ class SchurFactor(Factor):
         dense = full <= SMALL_COUPLING or cells >= DENSE_COUPLING * full
         coupling = DenseCoupling if dense else SparseCoupling
         self._coupling = coupling(layout, pairs)
-        self._rest = RestOfM(products)
+        self._remainder = Remainder(products)
         self._S = np.empty((self.q2, self.q2), order="F")
 
     def _take_room(self) -> None:
         pairs = [self.products.pairs[0, j] for j in range(1, len(self.layout))]
-        self._coupling, self._rest = self._coupling.twin(pairs), self._rest.twin(self.products)
+        self._coupling = self._coupling.twin(pairs)
+        self._remainder = self._remainder.twin(self.products)
         self._S = np.empty((self.q2, self.q2), order="F")
 
     def reload(self) -> None:
@@ -81,7 +83,7 @@ class SchurFactor(Factor):
         self._L22, self._inverted = self._S, False
         if self.q2:
             self._couple(self._Cinv @ lam.T)
-            self._rest.write(lams, self._S)
+            self._remainder.write(lams, self._S)
             self._coupling.subtract_gram(self._S)
             self._L22 = potrf(self._S)
             self.ldL2 += 2.0 * float(np.log(self._L22.diagonal()).sum())
@@ -133,7 +135,7 @@ class SchurFactor(Factor):
 
         ``C_ll = M_ll^-1 + C_l^-T U_l S^-1 U_l' C_l^-1`` for the first block.
         """
-        inverse = self._invert_rest()
+        inverse = self._invert_remainder()
         if i > 0:
             return lower_blocks(inverse, self.layout, i, self.q1)
         if not self.q2:
@@ -154,15 +156,15 @@ class SchurFactor(Factor):
             return SymmetricBlocks([self.inverse_block(0)], {})
         if not self._inverted:
             self._solved_traces()  # trace_blocks may follow, and cannot solve any more
-        inverse = self._invert_rest()
+        inverse = self._invert_remainder()
         self._couple(self._level_E())
         products, self._forms = self._coupling.products_and_forms(inverse)
         own = self._level_inverse() + two_sided(lam.T, self._forms, lam.T)
         across = {}
         for j, P in enumerate(products, start=1):
             across[0, j] = two_sided(-lam.T, P, np.eye(P.shape[2]))
-        rest = [lower_blocks(inverse, layout, i, self.q1) for i in range(1, len(layout))]
-        return SymmetricBlocks([own, *rest], across | self._rest.read_pairs(inverse))
+        others = [lower_blocks(inverse, layout, i, self.q1) for i in range(1, len(layout))]
+        return SymmetricBlocks([own, *others], across | self._remainder.read_pairs(inverse))
 
     def projected_squares(self, B: np.ndarray) -> dict[tuple[int, int], np.ndarray] | None:
         """Return ``sum P (x) P`` for a single factor, whose ``Z'V^-1 Z`` is block-diagonal."""
@@ -187,13 +189,13 @@ class SchurFactor(Factor):
         if not self.q2:
             return None
         layout, (s, *widths) = self.layout, self.layout.widths
-        rest = Layout(layout.n_levels[1:], layout.widths[1:])
+        others = Layout(layout.n_levels[1:], layout.widths[1:])
         self._solved_traces()  # trace_blocks may follow, and cannot solve any more
-        A, inverse, lams = self._rest_before(), mirror(self._invert_rest()), self.lams[1:]
-        K = rest.multiply(lams, rest.multiply(lams, inverse).T)
+        A, inverse, lams = self._remainder_before(), mirror(self._invert_remainder()), self.lams[1:]
+        K = others.multiply(lams, others.multiply(lams, inverse).T)
         if min(self.least[1:]) > SINGULAR:
             back = [np.linalg.inv(lam) for lam in lams]
-            F = rest.multiply(lams, rest.multiply(back, inverse, transpose=True).T)
+            F = others.multiply(lams, others.multiply(back, inverse, transpose=True).T)
         else:
             F = np.eye(self.q2) - K @ A
         self._coupling.set(self._level_E(), [np.eye(w) for w in widths])
@@ -208,7 +210,7 @@ class SchurFactor(Factor):
             squares[a, c, b, d] += np.vdot(halves[b][d], halves[c][a].T)
         out = {(0, 0): squares.reshape(s * s, s * s)}
         for j, w in enumerate(widths, start=1):
-            columns = F[:, rest.slice(j - 1)]
+            columns = F[:, others.slice(j - 1)]
             flat = columns.reshape(-1, w)
             parts = [
                 flat.T @ (grams[a][c] @ columns).reshape(-1, w)
@@ -217,7 +219,7 @@ class SchurFactor(Factor):
             out[0, j] = np.array(parts).reshape(s * s, w * w)
             whole = A @ columns
             for i in range(1, j + 1):
-                out[i, j] = block_squares(rest.by_level(i - 1, whole), w)
+                out[i, j] = block_squares(others.by_level(i - 1, whole), w)
         return out
 
     def _singular(self, i: int) -> bool:
@@ -238,7 +240,7 @@ class SchurFactor(Factor):
         )
         if not self.q2:
             return alone
-        inverse = self._invert_rest()
+        inverse = self._invert_remainder()
         if self._forms is None:
             self._couple(E)
             self._forms = self._coupling.forms(inverse)
@@ -246,31 +248,34 @@ class SchurFactor(Factor):
         return alone
 
     def _boundary_trace(self, i: int) -> np.ndarray:
-        """Return ``T_i`` for i > 0, from the remainder without the templates of the rest.
+        """Return ``T_i`` for i > 0, from the remainder without its templates.
 
         With ``A = (Z'Z)_22 - (Z'Z)_21 G_1 (Z'Z)_12``, where the first block alone is in V, S is
         ``Lambda_2'A Lambda_2 + I``, and ``T_i = sum_l [A_ll - |L_22^-1 Lambda_2'A_.l|^2]``.
         """
         layout, s = self.layout, self.layout.widths[i]
-        A, rest = self._rest_before(), Layout(self.layout.n_levels[1:], self.layout.widths[1:])
+        A, others = (
+            self._remainder_before(),
+            Layout(self.layout.n_levels[1:], self.layout.widths[1:]),
+        )
         total: np.ndarray = lower_blocks(A, layout, i, self.q1).sum(axis=0)
         step = max(CHUNK // s, 1) * s
         end = layout.offsets[i + 1] - self.q1
         for start in range(layout.offsets[i] - self.q1, end, step):
             columns = A[:, start : min(start + step, end)]
-            half = rest.multiply(self.lams[1:], columns, transpose=True)
+            half = others.multiply(self.lams[1:], columns, transpose=True)
             by_column = solve_lower(self._L22, half).reshape(-1, s)
             total -= by_column.T @ by_column
         return total
 
-    def _rest_before(self) -> np.ndarray:
+    def _remainder_before(self) -> np.ndarray:
         """Return ``(Z'Z)_22 - (Z'Z)_21 G_1 (Z'Z)_12`` (q2, q2), once an update."""
         if self._A is None:
             alone = [np.eye(s) for s in self.layout.widths]
             self._coupling.set(self._Cinv @ self.lams[0].T, alone[1:])
             self._left = None
             self._A = np.empty_like(self._S)
-            self._rest.write(alone, self._A, penalty=0.0)
+            self._remainder.write(alone, self._A, penalty=0.0)
             self._coupling.subtract_gram(self._A)
             mirror(self._A)
         return self._A
@@ -298,7 +303,7 @@ class SchurFactor(Factor):
                 self._E = np.eye(len(lam)) - moved
         return self._E
 
-    def _invert_rest(self) -> np.ndarray:
+    def _invert_remainder(self) -> np.ndarray:
         if not self._inverted and self.q2:
             self._L22, self._inverted = potri(self._L22), True
         return self._L22

@@ -61,14 +61,14 @@ class ScaledChunks(RowSource):
         for chunk in self.chunks():
             X = root_weighted(chunk.X, chunk.weights)
             Q = solve_triangular(self.x_basis.R, X.T, trans=1).T if X.shape[1] else X
-            rest = root_weighted(chunk.y, chunk.weights) - Q @ self.y_scale.beta0
+            residual = root_weighted(chunk.y, chunk.weights) - Q @ self.y_scale.beta0
             groups = [
                 GroupDesign(codes, n_levels, root_weighted(z, chunk.weights) @ back)
                 for codes, n_levels, z, back in zip(
                     chunk.codes, self.n_levels, self._by_group(chunk), self.z_back, strict=True
                 )
             ]
-            yield Rows(groups, RowPieces(Q), rest / self.y_scale.scale)
+            yield Rows(groups, RowPieces(Q), residual / self.y_scale.scale)
 
     def turned(self, axes: Sequence[np.ndarray]) -> ScaledChunks:
         """Return the rows with the columns ``z_i V_i``."""

@@ -79,16 +79,16 @@ def _independent_by_projection(X: np.ndarray, norms: np.ndarray) -> np.ndarray:
         k = len(kept)
         if norms[j] == 0 or k == n:
             continue
-        rest = X[:, j]
+        residual = X[:, j]
         centred = 1.0
         for repeat in range(2):  # a second pass makes up for the first one's cancellation
             if k:
-                rest = rest - basis[:, :1] @ (basis[:, :1].T @ rest)
-                centred = float(np.linalg.norm(rest)) if repeat == 0 else centred
-                rest = rest - basis[:, 1:k] @ (basis[:, 1:k].T @ rest)
-        left = np.linalg.norm(rest)
+                residual = residual - basis[:, :1] @ (basis[:, :1].T @ residual)
+                centred = float(np.linalg.norm(residual)) if repeat == 0 else centred
+                residual = residual - basis[:, 1:k] @ (basis[:, 1:k].T @ residual)
+        left = np.linalg.norm(residual)
         if left > max(ALIASED * min(centred, 1.0), ROUNDING):
-            basis[:, k] = rest / left
+            basis[:, k] = residual / left
             kept.append(j)
     return np.array(kept, dtype=int)
 
@@ -168,17 +168,17 @@ def scale_response(
         raise nothing_left(name)
     unit = y / size
     beta0 = np.zeros(p)
-    rest = unit
+    residual = unit
     if p:
         pieces = as_pieces(X)
         gram = pieces.gram()
         for _ in range(2):
-            step = small.solve(gram, pieces.transposed_times(rest))
-            beta0, rest = beta0 + step, rest - pieces.times(step)
-    rms = float(np.sqrt(rest @ rest / n))
+            step = small.solve(gram, pieces.transposed_times(residual))
+            beta0, residual = beta0 + step, residual - pieces.times(step)
+    rms = float(np.sqrt(residual @ residual / n))
     if rms <= 1e-13 * float(np.sqrt(unit @ unit / n)):
         raise nothing_left(name)
-    return rest / rms, ResponseScale(beta0 * size, rms * size)
+    return residual / rms, ResponseScale(beta0 * size, rms * size)
 
 
 def nothing_left(name: str) -> DataError:

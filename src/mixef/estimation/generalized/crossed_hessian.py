@@ -130,10 +130,10 @@ class _Places:
         ends = np.cumsum([1, *(b.size for b in (*blocks.diagonal, *blocks.pairs.values()))])
         numbers = [np.arange(a, b, dtype=float) for a, b in itertools.pairwise(ends)]
         diagonal = [v.reshape(b.shape) for v, b in zip(numbers, blocks.diagonal, strict=False)]
-        rest = zip(numbers[len(diagonal) :], products.pairs.items(), strict=True)
+        across = zip(numbers[len(diagonal) :], products.pairs.items(), strict=True)
         pairs = {
             key: Pairs(pair.rows, pair.cols, v.reshape(pair.blocks.shape))
-            for v, (key, pair) in rest
+            for v, (key, pair) in across
         }
         self._matrix = assemble(layout, diagonal, pairs)
         dense = isinstance(self._matrix, np.ndarray)

@@ -66,8 +66,8 @@ def mode_slopes(
     if with_beta and p:
         UtWX = model.random_part_transposed(lams, observed[:, None] * X)
         A = model.factor.solve(UtWX)
-        rest = np.column_stack(X_pull) - UtWX.T @ u
-        beta = np.linalg.solve(X.T @ (observed[:, None] * X) - UtWX.T @ A, rest)
+        rhs = np.column_stack(X_pull) - UtWX.T @ u
+        beta = np.linalg.solve(X.T @ (observed[:, None] * X) - UtWX.T @ A, rhs)
         u = u - A @ beta
     elif not with_beta:
         beta[:, k : k + p] = np.eye(p)

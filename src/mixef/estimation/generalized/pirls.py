@@ -208,7 +208,7 @@ def _newton_step(
     right = np.column_stack([model.random_part_transposed(lams, WX), gradient])
     solved = factor.solve_L(right)
     RZX, cu = solved[:, :-1], solved[:, -1]
-    rest = model.X.T @ score - RZX.T @ cu
+    rhs = model.X.T @ score - RZX.T @ cu
     try:
         RX = np.linalg.cholesky(model.X.T @ WX - RZX.T @ RZX).T
     except np.linalg.LinAlgError as error:
@@ -216,7 +216,7 @@ def _newton_step(
             "the fixed effects cannot be told from the random effects, or from each other, at "
             "the weights of this fit (X'V^-1 X is singular); drop a term"
         ) from error
-    cbeta = solve_upper(RX, rest, transpose=True)
+    cbeta = solve_upper(RX, rhs, transpose=True)
     step_beta = solve_upper(RX, cbeta)
     step_u = factor.solve_Lt(cu - RZX @ step_beta)
     return step_u, step_beta, float(cu @ cu + cbeta @ cbeta)

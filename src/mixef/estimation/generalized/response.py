@@ -170,15 +170,15 @@ class Response:
             if not np.isfinite(value):
                 return None
             share = self._share(extra)
-            rest = self.y - mu
+            residual = self.y - mu
             if self.is_canonical:
-                score = (share * self._ratio) * rest
+                score = (share * self._ratio) * residual
                 weights = (share * self._ratio**2) * family.variance(mu, extra)
                 return RowState(eta, mu, value, score, weights, weights)
             V = family.variance_at(eta, mu, extra)
             at_end = V == 0.0
             d = row_derivatives(family, eta, mu, np.where(at_end, 1.0, V), extra, 1)
-            if (rest[at_end & (d.mu[1] == 0.0)] != 0.0).any():
+            if (residual[at_end & (d.mu[1] == 0.0)] != 0.0).any():
                 return None
             score = share * d.score(self.y, 0)
             expected, observed = share * d.expected(0), -share * d.score(self.y, 1)
@@ -191,8 +191,8 @@ class Response:
         link = self.family.link
         with np.errstate(all="ignore"):
             share = by_row(np.asarray(self._share(extra)), eta)
-            rest = by_row(self.y, eta) - mu
-            score: np.ndarray = share * rest
+            residual = by_row(self.y, eta) - mu
+            score: np.ndarray = share * residual
             if self.is_canonical:
                 score *= self._ratio
             else:
@@ -302,16 +302,16 @@ class Response:
             return RowSlopes(by_eta, AuxiliarySlopes(-state.score[None], -weights[None], slope))
         assert d is not None  # no canonical link depends on a shape
         mu1, (r, r1) = d.mu[1], d.r[:2]
-        share, rest = self._share(extra), self.y - state.mu
+        share, residual = self._share(extra), self.y - state.mu
         V, V1 = self._variance(state.eta, state.mu, extra), family.d_variance(state.mu, extra)
         V_t = family.variance_by_extra(state.mu, extra)
         r_t = -r * V_t / V
-        score_t = share * rest * r_t
+        score_t = share * residual * r_t
         weights_t = share * mu1 * r_t
         if observed:
             V1_t = family.d_variance_by_extra(state.mu, extra)
             r1_t = -(r_t * mu1 * V1 + r * mu1 * V1_t + r1 * V_t) / V
-            weights_t = weights_t - share * rest * r1_t
+            weights_t = weights_t - share * residual * r1_t
         slopes = AuxiliarySlopes(extra * score_t[None], extra * weights_t[None], slope)
         return RowSlopes(by_eta, slopes)
 

@@ -121,10 +121,10 @@ def _on_rows(factor: Factor, rows: RowSource, solved: np.ndarray) -> tuple[np.nd
     layout, lams = factor.layout, factor.lams
     B = factor.solve_Lt(solved)
     for _ in range(2):
-        Zt_rest, _ = rows.rest_products(layout.multiply(lams, B))
-        error = layout.multiply(lams, Zt_rest, transpose=True) - B
+        Zt_residual, _ = rows.residual_products(layout.multiply(lams, B))
+        error = layout.multiply(lams, Zt_residual, transpose=True) - B
         B = B + factor.solve_Lt(factor.solve_L(error))
-    return rows.rest_products(layout.multiply(lams, B))[1] + B.T @ B, B
+    return rows.residual_products(layout.multiply(lams, B))[1] + B.T @ B, B
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,9 @@ class LinearProblem:
         """
         scaled, groups = scale_terms(terms, weights)
         Q, x_basis = orthonormal_pieces(weighted_pieces(X, weights))
-        rest, y_scale = scale_response(root_weighted(y, weights), Q, response)
+        residual, y_scale = scale_response(root_weighted(y, weights), Q, response)
         sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
-        rows = Rows(groups, Q, rest)
+        rows = Rows(groups, Q, residual)
         return cls.from_products(
             crossproducts(rows), scaled, x_basis, y_scale, REML, sum_log_w, rows
         )

@@ -49,7 +49,7 @@ class BatchCriterion:
         n, p = model.Q.shape
         self._m = n - p if REML else n
         self._n = n
-        self._XtX = model.rest.T @ model.rest
+        self._XtX = model.residual.T @ model.residual
         C, d, t, _ = model.maps.shape
         self._flat_maps = model.maps.reshape(C, d, t * t)
         self._wide_maps = np.ascontiguousarray(model.maps.transpose(0, 2, 1, 3)).reshape(C, t, -1)

@@ -97,16 +97,16 @@ def scale_responses(Y: np.ndarray, Q: np.ndarray) -> ScaledResponses:
     failures |= dict.fromkeys(np.flatnonzero(~usable).tolist(), NO_NUMBERS)
     usable &= size > 0
     unit = np.where(usable, Y, 0.0) / np.where(usable, size, 1.0)
-    beta0, rest = np.zeros((Q.shape[1], Y.shape[1])), unit
+    beta0, residual = np.zeros((Q.shape[1], Y.shape[1])), unit
     for _ in range(2):
-        step = Q.T @ rest / n
-        beta0, rest = beta0 + step, rest - Q @ step
-    before, rms = (np.sqrt(np.einsum("nm,nm->m", V, V) / n) for V in (unit, rest))
+        step = Q.T @ residual / n
+        beta0, residual = beta0 + step, residual - Q @ step
+    before, rms = (np.sqrt(np.einsum("nm,nm->m", V, V) / n) for V in (unit, residual))
     exact = rms <= 1e-13 * before
     for j in np.flatnonzero(exact).tolist():
         failures.setdefault(j, NOTHING_LEFT)
     rms = np.where(exact, 1.0, rms)
-    return ScaledResponses(np.where(exact, 0.0, rest / rms), beta0 * size, rms * size, failures)
+    return ScaledResponses(np.where(exact, 0.0, residual / rms), beta0 * size, rms * size, failures)
 
 
 @dataclass(frozen=True)

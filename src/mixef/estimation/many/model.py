@@ -95,7 +95,7 @@ class BatchModel:
     E: scipy.sparse.csr_array
     Q: np.ndarray  # (n, p): columns of X with ``Q'Q = n I``
     X: np.ndarray  # (C, t, p): ``E'Q``, times the root of the count
-    rest: np.ndarray  # (n, p): ``Q - E E'Q``
+    residual: np.ndarray  # (n, p): ``Q - E E'Q``
 
     @property
     def numbers(self) -> int:
@@ -106,14 +106,14 @@ class BatchModel:
     def responses(self, Y: np.ndarray) -> BatchResponses:
         """Return what the criteria need of the scaled responses (n, m)."""
         by_component = self.E.T @ Y
-        rest = Y - self.E @ by_component
+        residual = Y - self.E @ by_component
         # Once more for what rounding left: the sum of squares of the rest may be small.
-        again = self.E.T @ rest
-        rest -= self.E @ again
+        again = self.E.T @ residual
+        residual -= self.E @ again
         by_component += again
         y = by_component.reshape(len(self.kind), -1, Y.shape[1]).transpose(0, 2, 1)
         return BatchResponses(
-            self._by_kind(y), rest.T @ self.rest, np.einsum("nm,nm->m", rest, rest)
+            self._by_kind(y), residual.T @ self.residual, np.einsum("nm,nm->m", residual, residual)
         )
 
     def _by_kind(self, y: np.ndarray) -> np.ndarray:

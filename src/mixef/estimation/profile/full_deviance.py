@@ -239,8 +239,8 @@ class LinearDeviance:
 
     def units(self, x: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
-        rest = [LOG_UNIT] if self._turn is None else [LOG_UNIT, 1.0]
-        return np.append(self.axes.units(x[: self._k]), rest)
+        others = [LOG_UNIT] if self._turn is None else [LOG_UNIT, 1.0]
+        return np.append(self.axes.units(x[: self._k]), others)
 
     def state(self, x: np.ndarray) -> State:
         """Return the user's parameters at a point, where derivatives were taken last."""

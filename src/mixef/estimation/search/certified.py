@@ -167,12 +167,12 @@ def search_from(
         return search(criterion, start, control, trace)
     at_usual = Step(usual, criterion.value(usual), np.nan)
     at_start = criterion.value(start)
-    rest = replace(control, max_evaluations=control.max_evaluations - 1)
+    others = replace(control, max_evaluations=control.max_evaluations - 1)
     if not at_start <= at_usual.objective + FAR:
         first = Step(start, at_start, np.nan)
         if trace is not None:
             trace(first)
-        return _after(search(criterion, usual, rest, trace), (first,))
+        return _after(search(criterion, usual, others, trace), (first,))
     waiting = [at_usual]
 
     def passed_on(step: Step) -> None:
@@ -181,7 +181,7 @@ def search_from(
             if waiting:
                 trace(waiting.pop())
 
-    result = search(criterion, start, rest, passed_on)
+    result = search(criterion, start, others, passed_on)
     result = replace(
         result,
         log=(result.log[0], at_usual, *result.log[1:]),
@@ -245,8 +245,8 @@ def is_back(criterion: MixedCriterion, end: SearchResult, point: np.ndarray, val
         unit = np.maximum(np.sqrt((at_end**2).sum(axis=1)), LEAST_UNIT)
         if (np.abs(lam @ lam.T - at_end @ at_end.T) > NEAR * np.outer(unit, unit)).any():
             return False
-    rest = np.abs(point - end.par)[k:] > NEAR * criterion.scale(end.par)[k:]
-    return not rest.any()
+    apart = np.abs(point - end.par)[k:] > NEAR * criterion.scale(end.par)[k:]
+    return not apart.any()
 
 
 def _after(result: SearchResult, log: tuple[Step, ...]) -> SearchResult:

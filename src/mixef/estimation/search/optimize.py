@@ -259,10 +259,10 @@ class _Secants:
             self._correction = np.zeros_like(H)
         if not self.trusted or abs(fall - gain) > OFF * gain:
             self._promise = NEAR
-        rest = g_new - g - (H + self._correction) @ move
-        along = float(rest @ move)
-        if abs(along) > 1e-6 * np.linalg.norm(rest) * np.linalg.norm(move):
-            self._correction = self._correction + np.outer(rest, rest) / along
+        missed = g_new - g - (H + self._correction) @ move
+        along = float(missed @ move)
+        if abs(along) > 1e-6 * np.linalg.norm(missed) * np.linalg.norm(move):
+            self._correction = self._correction + np.outer(missed, missed) / along
 
 
 class _Patience:

@@ -10,15 +10,15 @@ import numpy as np
 
 from mixef.errors import DataError, DataWarning, FormulaError, warn
 from mixef.estimation.columns import refuse_extremes
-from mixef.estimation.spec import ModelCall
-from mixef.families.family import Family
-from mixef.families.standard import Gaussian
-from mixef.inference.refits.by_group import (
+from mixef.estimation.many.by_group import (
     Groups,
     GroupwiseFit,
     least_squares,
     reweighted_least_squares,
 )
+from mixef.estimation.spec import ModelCall
+from mixef.families.family import Family
+from mixef.families.standard import Gaussian
 from mixef.inference.refits.separate import SeparateRegressions
 from mixef.terms.fixed import design
 from mixef.terms.formula import BarTerm, Formula

@@ -15,9 +15,9 @@ from mixef import checks
 from mixef.arguments import names_for
 from mixef.errors import DataError
 from mixef.estimation.generalized.density_response import make_response
+from mixef.estimation.many.by_group import Groups, GroupwiseFit
 from mixef.estimation.spec import ModelCall
 from mixef.families.family import Family
-from mixef.inference.refits.by_group import Groups, GroupwiseFit
 from mixef.inference.residuals import RESIDUALS, family_residuals
 from mixef.inference.tails import limit_names, t_quantile, t_tail
 from mixef.terms.columns import Columns

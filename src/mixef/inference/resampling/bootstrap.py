@@ -21,14 +21,14 @@ from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.components import parameter_values
 from mixef.inference.refits.many import refit_many, refitted
-from mixef.inference.replicates import attempted, in_parallel, message_of
-from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
-from mixef.inference.resampling.rows import (
+from mixef.inference.refits.other_rows import (
     checked_group,
-    fitted_to,
+    fit_to_rows,
     outermost,
     with_levels,
 )
+from mixef.inference.replicates import attempted, in_parallel, message_of
+from mixef.inference.resampling.bootstrap_result import LIMITS, Bootstrap
 from mixef.inference.simulation.simulate import simulated_responses
 
 TYPES = ("parametric", "semiparametric", "residual", "cases")
@@ -186,7 +186,7 @@ def _of_response(fit: Fit, statistic: Statistic, t0: pd.Series, y: np.ndarray) -
 def _of_levels(fit: Fit, statistic: Statistic, t0: pd.Series, group: str, picks: np.ndarray) -> Row:
     def again() -> Fit:
         quiet = fit.spec.changed(control=fit.control.quiet())
-        return fitted_to(fit, with_levels(quiet, group, picks), start=fit.warm_start())
+        return fit_to_rows(fit, with_levels(quiet, group, picks), start=fit.warm_start())
 
     return _outcome(again, statistic, t0)
 

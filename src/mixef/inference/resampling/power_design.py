@@ -15,7 +15,7 @@ from mixef.errors import ArgumentError, DataError, FitError, MixefError
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import ModelSpec
 from mixef.inference.refits.many import refitted
-from mixef.inference.resampling.rows import (
+from mixef.inference.refits.other_rows import (
     checked_group,
     grouping_factors,
     with_levels,

@@ -126,7 +126,7 @@ def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
     )
 
 
-def fitted_to(fit: Fit, spec: ModelSpec, *, start: Any = None) -> Fit:
+def fit_to_rows(fit: Fit, spec: ModelSpec, *, start: Any = None) -> Fit:
     """Fit the model of a fit on other rows, which have to leave open the same coefficients."""
     new = fit_model(spec, start=start)
     if not np.array_equal(new.kept, fit.kept):

@@ -73,25 +73,26 @@ class Triangle:
         eye = np.eye(p) * dropped[:, None, :]
         above = self.R * dropped[:, None, :] - eye
         kept_part = self.R * self.kept[:, None, :] + eye
-        return eye - np.linalg.solve(kept_part, above)
+        null: np.ndarray = eye - np.linalg.solve(kept_part, above)
+        return null
 
     def unscaled_covariance(self) -> np.ndarray:
         """Return ``(X_g'X_g)^-1`` over the kept columns (G, p, p), NaN for the others."""
         inverse = np.linalg.inv(self.R * self.kept[:, None, :] + _diagonal(~self.kept))
         inverse = inverse * self.kept[:, :, None] * self.kept[:, None, :]
-        covariance = inverse @ inverse.transpose(0, 2, 1)
+        covariance: np.ndarray = inverse @ inverse.transpose(0, 2, 1)
         covariance[~(self.kept[:, :, None] & self.kept[:, None, :])] = np.nan
         return covariance
 
     def coefficients(self, groups: Groups, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return coefficients (G, p), zero where dropped, and residuals (n,) of sorted rows y."""
-        rest, projected = y, np.zeros((len(groups.starts), self.Q.shape[1]))
+        residual, projected = y, np.zeros((len(groups.starts), self.Q.shape[1]))
         for _ in range(2):  # the second pass makes up for the cancellation of the first
-            part = groups.sums(self.Q * rest[:, None])
+            part = groups.sums(self.Q * residual[:, None])
             projected = projected + part
-            rest = rest - np.einsum("np,np->n", self.Q, part[groups.codes])
+            residual = residual - np.einsum("np,np->n", self.Q, part[groups.codes])
         R = self.R * self.kept[:, None, :] + _diagonal(~self.kept)
-        return np.linalg.solve(R, projected[..., None])[..., 0], rest
+        return np.linalg.solve(R, projected[..., None])[..., 0], residual
 
 
 def _diagonal(values: np.ndarray) -> np.ndarray:
@@ -113,22 +114,22 @@ def triangle(groups: Groups, X: np.ndarray, kept: np.ndarray | None = None) -> T
     for j in range(p):
         size = np.sqrt(groups.sums(X[:, j] ** 2))
         unit = np.where(size > 0.0, size, 1.0)
-        rest = X[:, j] / unit[groups.codes]
+        residual = X[:, j] / unit[groups.codes]
         centred = np.ones(G)
         for again in range(2):
             for columns in (slice(0, min(j, 1)), slice(1, j)):
-                part = groups.sums(Q[:, columns] * rest[:, None])
+                part = groups.sums(Q[:, columns] * residual[:, None])
                 R[:, columns, j] += part
-                rest = rest - np.einsum("np,np->n", Q[:, columns], part[groups.codes])
+                residual = residual - np.einsum("np,np->n", Q[:, columns], part[groups.codes])
                 if again == 0 and columns.start == 0:
-                    centred = np.minimum(np.sqrt(groups.sums(rest**2)), 1.0)
-        left = np.sqrt(groups.sums(rest**2))
+                    centred = np.minimum(np.sqrt(groups.sums(residual**2)), 1.0)
+        left = np.sqrt(groups.sums(residual**2))
         if not known:
             kept[:, j] = (size > 0.0) & (left > np.maximum(ALIASED * centred, ROUNDING))
         R[:, j, j] = left
         R[:, :, j] *= unit[:, None]
         scale = np.where(kept[:, j] & (left > 0.0), left, np.inf)
-        Q[:, j] = rest / scale[groups.codes]
+        Q[:, j] = residual / scale[groups.codes]
         R[~kept[:, j], j, j] = 1.0
         R[kept[:, j] & (R[:, j, j] == 0.0), j, j] = 1.0
     return Triangle(Q, R, kept)
@@ -171,13 +172,13 @@ def least_squares(
 ) -> GroupwiseFit:
     """Fit a linear regression in each group, from sorted rows."""
     T = triangle(groups, root_weighted(X, weights))
-    coefficients, rest = T.coefficients(groups, root_weighted(y - offset, weights))
+    coefficients, residual = T.coefficients(groups, root_weighted(y - offset, weights))
     root = 1.0 if weights is None else np.sqrt(weights)
-    mean = y - rest / root
+    mean = y - residual / root
     nowhere = np.zeros(len(groups.starts), dtype=bool)
     return GroupwiseFit(
         coefficients, T.kept, T.null, T.unscaled_covariance(), mean, mean,
-        groups.sums(rest**2), nowhere, nowhere,
+        groups.sums(residual**2), nowhere, nowhere,
     )  # fmt: skip
 
 
@@ -290,7 +291,9 @@ class _Scoring:
         side = edges(self._y, self._prior, self._family)
         known = ~np.isnan(side)
         wrong = known & ~(side * (self._eta - self._offset) > 0.0)
-        out = (groups.sums(wrong.astype(int)) == 0) & (groups.sums(known.astype(int)) > 0)
+        out: np.ndarray = (groups.sums(wrong.astype(int)) == 0) & (
+            groups.sums(known.astype(int)) > 0
+        )
         for g in np.flatnonzero(failed & ~out):
             rows = slice(groups.starts[g], groups.starts[g] + groups.sizes[g])
             columns = self._X[rows][:, self._first.kept[g]]
@@ -298,7 +301,10 @@ class _Scoring:
         return out
 
     def _predictor(self, coefficients: np.ndarray) -> np.ndarray:
-        return np.einsum("np,np->n", self._X, coefficients[self._groups.codes]) + self._offset
+        eta: np.ndarray = self._offset + np.einsum(
+            "np,np->n", self._X, coefficients[self._groups.codes]
+        )
+        return eta
 
     def _target(self) -> np.ndarray:
         """Return the coefficients (G, p) that a full step goes to."""
@@ -308,8 +314,8 @@ class _Scoring:
         root = np.abs(slope) * np.sqrt(self._prior / np.where(variance > 0.0, variance, np.inf))
         still = slope == 0.0
         # 1 - mu keeps its digits where the mean rounds to 1.
-        rest = np.where(self._y == 1.0, link.complement(self._eta), self._y - self._mu)
-        change = np.where(still, 0.0, rest / np.where(still, 1.0, slope))
+        residual = np.where(self._y == 1.0, link.complement(self._eta), self._y - self._mu)
+        change = np.where(still, 0.0, residual / np.where(still, 1.0, slope))
         T = triangle(self._groups, self._X * root[:, None], self._first.kept)
         return T.coefficients(self._groups, root * (self._eta - self._offset + change))[0]
 
@@ -325,7 +331,14 @@ class _Scoring:
         rows = np.where(inside, self._prior * family.unit_deviance(self._y, mean), np.inf)
         return mean, self._groups.sums(np.where(np.isnan(rows), np.inf, rows))
 
-    def _move(self, which: np.ndarray, beta, eta, mu, deviance) -> None:
+    def _move(
+        self,
+        which: np.ndarray,
+        beta: np.ndarray,
+        eta: np.ndarray,
+        mu: np.ndarray,
+        deviance: np.ndarray,
+    ) -> None:
         """Go to new values in some of the groups."""
         rows = which[self._groups.codes]
         self._beta = np.where(which[:, None], beta, self._beta)
