@@ -18,6 +18,7 @@ from mixef.inference import tidy as broom
 from mixef.methods.changes import ChangeMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.influence import InfluenceMethods
+from mixef.methods.interop import InteropMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.measures import MeasureMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
@@ -36,6 +37,7 @@ class MixedModel(
     RowMethods,
     ChangeMethods,
     MeasureMethods,
+    InteropMethods,
 ):
     """A fitted mixed model.
 
