@@ -19,8 +19,8 @@ from reference_data import case, cases, frame
 from mixef import glmer, lmer
 from mixef.errors import ArgumentError, DataError, FormulaError, MissingLibraryError
 
-# Coefficients move by 1e-8 |b| for standard errors, which have six digits then; those of slopes have
-# three, where the predictor moves by this instead of 1e-4.
+# Coefficients move by 1e-8 |b| for standard errors, which have six digits then; those of slopes
+# have three, where the predictor moves by this instead of 1e-4.
 STEP = {"eps": 1e-2}
 
 
@@ -208,7 +208,8 @@ def test_pandas_frames_and_pickled_fits_and_models():
     data = pd.DataFrame(frame("cake"))
     fit = pickle.loads(pickle.dumps(fits()["cake"]))
     expected = me.avg_comparisons(fits()["cake"].to_marginaleffects())["std_error"].to_list()
-    for at in (fit.to_marginaleffects(), pickle.loads(pickle.dumps(fit.to_marginaleffects(env={})))):
+    copied = pickle.loads(pickle.dumps(fit.to_marginaleffects(env={})))
+    for at in (fit.to_marginaleffects(), copied):
         assert me.avg_comparisons(at)["std_error"].to_list() == pytest.approx(expected, rel=1e-9)
         found = me.predictions(at, newdata=data.head(3))["estimate"]
         np.testing.assert_allclose(found, fit.predict(data.head(3), re_form="~0"), rtol=1e-12)
