@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import polars
 import pytest
+from fit_at_theta import at_parameters
 from reference_data import case, cases, frame, read_reference
 from scipy import special, stats
 
@@ -68,16 +69,6 @@ def family_of(expected):
     if "(" in expected["family"] or "link" not in expected:
         return expected["family"]
     return f"{expected['family']}('{expected['link']}')"
-
-
-def at_parameters(fit, theta, beta, extra=None):
-    """Our fit as if its search had ended at these parameters, on the user's scale."""
-    criterion = fit._fit.criterion()
-    par = criterion.parametrization.of_theta(np.array(theta, dtype=float))
-    point = criterion.scaled_point(par, np.array(beta, dtype=float), extra)
-    hessian, estimates = criterion.hessian(point), criterion.estimates(point)
-    changed = replace(fit._fit, point=point, estimates=estimates, end_hessian=hessian)
-    return GeneralizedLinearMixedModel(changed)
 
 
 def reference(name):

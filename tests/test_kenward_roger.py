@@ -173,7 +173,7 @@ def test_every_table_of_an_ml_fit_says_that_its_numbers_are_those_of_a_refit():
         lambda fit, ddf: fit.contest(name, ddf=ddf),
         lambda fit, ddf: fit.contest(name, joint=False, ddf=ddf),
         lambda fit, ddf: fit.coef_table(ddf),
-        lambda fit, ddf: fit.tidy(ddf),
+        lambda fit, ddf: fit.tidy(ddf=ddf),
         lambda fit, ddf: fit.summary(ddf),
     ):
         table, expected = make(by_ml, "kr"), make(by_reml, "kr")

@@ -14,7 +14,6 @@ from mixef.estimation.search.singular import SINGULAR_TOLERANCE, vanished_direct
 from mixef.hints import attribute_hint
 from mixef.inference import coef, getme, information, parameters, varcorr
 from mixef.inference import summary as summaries
-from mixef.inference import tidy as broom
 from mixef.methods.changes import ChangeMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.influence import InfluenceMethods
@@ -23,6 +22,7 @@ from mixef.methods.intervals import IntervalMethods
 from mixef.methods.measures import MeasureMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
+from mixef.methods.tables import TableMethods
 from mixef.text.printed import Printed, PrintedFrames
 from mixef.text.tables import Table
 
@@ -38,6 +38,7 @@ class MixedModel(
     ChangeMethods,
     MeasureMethods,
     InteropMethods,
+    TableMethods,
 ):
     """A fitted mixed model.
 
@@ -300,55 +301,6 @@ class MixedModel(
         (36, 180)
         """
         return getme.get_me(self._fit, name)
-
-    def tidy(self, ddf: str | None = "auto") -> pd.DataFrame:
-        """Return one row a parameter, after broom: effect, group, term, estimate, ...
-
-        A generalized model has a last row for its dispersion or shape, whose standard error is
-        on the scale of the estimate (delta method from its logarithm).
-
-        Parameters
-        ----------
-        ddf : {"auto", "satterthwaite", "kenward-roger", None}
-            As in `coef_table`; a linear model has no columns df and p_value with None.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> fit.tidy()[["term", "estimate"]].round(2).head(2).to_numpy().tolist()
-        [['(Intercept)', 251.41], ['Days', 10.47]]
-        """
-        return broom.tidy(self._fit, ddf)
-
-    def glance(self) -> pd.DataFrame:
-        """Return one row for the model, after broom: nobs, sigma, logLik, AIC, BIC, ...
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> fit.glance()["AIC"].round(2).item()
-        1755.63
-        """
-        return broom.glance(self._fit)
-
-    def augment(self) -> pd.DataFrame:
-        """Return one row an observation, after broom.
-
-        It has the response and all variables of the formula as the data hold them, what functions
-        make of them, crossed grouping factors, and ``.fitted``, ``.resid``, ``.fixed`` (without
-        random effects), ``.hat``, ``.cooksd`` (see `hatvalues`, `cooks_distance`), ``.weights`` and
-        ``.offset``; for a generalized model ``.mu`` too.
-
-        Examples
-        --------
-        >>> from mixef import lmer, load_dataset
-        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> fit.augment()[".resid"].head(2).round(2).tolist()
-        [-4.1, -14.63]
-        """
-        return broom.augment(self._fit)
 
     # Printing
 

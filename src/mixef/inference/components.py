@@ -104,10 +104,11 @@ def covariance_slopes(fit: Fit) -> list[np.ndarray]:
     return out
 
 
-def component_jacobian(fit: Fit, parts: Sequence[Component]) -> np.ndarray:
+def component_jacobian(fit: Fit, parts: Sequence[Component], squares: bool = False) -> np.ndarray:
     """Return the derivatives (m, K) of `component_values` for the parameters of the search.
 
-    A standard deviation of zero has none, and its row is NaN, as are those of its correlations.
+    With ``squares`` they are those of variances and covariances. A standard deviation of zero has
+    none, and its row is NaN, as are those of its correlations.
     """
     covs = [fit.covariance_scale * lam @ lam.T for lam in fit.estimates.lams]
     slopes = covariance_slopes(fit)
@@ -116,11 +117,26 @@ def component_jacobian(fit: Fit, parts: Sequence[Component]) -> np.ndarray:
         for a, part in enumerate(parts):
             C, dC = covs[part.term], slopes[part.term]
             i, j = part.part.entry(C)
-            if part.kind == "sd":
+            if squares:
+                J[a] = dC[:, i, j]
+            elif part.kind == "sd":
                 J[a] = dC[:, i, i] / (2.0 * np.sqrt(C[i, i]))
             else:
                 root = np.sqrt(C[i, i] * C[j, j])
                 relative = dC[:, i, i] / C[i, i] + dC[:, j, j] / C[j, j]
                 J[a] = dC[:, i, j] / root - 0.5 * C[i, j] / root * relative
     J[~np.isfinite(J).all(axis=1)] = np.nan
+    return J
+
+
+def scale_jacobian(fit: Fit) -> np.ndarray:
+    """Return the derivatives (E, K) of `scale_parameters` for the parameters of the search."""
+    names, values = scale_names(fit), list(scale_parameters(fit).values())
+    first = len(fit.labels) - len(names)
+    J = np.zeros((len(names), len(fit.labels)))
+    for a, parameter in enumerate(fit.family.auxiliary):
+        if names[a] != "sigma":
+            J[a, first + a] = parameter.slope(values[a])
+        else:  # the search has the log of sigma in a linear model, of its square in another
+            J[a, first + a] = values[a] if fit.is_linear else 0.5 * values[a]
     return J

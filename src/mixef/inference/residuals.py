@@ -10,6 +10,7 @@ from mixef.estimation.fit import Fit
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.response import Response
 from mixef.families.family import Family, weigh
+from mixef.terms.outcome import Outcome
 
 RESIDUALS = ("response", "pearson", "deviance", "working")
 
@@ -23,11 +24,19 @@ def residuals(fit: Fit, type: str = "response", scaled: bool = False) -> pd.Seri
 
 def residual_values(fit: Fit, type: str) -> np.ndarray:
     """Return the residuals (n,) of a type, not scaled."""
+    return outcome_residuals(fit, fit.outcome, fit.eta, fit.mu, type)
+
+
+def outcome_residuals(
+    fit: Fit, outcome: Outcome, eta: np.ndarray, mu: np.ndarray, type: str
+) -> np.ndarray:
+    """Return the residuals (m,) of responses with linear predictors eta and means mu."""
+    family, y, extra = fit.family, outcome.y, fit.estimates.extra
     if type == "deviance":
-        return np.sign(fit.y - fit.mu) * np.sqrt(row_deviances(fit))
-    extra = fit.estimates.extra
-    weights = fit.family.effective_weights(fit.weights, extra, fit.outcome.copies)
-    return family_residuals(fit.family, fit.y, fit.eta, fit.mu, weights, type, extra)
+        deviances = family.row_deviances(y, mu, outcome.weights, extra, outcome.copies)
+        return np.sign(y - mu) * np.sqrt(deviances)
+    weights = family.effective_weights(outcome.weights, extra, outcome.copies)
+    return family_residuals(family, y, eta, mu, weights, type, extra)
 
 
 def family_residuals(

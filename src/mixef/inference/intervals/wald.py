@@ -13,7 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixef.estimation.fit import Fit
-from mixef.inference.components import Component, component_jacobian, components, scale_names
+from mixef.inference.components import (
+    Component,
+    component_jacobian,
+    components,
+    scale_jacobian,
+)
 from mixef.inference.intervals.named import estimates, named_parameters
 
 # A standard deviation of this share of its column's natural unit, or less, is zero.
@@ -40,7 +45,7 @@ def wald_limits(fit: Fit, places: Sequence[int], z: float) -> np.ndarray:
         elif kind == "cor":
             part = components(fit.terms)[a]
             row[:] = _fisher(value[a], half, fit.terms[part.term].structure.correlation_bounds)
-        elif kind == "sd" and _is_zero(fit, a):
+        elif kind == "sd" and has_vanished(fit, a):
             row[:] = 0.0, _end_at_zero(fit, components(fit.terms)[a], z)
         else:
             # overflows to infinity where the data say next to nothing
@@ -61,16 +66,7 @@ def _fisher(r: float, half: float, bounds: tuple[float, float]) -> tuple[float, 
 def _component_variances(fit: Fit) -> np.ndarray:
     """Return the variances of standard deviations, correlations, and sigma or the like."""
     C, is_open = fit.search_covariance()
-    parts = components(fit.terms)
-    J = component_jacobian(fit, parts)
-    names, values = scale_names(fit), estimates(fit)
-    own = np.zeros((len(names), J.shape[1]))
-    for a, parameter in enumerate(fit.family.auxiliary):
-        value = values[len(parts) + a]
-        slope = value if names[a] == "sigma" else parameter.slope(value)
-        is_root = not fit.is_linear and names[a] == "sigma"
-        own[a, J.shape[1] - len(names) + a] = (0.5 if is_root else 1.0) * slope
-    J = np.vstack([J, own])
+    J = np.vstack([component_jacobian(fit, components(fit.terms)), scale_jacobian(fit)])
     variance = np.einsum("ai,ij,aj->a", J, C, J)
     variance[(J[:, is_open] != 0.0).any(axis=1)] = np.inf
     return variance
@@ -82,7 +78,8 @@ def _row(fit: Fit, part: Component) -> np.ndarray:
     return basis.back(np.eye(len(basis.R)))[part.part.row]
 
 
-def _is_zero(fit: Fit, place: int) -> bool:
+def has_vanished(fit: Fit, place: int) -> bool:
+    """Tell whether a standard deviation, by its place among `components`, is zero."""
     part = components(fit.terms)[place]
     sd = estimates(fit)[place] / np.sqrt(fit.covariance_scale)
     return not sd > VANISHED * float(np.linalg.norm(_row(fit, part)))

@@ -61,7 +61,7 @@ class PredictionRows:
             return fit.weights
         scope, out = Scope(self.columns, fit.frame.state, self.env), None
         text = fit.call.weights
-        if isinstance(text, str) and _has(self.columns, text):
+        if isinstance(text, str) and has_names(self.columns, text):
             out = per_row(text, "weights", scope)
         trials = trials_in(fit.formula.response, self.columns, scope) if fit.is_counted else None
         if trials is not None:
@@ -186,12 +186,13 @@ def _new_rows(fit, t, use, columns, new_levels, env) -> TermRows:
 
 def trials_in(response: Node | None, columns: Columns, scope: Scope) -> np.ndarray | None:
     """Return the trials (m,) of a ``cbind`` response in new data, None without its columns."""
-    if response is None or not _has(columns, response.text):
+    if response is None or not has_names(columns, response.text):
         return None
     counts = scope.variable(response)
     return counts.array.sum(axis=1) if isinstance(counts, Matrix) else None
 
 
-def _has(columns: Columns, text: str) -> bool:
+def has_names(columns: Columns, text: str) -> bool:
+    """Tell whether the data have all that an expression names."""
     node = Name(text) if text in columns else parse_expression(text)
     return set(variable_names(node)) <= set(columns.names)
