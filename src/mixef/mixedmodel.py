@@ -15,6 +15,7 @@ from mixef.hints import attribute_hint
 from mixef.inference import coef, getme, information, parameters, varcorr
 from mixef.inference import summary as summaries
 from mixef.methods.changes import ChangeMethods
+from mixef.methods.diagnostics import DiagnosticMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.influence import InfluenceMethods
 from mixef.methods.interop import InteropMethods
@@ -35,6 +36,7 @@ class MixedModel(
     SimulationMethods,
     PredictionMethods,
     RowMethods,
+    DiagnosticMethods,
     ChangeMethods,
     MeasureMethods,
     InteropMethods,

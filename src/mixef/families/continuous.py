@@ -22,6 +22,8 @@ from mixef.families.special import digamma_error, log1pmx, stirling_error
 class _Dispersed(Family):
     """What the three have in common."""
 
+    divides_dispersion = True
+
     @property
     def auxiliary(self) -> tuple[Auxiliary, ...]:
         """The dispersion."""

@@ -56,6 +56,8 @@ class Family(WithAuxiliary, ABC):
     more_dispersed : str or None
         What else to do about counts that vary more than the family has it; None where a summary
         says nothing of that.
+    divides_dispersion : bool
+        Whether draws take weights of any size, by which they divide the dispersion.
     information : {"expected", "observed"}
         Which information gives the weights of PIRLS and ``log|M|``: "expected" as in lme4,
         "observed" as in TMB. With a canonical link they are the same.
@@ -74,6 +76,7 @@ class Family(WithAuxiliary, ABC):
     knows_expected: ClassVar[bool] = True
     support: ClassVar[str | None] = None
     more_dispersed: ClassVar[str | None] = None
+    divides_dispersion: ClassVar[bool] = False
 
     def __init__(self, link: Any) -> None:
         self._set(link=make_link(link))

@@ -1,0 +1,536 @@
+"""Residuals by simulation: where each response stands among draws from the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef import checks
+from mixef.errors import ArgumentError, DataError
+from mixef.estimation.fit import Fit
+from mixef.families.family import Family
+from mixef.families.whole_numbers import SUCCESSES
+from mixef.inference.diagnostics import residual_patterns as patterns
+from mixef.inference.diagnostics import residual_tests as tests
+from mixef.inference.diagnostics.by_row import Rows
+from mixef.inference.diagnostics.draws import ALTERNATIVES, CELLS, SPELLINGS, Draws
+from mixef.inference.diagnostics.residual_patterns import GroupTests
+from mixef.inference.diagnostics.residual_tests import ResidualTest
+from mixef.inference.overdispersion import overdispersion
+from mixef.inference.prediction.prediction_rows import included_columns, prediction_rows, predictor
+from mixef.inference.simulation.new_parameters import fitted_values_of
+from mixef.inference.simulation.sampler import draw_responses
+from mixef.inference.simulation.simulate import make_sampler
+from mixef.inference.simulation.simulation_rows import fitted_rows
+from mixef.text.numbers import format_common
+from mixef.text.printed import PrintedFrame, PrintedTable
+from mixef.text.tables import Table
+
+QUANTILES = ("Min", "1Q", "Median", "3Q", "Max")
+# Numbers up to here are kept as whole ones.
+LARGEST = 2**62
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ResidualTests(PrintedFrame):
+    """All tests of simulated residuals that need nothing but the model, one row each."""
+
+    frame: pd.DataFrame
+
+    def to_table(self) -> Table:
+        """Return the tests as a table."""
+        return tests.table_of(self.frame, "Tests of simulated residuals")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimulatedResiduals(PrintedTable):
+    """Where responses stand among draws from the model, made by ``simulated_residuals``.
+
+    Attributes
+    ----------
+    draws : Draws
+        Responses, draws, and what is computed of them.
+    rows : Rows
+        What the residuals are of.
+    held : str
+        Which random effects stayed at their modes.
+
+    Examples
+    --------
+    >>> from mixef import lmer, load_dataset
+    >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+    >>> residuals = fit.simulated_residuals(seed=1)
+    >>> residuals.scaled.head(2).tolist(), residuals.simulated.shape
+    ([0.496, 0.548], (180, 250))
+    """
+
+    draws: Draws
+    rows: Rows
+    held: str
+
+    @property
+    def scaled(self) -> pd.Series:
+        """The residuals, from 0 to 1 and uniform under the model, one a row of the data."""
+        return self._by_row(self.draws.scaled, "scaled")
+
+    @property
+    def simulated(self) -> np.ndarray:
+        """The draws (rows, n): counts, of successes too, for families of counts."""
+        return self.draws.simulated
+
+    @property
+    def observed(self) -> pd.Series:
+        """The responses as `simulated` has them."""
+        return self._by_row(self.draws.observed, "observed")
+
+    @property
+    def fitted(self) -> pd.Series:
+        """The means that the draws are around, given the random effects that are held."""
+        return self._by_row(self.draws.fitted, "fitted")
+
+    @property
+    def n(self) -> int:
+        """Draws of each row."""
+        return self.draws.m
+
+    def _by_row(self, values: np.ndarray, name: str) -> pd.Series:
+        if self.rows.fit is not None:
+            return self.rows.fit.frame.series(values, name)
+        return pd.Series(values.copy(), self.rows.index, name=name)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a residual: observed, fitted, scaled, outlier.
+
+        ``outlier`` is -1 where the response is below all draws, 1 where it is above.
+        """
+        below, above = self._outside()
+        return pd.DataFrame(
+            {
+                "observed": self.observed,
+                "fitted": self.fitted,
+                "scaled": self.scaled,
+                "outlier": self._by_row(above.astype(float) - below, "outlier"),
+            }
+        )
+
+    def _outside(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return which responses (n,) are below, and which above, all of their draws."""
+        below, above = np.zeros((2, len(self.draws.observed)), dtype=bool)
+        for rows in self.draws.pieces():
+            drawn, y = self.draws.simulated[rows], self.draws.observed[rows, None]
+            below[rows], above[rows] = (y < drawn).all(axis=1), (y > drawn).all(axis=1)
+        return below, above
+
+    def to_table(self) -> Table:
+        """Return quantiles of the residuals, and how many responses are outside of all draws."""
+        u = self.draws.scaled
+        known = u[~np.isnan(u)]
+        cells = ["", *[""] * 4] if not len(known) else format_common(
+            np.quantile(known, [0.0, 0.25, 0.5, 0.75, 1.0]), 3
+        )  # fmt: skip
+        below, above = self._outside()
+        return Table(
+            QUANTILES,
+            [cells],
+            title=f"Simulated residuals: {len(u)} rows, {self.n} simulations, {self.held}",
+            note=f"{int(below.sum())} responses are below all simulations, {int(above.sum())} "
+            "above; the residuals are uniform from 0 to 1 under the model: see .tests()",
+        )
+
+    # ------------------------------------------------------------------ tests
+
+    def test_uniformity(self, reference: str = "auto") -> ResidualTest:
+        """Test whether the residuals are uniform, by Kolmogorov and Smirnov.
+
+        Parameters
+        ----------
+        reference : {"auto", "simulation", "theory"}
+            What the p value is by, in this test and the others: the rank of the statistic among
+            those of the draws, which is right for dependent rows, but never below 1 over the number
+            of draws; or a distribution for independent rows, as in DHARMa. By default the second
+            where the rows are drawn independently, with all random effects held (`re_form=None`).
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("use ~ age + (1 | district)", load_dataset("Contraception"), "binomial")
+        >>> fit.simulated_residuals(seed=1).test_uniformity().p_value > 0.05
+        True
+        """
+        return tests.uniformity(self.draws, reference)
+
+    def test_dispersion(
+        self, alternative: str = "two-sided", type: str = "simulation"
+    ) -> ResidualTest:
+        """Test whether responses vary more, or less, than the model has it.
+
+        Parameters
+        ----------
+        alternative : {"two-sided", "greater", "less"}
+            "greater" is overdispersion.
+        type : {"simulation", "pearson"}
+            The variance of ``y - mu`` over its mean in the draws; or Pearson's chi-square over its
+            degrees of freedom, by the conditional modes, as in ``overdispersion()``. Since random
+            effects have no degrees of freedom there, the latter is too small, and good for
+            "greater" alone.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...             load_dataset("cbpp"), "binomial")
+        >>> residuals = fit.simulated_residuals(seed=1, re_form=None)
+        >>> print(residuals.test_dispersion(type="pearson"))
+        Dispersion: Pearson chi-square over its degrees of freedom (two-sided)
+                statistic chisq df p_value
+        Pearson     1.237 63.08 51   0.239
+        p value by chi-square, given the conditional modes
+        """
+        kind = checks.option(type, "type", ("simulation", "pearson"), {"pearsonchisq": "pearson"})
+        if kind == "simulation":
+            return tests.dispersion(self.draws, alternative)
+        return _pearson(self.rows.fit, alternative)
+
+    def test_outliers(
+        self, alternative: str = "two-sided", margin: str = "both", reference: str = "auto"
+    ) -> ResidualTest:
+        """Test whether more, or less, responses than expected are outside of all of their draws.
+
+        Parameters
+        ----------
+        alternative : {"two-sided", "greater", "less"}
+        margin : {"both", "upper", "lower"}
+            Above, below, or either.
+        reference : {"auto", "simulation", "theory"}
+            As in `test_uniformity`; "theory" is the binomial distribution with probability
+            2 / (n + 1), for rows without ties.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.simulated_residuals(seed=1).test_outliers()["statistic"].item()
+        1
+        """
+        return tests.outliers(self.draws, alternative, margin, reference)
+
+    def test_zero_inflation(self, alternative: str = "two-sided") -> ResidualTest:
+        """Test whether there are more, or less, zeros than the model has.
+
+        Parameters
+        ----------
+        alternative : {"two-sided", "greater", "less"}
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> ticks = load_dataset("grouseticks")
+        >>> fit = glmer("TICKS ~ YEAR + (1 | BROOD)", ticks, "poisson")
+        >>> fit.simulated_residuals(seed=1).test_zero_inflation().statistic > 1
+        True
+        """
+        return tests.zero_inflation(self.draws, alternative)
+
+    def test_quantiles(
+        self,
+        predictor: Any = None,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        reference: str = "auto",
+    ) -> ResidualTest:
+        """Test whether quantiles of the residuals change with a predictor.
+
+        Parameters
+        ----------
+        predictor : str or array (n,), optional
+            A variable by name, or numbers; the fitted means by default. Its ranks are taken.
+        quantiles : sequence of float
+        reference : {"auto", "simulation", "theory"}
+            As in `test_uniformity`.
+
+        Notes
+        -----
+        DHARMa smooths every quantile by an additive model (qgam), whose smoothness it estimates.
+        Here is the score test of a regression spline with 4 columns and a constant, for which no
+        quantile has to be fitted, and whose distribution is known (Koenker and Machado 1999). The
+        p value of all quantiles is the smallest, adjusted by Benjamini and Hochberg as in DHARMa,
+        or for "simulation" by the rank of the smallest.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.simulated_residuals(seed=1).test_quantiles("Days").p_value > 0.05
+        True
+        """
+        taus = checks.numbers(quantiles, "quantiles", "numbers between 0 and 1")
+        if taus.ndim != 1 or not len(taus) or not ((taus > 0.0) & (taus < 1.0)).all():
+            raise checks.refusal("quantiles", quantiles, "numbers between 0 and 1")
+        if predictor is None:
+            return patterns.quantiles(
+                self.draws, self.draws.fitted, "fitted means", taus, reference
+            )
+        x = self.rows.numbers(predictor, "predictor")
+        return patterns.quantiles(self.draws, x, _name(predictor, "predictor"), taus, reference)
+
+    def test_groups(self, g: Any, reference: str = "auto") -> GroupTests:
+        """Test uniformity within every group, and whether variances are alike.
+
+        Parameters
+        ----------
+        g : str or array (n,)
+            A factor by name, or a label a row.
+        reference : {"auto", "simulation", "theory"}
+            As in `test_uniformity`.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> found = fit.simulated_residuals(seed=1).test_groups("Subject")
+        >>> found.to_frame().shape, round(found.p_value, 2)
+        ((18, 4), 0.17)
+        """
+        factor = self.rows.factor(g, "g")
+        levels = list(map(str, factor.levels))
+        return patterns.groups(self.draws, factor.codes, levels, _name(g, "groups"), reference)
+
+    def test_temporal(self, time: Any, group: Any = None, reference: str = "auto") -> ResidualTest:
+        """Test residuals of neighbours in time for correlation, by Durbin and Watson.
+
+        Parameters
+        ----------
+        time : str or array (n,)
+            A variable by name, or numbers, dates or levels in order.
+        group : str or array (n,), optional
+            What rows are series of their own, each around its own mean.
+        reference : {"auto", "simulation", "theory"}
+            As in `test_uniformity`. With random effects drawn anew, "theory" finds the correlation
+            that these make, which is the model's own.
+
+        Raises
+        ------
+        DataError
+            For several rows at one time, in one group.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.simulated_residuals(seed=1).test_temporal("Days", group="Subject").p_value < 0.05
+        True
+        """
+        codes = None if group is None else self.rows.factor(group, "group").codes
+        at = self.rows.order(time, "time")
+        return patterns.temporal(self.draws, at, codes, _name(time, "time"), reference)
+
+    def test_spatial(
+        self, x: Any, y: Any, alternative: str = "two-sided", reference: str = "auto"
+    ) -> ResidualTest:
+        """Test residuals of neighbours in space for correlation, by Moran's I.
+
+        Parameters
+        ----------
+        x, y : str or array (n,)
+            Coordinates by name, or as numbers; weights are inverse distances.
+        alternative : {"two-sided", "greater", "less"}
+        reference : {"auto", "simulation", "theory"}
+            As in `test_temporal`.
+
+        Raises
+        ------
+        DataError
+            For several rows at one place.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> x, y = np.random.default_rng(1).normal(size=(2, 180))
+        >>> fit.simulated_residuals(seed=1).test_spatial(x, y).p_value > 0.05
+        True
+        """
+        alternative = checks.option(alternative, "alternative", ALTERNATIVES, SPELLINGS)
+        places = np.column_stack([self.rows.numbers(x, "x"), self.rows.numbers(y, "y")])
+        name = f"{_name(x, 'x')} and {_name(y, 'y')}"
+        return patterns.spatial(self.draws, places, name, alternative, reference)
+
+    def tests(self) -> ResidualTests:
+        """Make the tests that need nothing but the model: one row each, with its p value.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> print(fit.simulated_residuals(seed=1).tests())
+        Tests of simulated residuals
+                   statistic p_value reference
+        uniformity   0.04467   0.964 simulation
+        dispersion     1.003   0.821 simulation
+        outliers           1   1.000 simulation
+        quantiles      5.372   0.813 simulation
+        """
+        made: dict[str, Callable[[], ResidualTest]] = {
+            "uniformity": self.test_uniformity,
+            "dispersion": self.test_dispersion,
+            "outliers": self.test_outliers,
+        }
+        if has_zeros(self.draws):
+            made["zeros"] = self.test_zero_inflation
+        if np.ptp(self.draws.fitted[self.draws.complete]) > 0.0:
+            made["quantiles"] = self.test_quantiles
+        results = {name: test() for name, test in made.items()}
+        frame = pd.DataFrame(
+            [(r.statistic, r.p_value, r.reference) for r in results.values()],
+            columns=["statistic", "p_value", "reference"],
+            index=pd.Index(results, name="test"),
+        )
+        return ResidualTests(frame)
+
+    def recalculate(self, group: Any, by: str = "sum") -> SimulatedResiduals:
+        """Return residuals of groups of rows: of their sums, or means, among those of the draws.
+
+        Parameters
+        ----------
+        group : str or array (n,)
+            A factor by name, or a label a row.
+        by : {"sum", "mean"}
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.simulated_residuals(seed=1).recalculate("Subject").scaled.shape
+        (18,)
+        """
+        by = checks.option(by, "by", ("sum", "mean"))
+        factor, draws = self.rows.factor(group, "group"), self.draws
+        order = np.argsort(factor.codes, kind="stable")
+        first = np.flatnonzero(np.diff(factor.codes[order], prepend=-1))
+        size = np.diff(np.append(first, len(order)))
+
+        def together(values: np.ndarray) -> np.ndarray:
+            wide = values.dtype if values.dtype.kind == "f" else np.int64
+            sums = np.add.reduceat(values[order], first, axis=0, dtype=wide)
+            return sums if by == "sum" else (sums.T / size).T
+
+        rng = np.random.default_rng([draws.seed, len(first)])
+        grouped = replace(
+            draws,
+            observed=together(draws.observed),
+            simulated=together(draws.simulated),
+            fitted=together(draws.fitted),
+            uniform=rng.random(len(first)),
+        )
+        index = factor.level_set.index.rename(group if isinstance(group, str) else "group")
+        return replace(self, draws=grouped, rows=Rows(index, None))
+
+
+def simulated_residuals(
+    fit: Fit,
+    n: int = 250,
+    seed: int | np.random.Generator | None = None,
+    re_form: str | bool | None = "~0",
+) -> SimulatedResiduals:
+    """Return residuals by n draws; see the method ``simulated_residuals`` of a model."""
+    n, rng = checks.count(n, each=2 * fit.frame.n), checks.generator(seed)
+    included = included_columns(fit, re_form)
+    family, weights = fit.family, _precision(fit)
+    rows = replace(fitted_rows(fit), weights=weights)
+    sampler = make_sampler(fit, rows, fitted_values_of(fit), included)
+    scale = _counted(family, weights, fit.frame.n)
+    parts, size = [], max(CELLS // fit.frame.n, 1)
+    for start in range(0, n, size):
+        drawn = draw_responses(sampler, min(size, n - start), rng)
+        parts.append(drawn if scale is None else _lean(drawn * scale[:, None]))
+    simulated = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    mean = family.link.inverse(predictor(fit, prediction_rows(fit, None, re_form, "error", None)))
+    observed = fit.y if scale is None else _whole(fit.y * scale)
+    held = [use.all() for use in included.values()]
+    draws = Draws(
+        observed=observed,
+        simulated=simulated,
+        fitted=mean if scale is None else mean * scale,
+        uniform=rng.random(fit.frame.n),
+        independent=len(held) == len(fit.terms) and all(held),
+        seed=int(rng.integers(2**62)),
+    )
+    return SimulatedResiduals(draws, Rows(fit.frame.index, fit), _held(fit, re_form, included))
+
+
+def _precision(fit: Fit) -> np.ndarray | None:
+    """Return weights (n,) for draws whose variance is the fit's.
+
+    A weight counts copies, and a dispersion is that of a row with the mean weight.
+    """
+    weights, family = fit.weights, fit.family
+    if weights is None or not family.counts_copies or not family.auxiliary or family.has_trials:
+        return weights
+    if family.divides_dispersion:
+        return weights / weights.mean()
+    return None if np.ptp(weights) == 0.0 else weights
+
+
+def _counted(family: Family, weights: np.ndarray | None, n: int) -> np.ndarray | None:
+    """Return what makes whole numbers (n,) of responses of counts or shares; None for others."""
+    if not (family.is_count or family.has_trials):
+        return None
+    return np.ones(n) if weights is None else weights
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Take out rounding of counts."""
+    whole = np.rint(values)
+    return np.where(np.abs(values - whole) < SUCCESSES, whole, values)
+
+
+def _lean(values: np.ndarray) -> np.ndarray:
+    """Return counts in the narrowest type that holds them."""
+    with np.errstate(invalid="ignore"):
+        whole, most = np.rint(values), values.max()
+    if not most < LARGEST:  # NaN, too
+        return whole
+    return whole.astype(np.min_scalar_type(int(most)))
+
+
+def has_zeros(draws: Draws) -> bool:
+    """Tell whether a zero is a response that the model draws, or that there is."""
+    return bool((draws.observed == 0).any() or (draws.simulated == 0).any())
+
+
+def _held(fit: Fit, re_form: Any, included: dict[int, np.ndarray]) -> str:
+    if not included:
+        return "random effects drawn anew"
+    if re_form is None or re_form is True:
+        return "random effects at their modes"
+    return f"random effects at their modes by {re_form}"
+
+
+def _name(value: Any, otherwise: str) -> str:
+    return value if isinstance(value, str) else otherwise
+
+
+def _pearson(fit: Fit | None, alternative: str) -> ResidualTest:
+    """Test Pearson's chi-square over its degrees of freedom."""
+    alternative = checks.option(alternative, "alternative", ALTERNATIVES, SPELLINGS)
+    if fit is None:
+        raise ArgumentError("Pearson's residuals are of rows, and these are of groups of rows")
+    found = overdispersion(fit)
+    if found.df <= 0:
+        raise DataError(f"the model has {found.df} residual degrees of freedom; expected some")
+    above = found.p_value
+    p = {"greater": above, "less": 1.0 - above, "two-sided": 2.0 * min(above, 1.0 - above)}
+    p_value = float(p[alternative])
+    frame = pd.DataFrame(
+        {"statistic": [found.ratio], "chisq": found.chisq, "df": found.df, "p_value": p_value},
+        index=pd.Index(["Pearson"]),
+    )
+    return ResidualTest(
+        f"Dispersion: Pearson chi-square over its degrees of freedom ({alternative})",
+        found.ratio, p_value, "theory", frame,
+        "p value by chi-square, given the conditional modes",
+    )  # fmt: skip

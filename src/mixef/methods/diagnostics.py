@@ -1,0 +1,84 @@
+"""Whether a fitted model fits: simulated residuals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mixef.hints import refuse_unknown
+from mixef.inference.diagnostics import simulated_residuals as simulated
+from mixef.methods import Methods
+
+
+class DiagnosticMethods(Methods):
+    """Whether a fitted model fits."""
+
+    def simulated_residuals(
+        self,
+        n: int = 250,
+        seed: int | np.random.Generator | None = None,
+        re_form: str | bool | None = "~0",
+        **unknown: Any,
+    ) -> simulated.SimulatedResiduals:
+        """Return residuals by simulation: where responses stand among draws from the model.
+
+        With n draws of a row, of which a are below the response and t equal to it, its residual is
+        ``(a + U t) / n`` for a random U between 0 and 1 [1]_, as in DHARMa. Under the model these
+        residuals are uniform from 0 to 1, whatever the family; 0 and 1 are responses outside of all
+        draws.
+
+        Parameters
+        ----------
+        n : int
+            Draws.
+        seed : int or numpy.random.Generator, optional
+        re_form : str, bool or None
+            Random effects that stay at their conditional modes, as in `simulate`: by default none,
+            so that they are drawn anew; all for None, which shows more of the rows and nothing of
+            the random effects, to which the modes are fitted.
+
+        Returns
+        -------
+        SimulatedResiduals
+            With ``scaled`` (a Series, by rows of the data), ``simulated`` (rows, n), ``to_frame()``
+            and tests: ``test_uniformity test_dispersion test_outliers test_zero_inflation
+            test_quantiles test_groups test_temporal test_spatial``, some at once by ``tests()``;
+            ``recalculate(group=)`` gives residuals of sums.
+
+        Raises
+        ------
+        FitError
+            For a family of the user's own that says nothing of draws.
+
+        Notes
+        -----
+        Weights, numbers of trials and offsets count. The dispersion of a family that has one is
+        taken for that of a row with the mean weight, which its estimate is.
+
+        Rows with random effects in common are dependent, and so are their residuals. p values of
+        the tests are by rank among the draws, which have the same dependence; DHARMa's take the
+        rows as independent. Estimates are taken as known, so that tests are conservative, rather.
+
+        References
+        ----------
+        .. [1] P. K. Dunn and G. K. Smyth (1996), Randomized quantile residuals, Journal of
+           Computational and Graphical Statistics 5, 236-244.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...             load_dataset("cbpp"), "binomial")
+        >>> residuals = fit.simulated_residuals(seed=1)
+        >>> print(residuals)
+        Simulated residuals: 56 rows, 250 simulations, random effects drawn anew
+            Min      1Q  Median      3Q     Max
+        0.00325 0.21626 0.42346 0.67802 0.99597
+        0 responses are below all simulations, 0 above; the residuals are uniform from 0 to 1 under
+        the model: see .tests()
+        >>> residuals.test_dispersion().p_value > 0.05
+        True
+        """
+        refuse_unknown(unknown, self.simulated_residuals)
+        return simulated.simulated_residuals(self._fit, n, seed, re_form)
