@@ -144,7 +144,10 @@ def test_the_order_inside_a_layer(layer):
 
 
 #: The folders of the inference layer, from the bottom up.
-FOLDERS = ("refits", "hypotheses", "prediction", "simulation", "resampling", "intervals", "tables")
+FOLDERS = (
+    "refits", "hypotheses", "prediction", "simulation", "resampling", "intervals", "tables",
+    "diagnostics",
+)  # fmt: skip
 
 
 def test_the_order_of_the_folders_of_inference():

@@ -14,7 +14,8 @@ import pandas as pd
 import scipy
 
 from mixef import checks
-from mixef.errors import DataError
+from mixef.errors import ArgumentError, DataError
+from mixef.estimation.fit import Fit
 from mixef.inference.diagnostics.draws import (
     ALTERNATIVES,
     CELLS,
@@ -23,6 +24,7 @@ from mixef.inference.diagnostics.draws import (
     by_column,
     rank_p_value,
 )
+from mixef.inference.overdispersion import overdispersion
 from mixef.text.numbers import format_common, format_number, format_pvalue
 from mixef.text.printed import PrintedFrame, is_number
 from mixef.text.tables import Table
@@ -192,4 +194,26 @@ def zero_inflation(draws: Draws, alternative: str) -> ResidualTest:
     return ResidualTest(
         f"Zeros beside those of simulations ({alternative})", float(ratio), p, "simulation",
         frame, how(draws, "simulation", ""),
+    )  # fmt: skip
+
+
+def pearson(fit: Fit | None, alternative: str) -> ResidualTest:
+    """Test Pearson's chi-square over its degrees of freedom."""
+    alternative = checks.option(alternative, "alternative", ALTERNATIVES, SPELLINGS)
+    if fit is None:
+        raise ArgumentError("Pearson's residuals are of rows, and these are of groups of rows")
+    found = overdispersion(fit)
+    if found.df <= 0:
+        raise DataError(f"the model has {found.df} residual degrees of freedom; expected some")
+    above = found.p_value
+    p = {"greater": above, "less": 1.0 - above, "two-sided": 2.0 * min(above, 1.0 - above)}
+    p_value = float(p[alternative])
+    frame = pd.DataFrame(
+        {"statistic": [found.ratio], "chisq": found.chisq, "df": found.df, "p_value": p_value},
+        index=pd.Index(["Pearson"]),
+    )
+    return ResidualTest(
+        f"Dispersion: Pearson chi-square over its degrees of freedom ({alternative})",
+        found.ratio, p_value, "theory", frame,
+        "p value by chi-square, given the conditional modes",
     )  # fmt: skip

@@ -10,29 +10,20 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
-from mixef.families.family import Family
-from mixef.families.whole_numbers import SUCCESSES
 from mixef.inference.diagnostics import residual_patterns as patterns
 from mixef.inference.diagnostics import residual_tests as tests
 from mixef.inference.diagnostics.by_row import Rows
-from mixef.inference.diagnostics.draws import ALTERNATIVES, CELLS, SPELLINGS, Draws
+from mixef.inference.diagnostics.draws import ALTERNATIVES, SPELLINGS, Draws
+from mixef.inference.diagnostics.draws_of_fit import draws_of_fit
 from mixef.inference.diagnostics.residual_patterns import GroupTests
 from mixef.inference.diagnostics.residual_tests import ResidualTest
-from mixef.inference.overdispersion import overdispersion
-from mixef.inference.prediction.prediction_rows import included_columns, prediction_rows, predictor
-from mixef.inference.simulation.new_parameters import fitted_values_of
-from mixef.inference.simulation.sampler import draw_responses
-from mixef.inference.simulation.simulate import make_sampler
-from mixef.inference.simulation.simulation_rows import fitted_rows
+from mixef.inference.prediction.prediction_rows import included_columns
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedFrame, PrintedTable
 from mixef.text.tables import Table
 
 QUANTILES = ("Min", "1Q", "Median", "3Q", "Max")
-# Numbers up to here are kept as whole ones.
-LARGEST = 2**62
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,7 +184,7 @@ class SimulatedResiduals(PrintedTable):
         kind = checks.option(type, "type", ("simulation", "pearson"), {"pearsonchisq": "pearson"})
         if kind == "simulation":
             return tests.dispersion(self.draws, alternative)
-        return _pearson(self.rows.fit, alternative)
+        return tests.pearson(self.rows.fit, alternative)
 
     def test_outliers(
         self, alternative: str = "two-sided", margin: str = "both", reference: str = "auto"
@@ -438,63 +429,13 @@ def simulated_residuals(
 ) -> SimulatedResiduals:
     """Return residuals by n draws; see the method ``simulated_residuals`` of a model."""
     n, rng = checks.count(n, each=2 * fit.frame.n), checks.generator(seed)
-    included = included_columns(fit, re_form)
-    family, weights = fit.family, _precision(fit)
-    rows = replace(fitted_rows(fit), weights=weights)
-    sampler = make_sampler(fit, rows, fitted_values_of(fit), included)
-    scale = _counted(family, weights, fit.frame.n)
-    parts, size = [], max(CELLS // fit.frame.n, 1)
-    for start in range(0, n, size):
-        drawn = draw_responses(sampler, min(size, n - start), rng)
-        parts.append(drawn if scale is None else _lean(drawn * scale[:, None]))
-    simulated = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-    mean = family.link.inverse(predictor(fit, prediction_rows(fit, None, re_form, "error", None)))
-    observed = fit.y if scale is None else _whole(fit.y * scale)
-    held = [use.all() for use in included.values()]
-    draws = Draws(
-        observed=observed,
-        simulated=simulated,
-        fitted=mean if scale is None else mean * scale,
-        uniform=rng.random(fit.frame.n),
-        independent=len(held) == len(fit.terms) and all(held),
-        seed=int(rng.integers(2**62)),
-    )
-    return SimulatedResiduals(draws, Rows(fit.frame.index, fit), _held(fit, re_form, included))
-
-
-def _precision(fit: Fit) -> np.ndarray | None:
-    """Return weights (n,) for draws whose variance is the fit's.
-
-    A weight counts copies, and a dispersion is that of a row with the mean weight.
-    """
-    weights, family = fit.weights, fit.family
-    if weights is None or not family.counts_copies or not family.auxiliary or family.has_trials:
-        return weights
-    if family.divides_dispersion:
-        return weights / weights.mean()
-    return None if np.ptp(weights) == 0.0 else weights
-
-
-def _counted(family: Family, weights: np.ndarray | None, n: int) -> np.ndarray | None:
-    """Return what makes whole numbers (n,) of responses of counts or shares; None for others."""
-    if not (family.is_count or family.has_trials):
-        return None
-    return np.ones(n) if weights is None else weights
-
-
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Take out rounding of counts."""
-    whole = np.rint(values)
-    return np.where(np.abs(values - whole) < SUCCESSES, whole, values)
-
-
-def _lean(values: np.ndarray) -> np.ndarray:
-    """Return counts in the narrowest type that holds them."""
-    with np.errstate(invalid="ignore"):
-        whole, most = np.rint(values), values.max()
-    if not most < LARGEST:  # NaN, too
-        return whole
-    return whole.astype(np.min_scalar_type(int(most)))
+    draws = draws_of_fit(fit, n, rng, re_form)
+    held = f"random effects at their modes by {re_form}"
+    if draws.independent:
+        held = "random effects at their modes"
+    elif not included_columns(fit, re_form):
+        held = "random effects drawn anew"
+    return SimulatedResiduals(draws, Rows(fit.frame.index, fit), held)
 
 
 def has_zeros(draws: Draws) -> bool:
@@ -502,35 +443,5 @@ def has_zeros(draws: Draws) -> bool:
     return bool((draws.observed == 0).any() or (draws.simulated == 0).any())
 
 
-def _held(fit: Fit, re_form: Any, included: dict[int, np.ndarray]) -> str:
-    if not included:
-        return "random effects drawn anew"
-    if re_form is None or re_form is True:
-        return "random effects at their modes"
-    return f"random effects at their modes by {re_form}"
-
-
 def _name(value: Any, otherwise: str) -> str:
     return value if isinstance(value, str) else otherwise
-
-
-def _pearson(fit: Fit | None, alternative: str) -> ResidualTest:
-    """Test Pearson's chi-square over its degrees of freedom."""
-    alternative = checks.option(alternative, "alternative", ALTERNATIVES, SPELLINGS)
-    if fit is None:
-        raise ArgumentError("Pearson's residuals are of rows, and these are of groups of rows")
-    found = overdispersion(fit)
-    if found.df <= 0:
-        raise DataError(f"the model has {found.df} residual degrees of freedom; expected some")
-    above = found.p_value
-    p = {"greater": above, "less": 1.0 - above, "two-sided": 2.0 * min(above, 1.0 - above)}
-    p_value = float(p[alternative])
-    frame = pd.DataFrame(
-        {"statistic": [found.ratio], "chisq": found.chisq, "df": found.df, "p_value": p_value},
-        index=pd.Index(["Pearson"]),
-    )
-    return ResidualTest(
-        f"Dispersion: Pearson chi-square over its degrees of freedom ({alternative})",
-        found.ratio, p_value, "theory", frame,
-        "p value by chi-square, given the conditional modes",
-    )  # fmt: skip

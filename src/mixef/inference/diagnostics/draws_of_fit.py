@@ -1,0 +1,78 @@
+"""Draws of a fit's responses, as residuals need them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mixef.estimation.fit import Fit
+from mixef.families.family import Family
+from mixef.families.whole_numbers import SUCCESSES
+from mixef.inference.diagnostics.draws import CELLS, Draws
+from mixef.inference.prediction.prediction_rows import included_columns, prediction_rows, predictor
+from mixef.inference.simulation.new_parameters import fitted_values_of
+from mixef.inference.simulation.sampler import draw_responses
+from mixef.inference.simulation.simulate import make_sampler
+from mixef.inference.simulation.simulation_rows import fitted_rows
+
+# Numbers up to here are kept as whole ones.
+LARGEST = 2**62
+
+
+def draws_of_fit(fit: Fit, n: int, rng: np.random.Generator, re_form: str | bool | None) -> Draws:
+    """Draw n responses of every row, given the random effects that ``re_form`` says."""
+    included = included_columns(fit, re_form)
+    family, weights = fit.family, _precision(fit)
+    rows = replace(fitted_rows(fit), weights=weights)
+    sampler = make_sampler(fit, rows, fitted_values_of(fit), included)
+    scale = _counted(family, weights, fit.frame.n)
+    parts, size = [], max(CELLS // fit.frame.n, 1)
+    for start in range(0, n, size):
+        drawn = draw_responses(sampler, min(size, n - start), rng)
+        parts.append(drawn if scale is None else _lean(drawn * scale[:, None]))
+    mean = family.link.inverse(predictor(fit, prediction_rows(fit, None, re_form, "error", None)))
+    held = [use.all() for use in included.values()]
+    return Draws(
+        observed=fit.y if scale is None else _whole(fit.y * scale),
+        simulated=parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1),
+        fitted=mean if scale is None else mean * scale,
+        uniform=rng.random(fit.frame.n),
+        independent=len(held) == len(fit.terms) and all(held),
+        seed=int(rng.integers(2**62)),
+    )
+
+
+def _precision(fit: Fit) -> np.ndarray | None:
+    """Return weights (n,) for draws whose variance is the fit's.
+
+    A weight counts copies, and a dispersion is that of a row with the mean weight.
+    """
+    weights, family = fit.weights, fit.family
+    if weights is None or not family.counts_copies or not family.auxiliary or family.has_trials:
+        return weights
+    if family.divides_dispersion:
+        return weights / weights.mean()
+    return None if np.ptp(weights) == 0.0 else weights
+
+
+def _counted(family: Family, weights: np.ndarray | None, n: int) -> np.ndarray | None:
+    """Return what makes whole numbers (n,) of responses of counts or shares; None for others."""
+    if not (family.is_count or family.has_trials):
+        return None
+    return np.ones(n) if weights is None else weights
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Take out rounding of counts."""
+    whole = np.rint(values)
+    return np.where(np.abs(values - whole) < SUCCESSES, whole, values)
+
+
+def _lean(values: np.ndarray) -> np.ndarray:
+    """Return counts in the narrowest type that holds them."""
+    with np.errstate(invalid="ignore"):
+        whole, most = np.rint(values), values.max()
+    if not most < LARGEST:  # NaN, too
+        return whole
+    return whole.astype(np.min_scalar_type(int(most)))
