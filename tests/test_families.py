@@ -19,6 +19,7 @@ from mixef.families.negative_binomial import SHAPE as SHAPE_PARAMETER
 from mixef.families.special import digamma_error, log1pmx, log_rising, stirling_error
 from mixef.families.standard import (
     FAMILIES,
+    BetaBinomial,
     Binomial,
     Gamma,
     Gaussian,
@@ -740,6 +741,7 @@ def test_means_inside_the_domain():
     ("family", "y", "weights", "message"),
     [
         (Binomial(), [0, 1, 2, 3], None, r"use of a binomial model has the value 2 in row 2 .*cb"),
+        (BetaBinomial(), [0, 1, 2], None, r"use of a betabinomial model has the value 2 in row 2"),
         (Binomial(), [0, -0.5], None, r"value -0.5 in row 1 .*expected 0, 1 or a share"),
         (Poisson(), [0, 1, -3], None, r"use of a poisson model has the value -3 in row 2"),
         (NegativeBinomial(), [-1], None, r"use of a negative binomial model has the value -1"),
@@ -769,6 +771,7 @@ def test_responses_that_cannot_be(family, y, weights, message):
     [
         (Binomial(), [0.5, 0.25], None, "non-integer #successes in a binomial model: use"),
         (Binomial(), [0.5, 0.25], [2, 2], "non-integer #successes"),
+        (BetaBinomial(), [0.5, 0.25], [2, 2], "#successes in a betabinomial model: use"),
         (Poisson(), [0, 1.5], None, r"use of a poisson model is not .*\(first 1.5\).*offset"),
         (NegativeBinomial(), [0.25], None, "use of a negative binomial model"),
     ],

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from mixef.errors import DataWarning, warn
 from mixef.families.auxiliary import Extra
-from mixef.families.family import Family, by_row, refuse, weigh
+from mixef.families.family import Family, by_row, weigh
 from mixef.families.links import Logit
 from mixef.families.special import (
     half_deviance,
@@ -21,7 +20,7 @@ from mixef.families.special import (
     stirling_error,
     times,
 )
-from mixef.families.whole_numbers import SUCCESSES, check_counts, poisson, whole_trials
+from mixef.families.whole_numbers import check_counts, check_shares, poisson, whole_trials
 
 
 class Binomial(Family):
@@ -137,20 +136,7 @@ class Binomial(Family):
     ) -> None:
         """Raise unless shares are in [0, 1]; warn where successes are not whole numbers."""
         super().check_response(y, weights, name)
-        refuse(
-            np.less(y, 0.0) | np.greater(y, 1.0),
-            y,
-            f"the response {name} of a binomial model",
-            "0, 1 or a share of successes in between",
-            "give counts as cbind(successes, failures), or shares with weights= for the trials",
-        )
-        k = y if weights is None else np.multiply(weights, y)
-        if np.any(np.abs(k - np.rint(k)) > SUCCESSES):
-            warn(
-                f"non-integer #successes in a binomial model: {name} times the weights is not "
-                "everywhere a whole number; weights= are the numbers of trials",
-                DataWarning,
-            )
+        check_shares(y, name, self.name, weights)
 
     def random(
         self,

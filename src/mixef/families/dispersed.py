@@ -16,11 +16,10 @@ import scipy
 
 from mixef.errors import DataError
 from mixef.families.auxiliary import Auxiliary, Extra
-from mixef.families.counts import Binomial
 from mixef.families.density import DensityFamily, of_product
 from mixef.families.family import by_row
 from mixef.families.special import digamma_rise, log_rising, times
-from mixef.families.whole_numbers import check_counts, poisson, whole_trials
+from mixef.families.whole_numbers import check_counts, check_shares, poisson, whole_trials
 
 PHI = Auxiliary("phi")
 
@@ -221,7 +220,8 @@ class BetaBinomial(DensityFamily):
         self, y: np.ndarray, weights: np.ndarray | None = None, name: str = "y"
     ) -> None:
         """Raise unless shares are in [0, 1] and some rows have several trials."""
-        Binomial().check_response(y, weights, name)
+        super().check_response(y, weights, name)
+        check_shares(y, name, self.name, weights)
         if weights is None or not np.any(weights > 1.0):
             raise DataError(
                 f"the response {name} of a betabinomial model has single trials alone, which say "

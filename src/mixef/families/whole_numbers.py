@@ -38,6 +38,24 @@ def check_counts(y: np.ndarray, name: str, family: str, weights: np.ndarray | No
         )
 
 
+def check_shares(y: np.ndarray, name: str, family: str, weights: np.ndarray | None = None) -> None:
+    """Raise unless shares of successes are in [0, 1]; warn where successes are no whole numbers."""
+    refuse(
+        np.less(y, 0.0) | np.greater(y, 1.0),
+        y,
+        f"the response {name} of a {family} model",
+        "0, 1 or a share of successes in between",
+        "give counts as cbind(successes, failures), or shares with weights= for the trials",
+    )
+    k = y if weights is None else np.multiply(weights, y)
+    if np.any(np.abs(k - np.rint(k)) > SUCCESSES):
+        warn(
+            f"non-integer #successes in a {family} model: {name} times the weights is not "
+            "everywhere a whole number; weights= are the numbers of trials",
+            DataWarning,
+        )
+
+
 def _broken(y: np.ndarray) -> np.ndarray:
     return np.abs(y - np.rint(y)) > _COUNT * np.maximum(1.0, y)
 
