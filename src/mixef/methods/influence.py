@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
+from mixef.hints import refuse_unknown
+from mixef.inference.influence import influence as deletions
 from mixef.inference.influence import leverage
 from mixef.methods import Methods
 
@@ -163,3 +167,66 @@ class InfluenceMethods(Methods):
         1       -0.042  0.027
         """
         return leverage.dfbetas(self._fit)
+
+    def influence(
+        self,
+        groups: Any = None,
+        *,
+        refit: bool = True,
+        n_jobs: int = 1,
+        progress: bool | None = None,
+        **unknown: Any,
+    ) -> deletions.Influence:
+        """Return what the estimates are without each level of a factor, or without each row.
+
+        The model is fitted again without each set of rows, from where this fit ended; a linear
+        model on the cross-products that the rows are taken off.
+
+        Parameters
+        ----------
+        groups : str, array, list or dict, optional
+            A grouping factor of the model, a column of the data, or an interaction such as
+            ``"a:b"``, whose levels are left out one by one; labels of groups (n,), one a row; or
+            sets of rows by their labels, a list or a dict of them. By default each row is left
+            out.
+        refit : bool
+            Estimate all parameters again; otherwise hold the covariance parameters, relative to
+            sigma in a linear model, which is exact linear algebra in a linear model, one scoring
+            step in a generalized one, and fast for thousands of groups.
+        n_jobs : int
+            Processes; -1 for one a core. The result does not depend on it.
+        progress : bool, optional
+            Show a progress bar; by default on a terminal, for work over two seconds.
+
+        Returns
+        -------
+        Influence
+            With ``dfbetas()``, ``cooks_distance()``, ``mdffits()``, ``covratio()``, ``covtrace()``,
+            ``sigma()``, ``varcorr()``, ``most()`` and ``to_frame()``. Coefficients that the other
+            rows do not determine are NaN, and listed in ``left_open``; searches that failed or
+            did not converge are in ``problems``.
+
+        Raises
+        ------
+        DataError, ArgumentError
+            For groups or rows that are not there.
+
+        References
+        ----------
+        R. Nieuwenhuis, M. te Grotenhuis and B. Pelzer (2012), influence.ME: tools for detecting
+        influential data in mixed effects models, The R Journal 4(2), 38-47.
+        A. Loy and H. Hofmann (2014), HLMdiag: a suite of diagnostics for hierarchical linear models
+        in R, Journal of Statistical Software 56(5).
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> fit.influence("Subject").most(2)[["cooks_distance", "covratio", "sigma"]].round(2)
+                 cooks_distance  covratio  sigma
+        Subject
+        309                0.15      0.89  26.25
+        335                0.13      0.94  26.19
+        """
+        refuse_unknown(unknown, self.influence)
+        return deletions.influence(self._fit, groups, refit, n_jobs, progress)

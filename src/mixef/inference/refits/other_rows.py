@@ -133,3 +133,18 @@ def fit_to_rows(fit: Fit, spec: ModelSpec, *, start: Any = None) -> Fit:
         lost = [name for name in fit.fixed_names if name not in new.fixed_names]
         raise FitError(f"the rows cannot tell apart the fixed effects {', '.join(lost)}")
     return new
+
+
+def on_rows(spec: ModelSpec, rows: np.ndarray) -> ModelSpec:
+    """Return the model on some of its rows, by their positions; levels without rows are dropped."""
+    groupings = {}
+    for name, factor in grouping_factors(spec.terms).items():
+        codes, used = compress(factor.codes[rows], factor.n_levels)
+        groupings[name] = replace(factor, codes=codes, level_set=factor.level_set.take(used))
+    terms = tuple(
+        replace(term, design=_taken(term.design, rows), grouping=groupings[term.group])
+        for term in spec.terms
+    )
+    return spec.changed(
+        frame=_taken_frame(spec.frame, rows), design=_taken(spec.design, rows), terms=terms
+    )
