@@ -145,8 +145,8 @@ def test_the_order_inside_a_layer(layer):
 
 #: The folders of the inference layer, from the bottom up.
 FOLDERS = (
-    "refits", "hypotheses", "prediction", "simulation", "resampling", "intervals", "tables",
-    "diagnostics",
+    "refits", "hypotheses", "prediction", "simulation", "resampling", "influence", "intervals",
+    "tables", "diagnostics",
 )  # fmt: skip
 
 

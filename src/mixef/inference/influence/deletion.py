@@ -16,8 +16,8 @@ from mixef.estimation.search.convergence import CONVERGED_GAIN
 from mixef.estimation.search.singular import vanished_directions
 from mixef.estimation.search.trust_region import Quadratic
 from mixef.inference.components import component_values, components, scale_parameters
+from mixef.inference.refits.other_rows import on_rows
 from mixef.inference.replicates import attempted
-from mixef.inference.resampling.rows import on_rows
 from mixef.linalg.downdate import Downdate
 from mixef.linalg.standardize import independent_columns, orthonormal_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread

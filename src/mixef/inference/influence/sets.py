@@ -12,7 +12,7 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
-from mixef.inference.resampling.rows import grouping_factors
+from mixef.inference.refits.other_rows import grouping_factors
 from mixef.terms.columns import Columns
 from mixef.terms.convert import read
 from mixef.terms.expressions import Scope, State
