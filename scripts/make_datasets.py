@@ -24,7 +24,7 @@ def pack(source: Path, target: Path) -> None:
         rows = list(csv.DictReader(handle))
     columns = {}
     for name, column in meta.items():
-        texts = [row[name] for row in rows]
+        texts = ["nan" if row[name] == "NA" else row[name] for row in rows]
         columns[f"column_{name}"] = np.array(texts, dtype=DTYPES[column["kind"]])
     text = json.dumps(meta, separators=(",", ":"), ensure_ascii=True)
     columns["meta"] = np.frombuffer(text.encode(), dtype=np.uint8)

@@ -2,8 +2,10 @@
 #   cd tests/reference && Rscript datasets.R
 suppressMessages({library(lme4); library(mlmRev); library(jsonlite)})
 data(Contraception, package = "mlmRev")
+source("read_data.R")
+for (nm in OTHERS) assign(nm, read_data(nm, "data"))
 names <- c("sleepstudy", "Dyestuff", "Dyestuff2", "Penicillin", "Pastes", "cake", "cbpp", "VerbAgg",
-           "grouseticks", "Arabidopsis", "InstEval", "Contraception")
+           "grouseticks", "Arabidopsis", "InstEval", "Contraception", OTHERS)
 digest <- function(x) { f <- tempfile(); writeLines(x, f); h <- tools::md5sum(f); unlink(f); unname(h) }
 describe <- function(x) {
   if (is.factor(x)) return(list(kind = "factor", rows = length(x), levels = I(levels(x)), ordered = is.ordered(x),

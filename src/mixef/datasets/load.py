@@ -118,6 +118,35 @@ CATALOGUE: dict[str, Entry] = {
         "Bangladesh Fertility Survey of 1988; Steele, Diamond & Amin (1996), Journal of the "
         "Royal Statistical Society A 159, 289-299",
     ),
+    "classroom": Entry(
+        1190,
+        (
+            "sex",
+            "minority",
+            "mathkind",
+            "mathgain",
+            "ses",
+            "yearstea",
+            "mathknow",
+            "housepov",
+            "mathprep",
+            "classid",
+            "schoolid",
+            "childid",
+        ),
+        "Gain in mathematics (mathgain, points) from kindergarten (mathkind) to first grade of "
+        "1190 children in 312 classrooms of 107 schools, with what is known of children, teachers "
+        "and schools; mathknow is missing where a teacher was not tested.",
+        "Hill, Rowan & Ball (2005), American Educational Research Journal 42, 371-406; West, Welch "
+        "& Galecki (2007), Linear Mixed Models, chapter 4",
+    ),
+    "cbpp2": Entry(
+        56,
+        ("herd", "treatment", "avg_size", "period", "size", "incidence"),
+        "cbpp with what was done about the disease in each herd (treatment) and the herd's "
+        "average size.",
+        "Lesnoff et al. (2004), Preventive Veterinary Medicine 64, 27-40",
+    ),
 }
 
 
