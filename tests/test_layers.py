@@ -35,6 +35,7 @@ LAYERS = (
     ("mixedmodel",),
     ("lmm", "glmm"),
     ("functions",),
+    ("sklearn",),
     ("__init__",),
 )
 
