@@ -44,7 +44,7 @@ formulas = [
     "~ poly(Days, 2) + (Days | Subject)",
 ]
 folds = KFold(5, shuffle=True, random_state=1)
-search = GridSearchCV(MixedModelRegressor(), {"formula": effects}, cv=folds).fit(X, y)
+search = GridSearchCV(MixedModelRegressor(), {"formula": formulas}, cv=folds).fit(X, y)
 print(f"\nBest of the formulas: {search.best_params_['formula']!r}, R2 {search.best_score_:.3f}")
 print(search.best_estimator_.model_.VarCorr())
 
