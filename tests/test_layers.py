@@ -147,7 +147,7 @@ def test_the_order_inside_a_layer(layer):
 #: The folders of the inference layer, from the bottom up.
 FOLDERS = (
     "refits", "hypotheses", "prediction", "simulation", "resampling", "influence", "intervals",
-    "tables", "diagnostics",
+    "tables", "diagnostics", "marginal",
 )  # fmt: skip
 
 

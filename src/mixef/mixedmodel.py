@@ -21,6 +21,7 @@ from mixef.methods.influence import InfluenceMethods
 from mixef.methods.interop import InteropMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.measures import MeasureMethods
+from mixef.methods.means import MeansMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
 from mixef.methods.tables import TableMethods
@@ -33,6 +34,7 @@ class MixedModel(
     HypothesisMethods,
     InfluenceMethods,
     IntervalMethods,
+    MeansMethods,
     SimulationMethods,
     PredictionMethods,
     RowMethods,

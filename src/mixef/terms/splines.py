@@ -59,6 +59,25 @@ def poly_basis(x: np.ndarray, degree: int, raw: bool, state: dict[str, Any]) -> 
     return W[:, 1:]
 
 
+def poly_slopes(x: np.ndarray, degree: int, raw: bool, state: dict[str, Any]) -> np.ndarray:
+    """Return the derivatives (n, degree) of `poly_basis`, by those of its recurrence."""
+    if raw:
+        powers = np.arange(1.0, degree + 1)
+        slopes: np.ndarray = powers * x[:, None] ** (powers - 1.0)
+        return slopes
+    H = state["hessenberg"]
+    t = (x - state["mean"]) / state["unit"]
+    W: np.ndarray = np.empty((len(x), degree + 1))
+    D: np.ndarray = np.zeros_like(W)
+    W[:, 0] = state["n"] ** -0.5
+    for k in range(1, degree + 1):
+        h = H[:k, k - 1]
+        W[:, k] = (t * W[:, k - 1] - W[:, :k] @ h) / H[k, k - 1]
+        D[:, k] = (W[:, k - 1] + t * D[:, k - 1] - D[:, :k] @ h) / H[k, k - 1]
+    slopes = D[:, 1:] / state["unit"]
+    return slopes
+
+
 def orthonormal_polynomials(t: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray]:
     """Return polynomials of degree 0 to `degree` (n, degree + 1), orthonormal over points (n,).
 
@@ -112,10 +131,8 @@ def natural_basis(
     section 7.2).
     """
     _learn_knots("ns", x, df, knots, bounds, 0 if df is None else df - 1 - intercept, state)
-    ends, spline = np.asarray(state["bounds"]), _b_splines(state, 3)
-    curvature = spline.derivative(2)(ends)
-    keep = slice(None) if intercept else slice(1, None)
-    null = np.linalg.qr(curvature[:, keep].T, mode="complete")[0][:, 2:]
+    ends = np.asarray(state["bounds"])
+    null, keep, spline = _natural(state, intercept)
 
     def basis(values: np.ndarray) -> np.ndarray:
         inside = np.clip(values, *ends)
@@ -124,6 +141,29 @@ def natural_basis(
         return columns
 
     return on_present(x, null.shape[1], basis)
+
+
+def b_spline_slopes(
+    x: np.ndarray, degree: int, intercept: bool, state: dict[str, Any]
+) -> np.ndarray:
+    """Return the derivatives (n, k) of `b_spline_basis`."""
+    slopes: np.ndarray = _b_splines(state, degree).derivative(1)(x)[:, 0 if intercept else 1 :]
+    return slopes
+
+
+def natural_slopes(x: np.ndarray, intercept: bool, state: dict[str, Any]) -> np.ndarray:
+    """Return the derivatives (n, k) of `natural_basis`, constant beyond the boundary knots."""
+    null, keep, spline = _natural(state, intercept)
+    slopes: np.ndarray = spline.derivative(1)(np.clip(x, *state["bounds"]))[:, keep] @ null
+    return slopes
+
+
+def _natural(state: dict[str, Any], intercept: bool) -> tuple[np.ndarray, slice, Any]:
+    """Return what makes B-splines natural (k, k - 2), which of them are used, and all of them."""
+    spline = _b_splines(state, 3)
+    curvature = spline.derivative(2)(np.asarray(state["bounds"]))
+    keep = slice(None) if intercept else slice(1, None)
+    return np.linalg.qr(curvature[:, keep].T, mode="complete")[0][:, 2:], keep, spline
 
 
 def _b_splines(state: dict[str, Any], degree: int) -> Any:
