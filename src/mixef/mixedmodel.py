@@ -20,8 +20,8 @@ from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.influence import InfluenceMethods
 from mixef.methods.interop import InteropMethods
 from mixef.methods.intervals import IntervalMethods
-from mixef.methods.measures import MeasureMethods
 from mixef.methods.means import MeansMethods
+from mixef.methods.measures import MeasureMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
 from mixef.methods.tables import TableMethods
