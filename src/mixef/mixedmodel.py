@@ -22,6 +22,7 @@ from mixef.methods.interop import InteropMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.means import MeansMethods
 from mixef.methods.measures import MeasureMethods
+from mixef.methods.robust import RobustMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
 from mixef.methods.tables import TableMethods
@@ -43,6 +44,7 @@ class MixedModel(
     MeasureMethods,
     InteropMethods,
     TableMethods,
+    RobustMethods,
 ):
     """A fitted mixed model.
 
@@ -212,7 +214,12 @@ class MixedModel(
         return varcorr.varcorr(self._fit)
 
     def vcov(
-        self, full: bool = False, correlation: bool = False, use_hessian: bool = True
+        self,
+        full: bool = False,
+        correlation: bool = False,
+        use_hessian: bool = True,
+        robust: str | None = None,
+        cluster: Any = None,
     ) -> pd.DataFrame:
         """Return the covariance matrix of the fixed effects, or of all parameters.
 
@@ -230,6 +237,10 @@ class MixedModel(
             ``(X'V^-1 X)^-1``, which takes the covariance parameters for known, and nothing of
             these. The fixed effects of a linear model have the latter anyway, and so has a
             generalized one with nAGQ = 0, or whose Hessian is not that of a maximum.
+        robust : {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}, optional
+            The cluster-robust covariance of the fixed effects, see `with_vcov`.
+        cluster : str, array or Series, optional
+            Its clusters, see `with_vcov`.
 
         Examples
         --------
@@ -241,8 +252,12 @@ class MixedModel(
         [[1.0, -0.138], [-0.138, 1.0]]
         >>> list(fit.vcov(full=True).index[2:])
         ['Subject.(Intercept)', 'Subject.Days.(Intercept)', 'Subject.Days', 'log(sigma)']
+        >>> fit.vcov(robust="CR2").round(2).to_numpy().tolist()
+        [[46.57, -1.45], [-1.45, 2.39]]
         """
-        return parameters.covariance(self._fit, full, correlation, use_hessian)
+        return parameters.covariance(
+            self._fit, full, correlation, use_hessian, robust=robust, cluster=cluster
+        )
 
     def ngrps(self) -> pd.Series:
         """Return the number of levels of each grouping factor.

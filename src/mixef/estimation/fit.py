@@ -63,6 +63,9 @@ class Fit:
     vanished: tuple[VanishedDirection | AtBound, ...]
     # (K, K): exact Hessian of the criterion at ``point``, where the search ended with it
     end_hessian: np.ndarray | None = None
+    # What tests and standard errors of the fixed effects go by, in the place of the model's own
+    # covariance (inference/robust): its ``matrix`` (p, p), and the rules that it has for tests
+    beta_covariance: Any = None
     # What the search was for; made again where it is missing, as after a pickle
     held_problem: Any = None
 
@@ -236,9 +239,16 @@ class Fit:
         """The auxiliary parameters as the family takes them; 1 where it has none."""
         return 1.0 if self.estimates.extra is None else self.estimates.extra
 
-    @cached_property
+    @property
     def vcov(self) -> np.ndarray:
-        """Covariance of the fixed effects (p, p)."""
+        """Covariance of the fixed effects (p, p): the one that was chosen, or the model's own."""
+        chosen = self.beta_covariance
+        matrix: np.ndarray = self.model_vcov if chosen is None else chosen.matrix
+        return matrix
+
+    @cached_property
+    def model_vcov(self) -> np.ndarray:
+        """Covariance of the fixed effects (p, p) where the model is right."""
         return self.kind.vcov(self)
 
     @cached_property
@@ -283,7 +293,7 @@ class Fit:
         """Return the estimates on a changed model, as a stand-in from which to fit that."""
         own = {f.name for f in fields(self)}
         new = {name: changes.pop(name) for name in list(changes) if name in own}
-        new.setdefault("held_problem", None)
+        new = {"held_problem": None, "beta_covariance": None} | new
         return replace(self, spec=self.spec.changed(**changes), **new)
 
     def warm_start(self, **values: Any) -> dict[str, Any]:

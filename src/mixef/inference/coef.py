@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.fit import Fit
-from mixef.inference.hypotheses.ddf import REFITTED, check_ddf, is_refitted, t_tests
+from mixef.inference.hypotheses.ddf import check_ddf, column_name, has_z_tests, t_tests
 from mixef.linalg.threads import one_blas_thread
 from mixef.text.printed import PrintedFrames
 
@@ -88,18 +88,18 @@ def coefficient_table(fit: Fit, ddf: str | None = "auto") -> pd.DataFrame:
 
     A linear model has t values, with df and p values unless ``ddf`` is None; a generalized one
     has z and p values. Kenward and Roger's tests of an ML fit are those of its refit by REML, and
-    the columns' name says so.
+    the columns' name says so, as it names a covariance that was chosen for the fit.
     """
     tests = t_tests(fit, np.eye(len(fit.kept)), ddf=ddf)
     columns = {"Estimate": tests.estimate, "Std. Error": tests.std_error}
-    if not fit.is_linear:
+    if has_z_tests(fit, ddf):
         columns |= {"z value": tests.statistic, "Pr(>|z|)": tests.p_value}
     elif check_ddf(fit, ddf) is None:
         columns |= {"t value": tests.statistic}
     else:
         columns |= {"df": tests.df, "t value": tests.statistic, "Pr(>|t|)": tests.p_value}
     table = pd.DataFrame(columns, index=list(fit.fixed_names))
-    return table.rename_axis(columns=REFITTED) if is_refitted(fit, ddf) else table
+    return table.rename_axis(columns=column_name(fit, ddf))
 
 
 def coefficients_by_group(fit: Fit) -> PrintedFrames:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from mixef import checks
+from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.estimation.search.certified import LEAST_UNIT
 from mixef.estimation.search.hessian import inverse_hessian
 from mixef.families.auxiliary import separate
+from mixef.inference.hypotheses.ddf import refuse_chosen
+from mixef.inference.robust.covariance import with_robust
 
 # The derivative of a parameter at the turning point of its sign, beside the largest one.
 TURNING = 1e-9
 
 
 def covariance(
-    fit: Fit, full: bool = False, correlation: bool = False, use_hessian: bool = True
-) -> pd.DataFrame:
+    fit: Fit, full: bool = False, correlation: bool = False, use_hessian: bool = True,
+    robust: str | None = None, cluster: Any = None,
+) -> pd.DataFrame:  # fmt: skip
     """Return a covariance or correlation matrix; see the method ``vcov`` of a model."""
+    if robust is not None:
+        fit = with_robust(fit, robust, cluster)
+    elif cluster is not None:
+        raise ArgumentError("cluster is for a robust covariance; give robust='CR2' too")
     use_hessian = checks.flag(use_hessian, "use_hessian")
     correlation = checks.flag(correlation, "correlation")
     if checks.flag(full, "full"):
+        refuse_chosen(fit, "the covariance of all parameters (full=True) is")
         found = covariance_of_parameters(fit, use_hessian)
     else:
         names = pd.Index(fit.fixed_names)
@@ -36,7 +47,7 @@ def covariance(
 def _fixed_values(fit: Fit, use_hessian: bool) -> np.ndarray:
     """Return the covariance (p, p) of the fixed effects, by the Hessian or with others known."""
     known = fit.covariance_scale * fit.estimates.unscaled_vcov
-    return fit.vcov.copy() if use_hessian else known
+    return fit.vcov.copy() if use_hessian or fit.beta_covariance is not None else known
 
 
 def _unless_open(fit: Fit, hessian: np.ndarray, J: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_table
-from mixef.inference.hypotheses.ddf import method_name
+from mixef.inference.hypotheses.ddf import check_ddf, method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.overdispersion import overdispersion_message
 from mixef.inference.residuals import residual_values
@@ -291,7 +291,8 @@ def _title(fit: Fit) -> str:
 
 def _tests_in_title(fit: Fit, ddf: str | None) -> str:
     method = method_name(fit, ddf)
-    return "" if method is None or not len(fit.kept) else f". t-tests use {method}"
+    letter = "z" if check_ddf(fit, ddf) is None else "t"
+    return "" if method is None or not len(fit.kept) else f". {letter}-tests use {method}"
 
 
 def _family(fit: Fit) -> tuple[str, str] | tuple[None, None]:

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from mixef.estimation.fit import Fit
-from mixef.inference.hypotheses.ddf import FTest, check_ddf, f_test, method_name, tested_fit
+from mixef.inference.hypotheses.ddf import (
+    FTest,
+    check_ddf,
+    f_test,
+    has_z_tests,
+    method_name,
+    tested_fit,
+)
 from mixef.inference.hypotheses.term_contrasts import check_type, term_hypotheses
 from mixef.text.coefficients import starred_table
 from mixef.text.numbers import format_common, format_pvalue, round_all, zap_small
@@ -85,10 +92,11 @@ def anova_of_terms(fit: Fit, type: Any = "III", ddf: str | None = "auto") -> Ano
     name, rule = check_type(type), check_ddf(fit, ddf)
     hypotheses = term_hypotheses(fit, name, by_precision=rule is None)
     tests = [f_test(fit, L, ddf=rule) for L in hypotheses.values()]
-    if fit.is_linear:
+    method = method_name(fit, rule, joint=True)
+    if not has_z_tests(fit, rule):
         title = "Analysis of Variance Table"
         if rule is not None:
-            title = f"Type {name} {title} with {method_name(fit, rule)}"
+            title = f"Type {name} {title} with {method}"
         elif name != "I":
             title = f"Type {name} {title}"
         return AnovaTable(f_table(fit, list(hypotheses), tests, rule), (title,))
@@ -99,12 +107,16 @@ def anova_of_terms(fit: Fit, type: Any = "III", ddf: str | None = "auto") -> Ano
     }
     response = "" if fit.formula.response is None else fit.formula.response.text
     title = f"Analysis of Deviance Table (Type {name} Wald chisquare tests)"
+    title += "" if method is None else f" with {method}"
     frame = pd.DataFrame(columns, index=list(hypotheses))
     return AnovaTable(frame, (title, "", f"Response: {response}"))
 
 
 def f_table(fit: Fit, labels: list[str], tests: list[FTest], rule: str | None) -> pd.DataFrame:
-    """Lay out F tests of a linear model in lmerTest's columns; lme4's for no rule."""
+    """Lay out F tests of a linear model in lmerTest's columns; lme4's for no rule.
+
+    Where a covariance was chosen, F is no ratio of mean squares, and these are left out.
+    """
     num_df = np.array([test.num_df for test in tests], dtype=int)
     F = np.array([test.statistic for test in tests], dtype=float)
     mean_square = F * tested_fit(fit, rule).estimates.sigma ** 2
@@ -117,4 +129,5 @@ def f_table(fit: Fit, labels: list[str], tests: list[FTest], rule: str | None) -
         "F value": F,
         "Pr(>F)": np.array([test.p_value for test in tests], dtype=float),
     }
-    return pd.DataFrame({**squares, **degrees}, index=labels)
+    columns = degrees if fit.beta_covariance is not None else squares | degrees
+    return pd.DataFrame(columns, index=labels)

@@ -53,12 +53,13 @@ def contest(
         frame = joint_test(fit, hypothesis, ddf)
     else:
         frame = separate_tests(fit, hypothesis, ddf, level)
-    method = method_name(fit, ddf)
-    if method is None:
+    if check_ddf(fit, ddf) is None:
         name = "chi-square test" if joint else "z tests"
     else:
-        name = f"{'F test' if joint else 't tests'} with {method}"
+        name = "F test" if joint else "t tests"
     several = joint and len(hypothesis.L) > 1
+    method = method_name(fit, ddf, several)
+    name += "" if method is None else f" with {method}"
     return Contest(frame, tuple(hypothesis.texts), ("Joint " if several else "") + name)
 
 

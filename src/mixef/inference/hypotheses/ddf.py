@@ -69,7 +69,7 @@ class Satterthwaite:
 def satterthwaite(fit: Fit) -> Satterthwaite:
     """Return what Satterthwaite's approximation needs of a fit, by ML or REML."""
     covariance, _ = fit.search_covariance()
-    return Satterthwaite(fit.estimates.beta, fit.vcov, fit.curvature.vcov_slopes, covariance)
+    return Satterthwaite(fit.estimates.beta, fit.model_vcov, fit.curvature.vcov_slopes, covariance)
 
 
 AUTO, SATTERTHWAITE, KENWARD_ROGER = "auto", "satterthwaite", "kenward-roger"
@@ -100,6 +100,28 @@ class Approximation(Protocol):
 
     def joint(self, D: np.ndarray) -> tuple[float, float]:
         """Return denominator degrees of freedom and scaling of F, for directions (q, p)."""
+
+
+class ChosenCovariance(Protocol):
+    """A covariance that was chosen for the tests of a fit, in the place of the model's own."""
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The covariance (p, p) of the coefficients."""
+
+    @property
+    def rules(self) -> tuple[str | None, ...]:
+        """Its rules for degrees of freedom, by name; the first is taken for "auto"."""
+
+    @property
+    def label(self) -> str:
+        """What it is, in a few words."""
+
+    def method(self, rule: str | None, joint: bool) -> str:
+        """Return what tests by a rule are, in words."""
+
+    def approximation(self, fit: Fit, rule: str) -> Approximation:
+        """Return the approximation by a rule."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +175,12 @@ def check_ddf(fit: Fit, ddf: Any) -> str | None:
     """Return the rule's name: "satterthwaite", "kenward-roger", or None for asymptotic tests.
 
     "auto" is Satterthwaite's for a linear model and asymptotic for a generalized one. Spellings of
-    lmerTest ("Satterthwaite", "Kenward-Roger", "KR", "lme4") are taken too.
+    lmerTest ("Satterthwaite", "Kenward-Roger", "KR", "lme4") are taken too. A covariance that was
+    chosen for the fit has rules of its own.
     """
-    linear = fit.is_linear
+    chosen, linear = fit.beta_covariance, fit.is_linear
+    if chosen is not None:
+        return _rule_of_chosen(chosen, ddf)
     known = (*NAMES, None) if linear else (None,)
     rule = checks.option(ddf, "ddf", (AUTO, *known), _SPELLINGS)
     if rule == AUTO:
@@ -168,15 +193,47 @@ def check_ddf(fit: Fit, ddf: Any) -> str | None:
     return rule
 
 
+def _rule_of_chosen(chosen: ChosenCovariance, ddf: Any) -> str | None:
+    """Return the name of one of the rules that a chosen covariance has."""
+    known = tuple(dict.fromkeys((AUTO, *NAMES, *chosen.rules, None)))
+    rule = checks.option(ddf, "ddf", known, _SPELLINGS)
+    if rule == AUTO:
+        return chosen.rules[0]
+    if rule not in chosen.rules:
+        raise ArgumentError(
+            f"ddf is {ddf!r}, which is for the model's own covariance, but tests of this fit go by "
+            f"{chosen.label}; expected {checks.either((AUTO, *chosen.rules))}, or "
+            "with_vcov(None) for the model's own"
+        )
+    return rule
+
+
+def refuse_chosen(fit: Fit, what: str, instead: str = "") -> None:
+    """Refuse what goes by the model, for a fit for which another covariance was chosen."""
+    if fit.beta_covariance is not None:
+        raise ArgumentError(
+            f"{what} by the model, but tests of this fit go by {fit.beta_covariance.label}; "
+            f"{instead}call with_vcov(None) for the model's own covariance"
+        )
+
+
 def approximation(fit: Fit, ddf: str | None = "auto") -> Approximation:
     """Return the rule for the distribution of test statistics of a fit, computed once a fit.
 
-    Kenward and Roger's rule is for REML: an ML fit is refitted, and what is tested are the
-    coefficients of the refit.
+    It goes by the covariance that was chosen for the fit, if one was. Kenward and Roger's rule is
+    for REML: an ML fit is refitted, and what is tested are the coefficients of the refit.
     """
     rule = check_ddf(fit, ddf)
     if rule is None:
         return Asymptotic(fit.estimates.beta, fit.vcov)
+    if fit.beta_covariance is not None:
+        chosen: Approximation = fit.beta_covariance.approximation(fit, rule)
+        return chosen
+    return model_approximation(fit, rule)
+
+
+def model_approximation(fit: Fit, rule: str) -> Approximation:
+    """Return a rule for the model's own covariance, computed once a fit."""
     made = _MADE.setdefault(fit, {})
     if rule not in made:
         tested = tested_fit(fit, rule)
@@ -184,9 +241,26 @@ def approximation(fit: Fit, ddf: str | None = "auto") -> Approximation:
     return made[rule]
 
 
+def has_z_tests(fit: Fit, ddf: str | None = "auto") -> bool:
+    """Tell whether tests are z and chi-square tests with p values.
+
+    Without a rule, a linear model has lme4's t values alone, unless a covariance was chosen.
+    """
+    rule = check_ddf(fit, ddf)
+    return rule is None and not (fit.is_linear and fit.beta_covariance is None)
+
+
 def is_refitted(fit: Fit, ddf: str | None = "auto") -> bool:
     """Tell whether tests are those of a refit by REML: Kenward and Roger's, of an ML fit."""
     return check_ddf(fit, ddf) == KENWARD_ROGER and not fit.REML
+
+
+def column_name(fit: Fit, ddf: str | None = "auto") -> str | None:
+    """Name what the numbers of a frame are by, where it is not the fit and its model alone."""
+    if fit.beta_covariance is not None:
+        label: str = fit.beta_covariance.label
+        return label
+    return REFITTED if is_refitted(fit, ddf) else None
 
 
 def tested_fit(fit: Fit, ddf: str | None) -> Fit:
@@ -199,9 +273,15 @@ def tested_fit(fit: Fit, ddf: str | None) -> Fit:
     return _REFITTED[fit]
 
 
-def method_name(fit: Fit, ddf: str | None = "auto") -> str | None:
-    """Name the rule, and what it was applied to if not to the fit; None for asymptotic tests."""
+def method_name(fit: Fit, ddf: str | None = "auto", joint: bool = False) -> str | None:
+    """Name the rule, and what it was applied to if not to the fit; None for asymptotic tests.
+
+    A chosen covariance is always named.
+    """
     rule = check_ddf(fit, ddf)
+    if fit.beta_covariance is not None:
+        method: str = fit.beta_covariance.method(rule, joint)
+        return method
     if rule is None:
         return None
     return f"{NAMES[rule]}'s method" + (f" {REFITTED}" if is_refitted(fit, rule) else "")
@@ -232,8 +312,12 @@ def f_test(fit: Fit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest
     q = len(D)
     if not q or not np.isfinite(D).all():
         return FTest(np.nan, q, np.nan, np.nan)
+    variance = D @ rule.vcov @ D.T
+    sizes = np.linalg.eigvalsh(variance)
+    if not sizes[0] > DEPENDENT * sizes[-1]:  # fewer clusters than directions
+        return FTest(np.nan, q, np.nan, np.nan)
     den_df, scaling = rule.joint(D)
-    square = float(d @ np.linalg.solve(D @ rule.vcov @ D.T, d))
+    square = float(d @ np.linalg.solve(variance, d))
     F = scaling * square / q
     return FTest(F, q, den_df, float(f_tail(F, q, den_df)))
 
@@ -274,11 +358,11 @@ def _directions(fit: Fit, L: np.ndarray, gap: np.ndarray) -> tuple[np.ndarray, n
     They are the principal axes of ``L V L'``, each divided by its standard deviation; the second
     is the gap ``L beta - rhs`` along them.
     """
-    half = L @ _root(fit.vcov)
+    half = L @ _root(fit.model_vcov)
     size = np.sqrt(np.einsum("mi,mi->m", half, half))
     if not np.isfinite(half).all():
         return np.full((1, L.shape[1]), np.nan), np.full(1, np.nan)
-    rank = _rank(L * np.sqrt(fit.vcov.diagonal()))
+    rank = _rank(L * np.sqrt(fit.model_vcov.diagonal()))
     if not rank:
         return np.empty((0, L.shape[1])), np.empty(0)
     U, S = _left_axes(half)

@@ -46,6 +46,10 @@ def anova_of_models(
     if any(restricted) and not refit:
         _refuse_other_criteria(names, models, restricted)
     refitted = any(restricted) and refit
+    unused = [
+        _unused(name, m) for name, m in zip(names, models, strict=True)
+        if not isinstance(m, OrdinaryFit) and m.beta_covariance is not None
+    ]  # fmt: skip
     if refitted:
         models = [m if isinstance(m, OrdinaryFit) else m.by_ml() for m in models]
     loglik = np.array([_loglik(m) for m in models])
@@ -60,8 +64,13 @@ def anova_of_models(
     data = {m.call.data_name for m in models if not isinstance(m, OrdinaryFit)}
     if len(data) == 1 and None not in data:
         heading.insert(0, f"Data: {data.pop()}")
-    notes = _notes(table, models, any(restricted) and not refit)
+    notes = unused + _notes(table, models, any(restricted) and not refit)
     return AnovaTable(table, (*first, *heading), (*first, *notes))
+
+
+def _unused(name: str, fit: Fit) -> str:
+    """Say that likelihood ratios do not go by the covariance that was chosen for a fit."""
+    return f"Likelihood ratios do not use {fit.beta_covariance.label}, which {name} has."
 
 
 def likelihood_table(
@@ -270,16 +279,18 @@ def single_deletions(
     """Test the model without each single term; see the method ``drop1`` of a model."""
     test, k = checks.option(test, "test", TESTS), checks.number(k, "k", what=PENALTY)
     n_jobs, progress = checks.work(n_jobs, progress)
-    if test == "F" and not fit.is_linear:
+    if test == "F" and not fit.is_linear and fit.beta_covariance is None:
         raise ArgumentError("test is 'F', but a generalized model has no F tests; expected 'Chisq'")
     labels = _scope(fit, scope)
     if test == "F":
         rule = check_ddf(fit, ddf)
         tests = [f_test(fit, L, ddf=rule) for L in term_after_others(fit, labels).values()]
-        return _titled(fit, f_table(fit, labels, tests, rule), method_name(fit, ddf))
+        method = method_name(fit, ddf, joint=True)
+        return _titled(fit, f_table(fit, labels, tests, rule), method)
+    notes = [] if fit.beta_covariance is None else [_unused("the fit", fit)]
     full = fit.by_ml()
     ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")
-    return _table(full, labels, ends, test, k)
+    return _table(full, labels, ends, test, k, notes if test else [])
 
 
 @dataclass(frozen=True)
@@ -304,7 +315,7 @@ def written_out(fit: Fit) -> str:
     return update_formula(f"{fit.formula.response.text} ~ {columns}", fit.formula.text)
 
 
-def _table(full, labels, ends, test, k) -> AnovaTable:
+def _table(full, labels, ends, test, k, notes) -> AnovaTable:
     npar = np.array([full.npar, *(end[0] for end in ends)])
     deviance = np.array([full.estimates.objective, *(end[1] for end in ends)])
     dropped = npar[0] - npar
@@ -320,7 +331,7 @@ def _table(full, labels, ends, test, k) -> AnovaTable:
         LRT[0] = np.nan
         columns |= {"LRT": LRT, "Pr(Chi)": np.where(tested, p, np.nan)}
     stopped = [label for label, end in zip(labels, ends, strict=True) if not end[2]]
-    notes = [f"The fit without {label} did not converge." for label in stopped]
+    notes = [*notes, *(f"The fit without {label} did not converge." for label in stopped)]
     if not full.convergence.converged:
         notes.append("The fit of the whole model did not converge.")
     return _titled(full, pd.DataFrame(columns, index=[NONE, *labels]), None, notes)

@@ -264,7 +264,7 @@ def droppable(fit: Fit) -> list[str]:
 
 def _precision_root(fit: Fit) -> np.ndarray:
     """Return B (p, p) with ``B'B`` the inverse of the covariance of beta."""
-    V = fit.vcov
+    V = fit.model_vcov
     sd = np.sqrt(V.diagonal())
     try:
         with np.errstate(invalid="ignore", divide="ignore"):

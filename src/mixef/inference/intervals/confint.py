@@ -9,11 +9,12 @@ import pandas as pd
 
 from mixef import checks
 from mixef.estimation.fit import Fit
+from mixef.inference.hypotheses.ddf import refuse_chosen
 from mixef.inference.intervals.named import chosen, named_parameters
 from mixef.inference.intervals.profile import interval_curves
 from mixef.inference.intervals.wald import wald_limits
 from mixef.inference.resampling.bootstrap import boot_intervals
-from mixef.inference.tails import limit_names, normal_quantile
+from mixef.inference.tails import limit_names
 
 METHODS = ("profile", "wald", "boot")
 
@@ -35,11 +36,15 @@ def confidence_intervals(
     method, signames = checks.option(method, "method", METHODS), checks.flag(signames, "signames")
     n_jobs, progress = checks.work(n_jobs, progress)
     level = checks.level(level)
-    z, places, known = normal_quantile(level), chosen(fit, parm, signames), named_parameters(fit)
+    places, known = chosen(fit, parm, signames), named_parameters(fit)
     names = [known[a].sign if signames else known[a].name for a in places]
+    if method != "wald" and any(known[a].kind == "beta" for a in places):
+        what = f"intervals of coefficients with method={method!r} are"
+        refuse_chosen(fit, what, "use method='wald', or ")
     if method == "profile":
         return interval_curves(fit, parm, level, n_jobs, progress, signames).confint(level)
     if method == "wald":
-        return pd.DataFrame(wald_limits(fit, places, z), index=names, columns=limit_names(level))
+        limits = wald_limits(fit, places, level)
+        return pd.DataFrame(limits, index=names, columns=limit_names(level))
     limited = boot_intervals(fit, level, n, seed, boot_type, n_jobs, progress)
     return limited.iloc[places].set_axis(names, axis=0)

@@ -19,7 +19,9 @@ from mixef.inference.components import (
     components,
     scale_jacobian,
 )
+from mixef.inference.hypotheses.ddf import t_tests
 from mixef.inference.intervals.named import estimates, named_parameters
+from mixef.inference.tails import normal_quantile
 
 # A standard deviation of this share of its column's natural unit, or less, is zero.
 VANISHED = 1e-8
@@ -27,22 +29,29 @@ VANISHED = 1e-8
 UNIT = 1e-10
 
 
-def wald_limits(fit: Fit, places: Sequence[int], z: float) -> np.ndarray:
+def wald_limits(fit: Fit, places: Sequence[int], level: float) -> np.ndarray:
     """Return the intervals (m, 2) of the parameters at the given places.
+
+    Coefficients have normal quantiles; where a covariance was chosen for them, those that its
+    tests have.
 
     The fit's own criterion is used: a REML fit's variances are by REML. A standard deviation of
     zero has the interval from 0 to z standard errors by the curvature there; a correlation beside
     it, or at a bound, has all that it can be. NaN stands where there is no Hessian.
     """
     kinds = [parameter.kind for parameter in named_parameters(fit)]
-    value = estimates(fit)
-    variance = np.append(_component_variances(fit), np.diag(fit.vcov))
+    value, z = estimates(fit), normal_quantile(level)
+    halves = z * np.sqrt(_component_variances(fit))
+    ddf = None if fit.beta_covariance is None else "auto"
+    beta = np.column_stack(t_tests(fit, np.eye(len(fit.kept)), ddf=ddf).limits(level))
     out = np.empty((len(places), 2))
     for row, a in zip(out, places, strict=True):
-        kind, half = kinds[a], z * np.sqrt(variance[a])
+        kind = kinds[a]
         if kind == "beta":
-            row[:] = value[a] - half, value[a] + half
-        elif kind == "cor":
+            row[:] = beta[a - len(halves)]
+            continue
+        half = halves[a]
+        if kind == "cor":
             part = components(fit.terms)[a]
             row[:] = _fisher(value[a], half, fit.terms[part.term].structure.correlation_bounds)
         elif kind == "sd" and has_vanished(fit, a):

@@ -12,7 +12,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FormulaError
 from mixef.estimation.fit import Fit
 from mixef.families.links import make_link
-from mixef.inference.hypotheses.ddf import KENWARD_ROGER, check_ddf
+from mixef.inference.hypotheses.ddf import KENWARD_ROGER, approximation, check_ddf
 from mixef.inference.prediction.new_responses import averaged_mean, domain, predictive_quantiles
 from mixef.inference.prediction.prediction_rows import (
     PredictionRows,
@@ -107,7 +107,10 @@ def _quantile(
 ) -> np.ndarray:
     """Return the quantiles (m,) of t, or of the normal distribution, with ``level`` inside."""
     df = np.full(len(rows.X), np.inf)
-    if rule is not None:
+    if rule is not None and not fit.is_linear:
+        # a chosen covariance; with random effects in it, the variance has many sources
+        df = df if rows.terms else approximation(fit, rule).row_df(rows.X)
+    elif rule is not None:
         with one_blas_thread():
             df = prediction_df(fit, rows, residual)
     return t_quantile(0.5 + 0.5 * level, df)

@@ -21,11 +21,14 @@ degrees of freedom: g are the slopes of v for phi, and C is the covariance of ph
 
 Standard errors have one more share, that of phi itself. It is of second order and left out of v and
 of g: with it in v alone, intervals of known levels cover less.
+
+Where a covariance was chosen for the coefficients (inference/robust), it stands for that of beta,
+with its own degrees of freedom, and is taken as independent of the estimate of phi.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +36,13 @@ from mixef.estimation.fit import Fit
 from mixef.estimation.generalized.effects import slopes_by_beta
 from mixef.estimation.linear.criterion import LinearCriterion
 from mixef.inference.components import covariance_slopes
-from mixef.inference.hypotheses.ddf import SATTERTHWAITE, Satterthwaite, approximation
+from mixef.inference.hypotheses.ddf import (
+    SATTERTHWAITE,
+    Approximation,
+    Satterthwaite,
+    approximation,
+    model_approximation,
+)
 from mixef.inference.prediction.prediction_rows import PredictionRows, TermRows
 from mixef.linalg.factor import Factor
 from mixef.linalg.forms import quadratic_forms
@@ -88,13 +97,31 @@ def movement(fit: Fit, given_theta: bool = False) -> Movement:
         return _with_beta(fit, None)
     search = fit.search_covariance()[0], *fit.kind.effects_slopes(fit)
     if fit.kind.searches_beta:
-        return Movement(*search, n_before=0)
+        return _with_chosen(fit, Movement(*search, n_before=0))
     return _with_beta(fit, search)
 
 
+def _with_chosen(fit: Fit, moved: Movement) -> Movement:
+    """Return the movement with the chosen covariance of beta, as if independent of the others."""
+    if fit.beta_covariance is None:
+        return moved
+    k, p = len(fit.estimates.par), len(fit.kept)
+    own, covariance = slice(k, k + p), moved.covariance.copy()
+    covariance[own], covariance[:, own] = 0.0, 0.0
+    # the search's coefficients are of scaled columns
+    back = np.linalg.inv(moved.beta[:, own])
+    covariance[own, own] = back @ fit.vcov @ back.T
+    return replace(moved, covariance=covariance)
+
+
+def _chosen_rule(fit: Fit) -> Approximation | None:
+    """Return the rule of the covariance that was chosen for the coefficients, if one was."""
+    return None if fit.beta_covariance is None else approximation(fit)
+
+
 def linear_rule(fit: Fit) -> Satterthwaite:
-    """Return what Satterthwaite's approximation needs, computed once a fit."""
-    rule = approximation(fit, SATTERTHWAITE)
+    """Return what Satterthwaite's approximation needs of the model, computed once a fit."""
+    rule = model_approximation(fit, SATTERTHWAITE)
     assert isinstance(rule, Satterthwaite)
     return rule
 
@@ -106,7 +133,8 @@ def _with_beta(
     p, K = len(fit.kept), len(fit.labels)
     by_beta = modes_by_beta(fit, fit.criterion().factor_at(fit.point), fit.scaled_par)
     covariance, beta = np.zeros((p + K, p + K)), np.zeros((p, p + K))
-    covariance[:p, :p] = fit.covariance_scale * fit.estimates.unscaled_vcov
+    known = fit.covariance_scale * fit.estimates.unscaled_vcov
+    covariance[:p, :p] = known if fit.beta_covariance is None else fit.vcov
     beta[:, :p] = np.eye(p)
     effects = [np.concatenate([s, np.zeros((K, *s.shape[1:]))]) for s in by_beta]
     if search is not None:
@@ -224,23 +252,31 @@ def prediction_df(fit: Fit, rows: PredictionRows, residual: np.ndarray | None = 
 
     With ``residual`` variances (m,) of new responses, what the rows leave out is new as well.
     """
+    own = _chosen_rule(fit)
     rule, m = linear_rule(fit), len(rows.X)
+    vcov = rule.vcov if own is None else own.vcov
     new = new_columns(fit, rows, left_out=residual is not None)
     slope = random_variance_slopes(fit, new, m)
     criterion = fit.criterion()
-    J, known = _given_parameters(fit, rows, rule.vcov, criterion, fit.scaled_par)
-    for a, of_vcov in enumerate(rule.slopes[:-1]):
-        slope[:, a] += squares(J, of_vcov)
+    J, known = _given_parameters(fit, rows, vcov, criterion, fit.scaled_par)
     if rows.terms:
-        slope[:, :-1] += _differences(fit, rows, rule.vcov, criterion)
-    # All of v is in proportion to the residual variance.
-    slope[:, -1] += 2.0 * known
+        slope[:, :-1] += _differences(fit, rows, vcov, criterion)
+    spread = np.zeros(m)
+    if own is None:
+        for a, of_vcov in enumerate(rule.slopes[:-1]):
+            slope[:, a] += squares(J, of_vcov)
+        # All of v is in proportion to the residual variance.
+        slope[:, -1] += 2.0 * known
+    else:  # a variance with degrees of freedom of its own, independent of the others
+        fixed = squares(J, vcov)
+        slope[:, -1] += 2.0 * (known - fixed)
+        spread += 2.0 * fixed**2 / own.row_df(J)
     total = known + random_variance(fit, new, m)
     if residual is not None:
         slope[:, -1] += 2.0 * residual
         total = total + residual
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = 2.0 * total**2 / squares(slope, rule.covariance)
+        df = 2.0 * total**2 / (spread + squares(slope, rule.covariance))
     fixed_only = not rows.terms and residual is None
     return df if fixed_only else np.maximum(df, FEWEST)
 

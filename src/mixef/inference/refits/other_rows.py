@@ -25,7 +25,7 @@ def grouping_factors(terms: tuple[RandomTerm, ...]) -> dict[str, Grouping]:
     return {term.group: term.grouping for term in terms}
 
 
-def outermost(terms: tuple[RandomTerm, ...]) -> str:
+def outermost(terms: tuple[RandomTerm, ...], question: str = "which one to resample") -> str:
     """Return the grouping factor that all others are nested in; refuse crossed factors."""
     factors = grouping_factors(terms)
     for name, outer in sorted(factors.items(), key=lambda item: item[1].n_levels):
@@ -33,7 +33,7 @@ def outermost(terms: tuple[RandomTerm, ...]) -> str:
             return name
     raise ArgumentError(
         f"the grouping factors {', '.join(factors)} are crossed: none of them holds the others; "
-        f"say with cluster= which one to resample, as in cluster={next(iter(factors))!r}"
+        f"say with cluster= {question}, as in cluster={next(iter(factors))!r}"
     )
 
 

@@ -15,7 +15,7 @@ import scipy
 from mixef import checks
 from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import Fit
-from mixef.inference.hypotheses.ddf import f_test
+from mixef.inference.hypotheses.ddf import f_test, refuse_chosen
 from mixef.inference.hypotheses.hypothesis import Hypothesis, linear_hypothesis
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.refits.many import frame_with, refit_many, refitted
@@ -98,6 +98,7 @@ def power(
     progress: bool | None = None,
 ) -> Power:
     """Simulate the power of a test of fixed effects; see the function of the package."""
+    refuse_chosen(fit, "power simulates tests that are")
     n, rng, alpha = checks.count(n), checks.generator(seed), checks.proportion(alpha, "alpha")
     n_jobs, progress = checks.work(n_jobs, progress)
     method = _checked_method(fit, method)

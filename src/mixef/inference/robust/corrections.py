@@ -1,0 +1,187 @@
+"""Small-sample corrections of cluster-robust covariances.
+
+With the parts of a cluster j of the working model (`WorkingModel`), ``V_j`` the block of V, and
+``S_j = V_j - X_j X_j'`` the covariance of its residuals e_j under the model, the covariance is
+
+    sum_j G_j'A_j e_j e_j'A_j'G_j
+
+    CR0   A_j = I                                  CR1   times J / (J - 1)
+    CR3   A_j = (I - X_j G_j')^-1                  CR1p  times J / (J - p)
+    CR2   A_j = D'(D S_j D')^{+1/2} D,  D'D = V_j  CR1S  times J (n - 1) / ((J - 1) (n - p))
+
+in the names of J. E. Pustejovsky and E. Tipton (2018), Small-sample methods for cluster-robust
+variance estimation and hypothesis testing in fixed effects models, Journal of Business and
+Economic Statistics 36, 672-683, and of R's clubSandwich. CR2 is R. M. Bell's and D. F. McCaffrey's
+(2002, Survey Methodology 28, 169-181): it is unbiased where the model is right. A_j is symmetric
+with ``A_j S_j A_j = V_j``, the geometric mean of V_j and ``S_j^-1``; so with ``V_j = L L'`` and
+``S_j = L (I - K K') L'``,
+
+    A_j = L P s^-1 P'L',        P s R' = L'L (I - K K')^{1/2},        K = L^-1 X_j,
+
+whose singular values s are zero where the cluster alone determines a coefficient, and are left out.
+Where all residuals of a cluster have one variance, A_j is the unit matrix beside the columns of
+X_j and Z_j, and the rest is no larger than their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from mixef.errors import ArgumentError, MemoryNeededError
+from mixef.inference.robust.working import WorkingModel
+from mixef.linalg.factor import fits
+from mixef.memory import available
+
+# One minus a squared leverage below this is none: the cluster determines a coefficient by itself.
+WHOLE = 1e-10
+# Cells of the matrices that are worked on at a time.
+CELLS = 4_000_000
+# Matrices of a cluster that are there at once.
+COPIES = 8
+
+
+def unadjusted(model: WorkingModel) -> np.ndarray:
+    """CR0: ``A_j = I``."""
+    return model.G
+
+
+def by_clusters(model: WorkingModel) -> np.ndarray:
+    """CR1: CR0 times ``J / (J - 1)``."""
+    J = model.n_clusters
+    return model.G * np.sqrt(J / (J - 1))
+
+
+def by_coefficients(model: WorkingModel) -> np.ndarray:
+    """CR1p: CR0 times ``J / (J - p)``."""
+    J, p = model.n_clusters, model.X.shape[1]
+    if p >= J:
+        raise ArgumentError(
+            f"CR1p divides by the clusters beyond the coefficients, but there are {J} clusters for "
+            f"{p} coefficients; use 'CR1' or 'CR2'"
+        )
+    return model.G * np.sqrt(J / (J - p))
+
+
+def as_stata(model: WorkingModel) -> np.ndarray:
+    """CR1S, Stata's: CR0 times ``J (n - 1) / ((J - 1) (n - p))``."""
+    J, (n, p) = model.n_clusters, model.X.shape
+    return model.G * np.sqrt(J * (n - 1) / ((J - 1) * (n - p)))
+
+
+def unbiased(model: WorkingModel) -> np.ndarray:
+    """CR2: ``A_j S_j A_j = V_j``."""
+    H = np.empty_like(model.G)
+    for rows in _batches(model):
+        X, G, D = model.X[rows], model.G[rows], model.variance[rows]
+        n, p = X.shape[1:]
+        even = np.ptp(D, axis=1).max() == 0.0
+        Z = _columns(model, rows, n - p - 1) if even else None
+        if Z is None:
+            V = _blocks_of_V(model, rows, D)
+            H[rows] = _geometric_mean(V, X) @ G
+            continue
+        Q = np.linalg.qr(np.concatenate([X, Z], axis=2))[0]
+        Qt = Q.transpose(0, 2, 1)
+        QtZ, QtG = Qt @ Z, Qt @ G
+        V = QtZ @ QtZ.transpose(0, 2, 1) + D[:, :1, None] * np.eye(Q.shape[2])
+        H[rows] = G + Q @ (_geometric_mean(V, Qt @ X) @ QtG - QtG)
+    return H
+
+
+def leave_one_out(model: WorkingModel) -> np.ndarray:
+    """CR3: ``A_j'G_j = G_j (I - X_j'G_j)^-1``, near to what leaving out the cluster gives."""
+    H = np.empty_like(model.G)
+    for rows in _batches(model):
+        X, G = model.X[rows], model.G[rows]
+        rest = np.eye(X.shape[2]) - X.transpose(0, 2, 1) @ G
+        if rest.size and np.linalg.svd(rest, compute_uv=False)[:, -1].min() < WHOLE:
+            raise ArgumentError(
+                "CR3 is not there where a cluster determines a coefficient by itself, as a "
+                "predictor does that varies in one cluster only; use 'CR2'"
+            )
+        H[rows] = np.linalg.solve(rest.transpose(0, 2, 1), G.transpose(0, 2, 1)).transpose(0, 2, 1)
+    return H
+
+
+#: From the name of a covariance to the rows ``A_j'G_j`` of all clusters (n, p).
+CORRECTIONS: dict[str, Callable[[WorkingModel], np.ndarray]] = {
+    "CR0": unadjusted,
+    "CR1": by_clusters,
+    "CR1p": by_coefficients,
+    "CR1S": as_stata,
+    "CR2": unbiased,
+    "CR3": leave_one_out,
+}
+
+
+def _batches(model: WorkingModel) -> Iterator[np.ndarray]:
+    """Yield the rows (b, n_j) of clusters of one size, as many as there is room for."""
+    order = np.argsort(model.counts, kind="stable")
+    sizes, first = np.unique(model.counts[order], return_index=True)
+    for size, members in zip(sizes.tolist(), np.split(order, first[1:]), strict=True):
+        step = max(CELLS // size**2, 1)
+        for start in range(0, len(members), step):
+            yield model.starts[members[start : start + step], None] + np.arange(size)
+
+
+def _columns(model: WorkingModel, rows: np.ndarray, most: int) -> np.ndarray | None:
+    """Return the columns (b, n_j, k) of Z that clusters have, and zeros; None beyond ``most``."""
+    local = []
+    for g in model.groups:
+        codes = g.codes[rows]
+        order = np.argsort(codes, axis=1, kind="stable")
+        new = np.diff(np.take_along_axis(codes, order, 1), axis=1, prepend=-1) != 0
+        number = np.empty_like(order)
+        np.put_along_axis(number, order, np.cumsum(new, axis=1) - 1, 1)
+        local.append(number)
+    widths = [
+        (int(number.max()) + 1) * g.z.shape[1]
+        for number, g in zip(local, model.groups, strict=True)
+    ]
+    if sum(widths) > most:
+        return None
+    Z, first = np.zeros((*rows.shape, sum(widths))), 0
+    for number, g, width in zip(local, model.groups, widths, strict=True):
+        s = g.z.shape[1]
+        place = first + number[..., None] * s + np.arange(s)
+        np.put_along_axis(Z, place, g.z[rows], axis=2)
+        first += width
+    return Z
+
+
+def _blocks_of_V(model: WorkingModel, rows: np.ndarray, D: np.ndarray) -> np.ndarray:
+    """Return ``V_j`` (b, n_j, n_j)."""
+    b, n = rows.shape
+    needed = 8.0 * COPIES * b * n**2
+    if not fits(needed):
+        raise MemoryNeededError(
+            f"CR2 needs about {needed / 1e9:.3g} GB for a cluster of {n:,} rows whose residuals "
+            f"have different variances, and {available() / 1e9:.3g} GB are available; use 'CR1' or "
+            "'CR3', or smaller clusters"
+        )
+    V = np.zeros((b, n, n))
+    V[:, np.arange(n), np.arange(n)] = D
+    for g in model.groups:
+        z, codes = g.z[rows], g.codes[rows]
+        V += (z @ z.transpose(0, 2, 1)) * (codes[:, :, None] == codes[:, None, :])
+    return V
+
+
+def _geometric_mean(V: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Return A (b, r, r) with ``A S A = V``, where ``S = V - X X'``."""
+    L = np.linalg.cholesky(V)
+    Lt = L.transpose(0, 2, 1)
+    U, k, _ = np.linalg.svd(np.linalg.solve(L, X), full_matrices=False)
+    rest = 1.0 - k**2
+    rest[rest < WHOLE] = 0.0
+    LtU = Lt @ (L @ U)
+    F = Lt @ L - (LtU * (1.0 - np.sqrt(rest))[:, None, :]) @ U.transpose(0, 2, 1)
+    P, s, _ = np.linalg.svd(F)
+    lost = (rest == 0.0).sum(axis=1)
+    with np.errstate(divide="ignore"):
+        inverse = 1.0 / s
+    inverse[np.arange(s.shape[1]) >= (s.shape[1] - lost)[:, None]] = 0.0
+    LP = L @ P
+    return (LP * inverse[:, None, :]) @ LP.transpose(0, 2, 1)
