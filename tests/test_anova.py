@@ -237,7 +237,7 @@ def test_generalized_models_have_no_denominator():
 
 def test_a_covariance_that_is_none():
     fit = glmer(GLMMS["cbpp"]["formula"], frame("cbpp"), family="binomial")
-    fit._fit.__dict__["vcov"] = np.full((4, 4), np.nan)
+    fit._fit.__dict__["model_vcov"] = np.full((4, 4), np.nan)
     with pytest.raises(FitError, match="not positive definite"):
         fit.anova("II")
 

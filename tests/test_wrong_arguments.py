@@ -106,6 +106,8 @@ CALLS = {
     "lm_list": (lm_list, {"formula": "y ~ x | g", "data": DATA}),
     "anova": (lambda *, model=SMALL, **more: mixef.anova(FIT, model, **more), {}),
     "anova of one": (lambda *, type="III", ddf="auto": mixef.anova(FIT, type=type, ddf=ddf), {}),
+    "with_vcov of a matrix": (lambda *, df=None: FIT.with_vcov(FIT.vcov(), df=df), {}),
+    "vcov robust": (lambda *, cluster="g": FIT.vcov(robust="CR2", cluster=cluster), {}),
     "all_fit": (mixef.all_fit, {"fit": SMALL, "optimizers": ["newton"]}),
     "exact_rlrt": (mixef.exact_rlrt, {"fit": SMALL, **FEW}),
     "pb_test": (mixef.pb_test, {"fit": FIT, "small": SMALL, **FEW}),
@@ -129,6 +131,7 @@ CALLS = {
 }  # fmt: skip
 OWN = {
     "contest": {"L": "x"},
+    "with_vcov": {"vcov": "CR2"},
     "refit": {"y": DATA["y"]},
     "simulate": FEW,
     "bootstrap": FEW,

@@ -21,6 +21,7 @@ from mixef.linalg.threads import one_blas_thread
 TYPES = tuple(CORRECTIONS)
 GIVEN = "given"
 MATRIX = f"{checks.either(TYPES)}, a matrix of your own, or None for the model's own covariance"
+DEGREES = "a number above zero"
 # Cells of a matrix that are so near to their mirror images differ by rounding.
 SYMMETRIC = 1e-8
 
@@ -131,12 +132,12 @@ def with_covariance(fit: Fit, vcov: Any, cluster: Any = None, df: Any = None) ->
     if isinstance(vcov, str):
         return with_robust(fit, vcov, cluster, "vcov")
     matrix = _checked_matrix(fit, vcov)
-    number = (
-        None if df is None or df == np.inf else checks.number(df, "df", 0.0, "a number above zero")
-    )
-    if number == 0.0:
-        raise checks.refusal("df", df, "a number above zero")
-    return replace(fit, beta_covariance=GivenCovariance(matrix, number))
+    if df is None or (isinstance(df, float) and np.isposinf(df)):
+        return replace(fit, beta_covariance=GivenCovariance(matrix))
+    degrees = checks.number(df, "df", 0.0, DEGREES)
+    if not degrees > 0.0:
+        raise checks.refusal("df", df, DEGREES)
+    return replace(fit, beta_covariance=GivenCovariance(matrix, degrees))
 
 
 def _checked_matrix(fit: Fit, vcov: Any) -> np.ndarray:
