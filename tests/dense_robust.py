@@ -1,7 +1,8 @@
 """Cluster-robust covariances and their degrees of freedom by dense matrices, as in the papers.
 
 J. E. Pustejovsky and E. Tipton (2018), Journal of Business and Economic Statistics 36, 672-683;
-E. Tipton and J. E. Pustejovsky (2015), Journal of Educational and Behavioral Statistics 40, 604-634.
+E. Tipton and J. E. Pustejovsky (2015), Journal of Educational and Behavioral Statistics 40,
+604-634.
 """
 
 import numpy as np
@@ -84,5 +85,3 @@ class Dense:
         total = (np.einsum("ssij->ij", P) ** 2).sum() + np.einsum("stij,tsij->", P, P)
         eta = q * (q + 1) / total
         return eta, eta - q + 1
-
-

@@ -56,7 +56,7 @@ def variance_inflation(fit: Fit) -> VarianceInflation:
             f"{fit.formula.text} has fewer than two terms besides the intercept ({there}), so that "
             "there is nothing to be collinear with; expected two terms or more"
         )
-    V = fit.vcov[np.ix_(slopes, slopes)]
+    V = fit.model_vcov[np.ix_(slopes, slopes)]
     sd = np.sqrt(V.diagonal())
     R = V / np.outer(sd, sd)
     whole = _log_det(R)

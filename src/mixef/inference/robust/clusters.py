@@ -11,7 +11,7 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
-from mixef.inference.resampling.rows import grouping_factors, outermost
+from mixef.inference.refits.other_rows import grouping_factors, outermost
 from mixef.terms.columns import Columns
 from mixef.terms.convert import read
 from mixef.terms.expressions import Scope, State
