@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ class Task:
     """One thing to do with a fit, with what it should take.
 
     `ratio` bounds mixef's time over R's, `seconds` mixef's time by itself. `data` are the ones
-    that are simulated, for R to read.
+    that are simulated, for R to read. `in_R` tells whether R has the task, too.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Task:
     ratio: float | None = None
     seconds: float | None = None
     data: Callable[[], Any] | None = None
+    in_R: bool = True
 
 
 def sleep(REML: bool = True) -> Any:
@@ -117,30 +118,30 @@ def seconds_of(command: list[str], limit: float) -> float:
     return float(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])
 
 
-def measure(task: Task, folder: Path, repeat: int, limit: float) -> tuple[float, float]:
-    """Return the smallest seconds of mixef and of R."""
+def measure(task: Task, suite: str, folder: Path, repeat: int, limit: float) -> tuple[float, float]:
+    """Return the smallest seconds of mixef and of R; a suite is a module and a script of R."""
     if task.data is not None and not (folder / task.name / "columns.tsv").exists():
         storage.write(task.data(), folder / task.name)
-    own = [sys.executable, "-m", "benchmarks.inference", "--task", task.name]
-    peer = ["Rscript", str(HERE / "inference.R"), task.name, str(folder / task.name)]
+    own = [sys.executable, "-m", f"benchmarks.{suite}", "--task", task.name]
+    peer = ["Rscript", str(HERE / f"{suite}.R"), task.name, str(folder / task.name)]
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeat):
         times[0].append(seconds_of(own, limit))
-        if shutil.which("Rscript"):
+        if task.in_R and shutil.which("Rscript"):
             times[1].append(seconds_of(peer, limit))
     return min(times[0]), min(times[1], default=float("nan"))
 
 
-def main() -> None:
-    """Run the tasks and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
-    names = [task.name for task in TASKS]
+def main(suite: str = "inference", tasks: Sequence[Task] = TASKS) -> None:
+    """Run the tasks of a suite and print the table."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{suite}", description=__doc__)
+    names = [task.name for task in tasks]
     parser.add_argument("--tasks", default=",".join(names), help=f"of {', '.join(names)}")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each (default 3)")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds given to each run")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    by_name = {task.name: task for task in TASKS}
+    by_name = {task.name: task for task in tasks}
     if chosen.task:
         print(json.dumps({"seconds": in_mixef(by_name[chosen.task])}))
         return
@@ -149,7 +150,7 @@ def main() -> None:
     lines = []
     for name in chosen.tasks.split(","):
         task = by_name[name]
-        own, peer = measure(task, CACHE / "inference", chosen.repeat, chosen.limit)
+        own, peer = measure(task, suite, CACHE / suite, chosen.repeat, chosen.limit)
         wanted, met = "", ""
         if task.ratio is not None and peer == peer:
             wanted, met = f"at most {task.ratio:g} of R's", report.MET[own <= task.ratio * peer]

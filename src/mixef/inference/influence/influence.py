@@ -26,7 +26,7 @@ from mixef.inference.influence.held import Held, chunks
 from mixef.inference.influence.sets import row_sets
 from mixef.inference.replicates import in_parallel
 from mixef.inference.resampling.bootstrap import each
-from mixef.text.printed import PrintedTable, frame_table
+from mixef.text.printed import WIDEST, PrintedTable, frame_table
 from mixef.text.tables import Table
 
 MEASURES = ("cooks_distance", "mdffits", "covratio", "covtrace")
@@ -188,6 +188,10 @@ class Influence(PrintedTable):
         return Table(
             table.columns, table.rows, table.index, table.align, table.title, "\n".join(self._notes)
         )
+
+    def _shown(self) -> list[Table]:
+        """Return the table as a prompt and a notebook show it: the first columns of many."""
+        return [self.to_table().narrow(WIDEST)]
 
     @property
     def _notes(self) -> list[str]:
