@@ -7,7 +7,7 @@ import traceback
 import warnings
 from datetime import date
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +108,8 @@ CALLS = {
     "anova of one": (lambda *, type="III", ddf="auto": mixef.anova(FIT, type=type, ddf=ddf), {}),
     "with_vcov of a matrix": (lambda *, df=None: FIT.with_vcov(FIT.vcov(), df=df), {}),
     "vcov robust": (lambda *, cluster="g": FIT.vcov(robust="CR2", cluster=cluster), {}),
+    "etable": (partial(mixef.etable, SMALL), {"stats": "nobs"}),
+    "report": (mixef.report, {"fit": SMALL}),
     "all_fit": (mixef.all_fit, {"fit": SMALL, "optimizers": ["newton"]}),
     "exact_rlrt": (mixef.exact_rlrt, {"fit": SMALL, **FEW}),
     "pb_test": (mixef.pb_test, {"fit": FIT, "small": SMALL, **FEW}),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
     from mixef.functions.fits import all_fit, lm_list
     from mixef.functions.resampling import exact_rlrt, pb_test, power
     from mixef.functions.simulate_from import simulate_from
+    from mixef.functions.tables import etable, report
     from mixef.glmm import GeneralizedLinearMixedModel, glmer, glmer_nb
     from mixef.lmm import LinearMixedModel, lmer
 
@@ -57,6 +58,7 @@ _HOMES = {
     "functions.fits": ("all_fit", "lm_list"),
     "functions.resampling": ("exact_rlrt", "pb_test", "power"),
     "functions.simulate_from": ("simulate_from",),
+    "functions.tables": ("etable", "report"),
     "glmm": ("GeneralizedLinearMixedModel", "glmer", "glmer_nb"),
     "lmm": ("LinearMixedModel", "lmer"),
 }
@@ -85,6 +87,7 @@ __all__ = [
     "all_fit",
     "anova",
     "datasets",
+    "etable",
     "exact_rlrt",
     "glmer",
     "glmer_nb",
@@ -93,6 +96,7 @@ __all__ = [
     "load_dataset",
     "pb_test",
     "power",
+    "report",
     "simulate_from",
 ]
 __version__ = "0.1.0"

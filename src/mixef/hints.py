@@ -13,6 +13,7 @@ _TERM = 'name groups in the formula, as in "y ~ x + (1 | g)"'
 _GROUPINGS = ("groups", "group", "vc_formula", "random", "re_formula")
 _FAMILY = "for another family than the Gaussian use glmer(..., family=...)"
 _TABLE = "coef_table()"
+_WRITTEN = "the result has to_latex(), to_markdown(), to_html(), to_great_tables() and to_frame()"
 
 #: What a fit of statsmodels, pymer4 or lme4 has, and what ours has in its place.
 ATTRIBUTES = {
@@ -50,6 +51,10 @@ ARGUMENTS = {
     "maxfun": "max_evaluations", "maxiter": "max_evaluations", "along": "sizes",
     "effect_size": "params", "sig_level": "alpha", "largeModel": "large", "smallModel": "small",
     "null_model": "small", "names": "model_names", "confint": "level", "r_matrix": "L",
+    "labels": "rename", "coef_rename": "rename", "coef_map": "rename", "coef_omit": "drop",
+    "model_heads": "model_names", "coef_fmt": "show", "coefstat": "show",
+    "signif_code": "stars", "signif_codes": "stars", "fitstat": "stats", "gof_map": "stats",
+    "model_stats": "stats", "caption": "title", "fmt": "digits",
     "freq_weights": "weights", "var_weights": "weights", "missing": "na_action",
     "re_formula": "re_form", "allow_new_levels": "new_levels, as \"population\"",
 }  # fmt: skip
@@ -68,6 +73,7 @@ ADVICE = {
         "it fits the negative binomial family only; use glmer(..., family=...), or link= for "
         "another link"
     ),
+    **{("etable", name): _WRITTEN for name in ("type", "output", "file_name", "tex", "file")},
 }
 # Generalized models share their advice.
 _KIN = {"glmer_nb": "glmer", "lm_list": "glmer"}

@@ -9,6 +9,7 @@ from typing import Any
 from mixef import checks
 from mixef.arguments import names_for
 from mixef.errors import ArgumentError
+from mixef.functions.names import names_of_models
 from mixef.hints import refuse_unknown
 from mixef.inference.hypotheses.anova import AnovaTable
 from mixef.inference.hypotheses.likelihood_ratio import anova_of_models
@@ -101,7 +102,7 @@ def anova(
             f"type and ddf are for tests of one model's terms, but anova got {len(models)} models; "
             "leave them out, or call the method anova of each"
         )
-    names = _names(models, model_names, names_for(env, sys._getframe(1)))
+    names = names_of_models(models, model_names, names_for(env, sys._getframe(1)))
     read = [m._fit if isinstance(m, MixedModel) else ordinary_fit(m) for m in models]
     if not any(isinstance(m, MixedModel) for m in models):
         raise ArgumentError("anova got regressions of statsmodels only; expected a mixed model too")
@@ -114,26 +115,3 @@ def _of_one(model: Any, type: str | int | None, ddf: str | None) -> AnovaTable:
             "anova got one regression of statsmodels; expected a mixed model, or two or more models"
         )
     return model.anova(type="III" if type is None else type, ddf=ddf)
-
-
-def _names(models: Sequence[Any], given: Sequence[str] | None, env: Mapping[str, Any]) -> list[str]:
-    """Return distinct names of models: given ones, or the caller's."""
-    if given is not None:
-        expected = f"{len(models)} names that differ, one for each model"
-        names = checks.names(given, "model_names", expected)
-        if len(names) != len(models) or len(set(names)) < len(names):
-            raise checks.refusal("model_names", given, expected)
-        return names
-    found = [_name_of(model, env) for model in models]
-    distinct = None not in found and len(set(found)) == len(found)
-    if distinct:
-        return [str(name) for name in found]
-    return [
-        f"model {i + 1}" if name is None or found.count(name) > 1 else name
-        for i, name in enumerate(found)
-    ]
-
-
-def _name_of(model: Any, env: Mapping[str, Any]) -> str | None:
-    names = (name for name, value in env.items() if value is model)
-    return next((name for name in names if name.isidentifier() and name[0] != "_"), None)
