@@ -170,5 +170,31 @@ for (name in names(fits)) {
   if (!is.null(x$python)) x$formula <- x$python
   cases[[length(cases) + 1]] <- c(list(id = name), x[setdiff(names(x), c("asks", "python"))], list(asks = asks))
 }
+# The largest of correlated statistics, by mvtnorm to 1e-5.
+suppressMessages(library(mvtnorm))
+set.seed(20261127)
+pairs_of <- function(k) { C <- t(combn(k, 2)); A <- matrix(0, nrow(C), k); A[cbind(seq_len(nrow(C)), C[, 1])] <- 1
+  A[cbind(seq_len(nrow(C)), C[, 2])] <- -1; A }
+largest <- function(A, V, df) {
+  R <- cov2cor(A %*% V %*% t(A))
+  at <- c(1, 2, 3)
+  tail <- function(two) vapply(at, function(q) 1 - num(pmvt(if (two) rep(-q, nrow(R)) else rep(-Inf, nrow(R)), rep(q, nrow(R)), corr = R,
+    df = df, algorithm = GenzBretz(maxpts = 1e6, abseps = 1e-5, releps = 0))), 0)
+  list(correlations = lapply(seq_len(nrow(R)), function(i) I(num(R[i, ]))), df = df, at = I(at), two = I(tail(TRUE)), one = I(tail(FALSE)))
+}
+W <- diag(c(1, 0.4, 2.5, 0.8)) + 0.2
+tails <- list(largest(pairs_of(4), W, 9), largest(diff(diag(4)), W, 30), largest(cbind(-1, diag(3)), W, 0), largest(diff(diag(4))[1:2, ], W, 5))
+# Letters and effect sizes.
+letters_of <- function(m, specs, data, ...) {
+  d <- as.data.frame(multcomp::cld(emmeans(m, specs, data = data, lmer.df = "satterthwaite"), ...))
+  list(level = I(as.character(d[[1]])), group = I(trimws(d$.group, "right")))
+}
+x <- fits$cake; m <- model(x)
+l <- fits$levels; n <- model(l)
+displays <- list(list(id = "cake", specs = "temperature", alpha = 0.05, rows = letters_of(m, "temperature", cake)),
+  list(id = "cake", specs = "recipe", alpha = 0.9, rows = letters_of(m, "recipe", cake, alpha = 0.9)),
+  list(id = "levels", specs = "Days", alpha = 0.05, rows = letters_of(n, "Days", marginal)))
+d <- as.data.frame(eff_size(emmeans(m, "recipe", data = cake, lmer.df = "satterthwaite"), sigma = 4.5, edf = 50))
+effects <- list(sigma = 4.5, edf = 50, estimate = I(num(d$effect.size)), se = I(num(d$SE)), lower = I(num(d$lower.CL)), upper = I(num(d$upper.CL)))
 write_json_file(list(program = paste(program(), "emmeans", packageVersion("emmeans"), "lmerTest", packageVersion("lmerTest"),
-  "pbkrtest", packageVersion("pbkrtest"), "glmmTMB", packageVersion("glmmTMB")), script = "emmeans.R", cases = cases), "emmeans.json")
+  "pbkrtest", packageVersion("pbkrtest"), "glmmTMB", packageVersion("glmmTMB"), "mvtnorm", packageVersion("mvtnorm")), script = "emmeans.R", cases = cases, tails = tails, displays = displays, effects = effects), "emmeans.json")

@@ -18,6 +18,8 @@ from mixef.text.tables import Table
 if TYPE_CHECKING:
     from mixef.inference.marginal.linear_functions import LinearFunctions
 
+# An estimate that is zero, in standard errors.
+ROUNDING = 1e-10
 # Significant digits of the number in a column that needs most decimals.
 DIGITS = 3
 NOT_ESTIMABLE, MISSING = "nonEst", "NA"
@@ -51,7 +53,8 @@ def p_value_cells(values: Any) -> list[str]:
 def fixed_cells(values: Any, decimals: int = 3) -> list[str]:
     """Format statistics with three decimals."""
     return [
-        MISSING if np.isnan(x) else f"{x:.{decimals}f}" for x in np.asarray(values, dtype=float)
+        MISSING if np.isnan(x) else f"{round(x, decimals) + 0.0:.{decimals}f}"
+        for x in np.asarray(values, dtype=float)
     ]
 
 
@@ -89,7 +92,9 @@ def _numbers(means: LinearFunctions) -> list[tuple[str, list[str]]]:
     """Return the columns of numbers with their headings in R."""
     frame, q = means.frame, means.question
     asymptotic = bool(np.isinf(frame["df"].dropna()).all()) and bool(frame["df"].notna().any())
-    estimate = number_cells(frame["estimate"])
+    # What is rounding beside its standard error is zero, and costs no decimals.
+    lost = frame["estimate"].abs() < ROUNDING * frame["std_error"]
+    estimate = number_cells(frame["estimate"].mask(lost, 0.0))
     estimate = [NOT_ESTIMABLE if cell == MISSING else cell for cell in estimate]
     out = [
         (_word(means), estimate),

@@ -1,0 +1,418 @@
+"""Marginal means: distributions of the largest statistic, letters, scales, slopes, and refusals.
+
+tests/reference/emmeans.json is by emmeans 1.8.4.1 and mvtnorm 1.1-3 (emmeans.R).
+"""
+
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from reference_data import frame, read_reference
+from scipy import stats
+from test_emmeans import fitted
+
+from mixef import GlmerControl, LmerControl, glmer, lmer
+from mixef.errors import ArgumentError, DataError, FormulaError
+from mixef.inference.marginal.adjustments import stepwise
+from mixef.inference.marginal.families import dunnett_tail, largest_of, tukey_tail
+from mixef.inference.marginal.printed_means import level_text
+
+REFERENCE = read_reference("emmeans.json")
+QUIET = LmerControl(check_conv_singular="ignore")
+
+
+# Distributions
+
+
+@pytest.mark.parametrize("k", [2, 3, 28])
+@pytest.mark.parametrize("df", [2.5, 42.0, np.inf])
+def test_the_studentized_range_is_scipys(k, df):
+    q = np.array([0.5, 3.0, 6.0])
+    expected = [stats.studentized_range.sf(x, k, df) for x in q]
+    np.testing.assert_allclose(tukey_tail(q, k, df), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", REFERENCE["tails"], ids=["pairs", "steps", "control", "plane"])
+def test_the_largest_of_correlated_statistics_is_mvtnorms(case):
+    R, df = np.array(case["correlations"]), case["df"] or np.inf
+    for name, two_sided in (("two", True), ("one", False)):
+        tail = largest_of(R, two_sided).tail(case["at"], df)
+        # mvtnorm's own error is 1e-5.
+        np.testing.assert_allclose(tail, case[name], atol=3e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 10])
+def test_the_largest_of_equal_correlations_is_dunnetts(k):
+    R = np.full((k, k), 0.5) + 0.5 * np.eye(k)
+    c = np.array([0.3, 1.0, 2.0, 3.0])
+    law = largest_of(R, two_sided=True)
+    np.testing.assert_allclose(law.tail(c, 20.5), dunnett_tail(c, k, 20.5), atol=1e-4)
+    assert law.tail(law.quantile(0.05, [20.5]), 20.5) == pytest.approx(0.05, abs=1e-9)
+
+
+def test_one_sided_tails_below_zero():
+    # P(max of two > c) for independent normals.
+    law = largest_of(np.eye(2), two_sided=False)
+    c = np.array([-1.0, 0.0, 1.0])
+    np.testing.assert_allclose(law.tail(c, np.inf), 1 - stats.norm.cdf(c) ** 2, atol=1e-8)
+
+
+def test_stepwise_adjustments_are_those_of_r():
+    # R 4.2.2: p.adjust(c(.03, .001, .2, .022, .01, .5, .02), method)
+    p = np.array([0.03, 0.001, 0.2, 0.022, 0.01, 0.5, 0.02])
+    expected = {
+        "holm": [0.1, 0.007, 0.4, 0.1, 0.06, 0.5, 0.1],
+        "hochberg": [0.09, 0.007, 0.4, 0.088, 0.06, 0.5, 0.088],
+        "hommel": [0.09, 0.007, 0.4, 0.066, 0.05, 0.5, 0.06],
+        "fdr": [0.042, 0.007, 0.7 / 3, 0.0385, 0.035, 0.5, 0.0385],
+        "BY": [0.1089, 0.01815, 0.605, 0.099825, 0.09075, 1.0, 0.099825],
+    }
+    for adjust, values in expected.items():
+        np.testing.assert_allclose(stepwise(p, adjust), values, rtol=1e-12)
+
+
+# Letters and effect sizes
+
+
+@pytest.mark.parametrize("case", REFERENCE["displays"], ids=["cake", "one group", "chain"])
+def test_letters_are_multcomps(case):
+    display = fitted(case["id"]).emmeans(case["specs"]).cld(alpha=case["alpha"])
+    expected = dict(zip(case["rows"]["level"], case["rows"]["group"], strict=True))
+    ours = dict(zip(map(level_text, display[case["specs"]]), display[".group"], strict=True))
+    assert {k: v.rstrip() for k, v in ours.items()} == expected
+
+
+def test_letters_can_be_letters_and_go_down():
+    display = fitted("cake").emmeans("temperature").cld(letters="abc", reverse=True)
+    assert display["temperature"].tolist()[0] == "215"
+    assert [s.strip() for s in display[".group"]] == ["a", "a", "b", "b", "bc", "c"]
+
+
+def test_effect_sizes_are_emmeans():
+    R = REFERENCE["effects"]
+    d = fitted("cake").emmeans("recipe").eff_size(sigma=R["sigma"], edf=R["edf"])
+    for ours, theirs in (("estimate", "estimate"), ("std_error", "se"), ("conf_low", "lower")):
+        np.testing.assert_allclose(d[ours], R[theirs], rtol=1e-6, atol=1e-8)
+
+
+def test_the_unit_of_effect_sizes_is_that_of_a_response():
+    fit = fitted("sleep")
+    # The variance of (1, Days) b averaged over the rows, and the residual's, by hand.
+    V = fit.VarCorr().to_frame()["vcov"].to_numpy()
+    days = frame("sleepstudy")["Days"].to_numpy(float)
+    sd = np.sqrt((V[0] + 2 * days * V[2] + days**2 * V[1]).mean() + V[3])
+    slopes = fit.emmeans("Days", at={"Days": [0, 1]}).eff_size(method="revpairwise")
+    np.testing.assert_allclose(slopes["estimate"], fit.fixef()["Days"] / sd, rtol=1e-9)
+    assert "degrees of freedom" in str(slopes)
+
+
+# Slopes
+
+FUNCTIONS = {
+    "log(x)": lambda x: 1 / x,
+    "sqrt(x + 3)": lambda x: 0.5 / np.sqrt(x + 3),
+    "I(x^3 - 2/x)": lambda x: 3 * x**2 + 2 / x**2,
+    "I(2^x)": lambda x: np.log(2) * 2**x,
+    "I(x^x)": lambda x: x**x * (np.log(x) + 1),
+    "exp(-x/2)": lambda x: -0.5 * np.exp(-x / 2),
+    "scale(log10(x))": None,
+    "I(abs(x - 3) * sin(x))": lambda x: np.sign(x - 3) * np.sin(x) + np.abs(x - 3) * np.cos(x),
+    "atan(x)": lambda x: 1 / (1 + x**2),
+    "ifelse(x > 2, x^2, 0)": lambda x: np.where(x > 2, 2 * x, 0),
+    "own(x)": lambda x: 3 * np.cos(3 * x),
+    "np.square(x)": lambda x: 2 * x,
+}
+
+
+def own(x):
+    """A function of the caller's, which has no rule."""
+    return np.sin(3 * x)
+
+
+@pytest.fixture(scope="module")
+def curved():
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(12), 10)
+    x = rng.uniform(1.0, 5.0, 120)
+    f = rng.choice(list("ab"), 120)
+    return pd.DataFrame({"g": g, "x": x, "f": f, "y": rng.normal(size=120) + x})
+
+
+@pytest.mark.parametrize("text", FUNCTIONS)
+def test_slopes_are_derivatives(curved, text):
+    fit = lmer(f"y ~ f * {text} + (1 | g)", curved, control=QUIET)
+    points = [1.5, 2.9, 4.4]
+    slopes = fit.emtrends("x", ["f", "x"], at={"x": points})
+    b = fit.fixef().to_numpy()
+    by_level = np.array([b[2], b[2] + b[3]])
+    if FUNCTIONS[text] is None:
+        unit = np.log10(curved["x"]).std()
+        d = 1 / (np.array(points) * np.log(10) * unit)
+    else:
+        d = FUNCTIONS[text](np.array(points))
+    expected = np.outer(d, by_level).ravel()
+    # The differences that own() takes are good to 1e-11.
+    np.testing.assert_allclose(slopes["estimate"], expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "basis", ["poly(x, 3)", "poly(x, 2, raw = TRUE)", "bs(x, df = 5)", "ns(x, df = 4)"]
+)
+def test_slopes_of_bases_are_those_of_predictions(curved, basis):
+    fit = lmer(f"y ~ f + {basis} + (1 | g)", curved, control=QUIET)
+    points, h = np.array([0.5, 1.7, 3.3, 5.5]), 1e-3
+    steps = np.array([-2, -1, 1, 2]) * h
+    new = pd.DataFrame({"x": (points[:, None] + steps).ravel(), "f": "a", "g": 0})
+    eta = fit.predict(new, re_form="~0").to_numpy().reshape(-1, 4)
+    expected = eta @ np.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)
+    slopes = fit.emtrends("x", "x", at={"x": points, "f": "a"})
+    np.testing.assert_allclose(slopes["estimate"], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_slopes_for_a_function_of_the_variable(curved):
+    fit = lmer("y ~ f * log(x) + (1 | g)", curved, control=QUIET)
+    slopes = fit.emtrends("log(x)", "f")
+    b = fit.fixef()
+    np.testing.assert_allclose(slopes["estimate"], [b["log(x)"], b["log(x)"] + b["fb:log(x)"]])
+    assert "log(x).trend" in str(slopes)
+
+
+# Invariance
+
+
+def test_contrasts_of_the_formula_change_nothing():
+    data = frame("cake")
+    formula = "angle ~ recipe * temperature + (1 | recipe:replicate)"
+    other = lmer(formula, data, contrasts={"recipe": "helmert", "temperature": "sum"})
+    for ask in (
+        lambda fit: fit.emmeans("recipe").summary(),
+        lambda fit: fit.emmeans(["recipe", "temperature"]).contrast(interaction="pairwise"),
+        lambda fit: fit.joint_tests(),
+    ):
+        ours, theirs = ask(fitted("cake")).to_frame(), ask(other).to_frame()
+        numbers = ours.select_dtypes("number").columns
+        # Two searches end as near as this.
+        np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=1e-5, atol=1e-8)
+
+
+def test_joint_tests_of_factors_are_those_of_type_three():
+    fit = fitted("unbalanced")
+    ours = fit.joint_tests().to_frame().set_index("model term")
+    table = fit.anova(type="III").to_frame()
+    np.testing.assert_allclose(ours.loc["f:h", "F.ratio"], table.loc["f:h", "F value"])
+    np.testing.assert_allclose(ours.loc["f", "F.ratio"], table.loc["f", "F value"])
+
+
+def test_a_mean_is_an_average_of_predictions():
+    fit = fitted("unbalanced")
+    new = pd.DataFrame({"f": list("abc") * 2, "h": list("pppqqq"), "Days": 4.5, "Subject": "308"})
+    eta = fit.predict(new, re_form="~0").to_numpy().reshape(2, 3)
+    np.testing.assert_allclose(fit.emmeans("f")["estimate"], eta.mean(axis=0))
+    weighted = fit.emmeans("f", weights=[0.25, 0.75])["estimate"]
+    np.testing.assert_allclose(weighted, np.array([0.25, 0.75]) @ eta)
+
+
+def test_a_pair_is_judged_as_by_contest():
+    fit = fitted("unbalanced")
+    pair = fit.emmeans("f").pairs("none").iloc[0]
+    test = fit.contest("-fb - 0.5 * fb:hq", joint=False).frame.iloc[0]
+    np.testing.assert_allclose(pair["estimate"], test["Estimate"])
+    np.testing.assert_allclose(pair["df"], test["df"])
+    np.testing.assert_allclose(pair["p_value"], test["Pr(>|t|)"])
+
+
+# Scales
+
+
+@pytest.mark.parametrize(
+    ("response", "back"),
+    [
+        ("log(y, 2)", lambda e: 2.0**e),
+        ("log1p(y)", np.expm1),
+        ("1/y", lambda e: 1 / e),
+        ("y^(1/3)", lambda e: e**3),
+        ("3 - 2 * sqrt(y + 1)", lambda e: ((3 - e) / 2) ** 2 - 1),
+        ("asin(sqrt(y/9))", lambda e: 9 * np.sin(e) ** 2),
+        ("exp(y/3)", lambda e: 3 * np.log(e)),
+        ("np.log10(y)", lambda e: 10.0**e),
+    ],
+)
+def test_functions_of_the_response_are_undone(curved, response, back):
+    data = curved.assign(y=np.exp(0.2 * curved["y"]).clip(0.1, 8.9))
+    fit = lmer(f"{response} ~ f + (1 | g)", data, control=QUIET)
+    eta, shown = fit.emmeans("f"), fit.emmeans("f", type="response")
+    np.testing.assert_allclose(shown["estimate"], back(eta["estimate"]))
+    ends = np.sort(back(eta.to_frame()[["conf_low", "conf_high"]].to_numpy()), axis=1)
+    np.testing.assert_allclose(shown.to_frame()[["conf_low", "conf_high"]], ends)
+    h = 1e-5
+    slope = (back(eta["estimate"] + h) - back(eta["estimate"] - h)) / (2 * h)
+    np.testing.assert_allclose(shown["std_error"], np.abs(slope) * eta["std_error"], rtol=1e-6)
+
+
+def test_bias_is_adjusted_by_the_variance_of_the_population():
+    fit = fitted("ticks")
+    v = fit.VarCorr().to_frame()["vcov"][0]
+    plain = fit.emmeans("YEAR", type="response")["estimate"]
+    adjusted = fit.emmeans("YEAR", type="response", bias_adjust=True)
+    np.testing.assert_allclose(adjusted["estimate"], plain * (1 + v / 2))
+    assert f"sigma = {np.sqrt(v):.4g}" in str(adjusted)
+    # A ratio of means has no such bias.
+    ratios = [fit.emmeans("YEAR", type="response", bias_adjust=b).pairs() for b in (True, False)]
+    np.testing.assert_allclose(ratios[0]["estimate"], ratios[1]["estimate"])
+    log = fitted("sleep_log")
+    v = log.VarCorr().to_frame()["vcov"].sum()
+    days = {"Days": [1, 2]}
+    shown = [log.emmeans("Days", at=days, type="response", bias_adjust=b) for b in (True, False)]
+    np.testing.assert_allclose(shown[0]["estimate"], shown[1]["estimate"] * (1 + v / 2))
+
+
+def test_offsets_stand_at_their_mean_or_where_they_are_put():
+    fit = fitted("rates")
+    link = fit.emmeans("f")["estimate"]
+    mean = np.log(frame("marginal")["e"]).mean()
+    np.testing.assert_allclose(link - fit.emmeans("f", offset=0.0)["estimate"], mean)
+    at_two = fit.emmeans("f", at={"e": 2.0})["estimate"]
+    np.testing.assert_allclose(at_two - fit.emmeans("f", offset=0.0)["estimate"], np.log(2.0))
+
+
+def test_limits_of_a_falling_link_are_in_order():
+    data = frame("gamma")
+    fit = glmer("y ~ x + (1 | g)", data, family="gamma(inverse)", control=GlmerControl())
+    shown = fit.emmeans("1", type="response").iloc[0]
+    assert shown["conf_low"] < shown["estimate"] < shown["conf_high"]
+
+
+# Data
+
+
+def test_any_frame_gives_the_same(curved):
+    formula = "y ~ f + x + (1 | g)"
+    pandas = lmer(formula, curved)
+    expected = pandas.emmeans("f").to_frame()
+    named = {name: curved[name].tolist() for name in curved}
+    for data in (pl.from_pandas(curved), named, curved.assign(f=curved["f"].astype("category"))):
+        ours = lmer(formula, data).emmeans("f").to_frame()
+        pd.testing.assert_frame_equal(ours, expected, check_dtype=False, rtol=1e-9)
+    again = pickle.loads(pickle.dumps(pandas)).emmeans("f").to_frame()
+    pd.testing.assert_frame_equal(again, expected)
+
+
+def test_only_the_rows_of_the_fit_count(curved):
+    data = curved.assign(x=curved["x"].where(curved.index > 9))
+    fit = lmer("y ~ f + x + (1 | g)", data, na_action="exclude", subset="x < 4")
+    used = data[(data.index > 9) & (data["x"] < 4)]
+    b = fit.fixef()
+    expected = b.iloc[0] + b["x"] * used["x"].mean() + np.array([0.0, b["fb"]])
+    np.testing.assert_allclose(fit.emmeans("f")["estimate"], expected)
+    n = used["f"].value_counts()
+    overall = fit.emmeans("1", weights="proportional")["estimate"].item()
+    assert overall == pytest.approx((expected * [n["a"], n["b"]]).sum() / n.sum())
+
+
+def test_arrays_of_the_callers(curved):
+    y, x, g, f = (curved[name].to_numpy() for name in ("y", "x", "g", "f"))
+    env = {"y": y, "x": x, "g": g, "f": f}
+    assert len(lmer("y ~ f + x + (1 | g)", None, env=env).emmeans("f")) == 2
+    fit = lmer("y ~ f + log(x) + (1 | g)", None, env=env)
+    with pytest.raises(DataError, match=r"the values of x are not at hand.*data=\.\.\."):
+        fit.emmeans("f")
+
+
+# Printing
+
+
+def test_notes_say_what_was_done():
+    fit = fitted("unbalanced")
+    lines = str(fit.emmeans("f").pairs("scheffe").summary()).splitlines()
+    assert lines[0].split() == [
+        "contrast", "estimate", "SE", "df", "lower.CL", "upper.CL", "t.ratio", "p.value"
+    ]  # fmt: skip
+    assert lines[5:] == [
+        "NOTE: Results may be misleading due to involvement in interactions",
+        "Results are averaged over the levels of: h",
+        "Degrees-of-freedom method: satterthwaite",
+        "Confidence level used: 0.95",
+        "Conf-level adjustment: scheffe method with rank 2",
+        "P value adjustment: scheffe method with rank 2",
+    ]
+    means = fit.emmeans("f", by="h")
+    assert str(means).startswith("h = p:\nf emmean")
+    assert means.to_html().count("<table") == 2
+    assert "\\toprule" in means.to_latex()
+    assert means.to_markdown().count("| f |") == 2
+    assert "nonEst" in str(fitted("holes").emmeans("recipe"))
+    assert "tukey was changed to sidak" in str(fit.emmeans("f").contrast("consec", "tukey"))
+    assert "left-tailed" in str(fit.emmeans("f").pairs().test(delta=5))
+    both = fit.emmeans("pairwise ~ f | h")
+    assert list(both) == ["emmeans", "contrasts"]
+    assert str(both).startswith("emmeans\nh = p:")
+    assert "df1 reduced" in str(fitted("cake").emmeans("recipe").pairs().test(joint=True))
+
+
+def test_small_numbers_beside_a_standard_error_are_zero():
+    text = str(fitted("cake").emmeans("recipe", by="temperature").pairs())
+    assert "e-" not in text
+
+
+# Refusals
+
+ASKS = {
+    "'zz' is no predictor.* they are f, h, Days": lambda m: m.emmeans("zz"),
+    "specs 'f/h' has f/h": lambda m: m.emmeans("f/h"),
+    "specs is 3": lambda m: m.emmeans(3),
+    "at names 'zz', which is no predictor": lambda m: m.emmeans("f", at={"zz": 1}),
+    "at has 'q' for f, which is no level": lambda m: m.emmeans("f", at={"f": "q"}),
+    "at has 'a' for Days, which is numeric": lambda m: m.emmeans("f", at={"Days": "a"}),
+    "at has no value of Days": lambda m: m.emmeans("f", at={"Days": []}),
+    "at is 3": lambda m: m.emmeans("f", at=3),
+    "weights is 'x'; expected one of 'equal'": lambda m: m.emmeans("f", weights="x"),
+    r"weights is \[1\]; expected 2 numbers": lambda m: m.emmeans("f", weights=[1]),
+    "type is 'x'": lambda m: m.emmeans("f", type="x"),
+    "ddf is 'x'": lambda m: m.emmeans("f", ddf="x"),
+    "level is 2": lambda m: m.emmeans("f", level=2),
+    "bias_adjust is 1": lambda m: m.emmeans("f", bias_adjust=1),
+    "sigma is 1, which is": lambda m: m.emmeans("f", sigma=1),
+    "offset is 'a'": lambda m: m.emmeans("f", offset="a"),
+    "nesting names 'zz'": lambda m: m.emmeans("f", nesting={"f": "zz"}),
+    "levels of f occur with several levels of h": lambda m: m.emmeans("f", nesting={"f": "h"}),
+    "emmeans has no foo": lambda m: m.emmeans("f", foo=1),
+    "method is 'x'; expected one of 'pairwise'": lambda m: m.emmeans("f").contrast("x"),
+    "the contrast 'a' has 2 coefficients": lambda m: m.emmeans("f").contrast({"a": [1, -1]}),
+    "adjust is 'x'": lambda m: m.emmeans("f").pairs("x"),
+    "by has all of f, h": lambda m: m.emmeans(["f", "h"]).contrast("eff", by=["f", "h"]),
+    "by is 'zz'; expected one of 'f'": lambda m: m.emmeans("f").pairs(by="zz"),
+    "ref .* is 'z'": lambda m: m.emmeans("f").contrast("trt.vs.ctrl", ref="z"),
+    "interaction has 3 methods": lambda m: m.emmeans("f").contrast(interaction=["eff"] * 3),
+    "side is 'up'": lambda m: m.emmeans("f").test(side="up"),
+    "delta is -1": lambda m: m.emmeans("f").test(delta=-1),
+    "null is 'a'": lambda m: m.emmeans("f").test(null="a"),
+    "there is one estimate of f": lambda m: m.emmeans("f", at={"f": "a"}).pairs(),
+    "alpha is 3": lambda m: m.emmeans("f").cld(alpha=3),
+    "letters is 'aa'": lambda m: m.emmeans("f").cld(letters="aa"),
+    "sigma is -1": lambda m: m.emmeans("f").eff_size(sigma=-1),
+    "var is 'f', which is a factor": lambda m: m.emtrends("f"),
+    r"var is 'zz', which names no predictor": lambda m: m.emtrends("zz"),
+    "var is 3": lambda m: m.emtrends(3),
+}
+
+
+@pytest.mark.parametrize("message", ASKS)
+def test_what_cannot_be_is_refused(message):
+    with pytest.raises((ArgumentError, FormulaError), match=message):
+        ASKS[message](fitted("unbalanced"))
+
+
+def test_models_without_means():
+    data = frame("sleepstudy")
+    none = lmer("Reaction ~ 0 + (Days | Subject)", data)
+    with pytest.raises(ArgumentError, match="has no fixed effects"):
+        none.emmeans("1")
+    constant = lmer("Reaction ~ 1 + (1 | Subject)", data)
+    assert len(constant.emmeans("1")) == 1
+    with pytest.raises(ArgumentError, match="nothing to test"):
+        constant.joint_tests()
+    with pytest.raises(ArgumentError, match=re.escape("give sigma=")):
+        fitted("cbpp").emmeans("period").eff_size()
