@@ -255,6 +255,13 @@ def test_quantiles_are_the_score_test_by_hand():
     assert two.statistic == pytest.approx(z2)
 
 
+def test_predictors_with_ties_have_a_spline():
+    x = np.r_[np.zeros(150), np.arange(7.0), np.ones(43)]
+    Q = patterns._rank_spline(x, "x")
+    np.testing.assert_allclose(Q.T @ Q, np.eye(5), atol=1e-12)
+    assert patterns._rank_spline(np.arange(3.0)[np.arange(9) % 3], "x").shape == (9, 3)
+
+
 def test_recalculated_residuals_are_those_of_sums():
     fit = model("cbpp")
     found, herds = (

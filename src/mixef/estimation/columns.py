@@ -68,16 +68,26 @@ def independent(design: Design, weights: np.ndarray | None, control: Control) ->
 
 
 def _check_scale(design: Design, control: Control) -> None:
-    spread = np.array([column.std() for column in design.matrix.T])  # no copy of them all
-    spread = np.where(spread > 0, spread, 1.0)
-    logs = np.abs(np.log(spread))
-    worst = int(np.argmax(logs))
-    if max(logs[worst], np.ptp(np.log(spread))) > np.log(1e3):
+    found = odd_scale(design)
+    if found is not None:
         act(
             control.check_scaleX,
             "Some predictor variables are on very different scales "
-            f"({design.names[worst]} has standard deviation {spread[worst]:.2g}); the fit "
+            f"({found[0]} has standard deviation {found[1]:.2g}); the fit "
             "is the same on any scale, but consider rescaling for readable coefficients",
             DataError,
             DataWarning,
         )
+
+
+def odd_scale(design: Design) -> tuple[str, float] | None:
+    """Return the column whose scale stands out most, and its standard deviation, if any does."""
+    spread = np.array([column.std() for column in design.matrix.T])  # no copy of them all
+    if not len(spread):
+        return None
+    spread = np.where(spread > 0, spread, 1.0)
+    logs = np.abs(np.log(spread))
+    worst = int(np.argmax(logs))
+    if max(logs[worst], np.ptp(np.log(spread))) <= np.log(1e3):
+        return None
+    return design.names[worst], float(spread[worst])

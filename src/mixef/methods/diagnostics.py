@@ -1,4 +1,4 @@
-"""Whether a fitted model fits: simulated residuals."""
+"""Whether a fitted model fits: simulated residuals, and a report of its health."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mixef.hints import refuse_unknown
+from mixef.inference.diagnostics import check as checking
 from mixef.inference.diagnostics import simulated_residuals as simulated
 from mixef.methods import Methods
 
@@ -82,3 +83,45 @@ class DiagnosticMethods(Methods):
         """
         refuse_unknown(unknown, self.simulated_residuals)
         return simulated.simulated_residuals(self._fit, n, seed, re_form)
+
+    def check(
+        self, n: int = 250, seed: int | np.random.Generator | None = None, **unknown: Any
+    ) -> checking.Health:
+        """Check the health of the fit: one report of what may be wrong, with remedies.
+
+        Parameters
+        ----------
+        n : int
+            Simulations for the checks that take some (see `simulated_residuals`).
+        seed : int or numpy.random.Generator, optional
+            The same seed gives the same report.
+
+        Returns
+        -------
+        Health
+            It prints; ``to_frame()`` has columns check, status ("ok", "note" or "warning"), value,
+            message and remedy, and ``ok`` tells whether there is no warning.
+
+        Notes
+        -----
+        Every model is checked for convergence, singularity, dependent and collinear columns, scale
+        of the predictors, few or single-row levels, outliers, patterns of the residuals against
+        the fitted means, autocorrelation within groups in the order of the rows, normal modes and
+        influential rows. Linear models are checked for heteroscedasticity and normal residuals;
+        others for separation, for the approximation of the integral, and for the distribution of
+        the responses; counts and shares of several trials for their dispersion and zeros.
+
+        Tests are noted from p = 0.05 on, and warned of from 0.001; with many rows, what they find
+        may be too small to matter.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...             load_dataset("cbpp"), "binomial")
+        >>> health = fit.check(seed=1)
+        >>> health.ok, health.to_frame()["check"].tolist()[:3]
+        (True, ['convergence', 'approximation', 'separation'])
+        """
+        refuse_unknown(unknown, self.check)
+        return checking.health(self._fit, n, seed)

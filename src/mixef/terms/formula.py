@@ -40,6 +40,15 @@ class BarTerm:
         """The term without parentheses and tag, such as ``Days | Subject``."""
         return f"{self.lhs.text} | {self.group.text}"
 
+    @property
+    def written(self) -> str:
+        """The term as a formula has it, such as ``(Days | Subject)`` or ``diag(f | g)``."""
+        if self.structure == "us":
+            return f"({self.text})"
+        usual = self.hom == bool(STRUCTURES[self.structure].default_hom)
+        hom = "" if usual else f", hom = {'TRUE' if self.hom else 'FALSE'}"
+        return f"{self.structure}({self.text}{hom})"
+
     @cached_property
     def name(self) -> str:
         """Name of the grouping factor, as in ``b:a``."""

@@ -10,9 +10,8 @@ from mixef.estimation.fit import Fit
 from mixef.families.family import Family
 from mixef.families.whole_numbers import SUCCESSES
 from mixef.inference.diagnostics.draws import CELLS, Draws
-from mixef.inference.prediction.prediction_rows import included_columns, prediction_rows, predictor
 from mixef.inference.simulation.new_parameters import fitted_values_of
-from mixef.inference.simulation.sampler import draw_responses
+from mixef.inference.simulation.sampler import Sampler, draw_responses
 from mixef.inference.simulation.simulate import make_sampler
 from mixef.inference.simulation.simulation_rows import fitted_rows
 
@@ -20,9 +19,10 @@ from mixef.inference.simulation.simulation_rows import fitted_rows
 LARGEST = 2**62
 
 
-def draws_of_fit(fit: Fit, n: int, rng: np.random.Generator, re_form: str | bool | None) -> Draws:
-    """Draw n responses of every row, given the random effects that ``re_form`` says."""
-    included = included_columns(fit, re_form)
+def draws_of_fit(
+    fit: Fit, n: int, rng: np.random.Generator, included: dict[int, np.ndarray]
+) -> Draws:
+    """Draw n responses of every row, with columns (s,) of some terms held at their modes."""
     family, weights = fit.family, _precision(fit)
     rows = replace(fitted_rows(fit), weights=weights)
     sampler = make_sampler(fit, rows, fitted_values_of(fit), included)
@@ -31,7 +31,7 @@ def draws_of_fit(fit: Fit, n: int, rng: np.random.Generator, re_form: str | bool
     for start in range(0, n, size):
         drawn = draw_responses(sampler, min(size, n - start), rng)
         parts.append(drawn if scale is None else _lean(drawn * scale[:, None]))
-    mean = family.link.inverse(predictor(fit, prediction_rows(fit, None, re_form, "error", None)))
+    mean = family.link.inverse(expectation(sampler))
     held = [use.all() for use in included.values()]
     return Draws(
         observed=fit.y if scale is None else _whole(fit.y * scale),
@@ -41,6 +41,14 @@ def draws_of_fit(fit: Fit, n: int, rng: np.random.Generator, re_form: str | bool
         independent=len(held) == len(fit.terms) and all(held),
         seed=int(rng.integers(2**62)),
     )
+
+
+def expectation(sampler: Sampler) -> np.ndarray:
+    """Return the linear predictor (n,) that draws are around."""
+    eta = sampler.fixed
+    for term in sampler.effects:
+        eta = eta + np.einsum("ns,ns->n", term.z, term.mean[term.codes])
+    return eta
 
 
 def _precision(fit: Fit) -> np.ndarray | None:

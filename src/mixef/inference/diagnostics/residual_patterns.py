@@ -79,7 +79,9 @@ def _rank_spline(x: np.ndarray, name: str) -> np.ndarray:
     ranks = scipy.stats.rankdata(x) / len(x)
     columns = np.column_stack([np.ones(len(x)), ranks])
     if distinct > SPLINE + 1:
-        basis = natural_basis(ranks, SPLINE, None, None, False, {})
+        # knots by the distinct ranks, which ties leave apart
+        knots = np.quantile(np.unique(ranks), np.linspace(0.0, 1.0, SPLINE + 1)[1:-1])
+        basis = natural_basis(ranks, None, knots, None, False, {})
         columns = np.column_stack([np.ones(len(x)), basis])
     elif distinct > 2:
         columns = np.vander(ranks - ranks.mean(), distinct, increasing=True)

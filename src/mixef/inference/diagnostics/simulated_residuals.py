@@ -429,11 +429,12 @@ def simulated_residuals(
 ) -> SimulatedResiduals:
     """Return residuals by n draws; see the method ``simulated_residuals`` of a model."""
     n, rng = checks.count(n, each=2 * fit.frame.n), checks.generator(seed)
-    draws = draws_of_fit(fit, n, rng, re_form)
+    included = included_columns(fit, re_form)
+    draws = draws_of_fit(fit, n, rng, included)
     held = f"random effects at their modes by {re_form}"
     if draws.independent:
         held = "random effects at their modes"
-    elif not included_columns(fit, re_form):
+    elif not included:
         held = "random effects drawn anew"
     return SimulatedResiduals(draws, Rows(fit.frame.index, fit), held)
 
