@@ -270,6 +270,14 @@ def test_terms_are_written_as_formulas_have_them(term):
     assert again.bars == bars
 
 
+def test_robust_standard_errors_are_a_remedy():
+    fit, health = finding("heteroscedasticity")
+    remedy = found(health, "heteroscedasticity")["remedy"].item()
+    assert "log(y)" not in remedy  # of a response below zero
+    call = re.search(r"fit\.with_vcov\('(\w+)', cluster='(\w+)'\)", remedy)
+    assert (fit.with_vcov(call[1], cluster=call[2]).vcov() != fit.vcov()).all(axis=None)
+
+
 def test_calls_are_printed_on_one_line():
     long = "y ~ x + I(x^2) + I(x^3) + few + f2 + (x | g)"
     fit = quiet(lmer, long, WRONG.assign(f2=np.arange(400) % 4))

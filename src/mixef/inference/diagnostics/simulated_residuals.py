@@ -363,7 +363,7 @@ class SimulatedResiduals(PrintedTable):
         uniformity   0.04467   0.964 simulation
         dispersion     1.003   0.821 simulation
         outliers           1   1.000 simulation
-        quantiles      5.372   0.813 simulation
+        quantiles      5.368   0.813 simulation
         """
         made: dict[str, Callable[[], ResidualTest]] = {
             "uniformity": self.test_uniformity,
