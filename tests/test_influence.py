@@ -316,7 +316,9 @@ def same(one, other):
 def test_groups_in_every_form():
     fit, by_name = sleep(), sleep().influence("Subject", refit=False)
     subject = load_dataset("sleepstudy")["Subject"]
-    for groups in (subject, subject.to_numpy(), subject.tolist(), subject.sample(frac=1.0)):
+    text = subject.astype(str)
+    for groups in (subject, text.to_numpy(), text.tolist(), subject.sample(frac=1.0),
+                   pl.Series(text)):  # fmt: skip
         same(fit.influence(groups, refit=False), by_name)
     sets = {level: np.flatnonzero(subject == level) for level in subject.cat.categories}
     same(fit.influence(sets, refit=False), by_name)

@@ -132,7 +132,7 @@ class Refit:
         place = np.searchsorted(fit.kept, new.kept)
         p = len(fit.kept)
         beta, vcov = np.full(p, np.nan), np.full((p, p), np.nan)
-        beta[place], vcov[np.ix_(place, place)] = new.estimates.beta, new.vcov
+        beta[place], vcov[np.ix_(place, place)] = new.estimates.beta, new.model_vcov
         beta[open_] = vcov[open_] = vcov[:, open_] = np.nan
         end = new.convergence
         return Deleted(

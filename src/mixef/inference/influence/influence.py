@@ -256,7 +256,7 @@ def influence(fit: Fit, groups: Any, refit: bool, n_jobs: int, progress: bool | 
     refit = checks.flag(refit, "refit")
     n_jobs, progress = checks.work(n_jobs, progress)
     sets = row_sets(fit, groups)
-    whole = Deleted(fit.estimates.beta, fit.vcov, parameters(fit))
+    whole = Deleted(fit.estimates.beta, fit.model_vcov, parameters(fit))
     if refit:
         found = each(Refit(fit), sets.rows, n_jobs, progress, "influence")
     else:

@@ -12,15 +12,8 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
-from mixef.inference.refits.other_rows import grouping_factors
-from mixef.terms.columns import Columns
-from mixef.terms.convert import read
-from mixef.terms.expressions import Scope, State
-from mixef.terms.factor import Factor, cross
-from mixef.terms.frame import group_factors
-from mixef.terms.nodes import Name, Node, unquoted
-from mixef.terms.parser import parse_expression
-from mixef.terms.values import as_factor
+from mixef.inference.row_factors import labelled_factor, named_factor
+from mixef.terms.factor import Factor
 
 EXPECTED = (
     "a grouping factor or column of the data, an interaction such as 'a:b', one label a row, or a "
@@ -46,29 +39,17 @@ def row_sets(fit: Fit, groups: Any) -> RowSets:
         rows = np.arange(fit.frame.n)
         return RowSets("rows", fit.frame.index, tuple(rows[:, None]))
     if isinstance(groups, str):
-        return _of_factor(fit, groups, _named(fit, groups))
+        return _of_factor(groups, named_factor(fit, groups, "groups"))
     if isinstance(groups, Mapping):
         return _of_lists(fit, pd.Index([*groups.keys()]), [*groups.values()])
-    kinds = list | tuple | np.ndarray | pd.Series | pd.Categorical | pd.Index
-    if not isinstance(groups, kinds) or not len(groups):
-        raise checks.refusal("groups", groups, EXPECTED)
     if isinstance(groups, list | tuple) and all(checks.ndim(part) == 1 for part in groups):
         return _of_lists(fit, pd.RangeIndex(len(groups)), list(groups))
-    if checks.ndim(groups) != 1:
-        raise checks.refusal("groups", groups, EXPECTED)
-    given = fit.frame.used(groups, "groups")
-    if len(given) != fit.frame.n:
-        raise ArgumentError(
-            f"groups has {len(given)} labels; expected {fit.frame.n}, one for each row that the "
-            "fit used"
-        )
     name = getattr(groups, "name", None)
-    return _of_factor(
-        fit, "groups" if name is None else str(name), as_factor(read(given, "groups"))
-    )
+    factor = labelled_factor(fit, groups, "groups", EXPECTED)
+    return _of_factor("groups" if name is None else str(name), factor)
 
 
-def _of_factor(fit: Fit, name: str, factor: Factor) -> RowSets:
+def _of_factor(name: str, factor: Factor) -> RowSets:
     """Return one set a level; rows without a level are in none."""
     factor = factor.used_levels()
     order = np.argsort(factor.codes, kind="stable")
@@ -115,32 +96,3 @@ def _places(fit: Fit, labels: pd.Index, what: str) -> np.ndarray:
             "the data, from 0 where they have none; rows that were left out are not there)"
         )
     return np.flatnonzero(index.isin(labels))
-
-
-def _named(fit: Fit, text: str) -> Factor:
-    """Return a grouping factor of the model by its name, or variables of the data, crossed."""
-    for name, grouping in grouping_factors(fit.terms).items():
-        if unquoted(name) == unquoted(text):
-            return Factor(grouping.codes, grouping.level_set)
-    columns = None if fit.call.data is None else Columns(fit.call.data)
-    is_column = columns is not None and text in columns
-    nodes = [Name(text)] if is_column else group_factors(parse_expression(text))
-    factors = [_variable(fit, node, columns) for node in nodes]
-    return factors[0] if len(factors) == 1 else cross(factors)
-
-
-def _variable(fit: Fit, node: Node, columns: Columns | None) -> Factor:
-    """Return one variable on the rows of the fit, as the model has it or as the data do."""
-    for held in (fit.frame.groups, fit.frame.variables):
-        if node.text in held:
-            return as_factor(held[node.text])
-    names = [part.name for part in node.walk() if isinstance(part, Name)]
-    if columns is None or not names or not all(name in columns for name in names):
-        known = [*grouping_factors(fit.terms), *(() if columns is None else columns.names)]
-        lost = "; a pickle keeps only columns that the fit used" if fit.call.is_pruned else ""
-        raise DataError(
-            f"groups names {node.text!r}, which is no grouping factor of the model and no column "
-            f"of the data{lost}; there are {', '.join(dict.fromkeys(known))}"
-        )
-    scope = Scope(columns, State(outside=fit.frame.state.outside))
-    return scope.group(node).take(fit.frame.rows)
