@@ -28,9 +28,10 @@ if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
         StudentT,
         UserFamily,
     )
-    from mixef.functions.anova import anova
+    from mixef.functions.anova import anova, compare
     from mixef.functions.fits import all_fit, lm_list
     from mixef.functions.resampling import exact_rlrt, pb_test, power
+    from mixef.functions.selection import delta_method, ranova, step
     from mixef.functions.simulate_from import simulate_from
     from mixef.functions.tables import etable, report
     from mixef.glmm import GeneralizedLinearMixedModel, glmer, glmer_nb
@@ -54,9 +55,10 @@ _HOMES = {
         "StudentT",
         "UserFamily",
     ),
-    "functions.anova": ("anova",),
+    "functions.anova": ("anova", "compare"),
     "functions.fits": ("all_fit", "lm_list"),
     "functions.resampling": ("exact_rlrt", "pb_test", "power"),
+    "functions.selection": ("delta_method", "ranova", "step"),
     "functions.simulate_from": ("simulate_from",),
     "functions.tables": ("etable", "report"),
     "glmm": ("GeneralizedLinearMixedModel", "glmer", "glmer_nb"),
@@ -86,8 +88,10 @@ __all__ = [
     "UserLink",
     "all_fit",
     "anova",
+    "compare",
     "datasets",
     "etable",
+    "delta_method",
     "exact_rlrt",
     "glmer",
     "glmer_nb",
@@ -97,7 +101,9 @@ __all__ = [
     "pb_test",
     "power",
     "report",
+    "ranova",
     "simulate_from",
+    "step",
 ]
 __version__ = "0.1.0"
 

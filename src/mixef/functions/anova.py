@@ -14,7 +14,8 @@ from mixef.hints import refuse_unknown
 from mixef.inference.hypotheses.anova import AnovaTable
 from mixef.inference.hypotheses.likelihood_ratio import anova_of_models
 from mixef.inference.hypotheses.ordinary import is_ordinary, ordinary_fit
-from mixef.mixedmodel import MixedModel
+from mixef.inference.measures.comparison import Comparison, compare_models
+from mixef.mixedmodel import MixedModel, fit_of
 
 
 def anova(
@@ -107,6 +108,82 @@ def anova(
     if not any(isinstance(m, MixedModel) for m in models):
         raise ArgumentError("anova got regressions of statsmodels only; expected a mixed model too")
     return anova_of_models(read, names, refit)
+
+
+def compare(
+    *models: MixedModel,
+    by: str = "AICc",
+    sort: bool = True,
+    refit: bool = True,
+    model_names: Sequence[str] | None = None,
+    env: Mapping[str, Any] | None = None,
+    **unknown: Any,
+) -> Comparison:
+    """Lay models of one response side by side: criteria with their weights, R2, sigma.
+
+    Parameters
+    ----------
+    *models : LinearMixedModel or GeneralizedLinearMixedModel
+        Two or more, of the same response on the same rows. They need not be nested, nor of one
+        family, as likelihoods are those of full densities.
+    by : {"AICc", "AIC", "BIC"}
+        The criterion that models are judged by.
+    sort : bool
+        The best model first, or the order as given.
+    refit : bool
+        Compare fits by ML, also where models were fitted by REML. With False all models have to be
+        REML fits with the same fixed effects.
+    model_names : sequence of str, optional
+        By default the names of the caller's variables.
+    env : dict, optional
+        Names of models, from name to model; by default the caller's variables.
+
+    Returns
+    -------
+    Comparison
+        Columns npar, logLik, AIC, AICc, BIC, delta, weight, R2_marginal, R2_conditional, sigma.
+        Weights are ``exp(-delta / 2)`` over their sum (Burnham and Anderson 2002). R2 and sigma are
+        those of the models as given.
+
+    Raises
+    ------
+    TypeError
+        For something that is no fitted model.
+    ValueError
+        For fewer than two models, names that do not fit, or another criterion.
+    DataError
+        For models of other rows, responses or weights, naming what differs; for REML fits that do
+        not compare with ``refit=False``.
+
+    References
+    ----------
+    K. P. Burnham and D. R. Anderson (2002), Model Selection and Multimodel Inference, 2nd edition,
+    Springer, chapter 2.
+
+    Examples
+    --------
+    >>> from mixef import compare, lmer, load_dataset
+    >>> sleepstudy = load_dataset("sleepstudy")
+    >>> slopes = lmer("Reaction ~ Days + (Days | Subject)", sleepstudy)
+    >>> levels = lmer("Reaction ~ Days + (1 | Subject)", sleepstudy)
+    >>> print(compare(levels, slopes))
+    Models:
+    slopes: Reaction ~ Days + (Days | Subject)
+    levels: Reaction ~ Days + (1 | Subject)
+           npar  logLik    AIC   AICc    BIC  delta weight R2_marginal R2_conditional  sigma
+    slopes    6 -875.97 1763.9 1764.4 1783.1  0.000  1.000       0.279          0.799 25.592
+    levels    4 -897.04 1802.1 1802.3 1814.9 37.882  0.000       0.280          0.704 30.991
+    delta and weight by AICc
+    refitting model(s) with ML (instead of REML)
+    logLik and criteria are by ML, R2 and sigma of the fits as given
+    """
+    refuse_unknown(unknown, compare)
+    if len(models) < 2:
+        count = "one model" if models else "no model"
+        raise ArgumentError(f"compare got {count}; expected two or more fitted models")
+    fits = [fit_of(model, f"model {i + 1}") for i, model in enumerate(models)]
+    names = _names(models, model_names, names_for(env, sys._getframe(1)))
+    return compare_models(fits, names, by, sort, refit)
 
 
 def _of_one(model: Any, type: str | int | None, ddf: str | None) -> AnovaTable:

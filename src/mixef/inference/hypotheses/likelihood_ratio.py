@@ -44,7 +44,7 @@ def anova_of_models(
         refuse_other_laws(names[0], models[0], name, model)
     restricted = [not isinstance(m, OrdinaryFit) and m.REML for m in models]
     if any(restricted) and not refit:
-        _refuse_other_criteria(names, models, restricted)
+        refuse_other_criteria(names, models, restricted)
     refitted = any(restricted) and refit
     unused = [
         _unused(name, m) for name, m in zip(names, models, strict=True)
@@ -191,7 +191,7 @@ def _loglik(model: AnyModel) -> float:
     return model.loglik if isinstance(model, OrdinaryFit) else log_likelihood(model)
 
 
-def _refuse_other_criteria(names, models, restricted) -> None:
+def refuse_other_criteria(names, models, restricted) -> None:
     """Refuse REML criteria beside likelihoods, or of other fixed effects."""
     remedy = "use refit=True, which compares fits by maximum likelihood"
     if not all(restricted):
@@ -217,14 +217,7 @@ def _notes(table: pd.DataFrame, models: Sequence[AnyModel], by_REML: bool) -> li
     for name, model in zip(names, models, strict=True):
         if not isinstance(model, OrdinaryFit) and not model.convergence.converged:
             notes.append(f"{name} did not converge: its likelihood may be too small.")
-    orders = {m.nAGQ for m in models if not isinstance(m, OrdinaryFit)}
-    if len(orders) > 1 or 0 in orders:
-        shown = ", ".join(map(str, sorted(orders)))
-        notes.append(
-            f"nAGQ is {shown}: likelihoods are approximated "
-            f"{'differently' if len(orders) > 1 else 'roughly'}; fit all models with one nAGQ "
-            "above 0."
-        )
+    notes += approximation_note({m.nAGQ for m in models if not isinstance(m, OrdinaryFit)})
     for small, large, i in zip(models, models[1:], range(1, len(models)), strict=False):
         row = table.iloc[i]
         if row["Chisq"] < 0:
@@ -243,6 +236,18 @@ def _notes(table: pd.DataFrame, models: Sequence[AnyModel], by_REML: bool) -> li
                 "value is conservative (too large)."
             )
     return notes
+
+
+def approximation_note(orders: set[int]) -> list[str]:
+    """Say where likelihoods are approximated in ways that do not compare."""
+    if len(orders) > 1 or 0 in orders:
+        how = "differently" if len(orders) > 1 else "roughly"
+        shown = ", ".join(map(str, sorted(orders)))
+        return [
+            f"nAGQ is {shown}: likelihoods are approximated {how}; fit all models with one nAGQ "
+            "above 0."
+        ]
+    return []
 
 
 def _frees_a_shape(small: AnyModel, large: AnyModel) -> bool:
@@ -301,9 +306,14 @@ class _Without:
 
     def __call__(self, label: str) -> tuple[int, float, bool]:
         """Return parameters, -2 log L, and whether the search converged."""
-        change = update_formula(written_out(self.fit), f". ~ . - {label}")
-        small = with_formula(self.fit, change, control=self.fit.control.quiet())
+        small = without_terms(self.fit, [label])
         return small.npar, small.estimates.objective, small.convergence.converged
+
+
+def without_terms(fit: Fit, labels: Sequence[str]) -> Fit:
+    """Return the fit of the model without terms of the fixed effects, to the same rows."""
+    change = update_formula(written_out(fit), f". ~ . - {' - '.join(labels)}")
+    return with_formula(fit, change, control=fit.control.quiet())
 
 
 def written_out(fit: Fit) -> str:
@@ -346,36 +356,44 @@ def _titled(
 
 def _scope(fit: Fit, scope: Any) -> list[str]:
     """Return the labels of the terms to drop, in the model's order unless they were listed."""
-    terms, free = fit.frame.fixed_terms, droppable(fit)
+    free = droppable(fit)
     if scope is None:
         return free
-    by_variables = {frozenset(n.text for n in t): label for t, label in _pairs(terms)}
-    asked = checks.names(scope, "scope", "labels of terms, or a formula '~ a + b'")
-    labels: dict[str, None] = {}
-    for part in asked:
-        for names, written in _terms_of(fit, part):
-            label = by_variables.get(names)
-            if label is None:
-                known = ", ".join(terms.labels) or "none"
+    by_variables = {
+        frozenset(n.text for n in t): label for t, label in _pairs(fit.frame.fixed_terms)
+    }
+    asked = named_terms(fit, scope, "scope")
+    for names in asked:
+        if by_variables[names] not in free:
+            above = [text for other, text in by_variables.items() if names < other]
+            raise ArgumentError(
+                f"{by_variables[names]} cannot be dropped while {', '.join(above)} stay(s) in the "
+                f"model, by marginality; drop one of: {', '.join(free)}"
+            )
+    return [by_variables[names] for names in asked]
+
+
+def named_terms(fit: Fit, asked: Any, name: str) -> list[frozenset[str]]:
+    """Return the variables of the terms that labels or a formula name, each once."""
+    terms = fit.frame.fixed_terms
+    known = {frozenset(n.text for n in t) for t in terms.terms}
+    found: dict[frozenset[str], None] = {}
+    for part in checks.names(asked, name, "labels of terms, or a formula '~ a + b'"):
+        for names, written in _terms_of(fit, part, name):
+            if names not in known:
                 raise FormulaError(
-                    f"scope has {written}, which is not a fixed-effects term of "
-                    f"{fit.formula.text}; its terms are: {known}"
+                    f"{name} has {written}, which is not a fixed-effects term of "
+                    f"{fit.formula.text}; its terms are: {', '.join(terms.labels) or 'none'}"
                 )
-            if label not in free:
-                above = [text for other, text in by_variables.items() if names < other]
-                raise ArgumentError(
-                    f"{label} cannot be dropped while {', '.join(above)} stay(s) in the model, by "
-                    f"marginality; drop one of: {', '.join(free)}"
-                )
-            labels[label] = None
-    return list(labels)
+            found[names] = None
+    return list(found)
 
 
 def _pairs(terms: TermSet) -> zip:
     return zip(terms.terms, terms.labels, strict=True)
 
 
-def _terms_of(fit: Fit, text: str) -> list[tuple[frozenset[str], str]]:
+def _terms_of(fit: Fit, text: str, name: str) -> list[tuple[frozenset[str], str]]:
     """Return the variables and the text of each term that a label or a formula names."""
     for names, label in _pairs(fit.frame.fixed_terms):
         if unquoted(text) == unquoted(label):
@@ -383,7 +401,7 @@ def _terms_of(fit: Fit, text: str) -> list[tuple[frozenset[str], str]]:
     formula = parse_formula(text if "~" in text else f"~ {text}")
     if formula.bars:
         raise FormulaError(
-            f"scope has the random-effects term ({formula.bars[0].text}); drop1 drops fixed "
+            f"{name} has the random-effects term ({formula.bars[0].text}); it is of fixed "
             "effects: compare fits with and without it by anova()"
         )
     terms = expand_terms(formula.fixed, fit.frame.dot_columns)

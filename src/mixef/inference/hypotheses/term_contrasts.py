@@ -35,6 +35,7 @@ from mixef import checks
 from mixef.errors import FitError
 from mixef.estimation.fit import Fit
 from mixef.linalg.standardize import independent_columns, orthonormal_columns
+from mixef.terms.algebra import TermSet
 from mixef.terms.contrasts import indicator_matrix
 from mixef.terms.fixed import Coding, DesignSpec
 
@@ -253,7 +254,11 @@ def _in_rows_of(L: np.ndarray, own: np.ndarray, one_by_one: bool = False) -> np.
 
 def droppable(fit: Fit) -> list[str]:
     """Return the terms that no other term's variables include: those that may be dropped."""
-    terms = fit.frame.fixed_terms
+    return uncontained(fit.frame.fixed_terms)
+
+
+def uncontained(terms: TermSet) -> list[str]:
+    """Return the labels of the terms whose variables no other term has with more."""
     sets = [{node.text for node in term} for term in terms.terms]
     return [
         label

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixef import checks
 from mixef.estimation.fit import Fit
-from mixef.inference.hypotheses.likelihood_ratio import written_out
+from mixef.inference.hypotheses.likelihood_ratio import without_terms
 from mixef.inference.measures.variances import (
     DELTA,
     LOGNORMAL,
@@ -21,9 +21,7 @@ from mixef.inference.measures.variances import (
     variances,
     weighted_variance,
 )
-from mixef.inference.refits.refits import with_formula
 from mixef.inference.varcorr import unique_names
-from mixef.terms.formula import update_formula
 from mixef.text.numbers import format_common, format_fixed
 from mixef.text.printed import Printed
 from mixef.text.tables import Table
@@ -129,9 +127,3 @@ def partial_r_squared(fit: Fit, found: Variances) -> pd.DataFrame:
         share = found.fixed * along / square if square > 0.0 else 0.0
         rows[label] = ((found.fixed - left) / found.total, share / found.total)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["part", "share"], dtype=float)
-
-
-def without_terms(fit: Fit, labels: list[str]) -> Fit:
-    """Return the fit of the model without terms of the fixed effects, to the same rows."""
-    change = update_formula(written_out(fit), ". ~ . - " + " - ".join(labels))
-    return with_formula(fit, change, control=fit.control.quiet())

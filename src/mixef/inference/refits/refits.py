@@ -139,7 +139,12 @@ def with_formula(fit: Fit, change: str, control: Control | None = None) -> Fit:
     Variables are those that the fit evaluated, so rows that a dropped variable had missing stay
     out, and likelihoods compare.
     """
-    formula = parse_formula(update_formula(fit.formula.text, change))
+    return with_text(fit, update_formula(fit.formula.text, change), control)
+
+
+def with_text(fit: Fit, text: str, control: Control | None = None) -> Fit:
+    """Fit the smaller model of a whole formula to the same rows; see `with_formula`."""
+    formula = parse_formula(text)
     frame = replace(fit.frame, formula=formula)
     parts = [frame.fixed_terms, *(frame.bar_terms(bar) for bar in formula.bars)]
     unknown = [v.text for part in parts for v in part.variables if v.text not in frame.variables]
