@@ -17,13 +17,15 @@ frames <- list(factorial = d, sleepstudy = lme4::sleepstudy, cake = lme4::cake, 
 data(Contraception, package = "mlmRev")
 Contraception$ch <- factor(ifelse(Contraception$livch == "0", "N", "Y"))
 frames$Contraception <- Contraception
+# The frame is a global one, as lmerTest and car fit again by the call.
 fit <- function(data, formula, family = NULL, REML = TRUE, weights = NULL) {
-  frame <- frames[[data]]
-  frame$.w <- if (is.null(weights)) rep(1, nrow(frame)) else frame[[weights]]
-  f <- as.formula(formula)
-  if (is.null(family)) { if (is.null(weights)) lmer(f, frame, REML = REML, control = tight) else lmer(f, frame, weights = .w, REML = REML, control = tight) }
-  else glmer(f, frame, family = eval(parse(text = family)), control = gtight)
+  .d <<- frames[[data]]
+  .d$.w <<- if (is.null(weights)) rep(1, nrow(.d)) else .d[[weights]]
+  f <- as.formula(formula, env = globalenv())
+  if (is.null(family)) do.call(lmerTest::lmer, c(list(f, quote(.d), REML = REML, control = quote(tight)), if (!is.null(weights)) list(weights = quote(.w))))
+  else do.call(glmer, list(f, quote(.d), family = eval(parse(text = family)), control = quote(gtight)))
 }
+
 quiet <- function(x) suppressMessages(suppressWarnings(x))
 
 # Shares of variance. Of random terms, tr(Z S Z') / n from the whole matrix Z.
@@ -78,6 +80,56 @@ vifs <- list(
   vif_case("numbers", "factorial", "y ~ x + z + I(x^2) + (1 | g)"),
   vif_case("weights", "factorial", "y ~ A * B + x + (1 | g)", weights = "w"),
   vif_case("logit", "Contraception", "use ~ age + I(age^2) + urban + livch + (1 | district)", family = "binomial"))
+
+# Tests of random terms and backward elimination by lmerTest.
+table_of <- function(a) list(rows = I(rownames(a)), columns = I(colnames(a)), values = lapply(as.list(as.data.frame(a)), function(x) I(num(x))))
+ranova_case <- function(id, data, formula, reduce = TRUE, ...) {
+  m <- fit(data, formula, ...)
+  list(id = id, data = data, formula = formula, ..., reduce_terms = reduce, table = table_of(quiet(ranova(m, reduce.terms = reduce))))
+}
+frames$sleepstudy_w <- transform(lme4::sleepstudy, w = rep(c(1, 2, 0.5), 60), cond = factor(rep(c("a", "b"), 90)))
+ranovas <- list(
+  ranova_case("slopes", "sleepstudy", "Reaction ~ Days + (Days | Subject)"),
+  ranova_case("whole", "sleepstudy", "Reaction ~ Days + (Days | Subject)", reduce = FALSE),
+  ranova_case("slopes_ml", "sleepstudy", "Reaction ~ Days + (Days | Subject)", REML = FALSE),
+  ranova_case("weights", "sleepstudy_w", "Reaction ~ Days + (Days | Subject)", weights = "w"),
+  ranova_case("parts", "sleepstudy_w", "Reaction ~ Days + (Days + cond | Subject)"),
+  ranova_case("nested", "Pastes", "strength ~ 1 + (1 | batch/cask)"),
+  ranova_case("nested_ml", "Pastes", "strength ~ 1 + (1 | batch/cask)", REML = FALSE),
+  ranova_case("crossed", "cake", "angle ~ recipe * temp + (1 | replicate) + (1 | recipe:replicate)"),
+  ranova_case("machines", "Machines", "score ~ Machine + (Machine | Worker)"),
+  ranova_case("cells", "Machines", "score ~ Machine + (0 + Machine | Worker)"),
+  ranova_case("apart", "sleepstudy", "Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)"))
+step_case <- function(id, data, formula, ..., ddf = "Satterthwaite", alpha = c(0.1, 0.05), reduce_random = TRUE, reduce_fixed = TRUE, keep = NULL) {
+  m <- fit(data, formula, ...)
+  args <- list(m, ddf = ddf, alpha.random = alpha[1], alpha.fixed = alpha[2], reduce.random = reduce_random, reduce.fixed = reduce_fixed)
+  if (!is.null(keep)) args$keep <- keep
+  s <- quiet(do.call(step, args))
+  list(id = id, data = data, formula = formula, ..., ddf = ddf, alpha = I(alpha), reduce_random = reduce_random, reduce_fixed = reduce_fixed,
+       keep = if (is.null(keep)) NULL else I(keep), random = table_of(unclass(s)$random), fixed = table_of(unclass(s)$fixed),
+       model = paste(deparse(formula(get_model(s)), width.cutoff = 500), collapse = ""))
+}
+long <- "y ~ A * B + C * x + z + o + logic + (1 + x | g)"
+steps <- list(
+  step_case("cake", "cake", "angle ~ recipe * temp + (1 | replicate) + (1 | recipe:replicate)"),
+  step_case("long", "factorial", long),
+  step_case("long_kr", "factorial", "y ~ A * B + z + (1 | g)", ddf = "Kenward-Roger"),
+  step_case("long_keep", "factorial", long, keep = c("A:B", "z")),
+  step_case("long_strict", "factorial", long, alpha = c(0.01, 0.001)),
+  step_case("only_fixed", "factorial", long, reduce_random = FALSE),
+  step_case("only_random", "factorial", long, reduce_fixed = FALSE))
+# The delta method by car, with normal quantiles.
+delta_case <- function(id, data, formula, expressions, ..., names = NULL) {
+  m <- fit(data, formula, ...)
+  own <- names(fixef(m))
+  out <- lapply(expressions, function(e) num(deltaMethod(m, e, parameterNames = if (is.null(names)) own else names)))
+  list(id = id, data = data, formula = formula, ..., expressions = I(expressions), own = I(own), names = if (is.null(names)) NULL else I(names),
+       vcov = unname(as.matrix(vcov(m))), beta = I(num(fixef(m))), values = out)
+}
+deltas <- list(
+  delta_case("ratio", "sleepstudy", "Reaction ~ Days + (Days | Subject)", c("100 * b1 / b0", "log(b0) - b1^2", "exp(b1 / 10)", "sqrt(b0 * b1)"), names = c("b0", "b1")),
+  delta_case("recipes", "cake", "angle ~ recipe + temp + (1 | recipe:replicate)", c("recipeB / recipeC", "(recipeB - recipeC)^2 / temp", "sin(temp) * cos(recipeB)")),
+  delta_case("rates", "grouseticks", "TICKS ~ YEAR + cHEIGHT + (1 | BROOD)", c("exp(YEAR96)", "exp(YEAR97 - YEAR96)", "pnorm(cHEIGHT)"), family = "poisson"))
 writeLines(toJSON(list(program = paste("performance", packageVersion("performance"), "insight", packageVersion("insight"), "car", packageVersion("car"),
-  "lmerTest", packageVersion("lmerTest"), "lme4", packageVersion("lme4"), R.version.string), script = "measures.R", r2 = r2s, logs = logs, vif = vifs),
+  "lmerTest", packageVersion("lmerTest"), "lme4", packageVersion("lme4"), R.version.string), script = "measures.R", r2 = r2s, logs = logs, vif = vifs, ranova = ranovas, step = steps, delta = deltas),
   auto_unbox = TRUE, digits = NA, pretty = TRUE, null = "null"), "measures.json")

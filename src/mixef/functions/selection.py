@@ -163,7 +163,7 @@ def step(
     <BLANKLINE>
     Model found:
     angle ~ temp + (1 | recipe:replicate) + (1 | replicate)
-    >>> round(steps.model.fixef()["temp"], 3)
+    >>> round(float(steps.model.beta[1]), 3)
     0.158
     """
     refuse_unknown(unknown, step)

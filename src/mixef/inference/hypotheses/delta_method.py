@@ -25,7 +25,7 @@ from mixef.inference.components import (
     scale_parameters,
 )
 from mixef.inference.hypotheses.ddf import approximation, check_ddf, method_name
-from mixef.inference.hypotheses.differentiated import Dual, differentiated
+from mixef.inference.hypotheses.differentiated import Differentiated, differentiated
 from mixef.inference.tails import limit_names, t_quantile, t_tail
 from mixef.text.coefficients import coef_to_table
 from mixef.text.printed import PrintedTable
@@ -101,19 +101,17 @@ def delta_method(
         name: value for name, value in _random_parameters(fit).items() if name not in coefficients
     }
     found = [_finite(text, differentiated(text, parameters)) for text in texts]
-    G = np.array([dual.gradient for dual in found])
-    estimate = np.array([dual.value for dual in found])
-    own = (G[:, p:] != 0.0).any(axis=1)
+    G = np.array([one.gradient for one in found])
+    estimate = np.array([one.value for one in found])
+    named = np.array([one.named for one in found])
+    own = named[:, p:].any(axis=1)
     V = np.zeros((len(parameters), len(parameters)))
     V[:p, :p] = tested.vcov
     if own.any():
-        used = np.flatnonzero((G != 0.0).any(axis=0))
+        used = named.any(axis=0)
         V = _joint_covariance(fit, V, p, len(parameters))
-        unknown = [
-            name
-            for i, name in enumerate(parameters)
-            if i in used and not np.isfinite(V[i, used]).all()
-        ]
+        gone = used & ~np.isfinite(V[:, used]).all(axis=1)
+        unknown = [name for name, is_gone in zip(parameters, gone.tolist(), strict=True) if is_gone]
         if unknown:
             raise FitError(
                 f"the covariance of {', '.join(unknown)} with the other parameters is not known: "
@@ -160,7 +158,7 @@ def _texts(expressions: Any, names: Any) -> tuple[list[str], list[str]]:
     return texts, labels
 
 
-def _finite(text: str, found: Dual) -> Dual:
+def _finite(text: str, found: Differentiated) -> Differentiated:
     if not (np.isfinite(found.value) and np.isfinite(found.gradient).all()):
         what = "value" if not np.isfinite(found.value) else "derivative"
         raise ArgumentError(

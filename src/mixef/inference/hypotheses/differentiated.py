@@ -62,7 +62,15 @@ FUNCTIONS: dict[str, tuple[Function, Function]] = {
 }
 
 
-def differentiated(text: str, values: Mapping[str, float]) -> Dual:
+class Differentiated(NamedTuple):
+    """The value of an expression, its gradient (K,), and which parameters (K,) it names."""
+
+    value: float
+    gradient: np.ndarray
+    named: np.ndarray
+
+
+def differentiated(text: str, values: Mapping[str, float]) -> Differentiated:
     """Return the value of an expression of parameters, and its gradient (K,) for all of them.
 
     Parameters
@@ -90,7 +98,7 @@ def differentiated(text: str, values: Mapping[str, float]) -> Dual:
         message = str(error).replace("cannot read the formula", "cannot read the expression")
         raise FormulaError(message + hint) from None
     place = {unquoted(name): i for i, name in enumerate(values)}
-    numbers = list(values.values())
+    numbers, named = list(values.values()), np.zeros(len(values), dtype=bool)
 
     def found(node: Node) -> int | None:
         return None if isinstance(node, Number) else place.get(unquoted(node.text))
@@ -98,6 +106,7 @@ def differentiated(text: str, values: Mapping[str, float]) -> Dual:
     def combine(node: Node, parts: list[Dual]) -> Dual:
         i = found(node)
         if i is not None:
+            named[i] = True
             return Dual(numbers[i], np.eye(len(numbers))[i])
         return _combined(node, parts, place)
 
@@ -105,7 +114,7 @@ def differentiated(text: str, values: Mapping[str, float]) -> Dual:
         return () if found(node) is not None else node.children()
 
     with np.errstate(all="ignore"):
-        return fold(root, combine, below)
+        return Differentiated(*fold(root, combine, below), named)
 
 
 def _combined(node: Node, parts: list[Dual], known: Mapping[str, int]) -> Dual:
@@ -147,7 +156,7 @@ def _called(node: Call, parts: list[Dual]) -> Dual:
             f"{', by name' if any(node.keywords) else ''}; expected one, without a name"
         )
     function, slope = FUNCTIONS[node.function]
-    x = parts[0].value
+    x = np.float64(parts[0].value)  # which divides by zero
     return parts[0].through(float(function(x)), float(slope(x)))
 
 

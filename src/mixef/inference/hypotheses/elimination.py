@@ -164,16 +164,14 @@ def _fixed_steps(
     test = "F" if fit.is_linear else "Chisq"
     while True:
         terms = fit.frame.fixed_terms
-        sets = {
-            label: {node.text for node in term}
+        held = {
+            label
             for label, term in zip(terms.labels, terms.terms, strict=True)
+            if any({node.text for node in term} <= names for names in kept)
         }
-        free = [
-            label for label in droppable(fit) if not any(sets[label] <= names for names in kept)
-        ]
-        table = single_deletions(fit, free, test, rule).frame
+        table = single_deletions(fit, droppable(fit), test, rule).frame
         table = table[table.index != NONE]
-        p = table.iloc[:, -1].to_numpy(dtype=float)
+        p = np.where(table.index.isin(held), np.nan, table.iloc[:, -1].to_numpy(dtype=float))
         last = int(np.nanargmax(p)) if not np.isnan(p).all() else -1
         if not reduce or last < 0 or not p[last] > alpha:
             return fit, pd.concat([*rows, _marked(table, 0)])
