@@ -220,8 +220,22 @@ def test_parameters_that_are_not_known_are_refused_by_name():
         rough = glmer(
             "use ~ age + (1 | district)", load_dataset("Contraception"), "binomial", nAGQ=0
         )
-    with pytest.raises(FitError, match=r"covariance of sd_\(Intercept\)\|Batch with"):
+    with pytest.raises(FitError, match=r"covariance of sd_\(Intercept\)\|Batch is"):
         delta_method(flat, "`sd_(Intercept)|Batch`^2")
     with pytest.raises(FitError, match="nAGQ = 0"):
         delta_method(rough, "age * `sd_(Intercept)|district`")
-    assert delta_method(rough, "exp(10 * age)").frame["std_error"].iloc[0] > 0.0
+    apart = delta_method(rough, ["exp(10 * age)", "`sd_(Intercept)|district`"])
+    assert (apart.frame["std_error"] > 0.0).all()
+    assert np.isnan(apart.vcov.iloc[0, 1])
+
+
+def test_coefficients_of_one_name_are_told_apart_by_their_terms():
+    data = load_dataset("sleepstudy").assign(f=["1", "2"] * 90, f2=np.arange(180.0) % 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = lmer("Reaction ~ f + f2 + (1 | Subject)", data)
+    assert list(fit.fixef().index) == ["(Intercept)", "f2", "f2"]
+    found = delta_method(fit, ["`f2 of f`", "`f2 of f2`"]).frame
+    np.testing.assert_allclose(found["estimate"], fit.beta[1:])
+    with pytest.raises(FormulaError, match=r"'f2' is no parameter: .*f2 of f, f2 of f2"):
+        delta_method(fit, "f2")

@@ -122,6 +122,16 @@ def test_the_mean_of_a_logit_is_over_its_random_effects():
     assert null_means(fit._fit)[0] == pytest.approx(draws.mean(), rel=1e-6)
 
 
+def test_the_mean_of_a_log_link_is_that_of_draws():
+    """It is what responses of the null model are on average, and not insight's ``exp(b0)``."""
+    null = glmer("y ~ 1 + (1 | g)", counts(), Poisson())
+    draws = null.simulate(4000, seed=8).to_numpy()
+    # 4000 draws of 12 levels; the variance of their mean is mostly that of the levels' effects
+    error = draws.mean(axis=0).std() / np.sqrt(4000)
+    assert abs(null_means(null._fit)[0] - draws.mean()) < 4.0 * error
+    assert draws.mean() - np.exp(null.beta[0]) > 20.0 * error
+
+
 FAMILIES = {
     "nbinom2": (NegativeBinomial(), lambda mu, e: mu + mu**2 / e),
     "nbinom1": (NegativeBinomial1(), lambda mu, e: mu * (1.0 + e)),

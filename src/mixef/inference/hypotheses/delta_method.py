@@ -7,6 +7,7 @@ Statistician 46, 27-29).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from mixef.inference.components import (
 )
 from mixef.inference.hypotheses.ddf import approximation, check_ddf, method_name
 from mixef.inference.hypotheses.differentiated import Differentiated, differentiated
+from mixef.inference.hypotheses.term_contrasts import INTERCEPT
 from mixef.inference.tails import limit_names, t_quantile, t_tail
 from mixef.text.coefficients import coef_to_table
 from mixef.text.printed import PrintedTable
@@ -95,7 +97,7 @@ def delta_method(
             f"{len(texts)} expressions"
         )
     tested = approximation(fit, rule)
-    coefficients = dict(zip(fit.fixed_names, tested.beta.tolist(), strict=True))
+    coefficients = dict(zip(_coefficient_names(fit), tested.beta.tolist(), strict=True))
     p = len(coefficients)
     parameters = coefficients | {
         name: value for name, value in _random_parameters(fit).items() if name not in coefficients
@@ -103,23 +105,13 @@ def delta_method(
     found = [_finite(text, differentiated(text, parameters)) for text in texts]
     G = np.array([one.gradient for one in found])
     estimate = np.array([one.value for one in found])
-    named = np.array([one.named for one in found])
+    named: np.ndarray = np.array([one.named for one in found])
     own = named[:, p:].any(axis=1)
     V = np.zeros((len(parameters), len(parameters)))
     V[:p, :p] = tested.vcov
     if own.any():
-        used = named.any(axis=0)
         V = _joint_covariance(fit, V, p, len(parameters))
-        gone = used & ~np.isfinite(V[:, used]).all(axis=1)
-        unknown = [name for name, is_gone in zip(parameters, gone.tolist(), strict=True) if is_gone]
-        if unknown:
-            raise FitError(
-                f"the covariance of {', '.join(unknown)} with the other parameters is not known: "
-                "the data leave them open or put them at a bound, or coefficients were in the mode "
-                "(nAGQ = 0); use confint() or bootstrap()"
-            )
-        V = np.where(np.isfinite(V), V, 0.0)
-    vcov = G @ V @ G.T
+    vcov = _propagated(G, V, named, list(parameters))
     with np.errstate(divide="ignore", invalid="ignore"):
         se = np.sqrt(np.maximum(vcov.diagonal(), 0.0))
         statistic = (estimate - right) / se
@@ -166,6 +158,36 @@ def _finite(text: str, found: Differentiated) -> Differentiated:
             "there"
         )
     return found
+
+
+def _propagated(G: np.ndarray, V: np.ndarray, named: np.ndarray, names: list[str]) -> np.ndarray:
+    """Return ``G V G'`` (m, m), NaN for two expressions whose covariance is not known.
+
+    Raises
+    ------
+    FitError
+        Where the variance of one is not known.
+    """
+    missing = ~np.isfinite(V)
+    lost = np.einsum("mi,ij,kj->mk", named, missing, named, optimize=True) > 0
+    for row, is_lost in zip(named, lost.diagonal(), strict=True):
+        if is_lost:
+            gone = row & missing[:, row].any(axis=1)
+            raise FitError(
+                f"the covariance of {' and '.join(np.array(names)[gone])} is not known: the data "
+                "leave parameters open or put them at a bound, or coefficients were in the mode "
+                "(nAGQ = 0); use confint() or bootstrap()"
+            )
+    return np.where(lost, np.nan, G @ np.where(missing, 0.0, V) @ G.T)
+
+
+def _coefficient_names(fit: Fit) -> list[str]:
+    """Return the names of the coefficients; those that several have, with their terms."""
+    counts, labels = Counter(fit.fixed_names), (INTERCEPT, *fit.design.term_labels)
+    return [
+        name if counts[name] == 1 else f"{name} of {labels[fit.design.assign[j]]}"
+        for name, j in zip(fit.fixed_names, fit.kept, strict=True)
+    ]
 
 
 def _random_parameters(fit: Fit) -> dict[str, float]:
