@@ -239,3 +239,18 @@ def test_coefficients_of_one_name_are_told_apart_by_their_terms():
     np.testing.assert_allclose(found["estimate"], fit.beta[1:])
     with pytest.raises(FormulaError, match=r"'f2' is no parameter: .*f2 of f, f2 of f2"):
         delta_method(fit, "f2")
+
+
+def test_a_covariance_that_was_chosen_is_used():
+    fit = fit_of(SLOPES).with_vcov("CR2", cluster="Subject")
+    found = delta_method(fit, "100 * Days / (Intercept)").frame.iloc[0]
+    b0, b1 = fit.beta
+    gradient = np.array([-100.0 * b1 / b0**2, 100.0 / b0])
+    expected = np.sqrt(gradient @ fit.vcov().to_numpy() @ gradient)
+    assert found["std_error"] == pytest.approx(expected, rel=1e-9)
+    tangent = t_tests(fit._fit, gradient[None])
+    assert found["df"] == pytest.approx(tangent.df[0], rel=1e-6)
+    cbpp = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    other = glmer(cbpp, frame("cbpp"), "binomial").with_vcov("CR1", cluster="herd")
+    with pytest.raises(FitError, match="another covariance was chosen"):
+        delta_method(other, "(Intercept) * `sd_(Intercept)|herd`")

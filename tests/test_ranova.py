@@ -9,7 +9,7 @@ import pytest
 from reference_data import frame, read_reference
 from scipy import stats
 
-from mixef import NegativeBinomial, anova, glmer, lmer, load_dataset, ranova, step
+from mixef import NegativeBinomial, anova, compare, glmer, lmer, load_dataset, ranova, step
 from mixef.errors import ArgumentError, FormulaError
 from mixef.inference.hypotheses.ranova import Reductions, _Reduced
 from mixef.terms.formula import update_formula
@@ -265,3 +265,11 @@ def test_what_is_refused():
         step(fit, keep="flour")
     with pytest.raises(ArgumentError, match="reduce_fixed is 1"):
         step(fit, reduce_fixed=1)
+
+
+def test_a_covariance_that_was_chosen_is_no_part_of_it():
+    fit = case_fit(STEP["cake"]).with_vcov("CR1", cluster="replicate")
+    assert any("CR1" in note for note in ranova(fit).notes)
+    with pytest.raises(ArgumentError, match="step fits smaller models and tests them by the model"):
+        step(fit)
+    assert any("CR1" in note for note in compare(fit, case_fit(STEP["cake"])).notes)

@@ -110,6 +110,16 @@ CALLS = {
     "vcov robust": (lambda *, cluster="g": FIT.vcov(robust="CR2", cluster=cluster), {}),
     "etable": (partial(mixef.etable, SMALL), {"stats": "nobs"}),
     "report": (mixef.report, {"fit": SMALL}),
+    "compare": (lambda *, model=SMALL, **more: mixef.compare(FIT, model, **more), {}),
+    "compare options": (
+        lambda *, by="AIC", sort=True, refit=True, model_names=None, env=None: mixef.compare(
+            FIT, SMALL, by=by, sort=sort, refit=refit, model_names=model_names, env=env
+        ),
+        {},
+    ),
+    "delta_method": (mixef.delta_method, {"fit": SMALL, "expressions": "exp(x)"}),
+    "ranova": (mixef.ranova, {"fit": SMALL}),
+    "step": (mixef.step, {"fit": SMALL}),
     "all_fit": (mixef.all_fit, {"fit": SMALL, "optimizers": ["newton"]}),
     "exact_rlrt": (mixef.exact_rlrt, {"fit": SMALL, **FEW}),
     "pb_test": (mixef.pb_test, {"fit": FIT, "small": SMALL, **FEW}),

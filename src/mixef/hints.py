@@ -17,6 +17,7 @@ _WRITTEN = "the result has to_latex(), to_markdown(), to_html(), to_great_tables
 
 #: What a fit of statsmodels, pymer4 or lme4 has, and what ours has in its place.
 ATTRIBUTES = {
+    "AICc": "aicc", "rsquared": "r2()",
     "AIC": "aic", "BIC": "bic", "logLik": "loglik", "llf": "loglik", "log_likelihood": "loglik",
     "REMLcrit": "objective", "remlcrit": "objective",
     "params": "fixef()", "fe_params": "fixef()", "coefficients": "fixef()", "coef_": "fixef()",

@@ -175,8 +175,9 @@ def _propagated(G: np.ndarray, V: np.ndarray, named: np.ndarray, names: list[str
             gone = row & missing[:, row].any(axis=1)
             raise FitError(
                 f"the covariance of {' and '.join(np.array(names)[gone])} is not known: the data "
-                "leave parameters open or put them at a bound, or coefficients were in the mode "
-                "(nAGQ = 0); use confint() or bootstrap()"
+                "leave parameters open or put them at a bound, coefficients were in the mode "
+                "(nAGQ = 0), or another covariance was chosen for them; use confint() or "
+                "bootstrap()"
             )
     return np.where(lost, np.nan, G @ np.where(missing, 0.0, V) @ G.T)
 
@@ -202,7 +203,8 @@ def _random_parameters(fit: Fit) -> dict[str, float]:
 def _joint_covariance(fit: Fit, V: np.ndarray, p: int, size: int) -> np.ndarray:
     """Return the covariance of coefficients and all others; NaN where it is not known.
 
-    Those of a linear model are independent, to first order.
+    Those of a linear model are independent, to first order. Beside a covariance that was chosen for
+    the coefficients the model's own says nothing.
     """
     C, is_open = fit.search_covariance()
     J = np.vstack([component_jacobian(fit, components(fit.terms)), scale_jacobian(fit)])
@@ -212,7 +214,7 @@ def _joint_covariance(fit: Fit, V: np.ndarray, p: int, size: int) -> np.ndarray:
     bad = ~np.isfinite(J).all(axis=1) | (J[:, is_open] != 0.0).any(axis=1)
     if not fit.is_linear:
         V[:p, p:] = np.nan
-        if fit.kind.searches_beta:
+        if fit.kind.searches_beta and fit.beta_covariance is None:
             k = len(fit.estimates.par)
             V[:p, p:] = fit.problem.user_beta(C[k : k + p] @ J.T)
         V[p:, :p] = V[:p, p:].T

@@ -13,7 +13,7 @@ from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.anova import AnovaTable
-from mixef.inference.hypotheses.ddf import check_ddf, method_name
+from mixef.inference.hypotheses.ddf import check_ddf, method_name, refuse_chosen
 from mixef.inference.hypotheses.likelihood_ratio import (
     NONE,
     named_terms,
@@ -105,6 +105,7 @@ def eliminate(
         _alpha(alpha, name)
         for alpha, name in ((alpha_random, "alpha_random"), (alpha_fixed, "alpha_fixed"))
     ]
+    refuse_chosen(fit, "step fits smaller models and tests them")
     rule = check_ddf(fit, ddf)
     if fit.is_linear and rule is None:
         raise ArgumentError(

@@ -47,7 +47,7 @@ def anova_of_models(
         refuse_other_criteria(names, models, restricted)
     refitted = any(restricted) and refit
     unused = [
-        _unused(name, m) for name, m in zip(names, models, strict=True)
+        unused_covariance(name, m) for name, m in zip(names, models, strict=True)
         if not isinstance(m, OrdinaryFit) and m.beta_covariance is not None
     ]  # fmt: skip
     if refitted:
@@ -68,7 +68,7 @@ def anova_of_models(
     return AnovaTable(table, (*first, *heading), (*first, *notes))
 
 
-def _unused(name: str, fit: Fit) -> str:
+def unused_covariance(name: str, fit: Fit) -> str:
     """Say that likelihood ratios do not go by the covariance that was chosen for a fit."""
     return f"Likelihood ratios do not use {fit.beta_covariance.label}, which {name} has."
 
@@ -292,7 +292,7 @@ def single_deletions(
         tests = [f_test(fit, L, ddf=rule) for L in term_after_others(fit, labels).values()]
         method = method_name(fit, ddf, joint=True)
         return _titled(fit, f_table(fit, labels, tests, rule), method)
-    notes = [] if fit.beta_covariance is None else [_unused("the fit", fit)]
+    notes = [] if fit.beta_covariance is None else [unused_covariance("the fit", fit)]
     full = fit.by_ml()
     ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")
     return _table(full, labels, ends, test, k, notes if test else [])

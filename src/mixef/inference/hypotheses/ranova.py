@@ -29,7 +29,7 @@ from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.estimation.search.optimize import newton
 from mixef.inference.hypotheses.anova import AnovaTable
-from mixef.inference.hypotheses.likelihood_ratio import EQUAL, NONE
+from mixef.inference.hypotheses.likelihood_ratio import EQUAL, NONE, unused_covariance
 from mixef.inference.hypotheses.term_contrasts import INTERCEPT, uncontained
 from mixef.inference.refits.refits import with_text
 from mixef.inference.replicates import in_parallel
@@ -250,6 +250,8 @@ def _tail(LRT: np.ndarray, df: np.ndarray) -> np.ndarray:
 def _notes(fit: Fit, frame: pd.DataFrame, converged: list[bool]) -> Iterator[str]:
     """Say what a reader of the p values should know."""
     yield WHICH
+    if fit.beta_covariance is not None:
+        yield unused_covariance("the fit", fit)
     if frame[MIXTURE].iloc[1:].isna().any():
         yield (
             "Where several variances go at once there is no such mixture: use pb_test for their "

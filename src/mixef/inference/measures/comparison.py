@@ -18,6 +18,7 @@ from mixef.inference.hypotheses.likelihood_ratio import (
     approximation_note,
     refuse_other_criteria,
     refuse_other_rows,
+    unused_covariance,
 )
 from mixef.inference.information import aic, aicc, bic, log_likelihood
 from mixef.inference.measures.r2 import r_squared
@@ -114,6 +115,10 @@ def compare_models(
         if not fit.convergence.converged:
             notes.append(f"{name} did not converge: its likelihood may be too small")
     notes += approximation_note({fit.nAGQ for fit in fits})
+    chosen = [
+        (n, fit) for n, fit in zip(names, fits, strict=True) if fit.beta_covariance is not None
+    ]
+    notes += [unused_covariance(name, fit) for name, fit in chosen]
     order = np.argsort(delta, kind="stable") if sort else np.arange(len(fits))
     frame = pd.DataFrame(columns, index=list(names)).iloc[order]
     formulas = tuple(fits[i].formula.text for i in order)
