@@ -182,7 +182,7 @@ def compare(
         count = "one model" if models else "no model"
         raise ArgumentError(f"compare got {count}; expected two or more fitted models")
     fits = [fit_of(model, f"model {i + 1}") for i, model in enumerate(models)]
-    names = _names(models, model_names, names_for(env, sys._getframe(1)))
+    names = names_of_models(models, model_names, names_for(env, sys._getframe(1)))
     return compare_models(fits, names, by, sort, refit)
 
 
