@@ -33,6 +33,10 @@ from mixef.inference.tails import f_tail
 
 # Nodes of the two rules, and where a normal density is gone.
 Z_NODES, S_NODES, REACH = 141, 161, 8.5
+# Knots of a tail of normal variables, and where it ends.
+KNOTS, FURTHEST = 601, 30.0
+# Values of df at which quantiles are computed, if there are more of them.
+NODES = 20
 # Logs of probabilities that are left out at the ends of the distribution of s.
 TINY = 1e-14
 # Fewest and most points on the sphere, as powers of two, by how many products they take; and the
@@ -47,24 +51,26 @@ _ndtr = scipy.special.ndtr
 
 def tukey_tail(q: np.ndarray, k: int, df: np.ndarray) -> np.ndarray:
     """Return the probability (m,) of a studentized range of k means above q (m,)."""
-    return _studentized(lambda w: _beyond_range(w, k), q, df)
+    return _studentized(_beyond("range", k), q, df)
 
 
 def dunnett_tail(c: np.ndarray, k: int, df: np.ndarray) -> np.ndarray:
     """Return the probability (m,) that the largest of k comparisons with a control is above c."""
-    return _studentized(lambda w: _beyond_control(w, k), c, df)
+    return _studentized(_beyond("control", k), c, df)
 
 
-def _beyond_range(w: np.ndarray, k: int) -> np.ndarray:
-    """Return ``1 - W(w)``."""
-    inside = _ndtr(_Z) - _ndtr(_Z - w[:, None])
-    return np.clip(1.0 - k * (inside ** (k - 1)) @ _PHI, 0.0, 1.0)
-
-
-def _beyond_control(w: np.ndarray, k: int) -> np.ndarray:
-    """Return ``1 - D(w)``."""
-    half = np.sqrt(2.0) * w[:, None]
-    return np.clip(1.0 - ((_ndtr(_Z + half) - _ndtr(_Z - half)) ** k) @ _PHI, 0.0, 1.0)
+@lru_cache(maxsize=64)
+def _beyond(of: str, k: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return ``1 - W`` or ``1 - D`` as a spline, whose error is that of rounding."""
+    w = np.linspace(0.0, FURTHEST, KNOTS)
+    if of == "range":
+        inside = _ndtr(_Z) - _ndtr(_Z - w[:, None])
+        values = 1.0 - k * (inside ** (k - 1)) @ _PHI
+    else:
+        half = np.sqrt(2.0) * w[:, None]
+        values = 1.0 - ((_ndtr(_Z + half) - _ndtr(_Z - half)) ** k) @ _PHI
+    spline = scipy.interpolate.make_interp_spline(w, values, k=7)
+    return lambda x: np.where(x < FURTHEST, np.clip(spline(np.minimum(x, FURTHEST)), 0.0, 1.0), 0.0)
 
 
 def _studentized(
@@ -74,25 +80,22 @@ def _studentized(
     q, df = np.broadcast_arrays(np.asarray(q, dtype=float), np.asarray(df, dtype=float))
     out = np.full(q.shape, np.nan)
     known = np.isfinite(q) & (df > 0)
-    for value in np.unique(df[known]):
-        rows = known & (df == value)
-        if np.isinf(value):
-            out[rows] = beyond(q[rows])
-            continue
-        s, weights = _scales(float(value))
-        out[rows] = beyond((q[rows, None] * s).ravel()).reshape(-1, len(s)) @ weights
+    normal, finite = known & np.isinf(df), known & np.isfinite(df)
+    out[normal] = beyond(q[normal])
+    if finite.any():
+        s, weights = _scales(df[finite])
+        out[finite] = np.einsum("ms,ms->m", beyond(q[finite, None] * s), weights)
     return out
 
 
-@lru_cache(maxsize=256)
-def _scales(df: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights of s, the root of a chi-square variable over its df."""
-    ends = scipy.special.chdtri(df, [1.0 - TINY, TINY])
-    low, high = np.log(ends / df)
-    x = np.linspace(low, high, S_NODES)  # of log s^2, whose density is smooth
-    logs = 0.5 * df * (x - np.exp(x) + 1.0)
-    weights = np.exp(logs - logs.max())
-    return np.exp(0.5 * x), weights / weights.sum()
+def _scales(df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights (m, s) of s, the root of a chi-square variable over its df (m,)."""
+    low, high = (np.log(scipy.special.chdtri(df, end) / df) for end in (1.0 - TINY, TINY))
+    # Of log s^2, whose density is smooth.
+    x = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, S_NODES)
+    logs = 0.5 * df[:, None] * (x - np.exp(x) + 1.0)
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return np.exp(0.5 * x), weights / weights.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -165,19 +168,36 @@ def _directions(r: int, m: int) -> Iterator[np.ndarray]:
 def upper_quantile(
     tail: Callable[[np.ndarray, np.ndarray], np.ndarray], probability: float, df: np.ndarray
 ) -> np.ndarray:
-    """Return where tails (m,), which fall from 1 to 0, are the probability; one a value of df."""
+    """Return where tails (m,), which fall from 1 to 0, are the probability; one a value of df.
+
+    Of many values, by the polynomial in 1 / df through some of them, which is good to 1e-8.
+    """
     df = np.asarray(df, dtype=float)
-    out = np.full(df.shape, np.nan)
-    for value in np.unique(df[df > 0]):
-
-        def gap(c: float, value: float = value) -> float:
-            """Return the tail beyond c less the probability."""
-            return float(tail(np.array([c]), np.array([value]))[0]) - probability
-
-        low, high = -1.0, 4.0
-        while gap(high) > 0 and high < 1e12:
-            low, high = high, 4.0 * high
-        while gap(low) < 0 and low > -1e12:
-            low = 4.0 * low
-        out[df == value] = scipy.optimize.brentq(gap, low, high, xtol=1e-10, rtol=1e-12)
+    out, known = np.full(df.shape, np.nan), df > 0
+    distinct, place = np.unique(1.0 / df[known], return_inverse=True)
+    if len(distinct) <= NODES:
+        found = [_root(tail, probability, 1.0 / x) for x in distinct]
+        out[known] = np.array(found)[place]
+        return out
+    angles = np.pi * (np.arange(NODES) + 0.5) / NODES
+    low, high = distinct[[0, -1]]
+    nodes = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(angles)
+    found = [_root(tail, probability, 1.0 / x) for x in nodes]
+    through = scipy.interpolate.BarycentricInterpolator(nodes, found)
+    out[known] = through(distinct)[place]
     return out
+
+
+def _root(tail: Callable, probability: float, df: float) -> float:
+    """Return where the tail is the probability, for one value of df."""
+
+    def gap(c: float) -> float:
+        """Return the tail beyond c less the probability."""
+        return float(tail(np.array([c]), np.array([df]))[0]) - probability
+
+    low, high = -1.0, 4.0
+    while gap(high) > 0 and high < 1e12:
+        low, high = high, 4.0 * high
+    while gap(low) < 0 and low > -1e12:
+        low = 4.0 * low
+    return float(scipy.optimize.brentq(gap, low, high, xtol=1e-10, rtol=1e-12))

@@ -18,6 +18,7 @@ from mixef.inference.hypotheses.ddf import (
     approximation,
     check_ddf,
     is_refitted,
+    method_name,
     t_tests,
 )
 from mixef.inference.marginal.adjustments import Family, check_adjust, of_limits
@@ -216,9 +217,11 @@ class LinearFunctions(PrintedFrame):
     @property
     def ddf_note(self) -> str | None:
         """The line on degrees of freedom."""
-        rule = check_ddf(self.fit, self.ddf)
+        fit, rule = self.fit, check_ddf(self.fit, self.ddf)
+        if fit.beta_covariance is not None:
+            return f"Tests and limits: {method_name(fit, self.ddf)}"
         if rule is None:
-            return None
+            return "Degrees-of-freedom method: asymptotic" if fit.is_linear else None
         refitted = f" {REFITTED}" if is_refitted(self.fit, self.ddf) else ""
         return f"Degrees-of-freedom method: {NAMES[rule].lower()}{refitted}"
 
