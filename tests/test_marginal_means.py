@@ -300,6 +300,22 @@ def test_any_frame_gives_the_same(curved):
     pd.testing.assert_frame_equal(again, expected)
 
 
+def test_results_can_be_pickled():
+    odds = fitted("cbpp").emmeans("period", type="response").pairs()
+    again = pickle.loads(pickle.dumps(odds))
+    pd.testing.assert_frame_equal(again.to_frame(), odds.to_frame())
+    assert str(again.regrid()) == str(odds.regrid())
+
+
+def test_a_chosen_covariance_is_used():
+    fit = fitted("sleep").with_vcov("CR2", cluster="Subject")
+    slope, test = fit.emtrends("Days").summary(), fit.coef_table().loc["Days"]
+    np.testing.assert_allclose(slope["std_error"], test["Std. Error"])
+    np.testing.assert_allclose(slope["df"], test["df"])
+    assert "CR2" in str(slope)
+    np.testing.assert_allclose(fit.joint_tests()["F.ratio"], test["t value"] ** 2)
+
+
 def test_only_the_rows_of_the_fit_count(curved):
     data = curved.assign(x=curved["x"].where(curved.index > 9))
     fit = lmer("y ~ f + x + (1 | g)", data, na_action="exclude", subset="x < 4")

@@ -176,13 +176,13 @@ def upper_quantile(
     out, known = np.full(df.shape, np.nan), df > 0
     distinct, place = np.unique(1.0 / df[known], return_inverse=True)
     if len(distinct) <= NODES:
-        found = [_root(tail, probability, 1.0 / x) for x in distinct]
+        found = [_root(tail, probability, 1.0 / x if x else np.inf) for x in distinct.tolist()]
         out[known] = np.array(found)[place]
         return out
     angles = np.pi * (np.arange(NODES) + 0.5) / NODES
     low, high = distinct[[0, -1]]
     nodes = 0.5 * (low + high) + 0.5 * (high - low) * np.cos(angles)
-    found = [_root(tail, probability, 1.0 / x) for x in nodes]
+    found = [_root(tail, probability, 1.0 / x) for x in nodes.tolist()]
     through = scipy.interpolate.BarycentricInterpolator(nodes, found)
     out[known] = through(distinct)[place]
     return out

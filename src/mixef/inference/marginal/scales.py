@@ -6,13 +6,15 @@ the response: ``log(y + 1)`` is undone step by step, from the outside in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mixef.errors import MixefError
 from mixef.estimation.fit import Fit
+from mixef.families.link import Link
 from mixef.inference.prediction.prediction_variance import random_variance
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
@@ -40,7 +42,7 @@ class Scale:
         """Return the scale of ratios, for differences of predictors."""
         if self.ratio is None:
             return None
-        return Scale(self.ratio[1], self.ratio[0], _power_of(self.base))
+        return Scale(self.ratio[1], self.ratio[0], partial(_power_of, self.base))
 
     def back(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return values (m,) on the scale of the response, with slopes (m,).
@@ -66,12 +68,7 @@ def response_scale(fit: Fit) -> Scale | None:
         return None
     word = "prob" if family.has_trials else "rate" if family.name == "poisson" else "response"
     ratio = {"log": ("ratio", "log"), "logit": ("odds.ratio", "log odds ratio")}.get(link.name)
-
-    def curve(x: np.ndarray) -> Values:
-        """Return the mean and its derivatives."""
-        return link.inverse(x), link.d_inverse(x), link.d2_inverse(x), link.d3_inverse(x)
-
-    return Scale(link.name, word, curve, ratio)
+    return Scale(link.name, word, partial(_of_link, link), ratio)
 
 
 def averaged_variance(fit: Fit) -> float:
@@ -104,7 +101,7 @@ def _transformed(fit: Fit) -> Scale | None:
     outer = _plain(node)
     base = _base_of(outer, fit)
     ratio = None if base is None else ("ratio", _name_of(outer, short=True))
-    return Scale(_name_of(outer), "response", _chain(steps), ratio, base or np.e)
+    return Scale(_name_of(outer), "response", partial(_chain, steps), ratio, base or np.e)
 
 
 def _plain(node: Node) -> Node:
@@ -147,7 +144,7 @@ def _undone(node: Node, fit: Fit) -> tuple[Curve | None, Node] | None:
     if _plain(node) is not node:
         return None, _plain(node)
     if isinstance(node, Unary) and node.op in "+-":
-        return _line(-1.0 if node.op == "-" else 1.0, 0.0), node.operand
+        return partial(_line, -1.0 if node.op == "-" else 1.0, 0.0), node.operand
     if isinstance(node, Binary):
         return _undone_operator(node, fit)
     if not isinstance(node, Call) or not node.args:
@@ -155,10 +152,10 @@ def _undone(node: Node, fit: Fit) -> tuple[Curve | None, Node] | None:
     function, inside = _function(node), node.args[0]
     if function in ("scale", "center"):
         learnt = fit.frame.state.transforms[node.text]
-        return _line(float(learnt["scale"]), float(learnt["center"])), inside
+        return partial(_line, float(learnt["scale"]), float(learnt["center"])), inside
     base = _base_of(node, fit)
     if base is not None:
-        return _power_of(base), inside
+        return partial(_power_of, base), inside
     inverse = _INVERSES.get(function)
     return None if inverse is None or len(node.args) > 1 else (inverse, inside)
 
@@ -171,13 +168,18 @@ def _undone_operator(node: Binary, fit: Fit) -> tuple[Curve | None, Node] | None
     inner = node.right if right is None else node.left
     if right is None:
         a = float(left)  # type: ignore[arg-type]
-        made = {"+": _line(1.0, -a), "-": _line(-1.0, a), "*": _line(1.0 / a, 0.0) if a else None,
-                "/": _chain([_line(1.0 / a, 0.0), _power(-1.0)]) if a else None,
-                "^": _log_to(a) if a > 0 and a != 1 else None}  # fmt: skip
+        made = {"+": partial(_line, 1.0, -a), "-": partial(_line, -1.0, a)}
+        if a:
+            scaled = partial(_line, 1.0 / a, 0.0)
+            made |= {"*": scaled, "/": partial(_chain, [scaled, partial(_power, -1.0)])}
+        if a > 0 and a != 1:
+            made["^"] = partial(_log_to, a)
     else:
         b = right
-        made = {"+": _line(1.0, -b), "-": _line(1.0, b), "*": _line(1.0 / b, 0.0) if b else None,
-                "/": _line(b, 0.0), "^": _power(1.0 / b) if b else None}  # fmt: skip
+        made = {"+": partial(_line, 1.0, -b), "-": partial(_line, 1.0, b)}
+        made["/"] = partial(_line, b, 0.0)
+        if b:
+            made |= {"*": partial(_line, 1.0 / b, 0.0), "^": partial(_power, 1.0 / b)}
     step = made.get(node.op)
     return None if step is None else (step, inner)
 
@@ -201,49 +203,54 @@ def _base_of(node: Node, fit: Fit) -> float | None:
     return _constant(node.args[1], fit)
 
 
-def _chain(steps: list[Curve]) -> Curve:
-    """Return functions one after the other, the first one first."""
-
-    def curve(x: np.ndarray) -> Values:
-        """Return the value and, by the chain rule, the derivatives."""
-        one = np.ones_like(x)
-        value, d1, d2, d3 = x, one, 0.0 * one, 0.0 * one
-        for step in steps:
-            value, g1, g2, g3 = step(value)
-            d3 = g3 * d1**3 + 3.0 * g2 * d1 * d2 + g1 * d3
-            d2 = g2 * d1**2 + g1 * d2
-            d1 = g1 * d1
-        return value, d1, d2, d3
-
-    return curve
+def _chain(steps: Sequence[Curve], x: np.ndarray) -> Values:
+    """Apply functions one after the other, with derivatives by the chain rule."""
+    one = np.ones_like(x)
+    value, d1, d2, d3 = x, one, 0.0 * one, 0.0 * one
+    for step in steps:
+        value, g1, g2, g3 = step(value)
+        d3 = g3 * d1**3 + 3.0 * g2 * d1 * d2 + g1 * d3
+        d2 = g2 * d1**2 + g1 * d2
+        d1 = g1 * d1
+    return value, d1, d2, d3
 
 
-def _line(slope: float, start: float) -> Curve:
-    return lambda x: (slope * x + start, slope + 0.0 * x, 0.0 * x, 0.0 * x)
+def _of_link(link: Link, x: np.ndarray) -> Values:
+    """Return the mean of a linear predictor, with derivatives."""
+    return link.inverse(x), link.d_inverse(x), link.d2_inverse(x), link.d3_inverse(x)
 
 
-def _power(c: float) -> Curve:
-    return lambda x: (
-        x**c,
-        c * x ** (c - 1.0),
-        c * (c - 1.0) * x ** (c - 2.0),
-        c * (c - 1.0) * (c - 2.0) * x ** (c - 3.0),
-    )
+def _line(slope: float, start: float, x: np.ndarray) -> Values:
+    return slope * x + start, slope + 0.0 * x, 0.0 * x, 0.0 * x
 
 
-def _power_of(base: float) -> Curve:
+def _power(c: float, x: np.ndarray) -> Values:
+    d1, d2 = c * x ** (c - 1.0), c * (c - 1.0) * x ** (c - 2.0)
+    return x**c, d1, d2, c * (c - 1.0) * (c - 2.0) * x ** (c - 3.0)
+
+
+def _power_of(base: float, x: np.ndarray) -> Values:
+    k, y = np.log(base), base**x
+    return y, k * y, k**2 * y, k**3 * y
+
+
+def _log_to(base: float, x: np.ndarray) -> Values:
     k = np.log(base)
-    return lambda x: (base**x, k * base**x, k**2 * base**x, k**3 * base**x)
-
-
-def _log_to(base: float) -> Curve:
-    k = np.log(base)
-    return lambda x: (np.log(x) / k, 1.0 / (k * x), -1.0 / (k * x**2), 2.0 / (k * x**3))
+    return np.log(x) / k, 1.0 / (k * x), -1.0 / (k * x**2), 2.0 / (k * x**3)
 
 
 def _log1p(x: np.ndarray) -> Values:
     y = 1.0 + x
     return np.log1p(x), 1.0 / y, -1.0 / y**2, 2.0 / y**3
+
+
+def _expm1(x: np.ndarray) -> Values:
+    y = np.exp(x)
+    return np.expm1(x), y, y, y
+
+
+def _sin(x: np.ndarray) -> Values:
+    return np.sin(x), np.cos(x), -np.sin(x), -np.cos(x)
 
 
 def _tan(x: np.ndarray) -> Values:
@@ -254,12 +261,12 @@ def _tan(x: np.ndarray) -> Values:
 
 #: What undoes a function of the formula.
 _INVERSES: dict[str, Curve] = {
-    "sqrt": lambda x: (x**2, 2.0 * x, 2.0 + 0.0 * x, 0.0 * x),
-    "exp": _log_to(np.e),
+    "sqrt": partial(_power, 2.0),
+    "exp": partial(_log_to, np.e),
     "expm1": _log1p,
-    "log1p": lambda x: (np.expm1(x), np.exp(x), np.exp(x), np.exp(x)),
-    "asin": lambda x: (np.sin(x), np.cos(x), -np.sin(x), -np.cos(x)),
-    "arcsin": lambda x: (np.sin(x), np.cos(x), -np.sin(x), -np.cos(x)),
+    "log1p": _expm1,
+    "asin": _sin,
+    "arcsin": _sin,
     "atan": _tan,
     "arctan": _tan,
 }
