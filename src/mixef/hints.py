@@ -34,6 +34,7 @@ ATTRIBUTES = {
     "df_resid": "df_residual", "n_groups": "ngrps()", "isSingular": "is_singular()",
     "singular": "is_singular()", "getCall": "formula and update()", "refitML": "refit_ml()",
     "bootMer": "bootstrap()", "get_prediction": "predict(..., se_fit=True)",
+    "get_influence": "influence(), hatvalues() and cooks_distance()",
     "f_test": "contest(L)", "wald_test": "contest(L)", "t_test": "contest(L, joint=False)",
     "t_test_pairwise": "contest(L)", "data": "augment()",
     "warnings": "convergence", "optinfo": "convergence",

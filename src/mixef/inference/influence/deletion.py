@@ -54,16 +54,16 @@ def parameters(fit: Fit) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class FixedColumns:
     """The columns of X on a basis of unit columns, to see what deletions leave of them."""
 
     Q: np.ndarray  # (n, p): ``Q'Q = n I``
     X: np.ndarray  # (n, p)
 
     @staticmethod
-    def of(fit: Fit) -> Columns:
+    def of(fit: Fit) -> FixedColumns:
         """Return those of a fit."""
-        return Columns(orthonormal_columns(root_weighted(fit.X, fit.frame.weights))[0], fit.X)
+        return FixedColumns(orthonormal_columns(root_weighted(fit.X, fit.frame.weights))[0], fit.X)
 
     def is_thin(self, rows: np.ndarray) -> bool:
         """Tell whether little or nothing is left of some direction without some rows."""
@@ -106,14 +106,15 @@ class Refit:
         return Deleted.failed(self.fit, found) if isinstance(found, str) else found
 
     @cached_property
-    def _columns(self) -> Columns:
-        return Columns.of(self.fit)
+    def _columns(self) -> FixedColumns:
+        return FixedColumns.of(self.fit)
 
     @cached_property
     def _downdated(self) -> Downdated | None:
         fit = self.fit
-        digits = fit.is_linear and fit.problem.rows is None
-        return Downdated(fit) if digits else None
+        if not fit.is_linear or fit.control.optimizer != "newton" or fit.problem.rows is not None:
+            return None  # whole fits; cross-products alone would lose digits
+        return Downdated(fit)
 
     def _deleted(self, rows: np.ndarray) -> Deleted:
         fit, n = self.fit, self.fit.frame.n

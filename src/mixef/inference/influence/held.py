@@ -23,18 +23,27 @@ from mixef.errors import FitError
 from mixef.estimation.fit import Fit
 from mixef.estimation.linear.pls import solve_upper
 from mixef.inference.components import components, scale_names
-from mixef.inference.influence.deletion import Columns, Deleted, parameters
+from mixef.inference.influence.deletion import Deleted, FixedColumns, parameters
 from mixef.inference.influence.linearized import Linearized, linearized
 from mixef.inference.replicates import attempted
 from mixef.linalg.downdate import Downdate
 from mixef.linalg.factor import CHUNK
 from mixef.linalg.threads import one_blas_thread
 
+# Numbers held at a time, which bounds the columns that are solved for at a time (256 MB).
+HELD = 32_000_000
 
-def chunks(sets: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """Put sets of rows together, in order, that have some hundred rows in all."""
+
+def at_once(fit: Fit) -> int:
+    """Return how many rows are best taken together."""
+    q = sum(term.n_effects for term in fit.terms)
+    return min(max(HELD // q, 1), CHUNK)
+
+
+def chunks(sets: Sequence[np.ndarray], most: int) -> list[list[np.ndarray]]:
+    """Put sets of rows together, in order, that have so many rows in all, or little more."""
     ends = np.cumsum([len(rows) for rows in sets])
-    part = ends // CHUNK
+    part = ends // most
     cuts = np.flatnonzero(np.diff(part)) + 1
     return [list(sets[a:b]) for a, b in zip([0, *cuts], [*cuts, len(sets)], strict=True)]
 
@@ -54,8 +63,8 @@ class Held:
         return self._at.leverages()
 
     @cached_property
-    def _columns(self) -> Columns:
-        return Columns.of(self.fit)
+    def _columns(self) -> FixedColumns:
+        return FixedColumns.of(self.fit)
 
     @cached_property
     def _down(self) -> Downdate:
@@ -84,7 +93,7 @@ class Held:
         return [found[g] for g in range(len(sets))]
 
     def _is_small(self, rows: np.ndarray) -> bool:
-        return len(rows) <= CHUNK and not self._columns.is_thin(rows)
+        return len(rows) <= at_once(self.fit) and not self._columns.is_thin(rows)
 
     def _woodbury(self, sets: Sequence[np.ndarray]) -> list[Deleted]:
         """Return the estimates without sets that leave all coefficients determined."""

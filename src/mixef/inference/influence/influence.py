@@ -22,7 +22,7 @@ from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.inference.components import components, scale_names
 from mixef.inference.influence.deletion import Deleted, Refit, parameters
-from mixef.inference.influence.held import Held, chunks
+from mixef.inference.influence.held import Held, at_once, chunks
 from mixef.inference.influence.sets import row_sets
 from mixef.inference.replicates import in_parallel
 from mixef.inference.resampling.bootstrap import each
@@ -263,7 +263,11 @@ def influence(fit: Fit, groups: Any, refit: bool, n_jobs: int, progress: bool | 
         held = Held(fit)
         whole = Deleted(whole.beta, held.vcov, whole.parameters)
         parts = in_parallel(
-            held, chunks(sets.rows), n_jobs=n_jobs, progress=progress, label="influence"
+            held,
+            chunks(sets.rows, at_once(fit)),
+            n_jobs=n_jobs,
+            progress=progress,
+            label="influence",
         )
         found = [one for part in parts for one in part]
     names = [*(part.name for part in components(fit.terms)), *scale_names(fit)]

@@ -20,7 +20,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.components import parameter_values
-from mixef.inference.refits.many import refit_many, refitted
+from mixef.inference.refits.many import PARTS, refit_many, refitted
 from mixef.inference.refits.other_rows import (
     checked_group,
     fit_to_rows,
@@ -169,7 +169,8 @@ def each(
     """Return ``task`` of every item in order; other processes get them in bunches."""
     if n_jobs == 1:
         return in_parallel(task, items, progress=progress, label=label)
-    bunches = [items[i : i + PER_TASK] for i in range(0, len(items), PER_TASK)]
+    size = max(PER_TASK, len(items) // PARTS)
+    bunches = [items[i : i + size] for i in range(0, len(items), size)]
     done = in_parallel(partial(_bunch, task), bunches, n_jobs=n_jobs, progress=progress,
                        label=label)  # fmt: skip
     return [result for results in done for result in results]
