@@ -262,13 +262,8 @@ def influence(fit: Fit, groups: Any, refit: bool, n_jobs: int, progress: bool | 
     else:
         held = Held(fit)
         whole = Deleted(whole.beta, held.vcov, whole.parameters)
-        parts = in_parallel(
-            held,
-            chunks(sets.rows, at_once(fit)),
-            n_jobs=n_jobs,
-            progress=progress,
-            label="influence",
-        )
+        work = chunks(sets.rows, at_once(fit))
+        parts = in_parallel(held, work, n_jobs=n_jobs, progress=progress, label="influence")
         found = [one for part in parts for one in part]
     names = [*(part.name for part in components(fit.terms)), *scale_names(fit)]
     index = sets.index
