@@ -97,7 +97,8 @@ def results():
             "glmm.joint": glmm.contest(["period2", "period3"]),
             "simulate_from": simulate_from(SLEEP, sleep, KNOWN, seed=1),
             "datasets": mixef.datasets(), "contest.each": lmm.contest(["Days"], joint=False),
-            "GHrule": mixef.GHrule(3),
+            "GHrule": mixef.GHrule(3), "etable": mixef.etable(lmm, glmm, stats="nobs"),
+            "report": mixef.report(lmm),
         }  # fmt: skip
     return out
 

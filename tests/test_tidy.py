@@ -227,6 +227,35 @@ def test_a_standard_deviation_of_zero_has_no_standard_error():
     assert np.isnan(fit.tidy("ran_pars", scales="vcov")["std_error"][0])
 
 
+def test_a_correlation_at_a_bound_has_no_standard_error():
+    data = pd.DataFrame({"g": np.repeat(np.arange(20), 6), "x": np.tile(np.arange(6.0), 20)})
+    rng = np.random.default_rng(2)
+    b = np.repeat(rng.normal(size=20), 6)
+    data["y"] = b + 0.4 * b * data["x"] + rng.normal(size=120)
+    fit = lmer("y ~ x + (x | g)", data, control=QUIET)
+    row = fit.tidy("ran_pars", conf_int=True).set_index("term").loc["cor__(Intercept).x"]
+    assert row["estimate"] == pytest.approx(1.0, abs=1e-6)
+    assert np.isnan(row["std_error"])
+    assert (row["conf_low"], row["conf_high"]) == (-1.0, 1.0)
+
+
+def test_another_covariance_of_the_coefficients():
+    """Rows are those of the table of coefficients, which goes by it."""
+    for name in ("sleepstudy", "cbpp"):
+        fit = fit_of(name).with_vcov("CR2")
+        ours, table = fit.tidy("fixed", conf_int=True), fit.coef_table()
+        theirs = table.rename(columns={"Estimate": "estimate", "Std. Error": "std_error",
+                                       "t value": "statistic", "Pr(>|t|)": "p_value"})  # fmt: skip
+        np.testing.assert_array_equal(ours[list(theirs)], theirs)
+        limits = fit.confint("beta_", method="wald")
+        np.testing.assert_allclose(ours[["conf_low", "conf_high"]], limits, rtol=1e-12)
+        assert ours.columns.name == table.columns.name
+        said = mixef.report(fit).paragraphs
+        assert f"t({ours['df'][1]:.1f}) = " in said["fixed effects"]
+        assert "CR2 covariance by" in said["methods"]
+        assert "CR2 covariance by" in mixef.etable(fit, stats=[]).table.note
+
+
 def test_a_refit_by_reml_has_all_rows():
     by_ml, by_reml = (lmer("angle ~ recipe + (1 | recipe:replicate)", load_dataset("cake"), REML=r)
                       for r in (False, True))  # fmt: skip

@@ -69,9 +69,10 @@ class TableMethods(Methods):
             Columns effect, group, level (of modes and coefficients by level), term, estimate,
             std_error, statistic, df, p_value, conf_low, conf_high, as far as the rows have them.
             Standard errors of standard deviations, correlations and a family's parameters are by
-            the delta method from the exact Hessian; NaN for a standard deviation of zero. Those of
-            modes are given the parameters; those of coefficients by level are joint with fixed
-            effects and covariance parameters, as in ``predict(se_fit=True)``.
+            the delta method from the exact Hessian; NaN for a standard deviation of zero and a
+            correlation at a bound. Those of modes are given the parameters; those of coefficients
+            by level are joint with fixed effects and covariance parameters, as in
+            ``predict(se_fit=True)``.
 
         Raises
         ------

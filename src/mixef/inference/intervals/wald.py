@@ -65,11 +65,16 @@ def wald_limits(fit: Fit, places: Sequence[int], level: float) -> np.ndarray:
 
 def _fisher(r: float, half: float, bounds: tuple[float, float]) -> tuple[float, float]:
     """Return the interval of a correlation, by half its width on its own scale."""
-    low, high = bounds
-    if not low + UNIT < r < high - UNIT:
+    if is_at_bound(r, bounds):
         return bounds
+    low, high = bounds
     width, middle = half / (1.0 - r**2), np.arctanh(r)
     return max(float(np.tanh(middle - width)), low), min(float(np.tanh(middle + width)), high)
+
+
+def is_at_bound(r: float, bounds: tuple[float, float]) -> bool:
+    """Tell whether a correlation is at its least or largest value."""
+    return not bounds[0] + UNIT < r < bounds[1] - UNIT
 
 
 def _component_variances(fit: Fit) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixef.estimation.fit import Fit
-from mixef.inference.hypotheses.ddf import method_name
+from mixef.inference.hypotheses.ddf import check_ddf, has_z_tests, method_name
 from mixef.inference.tables.statistics import FitStatistics, fit_statistics
 from mixef.inference.tables.tidy import FAMILY, FIXED, RAN_PARS, tidy
 from mixef.inference.varcorr import RESIDUAL
@@ -36,9 +36,8 @@ class Report(Printed):
     paragraphs: Mapping[str, str]
 
     def tables(self) -> Sequence[Table]:
-        """Return the paragraphs as a table, by their subjects."""
-        rows = [(name, text) for name, text in self.paragraphs.items()]
-        return [Table(("part", "text"), rows, align="ll")]
+        """Return none: sentences are no table."""
+        return ()
 
     def to_text(self) -> str:
         """Write the report as text, in lines of a page's width."""
@@ -82,7 +81,7 @@ def report_of(
     paragraphs = {
         "model": _model(fit),
         "data": _data(fit, statistics),
-        "fixed effects": _fixed_effects(fit, estimates, exponentiate, level),
+        "fixed effects": _fixed_effects(fit, estimates, exponentiate, level, ddf),
         "random effects": _random_effects(fit, estimates, level),
         "fit": _fit(fit, statistics),
         "methods": _methods(fit, exponentiate, ddf),
@@ -140,11 +139,10 @@ def _data(fit: Fit, statistics: FitStatistics) -> list[str]:
 
 def _fixed_effects(
     fit: Fit, estimates: Sequence[tuple[Mapping[str, Any], EstimateText]], exponentiate: bool,
-    level: float,
+    level: float, ddf: str | None,
 ) -> list[str]:  # fmt: skip
     """Say every coefficient with its interval and test."""
-    statistic = "t" if fit.is_linear else "z"
-    said = []
+    statistic, said = "z" if has_z_tests(fit, ddf) else "t", []
     for row, text in estimates:
         if row["effect"] == FIXED:
             ratio = exponentiate and row["term"] != "(Intercept)"
@@ -182,6 +180,8 @@ def _known(text: EstimateText, level: float, statistic: str = "") -> str:
 
 
 _PARTS = {"sd": "standard deviation", "cor": "correlation"}
+# What structures with one parameter for several columns call them.
+_SHARED = {"all": "all random effects", "lag1": "neighbouring random effects"}
 
 
 def _random_effects(
@@ -202,6 +202,7 @@ def _random_effects(
             pairs = {f"{a}.{b}": f"{a} and {b}" for t in fit.terms for a in t.columns
                      for b in t.columns}  # fmt: skip
             of = pairs.get(of, of) if kind == "cor" else of
+            of = _SHARED.get(of, of)
             said.append(f"The {_PARTS[kind]} of {of} by {row['group']} is {number}.")
     return said
 
@@ -227,10 +228,9 @@ def _methods(fit: Fit, exponentiate: bool, ddf: str | None) -> list[str]:
     rule, said = method_name(fit, ddf), list[str]()
     if not len(fit.kept):
         return said
-    if rule is not None:
-        said.append(f"Tests and intervals of coefficients are by t distributions, with {rule}.")
-    else:
-        said.append("Tests and intervals of coefficients are by the normal distribution.")
+    shape = "t distributions" if check_ddf(fit, ddf) is not None else "the normal distribution"
+    how = "" if rule is None else f", with {rule}"
+    said.append(f"Tests and intervals of coefficients are by {shape}{how}.")
     if exponentiate:
         said.append("Coefficients are exponentiated; their tests are those of the coefficients.")
     said.append(

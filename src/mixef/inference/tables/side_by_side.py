@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
-from mixef.inference.hypotheses.ddf import REFITTED, method_name
+from mixef.inference.hypotheses.ddf import column_name, method_name
 from mixef.inference.tables.statistics import FitStatistics, fit_statistics
 from mixef.inference.tables.tidy import EFFECTS, FAMILY, FIXED, RAN_PARS, tidy
 from mixef.inference.varcorr import RESIDUAL
@@ -111,7 +111,8 @@ class Column:
     texts: list[EstimateText]  # the same as text, row by row
     labels: list[str]  # the rows' labels
     statistics: FitStatistics
-    rule: str | None  # how its tests have their degrees of freedom
+    rule: str | None  # how its tests are made, where not simply by the normal distribution
+    is_own: bool  # whether its standard errors are those of the fit and its model
     is_exponential: bool  # whether coefficients are exponentiated
     remarks: tuple[str, ...]  # for the notes
 
@@ -164,6 +165,7 @@ def column_of(fit: Fit, name: str, exponentiate: bool, layout: Layout) -> Column
         labels,
         statistics,
         method_name(fit, layout.ddf) if len(fit.kept) else None,
+        column_name(fit, layout.ddf) is None,
         exponentiate,
         tuple(f"{name}: {text}" for text in (*_remarks(fit), *statistics.problems)),
     )
@@ -321,7 +323,7 @@ def _notes(columns: Sequence[Column], layout: Layout) -> list[str]:
     lines = [", ".join(held)] if held else []
     rules = {c.name: c.rule for c in columns if c.rule is not None}
     tested = bool(layout.stars) or bool(shown & {"df", "p", "ci"})
-    if rules and (tested or any(REFITTED in rule for rule in rules.values())):
+    if rules and (tested or not all(c.is_own for c in columns)):
         for rule in dict.fromkeys(rules.values()):
             own = [name for name, of_model in rules.items() if of_model == rule]
             lines.append(f"tests{_of(own, columns)} use {rule}")

@@ -20,9 +20,15 @@ from mixef.inference.components import (
     components,
     scale_jacobian,
 )
-from mixef.inference.hypotheses.ddf import REFITTED, check_ddf, is_refitted, t_tests, tested_fit
+from mixef.inference.hypotheses.ddf import (
+    check_ddf,
+    column_name,
+    has_z_tests,
+    t_tests,
+    tested_fit,
+)
 from mixef.inference.intervals.confint import METHODS, confidence_intervals
-from mixef.inference.intervals.wald import has_vanished
+from mixef.inference.intervals.wald import has_vanished, is_at_bound
 from mixef.inference.parameters import auxiliary_standard_errors
 from mixef.inference.prediction.prediction_rows import PredictionRows, TermRows
 from mixef.inference.prediction.prediction_variance import known_variance, movement
@@ -123,7 +129,7 @@ def tidy(
     table = table.reindex(columns=known)
     texts = [name for name in ("group", "level") if name in known]
     table[texts] = table[texts].astype(object).where(table[texts].notna(), None)
-    return table.rename_axis(columns=REFITTED) if is_refitted(fit, ddf) else table
+    return table.rename_axis(columns=column_name(fit, ddf))
 
 
 def chosen_effects(effects: Any) -> list[str]:
@@ -149,9 +155,9 @@ def fixed_rows(
         "group": None, "term": list(fit.fixed_names), "estimate": tests.estimate,
         "std_error": tests.std_error, "statistic": tests.statistic,
     }  # fmt: skip
-    if fit.is_linear and check_ddf(fit, ddf) is not None:
+    if has_t_tests := check_ddf(fit, ddf) is not None:
         columns |= {"df": tests.df}
-    if "df" in columns or not fit.is_linear:
+    if has_t_tests or has_z_tests(fit, ddf):
         columns |= {"p_value": tests.p_value}
     if limits.method == "wald":
         columns["conf_low"], columns["conf_high"] = tests.limits(limits.level)
@@ -169,12 +175,13 @@ def parameter_rows(fit: Fit, limits: Intervals, scales: str = "sdcor") -> dict[s
     """Return standard deviations and correlations, or variances and covariances, as columns.
 
     Standard errors are by the delta method from the inverse Hessian of the criterion. They are NaN
-    for a standard deviation of zero, what goes with it, and what the data leave open.
+    for a standard deviation of zero, what goes with it, a correlation at a bound, and what the data
+    leave open.
     """
     parts = components(fit.terms)
     kinds = [_kind(part, scales) for part in parts]
     values = component_values(parts, fit.estimates.lams, fit.covariance_scale)
-    J = _jacobian(fit, parts, kinds)
+    J = _jacobian(fit, parts, kinds, values)
     groups = unique_names(term.group for term in fit.terms)
     columns: dict[str, Any] = {
         "group": [groups[part.term] for part in parts],
@@ -222,8 +229,13 @@ def _of(fit: Fit, part: Component) -> str:
     return f"{columns[col]}.{columns[row]}" if pairwise else part.part.name
 
 
-def _jacobian(fit: Fit, parts: Sequence[Component], kinds: Sequence[str]) -> np.ndarray:
-    """Return the derivatives (m, K) of the rows' parameters for those of the search."""
+def _jacobian(
+    fit: Fit, parts: Sequence[Component], kinds: Sequence[str], values: np.ndarray
+) -> np.ndarray:
+    """Return the derivatives (m, K) of the rows' parameters for those of the search.
+
+    NaN for what is zero or beside it, and for a correlation at a bound.
+    """
     J, squares = (component_jacobian(fit, parts, squares=flag) for flag in (False, True))
     is_square = np.isin(kinds, list(SQUARES.values()))
     J[is_square] = squares[is_square]
@@ -231,7 +243,9 @@ def _jacobian(fit: Fit, parts: Sequence[Component], kinds: Sequence[str]) -> np.
         (p.term, p.part.row) for a, p in enumerate(parts) if p.kind == "sd" and has_vanished(fit, a)
     }
     for a, part in enumerate(parts):
-        if {(part.term, part.part.row), (part.term, part.part.col)} & gone:
+        bounds = fit.terms[part.term].structure.correlation_bounds
+        ends = kinds[a] == "cor" and is_at_bound(values[a], bounds)
+        if ends or {(part.term, part.part.row), (part.term, part.part.col)} & gone:
             J[a] = np.nan
     return J
 
