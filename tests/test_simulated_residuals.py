@@ -30,6 +30,11 @@ MORE = {
     "binary": lambda: glmer("label ~ x + (1 | g)", DATA, "binomial"),
     "offset": lambda: glmer("count ~ x + (1 | g) + offset(log(size))", DATA, "poisson"),
     "weighted counts": lambda: glmer("count ~ x + (1 | g)", DATA, "poisson", weights="w"),
+    "means of counts": lambda: glmer("mean ~ x + (1 | g)", means(), "poisson", weights="w"),
+    "weighted t": lambda: glmer("time ~ x + (1 | g)", DATA, "t", weights="w"),
+    "weighted trials": lambda: glmer(
+        "cbind(hits, size - hits) ~ x + (1 | g)", overdispersed(), "betabinomial", weights="w"
+    ),
     "weighted gamma": lambda: glmer("time ~ x + (1 | g)", DATA, "Gamma(log)", weights="w"),
     "inverse gaussian": lambda: glmer("time ~ x + (1 | g)", DATA, "inverse.gaussian(log)"),
 }
@@ -37,6 +42,11 @@ MORE = {
 
 def proportions():
     return np.random.default_rng(3).beta(2.0, 3.0, len(DATA))
+
+
+def means():
+    """Counts over w, as rates of w copies are."""
+    return DATA.assign(mean=DATA["count"] / DATA["w"])
 
 
 def overdispersed():
@@ -83,6 +93,10 @@ def test_residuals_are_the_distribution_function(name):
     w = np.ones(fit.nobs) if state.weights is None else state.weights
     if name == "weighted gamma":
         w = w / w.mean()
+    elif name == "weighted trials":
+        w = DATA["size"].to_numpy(float)
+    elif name.startswith("weighted "):
+        w = np.ones(fit.nobs)
     family, y = state.family, state.y
     step = 0.75 / w if family.support == "whole" else 0.0  # to the whole number before
     with np.errstate(all="ignore"):
@@ -112,6 +126,20 @@ def test_weights_that_all_are_alike_change_nothing():
     share = glmer("p ~ x + (1 | g)", data.assign(p=proportions()), "beta", weights="ten")
     for fit in (one, ten, share):
         assert fit.simulated_residuals(seed=1, re_form=None).test_uniformity().p_value > 0.01
+
+
+def test_copies_have_the_residual_of_one():
+    """Weights that count copies change the estimates, and neither counts nor their draws."""
+    for name in ("weighted counts", "weighted trials"):
+        found = fitted(name).simulated_residuals(100, seed=1)
+        assert found.observed.equals(found.observed.round())
+        assert found.simulated.max() <= (8 if name == "weighted trials" else 60)
+        frame = fitted(name).check(49, seed=1).frame.set_index("check")
+        assert "Pearson" not in frame.loc["dispersion", "message"]
+    counts = fitted("weighted counts").simulated_residuals(199, seed=1, re_form=None)
+    assert counts.test_dispersion().p_value > 0.05
+    rates = fitted("means of counts").simulated_residuals(100, seed=1)
+    assert rates.observed.tolist() == DATA["count"].tolist()
 
 
 def test_some_random_effects_may_stay():

@@ -54,8 +54,10 @@ class DiagnosticMethods(Methods):
 
         Notes
         -----
-        Weights, numbers of trials and offsets count. The dispersion of a family that has one is
-        taken for that of a row with the mean weight, which its estimate is.
+        Weights of a linear model, numbers of trials and offsets count. Weights that stand for
+        copies of a row, which have its response in common, leave its residual as it is; only those
+        of counts that are no whole numbers, as means are, and of families with a dispersion (to be
+        that of a row with the mean weight, as its estimate is) change the draws.
 
         Rows with random effects in common are dependent, and so are their residuals. p values of
         the tests are by rank among the draws, which have the same dependence; DHARMa's take the

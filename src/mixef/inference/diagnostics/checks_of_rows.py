@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from mixef.estimation.fit import Fit
-from mixef.inference.diagnostics.draws_of_fit import draws_of_fit
+from mixef.inference.diagnostics.draws_of_fit import drawn_weights, draws_of_fit
 from mixef.inference.diagnostics.finding import (
     NOTE,
     NOTED,
@@ -50,16 +50,23 @@ def of_residuals(
 
 
 def dispersion(fit: Fit, residuals: SimulatedResiduals) -> Finding:
-    """Judge the variance of counts, by Pearson's residuals and by simulation."""
-    found, simulated = overdispersion(fit), residuals.test_dispersion("greater")
-    said = f"{found}; by simulation {simulated.statistic:.3g} ({shown_p(simulated.p_value)})"
-    status = WARNING if found.found else by_p_value(simulated.p_value)
+    """Judge the variance of counts, by simulation and by Pearson's residuals.
+
+    The latter are no measure where weights count copies of a row, which have its residual too.
+    """
+    simulated = residuals.test_dispersion("greater")
+    said = f"by simulation {simulated.statistic:.3g} ({shown_p(simulated.p_value)})"
+    status, value = by_p_value(simulated.p_value), simulated.statistic
+    if drawn_weights(fit) is fit.weights:
+        found = overdispersion(fit)
+        said, value = f"{found}; {said}", found.ratio
+        status = WARNING if found.found else status
     if status != OK:
         remedy = (
             "add a random effect for each observation, (1 | row) with one level of row a row"
             f"{fit.family.more_dispersed or ', or look for predictors and slopes that are missing'}"
         )
-        return Finding("dispersion", status, found.ratio, f"too much variance: {said}", remedy)
+        return Finding("dispersion", status, value, f"too much variance: {said}", remedy)
     less = residuals.test_dispersion("less")
     if less.p_value <= NOTED:
         remedy = (
@@ -68,7 +75,7 @@ def dispersion(fit: Fit, residuals: SimulatedResiduals) -> Finding:
         )
         said = f"too little variance: {less.statistic:.3g} of simulations ({shown_p(less.p_value)})"
         return Finding("dispersion", NOTE, less.statistic, said, remedy)
-    return Finding("dispersion", OK, found.ratio, said)
+    return Finding("dispersion", OK, value, said)
 
 
 def zeros(fit: Fit, residuals: SimulatedResiduals, rng: np.random.Generator) -> Finding:

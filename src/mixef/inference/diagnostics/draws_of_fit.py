@@ -23,8 +23,8 @@ def draws_of_fit(
     fit: Fit, n: int, rng: np.random.Generator, included: dict[int, np.ndarray]
 ) -> Draws:
     """Draw n responses of every row, with columns (s,) of some terms held at their modes."""
-    family, weights = fit.family, _precision(fit)
-    rows = replace(fitted_rows(fit), weights=weights)
+    family, weights = fit.family, drawn_weights(fit)
+    rows = replace(fitted_rows(fit, single=weights is not fit.weights), weights=weights)
     sampler = make_sampler(fit, rows, fitted_values_of(fit), included)
     scale = _counted(family, weights, fit.frame.n)
     parts, size = [], max(CELLS // fit.frame.n, 1)
@@ -51,17 +51,28 @@ def expectation(sampler: Sampler) -> np.ndarray:
     return eta
 
 
-def _precision(fit: Fit) -> np.ndarray | None:
-    """Return weights (n,) for draws whose variance is the fit's.
+def drawn_weights(fit: Fit) -> np.ndarray | None:
+    """Return weights (n,) that responses like the fit's are drawn with; None for ones.
 
-    A weight counts copies, and a dispersion is that of a row with the mean weight.
+    Trials, and what divides the variance of a linear model, are as they are. Other weights count
+    copies of a row, which have its response in common: it is drawn once. But counts that are no
+    whole numbers are means of copies, and weights of a dispersion are relative: that of a row with
+    the mean weight is estimated.
     """
-    weights, family = fit.weights, fit.family
-    if weights is None or not family.counts_copies or not family.auxiliary or family.has_trials:
+    weights, family, outcome = fit.weights, fit.family, fit.outcome
+    if weights is None or not family.counts_copies:
         return weights
+    if family.has_trials:
+        one = outcome.trials
+        return one if _are_whole(fit.y if one is None else fit.y * one) else weights
     if family.divides_dispersion:
         return weights / weights.mean()
-    return None if np.ptp(weights) == 0.0 else weights
+    return None if (family.auxiliary and not family.is_count) or _are_whole(fit.y) else weights
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    """Tell whether all values are whole numbers, up to rounding."""
+    return bool((np.abs(values - np.rint(values)) < SUCCESSES).all())
 
 
 def _counted(family: Family, weights: np.ndarray | None, n: int) -> np.ndarray | None:

@@ -52,8 +52,8 @@ class SimulationRows:
         return fixed if self.offset is None else fixed + self.offset
 
 
-def fitted_rows(fit: Fit) -> SimulationRows:
-    """Return the rows that a fit used."""
+def fitted_rows(fit: Fit, single: bool = False) -> SimulationRows:
+    """Return the rows that a fit used; a caller who draws single copies gives their weights."""
     groups = tuple(
         GroupRows(term.z, term.grouping.codes, np.arange(term.n_levels)) for term in fit.terms
     )
@@ -61,7 +61,8 @@ def fitted_rows(fit: Fit) -> SimulationRows:
     if fit.is_counted:
         assert fit.frame.y is not None
         trials = fit.frame.y.sum(axis=1)
-    _refuse_copies(fit, fit.outcome.copies)
+    if not single:
+        _refuse_copies(fit, fit.outcome.copies)
     return SimulationRows(fit.X, fit.frame.offset, fit.weights, trials, groups, fit.frame.index)
 
 
