@@ -162,8 +162,10 @@ RESULTS = {
     "contest": SMALL.contest("x"),
     "VarCorr": SMALL.VarCorr(),
     "summary": SMALL.summary(),
+    "residuals": SMALL.simulated_residuals(20, seed=1),
 }
-NEEDED = {"name": "x", "values": 1.0, "zeta": 1.0, "group": "g"}
+NEEDED = {"name": "x", "values": 1.0, "zeta": 1.0, "group": "g", "g": "f", "time": range(30)}
+NEEDED |= {"x": DATA["x"], "y": DATA["y"]}
 for kind, result in RESULTS.items():
     for name, method in inspect.getmembers(result, inspect.ismethod):
         if not name.startswith("_") and name != "of":

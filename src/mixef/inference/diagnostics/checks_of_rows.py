@@ -20,7 +20,8 @@ from mixef.inference.diagnostics.finding import (
     shown_p,
 )
 from mixef.inference.diagnostics.residual_tests import zero_inflation
-from mixef.inference.diagnostics.simulated_residuals import SimulatedResiduals, has_zeros
+from mixef.inference.diagnostics.simulated_residuals import SimulatedResiduals
+from mixef.inference.diagnostics.with_tests import has_zeros
 from mixef.inference.influence.leverage import leverages
 from mixef.inference.overdispersion import can_be_overdispersed, overdispersion
 from mixef.inference.residuals import residual_values

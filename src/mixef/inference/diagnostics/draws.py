@@ -41,6 +41,9 @@ class Draws:
     independent: bool  # whether the rows are drawn independently of each other
     seed: int  # of the numbers that place draws among equal ones
 
+    def __post_init__(self) -> None:
+        self.simulated.flags.writeable = False  # users get it, and no copy
+
     @property
     def m(self) -> int:
         """Number of draws."""
