@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
     )
     from mixef.functions.anova import anova, compare
     from mixef.functions.fits import all_fit, lm_list
+    from mixef.functions.model_matrices import model_matrices
     from mixef.functions.resampling import exact_rlrt, pb_test, power
     from mixef.functions.selection import delta_method, ranova, step
     from mixef.functions.simulate_from import simulate_from
@@ -57,6 +58,7 @@ _HOMES = {
     ),
     "functions.anova": ("anova", "compare"),
     "functions.fits": ("all_fit", "lm_list"),
+    "functions.model_matrices": ("model_matrices",),
     "functions.resampling": ("exact_rlrt", "pb_test", "power"),
     "functions.selection": ("delta_method", "ranova", "step"),
     "functions.simulate_from": ("simulate_from",),
@@ -98,6 +100,7 @@ __all__ = [
     "lm_list",
     "lmer",
     "load_dataset",
+    "model_matrices",
     "pb_test",
     "power",
     "ranova",

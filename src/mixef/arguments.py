@@ -77,12 +77,20 @@ def fit_of_call(
     env: Mapping[str, Any],
 ) -> Fit:
     """Fit the model that a call asks for."""
+    spec = spec_of_call(formula, call, kind, control, env)
+    return fit_model(spec, start=start, trace=trace_of(verbose))
+
+
+def spec_of_call(
+    formula: str, call: ModelCall, kind: Kind, control: Any, env: Mapping[str, Any]
+) -> ModelSpec:
+    """Return the model that a call asks for, on its data."""
     check_control(control, kind.control_type)
     parsed = parse_formula(formula)
     call = with_data_read(parsed, call)
     frame = frame_of(parsed, call, env)
     outcome = kind.outcome(frame)
-    spec = ModelSpec(
+    return ModelSpec(
         formula=parsed,
         frame=frame,
         design=design(frame.fixed_terms, frame, call.contrasts),
@@ -92,7 +100,6 @@ def fit_of_call(
         call=call,
         outcome=outcome,
     )
-    return fit_model(spec, start=start, trace=trace_of(verbose))
 
 
 def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> ModelFrame:

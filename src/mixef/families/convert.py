@@ -6,18 +6,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mixef.checks import shown
+from mixef.checks import either, shown
 from mixef.families.family import Family
-from mixef.families.standard import FAMILIES, NegativeBinomial
+from mixef.families.standard import FAMILIES, NAMES, NegativeBinomial
 
 _CALL = re.compile(r"\s*(?P<name>[A-Za-z][\w. ]*?)\s*(?:\((?P<arguments>.*)\))?\s*")
 _ARGUMENT = re.compile(r"\s*(?:(?P<key>\w+)\s*=)?\s*(?P<quote>['\"]?)(?P<value>.*?)(?P=quote)\s*")
 # statsmodels' families that R has; its negative binomial has a dispersion alpha = 1 / shape.
 _STATSMODELS = ("Binomial", "Poisson", "Gamma", "InverseGaussian", "Gaussian")
-_NAMES = (
-    "'binomial', 'poisson', 'Gamma', 'inverse.gaussian', 'gaussian' and 'nbinom2' (with a link: "
-    "'binomial(probit)')"
-)
+_NAMES = f"{either(NAMES).replace(' or ', ' and ')} (with a link: 'binomial(probit)')"
 
 
 def make_family(spec: Any) -> Family:

@@ -28,6 +28,8 @@ _CLASSES: tuple[type[Family], ...] = (
     Binomial, Poisson, Gamma, InverseGaussian, Gaussian, NegativeBinomial, NegativeBinomial1,
     Beta, BetaBinomial, StudentT,
 )  # fmt: skip
+#: One name a family, as a user writes it.
+NAMES = tuple(c.name if isinstance(c.name, str) else c.spellings[-1] for c in _CLASSES)
 #: From the names of a family, in lower case, to its class.
 FAMILIES: dict[str, type[Family]] = {
     name: cls

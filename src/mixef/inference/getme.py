@@ -15,6 +15,7 @@ from mixef.estimation.fit import Fit
 from mixef.estimation.spec import checked_parameters, theta_labels
 from mixef.families.standard import NegativeBinomial
 from mixef.inference.coef import fixed_effects
+from mixef.inference.factor_at import relative_factor
 from mixef.inference.information import deviance
 from mixef.inference.residuals import working_weights
 from mixef.inference.varcorr import unique_names
@@ -42,17 +43,7 @@ def _Zt(fit: Fit) -> sparse.csc_array:
 
 
 def _Lambda(fit: Fit) -> sparse.csc_array:
-    """Lambda (q, q); the lower triangle of each template is stored, zeros included."""
-    rows, cols, values = [], [], []
-    for term, lam, start in zip(fit.terms, fit.estimates.lams, _starts(fit), strict=False):
-        row, col = np.tril_indices(len(lam))
-        first = start + np.arange(term.n_levels)[:, None] * len(lam)
-        rows.append((first + row).ravel())
-        cols.append((first + col).ravel())
-        values.append(np.tile(lam[row, col], term.n_levels))
-    q = int(_starts(fit)[-1])
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols)))
-    return sparse.coo_array(entries, shape=(q, q)).tocsc()
+    return relative_factor(fit.terms, fit.estimates.lams)
 
 
 def _b(fit: Fit) -> np.ndarray:

@@ -74,7 +74,7 @@ class CholmodFactor(SparseFactor):
         return L
 
 
-def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:
-    """Return L and the permutation p of ``(A + I)[p][:, p] = L L'``."""
-    factor = library().cholesky(sparse.csc_matrix(A), beta=1.0)
-    return sparse.csc_array(factor.L()), factor.P().copy()
+def fill_reducing_order(lower: sparse.csc_matrix) -> np.ndarray:
+    """Order the columns of a symmetric matrix, given its lower triangle (n, n), against fill."""
+    order: np.ndarray = library().analyze(sparse.csc_matrix(lower)).P()
+    return order.copy()

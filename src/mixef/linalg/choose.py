@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from mixef.linalg import cholmod, simplicial
+from mixef.linalg import cholmod
 from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import SMALL_Q, CrossProducts
 from mixef.linalg.dense import DenseFactor
 from mixef.linalg.factor import DENSE_CELL, SPARSE_ENTRY, Factor, fits, require, too_large
-from mixef.linalg.ordering import is_nested
+from mixef.linalg.ordering import is_nested, least_fill
 from mixef.linalg.schur import SchurFactor
-from mixef.linalg.simplicial import SimplicialFactor
-from mixef.linalg.sparse_factor import SparseFactor
+from mixef.linalg.simplicial import Pattern, SimplicialFactor, SparseCholesky
+from mixef.linalg.sparse_factor import SparseFactor, filled_counts
 
 # Floating-point operations a second, in orders of magnitude that hold on most machines.
 BLAS3_RATE = 3e10
@@ -70,7 +70,25 @@ def sparse_factor(products: CrossProducts) -> SparseFactor:
 
 def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:
     """Return L and the permutation p of ``(A + I)[p][:, p] = L L'``."""
-    return cholmod.sparse_cholesky(A) if cholmod.library() else simplicial.sparse_cholesky(A)
+    lower = sparse.csc_matrix(sparse.tril(A + sparse.identity(A.shape[0])))
+    lower.sort_indices()
+    order = fill_reducing_order(lower)
+    cholesky = SparseCholesky(Pattern(lower, order))
+    cholesky.factor(lower.data)
+    return sparse.csc_array(cholesky.lower()), order
+
+
+def fill_reducing_order(lower: sparse.csc_matrix) -> np.ndarray:
+    """Order the columns of a symmetric matrix, given its lower triangle (n, n), against fill.
+
+    Where none is better than the order that they have, that one stays, up to postordering.
+    """
+    if cholmod.library():
+        return cholmod.fill_reducing_order(lower)
+    below = sparse.coo_matrix(sparse.tril(lower, -1))
+    order = least_fill(below.row, below.col, np.ones(lower.shape[0]))
+    given = np.arange(lower.shape[0])
+    return min(given, order, key=lambda order: filled_counts(lower, order)[2].sum())
 
 
 def schur_time(products: CrossProducts) -> float:

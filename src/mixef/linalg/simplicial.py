@@ -14,7 +14,7 @@ from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import not_positive_definite
 from mixef.linalg.flat_tree import FlatTree, flat_tree
 from mixef.linalg.kernels import compiled
-from mixef.linalg.ordering import elimination_order, is_nested, least_fill
+from mixef.linalg.ordering import elimination_order, is_nested
 from mixef.linalg.sparse_factor import SparseFactor, filled_counts, permuted_entries
 
 
@@ -180,15 +180,3 @@ class SparseCholesky:
         if not self._below:
             self._below = tree.below(self._L)
         return self._below
-
-
-def sparse_cholesky(A: sparse.spmatrix) -> tuple[sparse.csc_array, np.ndarray]:
-    """Return L and the permutation p of ``(A + I)[p][:, p] = L L'``."""
-    n = A.shape[0]
-    lower = sparse.csc_matrix(sparse.tril(A + sparse.identity(n)))
-    lower.sort_indices()
-    strict = sparse.coo_matrix(sparse.tril(lower, -1))
-    order = least_fill(strict.row, strict.col, np.ones(n))
-    cholesky = SparseCholesky(Pattern(lower, order))
-    cholesky.factor(lower.data)
-    return sparse.csc_array(cholesky.lower()), order

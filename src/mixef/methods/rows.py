@@ -12,6 +12,7 @@ from scipy import sparse
 from mixef.arguments import names_for
 from mixef.hints import refuse_unknown
 from mixef.inference import design
+from mixef.inference import factor_at as factors
 from mixef.inference import residuals as rest
 from mixef.inference.prediction import predict
 from mixef.inference.prediction import predict as predictions
@@ -279,3 +280,47 @@ class RowMethods(Methods):
         (180, 18)
         """
         return design.model_matrix(self._fit, newdata, type, names_for(env, sys._getframe(1)))
+
+    def factor_at(
+        self, theta: Any = None, order: Any = None, permute: bool = True
+    ) -> factors.FactorAt:
+        """Return the sparse Cholesky factor of ``Lambda'Z'WZ Lambda + I`` at any theta.
+
+        The effects go term by term, level by level, and column by column inside a level; W are
+        the prior weights, or the working weights of a generalized model.
+
+        Parameters
+        ----------
+        theta : array (m,), optional
+            Covariance parameters, in the fit's own order; its estimates by default.
+        order : list of str, optional
+            The grouping factors in the order in which their effects come; the fit's by default.
+        permute : bool
+            Eliminate the effects in an order that keeps the factor sparse; else as they come.
+
+        Returns
+        -------
+        FactorAt
+            ``L``, ``P``, ``A``, ``nnz``, ``logdet``, ``update(theta)`` and ``solve(rhs, system)``.
+
+        Raises
+        ------
+        DataError, ValueError
+            For a theta of another length, or names that are not the grouping factors.
+
+        References
+        ----------
+        D. Bates, M. Maechler, B. Bolker and S. Walker (2015), Fitting linear mixed-effects models
+        using lme4, Journal of Statistical Software 67(1), equation 18.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("Penicillin"))
+        >>> at = fit.factor_at([1.2, 2.1])
+        >>> at.nnz, round(float(at.L[0, 0]), 3)
+        (189, 3.105)
+        >>> fit.factor_at([1.2, 2.1], order=["sample", "plate"], permute=False).nnz
+        450
+        """
+        return factors.factor_at(self._fit, theta, order, permute)

@@ -1,0 +1,74 @@
+"""The matrices of a model without a fit are those of the fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixef import glmer, lmer, load_dataset, model_matrices
+from mixef.errors import DataError, DataWarning, FormulaError
+
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+MODELS = {
+    "slopes": ("Reaction ~ poly(Days, 2) + (Days | Subject)", "sleepstudy", {}),
+    "several": (
+        "angle ~ recipe * temp + (1 | recipe:replicate) + (temp | replicate)", "cake",
+        {"weights": np.tile([1.0, 2.0, 0.5], 90), "offset": np.arange(270.0),
+         "contrasts": {"recipe": "sum"}, "subset": "temp > 180"},
+    ),
+    "cbpp": (CBPP, "cbpp", {"family": "binomial"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_they_are_those_of_the_fit(name):
+    formula, data, options = MODELS[name]
+    data = load_dataset(data)
+    fit = (glmer if "family" in options else lmer)(formula, data, **options)
+    parts = model_matrices(formula, data, **options)
+    pd.testing.assert_frame_equal(parts.X, fit.getME("X"))
+    np.testing.assert_array_equal(parts.y, fit.getME("y"))
+    np.testing.assert_array_equal(parts.Zt.toarray(), fit.getME("Zt").toarray())
+    at = parts.update(fit.theta)
+    np.testing.assert_array_equal(at.Lambdat.toarray(), fit.getME("Lambdat").toarray())
+    assert list(at.theta.index) == list(fit.getME("theta").index) == at.names["theta"]
+    np.testing.assert_array_equal(parts.Lambdat.toarray(), np.eye(len(parts.effects)))
+    assert len(parts.names["Zt"]) == parts.Zt.shape[0]
+    assert parts.names["X"] == list(fit.fixef().index)
+    if "weights" in options or "family" in options:
+        np.testing.assert_array_equal(parts.weights, fit.weights())
+    else:
+        assert parts.weights is None
+    if "offset" in options:
+        np.testing.assert_array_equal(parts.offset, fit.getME("offset"))
+    else:
+        assert parts.offset is None
+
+
+def test_missing_rows_and_dependent_columns_are_left_out():
+    data = load_dataset("sleepstudy").assign(twice=lambda d: 2 * d["Days"])
+    data.loc[3, "Reaction"] = np.nan
+    with pytest.warns(DataWarning, match="rank deficient so dropping 1 column.*twice"):
+        parts = model_matrices("Reaction ~ Days + twice + (1 | Subject)", data)
+    assert list(parts.X) == ["(Intercept)", "Days"]
+    assert len(parts.y) == 179
+    assert 3 not in parts.y.index
+
+
+def test_it_shows_in_a_line():
+    parts = model_matrices("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+    assert repr(parts) == "<ModelMatrices: 30 rows, 1 fixed and 6 random effects>"
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "error", "message"),
+    [
+        ("Yield ~ 1 + (1 | batch)", {}, FormulaError, "batch"),
+        ("Yield ~ 1", {}, FormulaError, "random"),
+        ("Yield ~ 1 + (1 | Batch)", {"family": "poison"}, ValueError, "no family .poison"),
+        ("Yield ~ 1 + (1 | Batch)", {"family": "binomial"}, DataError, "of a binomial model"),
+        ("Yield ~ 1 + (1 | Batch)", {"weight": "w"}, TypeError, "weights"),
+    ],
+)
+def test_what_makes_no_matrices(formula, options, error, message):
+    with pytest.raises(error, match=message):
+        model_matrices(formula, load_dataset("Dyestuff"), **options)
