@@ -133,6 +133,7 @@ def test_a_table_as_it_prints():
         "Observations                       180     180\n"
         "Groups: Subject                     18      18\n"
         "AIC                            1794.47 1755.63\n"
+        "---\n"
         "Standard errors in parentheses"
     )
 

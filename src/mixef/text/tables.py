@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
@@ -11,6 +12,8 @@ from itertools import accumulate, groupby
 from mixef.text.latex import latex_text
 
 ALIGNMENTS = frozenset("lrn")
+# Lines below a table in LaTeX are not broken into less than this.
+LEAST_WIDTH = 60
 # A minus sign: at the start, or after a bracket, a space, a sign of equality or a comma.
 _NEGATIVE = re.compile(r"(?<![^\[\s(=,])-(?=[\d.])")
 _MARKDOWN = {char: "\\" + char for char in "\\|*_`<>[]~$"}
@@ -96,6 +99,8 @@ class Table:
         if top is not None:
             lines.insert(0, " ".join([" " * len(cells[0]) for cells in index] + [top]))
         legend = [] if self.legend is None else ["---", self.legend]
+        if self.sections and self.note and not legend:
+            legend = ["---"]
         lines = [line.rstrip() for line in lines]
         return "\n".join([*_some(self.title), *lines, *legend, *_some(self.note)])
 
@@ -230,7 +235,7 @@ class Table:
             "\\midrule",
             *lines,
             "\\bottomrule",
-            *(f"\\multicolumn{{{len(sides)}}}{{l}}{{{_latex(n)}}} \\\\" for n in self.below()),
+            *self._latex_below(),
             "\\end{tabular}",
         ]
         if not self._above():
@@ -250,6 +255,18 @@ class Table:
             return []
         corner = [] if self.index is None else [""]
         return [f"{' & '.join([*corner, *cells])} \\\\", " ".join(rules)]
+
+    def _latex_below(self) -> list[str]:
+        """Return the lines below, broken where they would make the columns wider."""
+        columns = [[row[j] for row in (self._head(), *self._body())] for j in range(self._n)]
+        width = max(LEAST_WIDTH, sum(max(map(len, column)) + 1 for column in columns))
+        lines = [part for line in self.below() for part in textwrap.wrap(line, width)]
+        return [f"\\multicolumn{{{self._n}}}{{l}}{{{_latex(line)}}} \\\\" for line in lines]
+
+    @property
+    def _n(self) -> int:
+        """Number of columns, the index included."""
+        return len(self.columns) + (self.index is not None)
 
     def __str__(self) -> str:
         return self.to_text()
