@@ -8,6 +8,8 @@ E. Tipton and J. E. Pustejovsky (2015), Journal of Educational and Behavioral St
 import numpy as np
 from scipy.linalg import cholesky, eigh
 
+from mixef.inference.residuals import response_of
+
 
 def working_pieces(model):
     """X, V and the residuals of the linear mixed model that a fit ends with."""
@@ -15,11 +17,13 @@ def working_pieces(model):
     Z, Lambda = model.getME("Z").toarray(), model.getME("Lambda").toarray()
     scale = model.sigma**2 if model._fit.is_linear else 1.0
     b = np.concatenate([e.ravel() for e in model._fit.estimates.effects])
-    weights = model.weights("working").to_numpy() / model.sigma**2
-    working = model.residuals("working").to_numpy()
-    V = scale * Z @ Lambda @ Lambda.T @ Z.T + np.diag(1.0 / weights)
+    state = response_of(model._fit).at(eta, model._fit.extra)
+    information = state.expected
+    if model._fit.family.has_stand_in:
+        information = np.where(state.observed > 0, state.observed, state.expected)
+    V = scale * Z @ Lambda @ Lambda.T @ Z.T + np.diag(1.0 / information)
     assert np.allclose(X @ model.beta + offset + Z @ b, eta)
-    return X, V, Z @ b + working
+    return X, V, Z @ b + state.score / information
 
 
 def power(A, exponent, tol=1e-9):

@@ -46,6 +46,11 @@ class DensityFamily(Family):
             first. All orders together are four at most.
         """
 
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether expected weights are by the variance, and not the expected information."""
+        return type(self).working_weight is DensityFamily.working_weight
+
     def working_weight(self, mu: np.ndarray, size: np.ndarray, extra: Extra) -> np.ndarray:
         """Return a positive stand-in for the information on the mean of one row."""
         weights = self.effective_weights(size, extra)

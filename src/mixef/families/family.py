@@ -78,6 +78,11 @@ class Family(WithAuxiliary, ABC):
     more_dispersed: ClassVar[str | None] = None
     divides_dispersion: ClassVar[bool] = False
 
+    @property
+    def has_stand_in(self) -> bool:
+        """Whether expected weights only stand in for the expected information."""
+        return False
+
     def __init__(self, link: Any) -> None:
         self._set(link=make_link(link))
 

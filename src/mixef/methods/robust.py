@@ -95,6 +95,6 @@ class RobustMethods(Methods):
           Days = 8
         <BLANKLINE>
           NumDF DenDF F value Pr(>F)
-        1     1    17  2.5467  0.129
+        1     1    17   2.548  0.129
         """
         return type(self)(covariance.with_covariance(self._fit, vcov, cluster, df))

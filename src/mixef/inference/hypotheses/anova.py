@@ -99,7 +99,8 @@ def anova_of_terms(fit: Fit, type: Any = "III", ddf: str | None = "auto") -> Ano
             title = f"Type {name} {title} with {method}"
         elif name != "I":
             title = f"Type {name} {title}"
-        return AnovaTable(f_table(fit, list(hypotheses), tests, rule), (title,))
+        notes = _untested(list(hypotheses), tests) if fit.beta_covariance is not None else ()
+        return AnovaTable(f_table(fit, list(hypotheses), tests, rule), (title,), notes)
     columns = {
         "Chisq": [test.statistic * test.num_df for test in tests],
         "Df": [test.num_df for test in tests],
@@ -110,6 +111,12 @@ def anova_of_terms(fit: Fit, type: Any = "III", ddf: str | None = "auto") -> Ano
     title += "" if method is None else f" with {method}"
     frame = pd.DataFrame(columns, index=list(hypotheses))
     return AnovaTable(frame, (title, "", f"Response: {response}"))
+
+
+def _untested(labels: list[str], tests: list[FTest]) -> tuple[str, ...]:
+    """Say which terms a chosen covariance has no test of."""
+    names = [a for a, t in zip(labels, tests, strict=True) if t.num_df and np.isnan(t.p_value)]
+    return (f"Too few clusters for a test of {', '.join(names)}",) if names else ()
 
 
 def f_table(fit: Fit, labels: list[str], tests: list[FTest], rule: str | None) -> pd.DataFrame:

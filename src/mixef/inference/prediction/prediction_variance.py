@@ -23,7 +23,8 @@ Standard errors have one more share, that of phi itself. It is of second order a
 of g: with it in v alone, intervals of known levels cover less.
 
 Where a covariance was chosen for the coefficients (inference/robust), it stands for that of beta,
-with its own degrees of freedom, and is taken as independent of the estimate of phi.
+with its own degrees of freedom, and is taken as independent of the estimate of phi; beta does not
+move with phi then.
 """
 
 from __future__ import annotations
@@ -138,9 +139,14 @@ def _with_beta(
     beta[:, :p] = np.eye(p)
     effects = [np.concatenate([s, np.zeros((K, *s.shape[1:]))]) for s in by_beta]
     if search is not None:
-        covariance[p:, p:], beta[:, p:] = search[0], search[1]
+        covariance[p:, p:], by_search = search[0], search[1]
         for whole, part in zip(effects, search[2], strict=True):
             whole[p:] = part
+        if fit.beta_covariance is None:
+            beta[:, p:] = by_search
+        else:  # all that beta varies is in its own covariance
+            for whole, part in zip(effects, by_beta, strict=True):
+                whole[p:] -= np.tensordot(by_search, part, axes=(0, 0))
     return Movement(covariance, beta, effects, n_before=p)
 
 

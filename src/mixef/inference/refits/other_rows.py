@@ -11,7 +11,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FitError
 from mixef.estimation.fit import Fit, fit_model
 from mixef.estimation.spec import ModelSpec
-from mixef.terms.factor import compress
+from mixef.terms.factor import Factor, compress
 from mixef.terms.fixed import Design
 from mixef.terms.frame import ModelFrame
 from mixef.terms.grouping import Grouping
@@ -37,7 +37,7 @@ def outermost(terms: tuple[RandomTerm, ...], question: str = "which one to resam
     )
 
 
-def is_nested(inner: Grouping, outer: Grouping) -> bool:
+def is_nested(inner: Grouping | Factor, outer: Grouping | Factor) -> bool:
     """Tell whether each level of one factor occurs in one level of the other."""
     pairs = inner.codes.astype(np.int64) * outer.n_levels + outer.codes
     used = compress(pairs, inner.n_levels * outer.n_levels)[1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
-from mixef.inference.refits.other_rows import outermost
+from mixef.inference.refits.other_rows import grouping_factors, is_nested, outermost
 from mixef.inference.row_factors import labelled_factor, named_factor
 
 EXPECTED = "a column of the data, an interaction such as 'a:b', or one label a row"
@@ -22,6 +22,7 @@ class Clusters:
     name: str
     codes: np.ndarray  # int (n,)
     levels: tuple[str, ...]  # labels of the clusters (J,)
+    crossed: tuple[str, ...] = ()  # grouping factors with levels in several clusters
 
     @property
     def n(self) -> int:
@@ -29,7 +30,8 @@ class Clusters:
         return len(self.levels)
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.n} clusters)"
+        crossed = f", crossed by {' and '.join(self.crossed)}" if self.crossed else ""
+        return f"{self.name} ({self.n} clusters{crossed})"
 
 
 def clusters_of(fit: Fit, cluster: Any = None) -> Clusters:
@@ -56,14 +58,17 @@ def clusters_of(fit: Fit, cluster: Any = None) -> Clusters:
         name = str(getattr(cluster, "name", None) or "cluster")
         factor = labelled_factor(fit, cluster, "cluster", EXPECTED)
     missing = int((factor.codes < 0).sum())
+    what = "cluster" if name == "cluster" else f"cluster {name}"
     if missing:
         raise DataError(
-            f"cluster {name} is missing in {missing} of the {fit.frame.n} rows of the fit; give "
+            f"{what} is missing in {missing} of the {fit.frame.n} rows of the fit; give "
             "every row a cluster, or fit the model to the other rows (subset=)"
         )
     factor = factor.used_levels()
     if factor.n_levels < 2:
         raise ArgumentError(
-            f"cluster {name} puts all rows into one cluster; expected two clusters or more"
+            f"{what} puts all rows into one cluster; expected two clusters or more"
         )
-    return Clusters(name, factor.codes.astype(np.intp), factor.levels)
+    factors = grouping_factors(fit.terms).items()
+    crossed = tuple(group for group, inner in factors if not is_nested(inner, factor))
+    return Clusters(name, factor.codes.astype(np.intp), factor.levels, crossed)

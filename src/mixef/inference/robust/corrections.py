@@ -142,6 +142,7 @@ def _columns(model: WorkingModel, rows: np.ndarray, most: int) -> np.ndarray | N
     ]
     if sum(widths) > most:
         return None
+    _require_room(*rows.shape, model.X.shape[1] + sum(widths))
     Z, first = np.zeros((*rows.shape, sum(widths))), 0
     for number, g, width in zip(local, model.groups, widths, strict=True):
         s = g.z.shape[1]
@@ -154,19 +155,29 @@ def _columns(model: WorkingModel, rows: np.ndarray, most: int) -> np.ndarray | N
 def _blocks_of_V(model: WorkingModel, rows: np.ndarray, D: np.ndarray) -> np.ndarray:
     """Return ``V_j`` (b, n_j, n_j)."""
     b, n = rows.shape
-    needed = 8.0 * COPIES * b * n**2
-    if not fits(needed):
-        raise MemoryNeededError(
-            f"CR2 needs about {needed / 1e9:.3g} GB for a cluster of {n:,} rows whose residuals "
-            f"have different variances, and {available() / 1e9:.3g} GB are available; use 'CR1' or "
-            "'CR3', or smaller clusters"
-        )
+    _require_room(b, n, n)
     V = np.zeros((b, n, n))
     V[:, np.arange(n), np.arange(n)] = D
     for g in model.groups:
         z, codes = g.z[rows], g.codes[rows]
         V += (z @ z.transpose(0, 2, 1)) * (codes[:, :, None] == codes[:, None, :])
     return V
+
+
+def _require_room(b: int, n: int, r: int) -> None:
+    """Refuse roots of b matrices (r, r), of clusters of n rows, beyond the memory that is there.
+
+    Raises
+    ------
+    MemoryNeededError
+    """
+    needed = 8.0 * COPIES * b * n * r
+    if not fits(needed):
+        raise MemoryNeededError(
+            f"CR2 needs about {needed / 1e9:.3g} GB for the root of a matrix of {r:,} rows, of a "
+            f"cluster with {n:,} rows, and {available() / 1e9:.3g} GB are available; use 'CR1' or "
+            "'CR3', which take no roots, or smaller clusters"
+        )
 
 
 def _geometric_mean(V: np.ndarray, X: np.ndarray) -> np.ndarray:

@@ -50,6 +50,8 @@ class ClusterRobust:
 
     def row_df(self, L: np.ndarray) -> np.ndarray:
         """Return the degrees of freedom (m,) of every row of L (m, p) by itself."""
+        if not len(L):
+            return np.empty(0)
         rows, place = np.unique(L, axis=0, return_inverse=True)
         (n, p), m, J = self.H.shape, len(rows), self.model.n_clusters
         cells = p**4

@@ -3,7 +3,8 @@
 A linear model is its own. A generalized one ends at ``z = X beta + Z b + e`` with the working
 response ``z = eta + s / W``, of the scores s of the rows and the weights W by expected information,
 and ``Var(e) = 1 / W`` (N. E. Breslow and D. G. Clayton, 1993, Journal of the American Statistical
-Association 88, 9-25). Either way
+Association 88, 9-25). Where a family's expected information is not known, W is the observed one,
+and the family's stand-in in rows where that is negative. Either way
 
     V = D + Z Sigma Z',      T T' = (X'V^-1 X)^-1,      G = V^-1 X T,      rest = z - X beta,
 
@@ -73,12 +74,14 @@ def working_model(fit: Fit, codes: np.ndarray, n_clusters: int) -> WorkingModel:
     state = response_of(fit).at(fit.eta, fit.extra)
     assert state is not None
     information = state.expected
+    if fit.family.has_stand_in:
+        information = np.where(state.observed > 0.0, state.observed, state.expected)
     empty = int((~(information > 0.0)).sum())
     if empty:
         raise FitError(
             f"{empty} of {fit.frame.n} rows have working weights of zero, since their means are at "
-            "the end of their range: a robust covariance is not defined there; check the fit for "
-            "separation, or leave these rows out"
+            "the end of their range or their prior weights are zero: a robust covariance is not "
+            "defined there; check the fit for separation, or leave these rows out"
         )
     order = np.argsort(codes, kind="stable")
     random = fit.eta - fit.fixed_predictor
