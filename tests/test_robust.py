@@ -255,7 +255,7 @@ def test_what_is_no_cluster():
         (
             "zzz",
             DataError,
-            r"cluster names 'zzz', no column of the data; there are b, a",
+            r"cluster names 'zzz', which is no .* no column of the data; there are b, a",
         ),
         ("a:zzz", DataError, "names 'zzz'"),
         ("3", DataError, "names '3'"),
@@ -308,7 +308,10 @@ def test_what_does_not_go_by_a_chosen_covariance():
         (lambda: fit.confint("x", method="boot", n=2), "method='boot' are by the model"),
         (lambda: fit.vcov(full=True), r"all parameters \(full=True\) is by the model"),
         (lambda: power(fit, "x", n=2), "power simulates tests that are by the model"),
-        (lambda: fit.tidy(conf_int=True, conf_method="profile"), "method='profile' are by the model"),
+        (
+            lambda: fit.tidy(conf_int=True, conf_method="profile"),
+            "method='profile' are by the model",
+        ),
     ):
         with pytest.raises(ArgumentError, match=message):
             call()

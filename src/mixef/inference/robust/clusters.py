@@ -66,9 +66,7 @@ def clusters_of(fit: Fit, cluster: Any = None) -> Clusters:
         )
     factor = factor.used_levels()
     if factor.n_levels < 2:
-        raise ArgumentError(
-            f"{what} puts all rows into one cluster; expected two clusters or more"
-        )
+        raise ArgumentError(f"{what} puts all rows into one cluster; expected two clusters or more")
     factors = grouping_factors(fit.terms).items()
     crossed = tuple(group for group, inner in factors if not is_nested(inner, factor))
     return Clusters(name, factor.codes.astype(np.intp), factor.levels, crossed)

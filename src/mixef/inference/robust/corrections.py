@@ -142,7 +142,7 @@ def _columns(model: WorkingModel, rows: np.ndarray, most: int) -> np.ndarray | N
     ]
     if sum(widths) > most:
         return None
-    _require_room(*rows.shape, model.X.shape[1] + sum(widths))
+    _require_room(len(rows), rows.shape[1], model.X.shape[1] + sum(widths))
     Z, first = np.zeros((*rows.shape, sum(widths))), 0
     for number, g, width in zip(local, model.groups, widths, strict=True):
         s = g.z.shape[1]
