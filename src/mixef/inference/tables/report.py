@@ -154,16 +154,12 @@ def _fixed_effects(
 
 def _ratio(fit: Fit) -> str:
     """Return what the exponential of a coefficient is called."""
-    if fit.family.link.name == "logit" and fit.family.has_trials:
+    family, link = fit.family, fit.family.link.name
+    if link == "logit" and family.has_trials:
         return "odds ratio"
-    if fit.family.link.name == "log":
-        return "risk ratio" if fit.family.has_trials else "rate ratio" if _counts(fit) else "ratio"
+    if link == "log":
+        return "risk ratio" if family.has_trials else "rate ratio" if family.is_count else "ratio"
     return "exponential"
-
-
-def _counts(fit: Fit) -> bool:
-    """Tell whether the response counts."""
-    return bool(getattr(fit.family, "is_count", False))
 
 
 def _known(text: EstimateText, level: float, statistic: str = "") -> str:
