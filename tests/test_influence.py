@@ -17,7 +17,7 @@ from structures import STRUCTURES, rows_of
 from test_any_density import fitted as any_density
 from test_leverage import columns, lme4_fit, structured
 
-from mixef import Beta, LmerControl, lmer, load_dataset
+from mixef import Beta, LmerControl, glmer, lmer, load_dataset
 from mixef.errors import ArgumentError, DataError
 from mixef.inference.components import parameter_values
 from mixef.inference.influence import held as held_module
@@ -275,7 +275,7 @@ def test_deletions_that_fail_are_named():
         assert found.problems.to_dict() == {"all": "no rows are left"}
         assert not found.converged["all"]
         assert found.fixef().loc["all"].isna().all()
-        assert "failed or not converged: all (see .problems)" in str(found)
+        assert "problems without: all (see .problems)" in str(found)
     found = fit.influence({"all but one": only, "one": rows[:1]})
     assert "must have > 1 sampled level" in found.problems["all but one"]
 
@@ -287,6 +287,17 @@ def test_searches_that_do_not_converge_are_named():
     assert not found.converged.any()
     assert list(found.problems.index) == ["first", "second"]
     assert found.problems.str.contains("failed to converge").all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_separation_without_a_group_is_told():
+    g, x = np.repeat(np.arange(8), 12), np.tile([0, 1], 48)
+    y = np.where(x == 1, g != 3, np.arange(96) % 5 < 2).astype(int)
+    fit = glmer("y ~ x + (1 | g)", {"y": y, "x": x, "g": g}, "binomial")
+    found = fit.influence("g")
+    assert list(found.problems.index) == [3]
+    assert "separation" in found.problems[3]
+    assert "problems without: 3 (see .problems)" in str(found)
 
 
 def test_a_response_that_few_rows_make_large():

@@ -68,10 +68,10 @@ class Control:
             if field.name.startswith("check_"):
                 self._check(field.name, checks.option, ACTIONS)
 
-    def quiet(self) -> Self:
-        """Return the control with every check that only warns passed over."""
+    def quiet(self, *but: str) -> Self:
+        """Return the control with every check that only warns passed over, but for some."""
         checks = [field.name for field in fields(self) if field.name.startswith("check_")]
-        loud = [name for name in checks if getattr(self, name) == "warn"]
+        loud = [name for name in checks if getattr(self, name) == "warn" and name not in but]
         return replace(self, **dict.fromkeys(loud, "ignore"))  # type: ignore[arg-type]
 
     def _check(self, name: str, check: Any, *known: Any) -> None:

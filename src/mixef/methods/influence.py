@@ -203,8 +203,8 @@ class InfluenceMethods(Methods):
         Influence
             With ``dfbetas()``, ``cooks_distance()``, ``mdffits()``, ``covratio()``, ``covtrace()``,
             ``sigma()``, ``varcorr()``, ``most()`` and ``to_frame()``. Coefficients that the other
-            rows do not determine are NaN, and listed in ``left_open``; searches that failed or
-            did not converge are in ``problems``.
+            rows do not determine are NaN, and listed in ``left_open``; searches that failed, did
+            not converge, or ended in separation are in ``problems``.
 
         Raises
         ------

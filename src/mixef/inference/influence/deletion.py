@@ -8,7 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.estimation.fit import Fit, fit_model
+from mixef.estimation.fit import Fit
 from mixef.estimation.linear.criterion import LinearCriterion
 from mixef.estimation.many.fits import interior, scaled_groups
 from mixef.estimation.search.certified import search, search_others
@@ -128,8 +128,10 @@ class Refit:
         start = fit.warm_start()
         if open_.any():
             start.pop("beta", None)
-        spec = on_rows(fit.spec, np.delete(np.arange(n), rows))
-        new = fit_model(spec.changed(control=fit.control.quiet()), start=start)
+        # Separation is looked for, and is told of here as all problems are, not warned of.
+        spec = fit.spec.changed(control=fit.control.quiet("check_separation"))
+        with one_blas_thread():
+            new = spec.kind.fit(on_rows(spec, np.delete(np.arange(n), rows)), start, None)
         place = np.searchsorted(fit.kept, new.kept)
         p = len(fit.kept)
         beta, vcov = np.full(p, np.nan), np.full((p, p), np.nan)
@@ -138,7 +140,7 @@ class Refit:
         end = new.convergence
         return Deleted(
             beta, vcov, parameters(new), end.converged, bool(new.vanished),
-            "" if end.converged else end.problems[0],
+            next(iter(end.problems), ""),
         )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ class Influence(PrintedTable):
 
     @property
     def problems(self) -> pd.Series:
-        """What went wrong, by set: searches that failed or did not converge."""
+        """What went wrong, by set: searches that failed or did not converge; separation."""
         return self._where([message or None for message in self._messages], "problem")
 
     @property
@@ -204,7 +204,7 @@ class Influence(PrintedTable):
             open_ = [f"{label} ({names})" for label, names in self.left_open.items()]
             notes.append(f"leave coefficients open: {_listed(open_)}")
         if len(self.problems):
-            notes.append(f"failed or not converged: {_listed(self.problems.index)} (see .problems)")
+            notes.append(f"problems without: {_listed(self.problems.index)} (see .problems)")
         if self.singular.any():
             notes.append(f"singular without: {_listed(self.index[self.singular])}")
         return notes
