@@ -28,6 +28,8 @@ class ScaledTerms:
 
     def turned(self, axes: Sequence[np.ndarray]) -> ScaledTerms:
         """Return the terms on columns ``z_i V_i``, with one orthogonal V_i a block."""
+        if max(self.parametrization.widths) == 1:
+            return self
         places = zip(self.parametrization.block_of, self.parametrization.columns, strict=True)
         return replace(
             self,
@@ -69,20 +71,24 @@ class ScaledTerms:
         ends = [(self.user_par(par + h), self.user_par(par - h)) for h in steps]
         return np.column_stack([above - below for above, below in ends]) / (2e-6 * unit)
 
-    def user_gradient(self, par: np.ndarray, K: Sequence[np.ndarray]) -> np.ndarray:
+    def user_gradient(
+        self, user: Sequence[tuple[Covariance, np.ndarray]], K: Sequence[np.ndarray]
+    ) -> np.ndarray:
         """Return the gradient for lme4's parameters; 0 where one is at a bound.
 
         Parameters
         ----------
+        user : sequence of (Covariance, ndarray)
+            The `user_coordinates`.
         K : sequence of ndarray (s_i, s_i)
             Derivative of the criterion for ``lam_i lam_i'``, a block.
         """
         gradient = np.empty(self.parametrization.n_par)
-        for t, (structure, x) in enumerate(self.user_coordinates(par)):
+        for t, (structure, x) in enumerate(user):
             cols = self.parametrization.columns[t]
             R = self.bases[t].R
             slope = 2.0 * R.T @ K[self.parametrization.block_of[t]][cols, cols] @ R
-            by_x = np.tensordot(structure.d_lam(x), slope @ structure.lam(x), axes=2)
+            by_x = structure.d_lam(x).reshape(len(x), -1) @ (slope @ structure.lam(x)).ravel()
             by_par = structure.par_slopes(x)
             turning = np.abs(by_par) < TURNING
             gradient[self.parametrization.par_slices[t]] = np.where(
@@ -148,7 +154,9 @@ def scale_terms(
 
 
 def turn(groups: Sequence[GroupDesign], axes: Sequence[np.ndarray]) -> list[GroupDesign]:
-    """Return groups with the columns ``z_i V_i``."""
+    """Return groups with the columns ``z_i V_i``, of which a column by itself is the same."""
+    if max(map(len, axes)) == 1:
+        return [*groups]
     return [replace(g, z=g.z @ V) for g, V in zip(groups, axes, strict=True)]
 
 

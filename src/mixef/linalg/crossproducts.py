@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixef.linalg.layout import Layout
+from mixef.linalg.layout import ByLevel, Layout
 from mixef.linalg.rows import GroupDesign, Rows
 
 # Below this many cells of Z, dense BLAS beats the bookkeeping of sparse blocks.
@@ -84,6 +84,27 @@ class CrossProducts:
             return self.assembled
         return assemble(self.layout, self.diagonal, self.pairs)
 
+    @cached_property
+    def ZtXy(self) -> np.ndarray:
+        """``Z'W[X y]`` (q, p + 1)."""
+        return np.concatenate([self.ZtX, self.Zty[:, None]], axis=1)
+
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """``[X y]'W[X y]`` (p + 1, p + 1)."""
+        p = len(self.XtX)
+        gram = np.empty((p + 1, p + 1))
+        gram[:p, :p], gram[p, p] = self.XtX, self.yty
+        gram[:p, p] = gram[p, :p] = self.Xty
+        return gram
+
+    def ZtZ_times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``Z'WZ v`` (q, k)."""
+        if len(self.layout) > 1:
+            product: np.ndarray = self.ZtZ @ v
+            return product
+        return (self.diagonal[0] @ self.layout.by_level(0, v)).reshape(v.shape)
+
 
 def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:
     """Form the cross-products of weighted rows.
@@ -95,6 +116,8 @@ def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:
     """
     layout, groups, n = rows.layout, rows.groups, len(rows.y)
     if assembles and n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
+        if len(groups) == 1:
+            return _single(groups[0], layout, rows.columns())
         Z, columns = _dense_z(groups, layout, n), rows.columns()
         ZtZ = Z.T @ Z
         diagonal = tuple(_dense_diagonal(ZtZ, layout, i) for i in range(len(layout)))
@@ -113,6 +136,16 @@ def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:
         for j in range(i + 1, len(groups))
     }
     return _with_columns(layout, diagonal, pairs, ZtXy, gram, n)
+
+
+def _single(g: GroupDesign, layout: Layout, columns: np.ndarray) -> CrossProducts:
+    """Return the products of one grouping factor, level by level."""
+    n, s = g.z.shape
+    products = g.z[:, :, None] * np.concatenate([g.z, columns], axis=1)[:, None]
+    sums = ByLevel(g.codes, g.n_levels).sums(products, axis=0)
+    ZtXy = sums[:, :, s:].reshape(layout.q, -1)
+    diagonal = (np.ascontiguousarray(sums[:, :, :s]),)
+    return _with_columns(layout, diagonal, {}, ZtXy, columns.T @ columns, n)
 
 
 def _with_columns(
@@ -145,6 +178,8 @@ def rotate(products: CrossProducts, axes: Sequence[np.ndarray]) -> CrossProducts
     axes : sequence of ndarray (s_i, s_i)
     """
     layout = products.layout
+    if max(layout.widths) == 1:  # a column by itself has no other axes
+        return products
     assembled = products.assembled
     if assembled is not None:
         half = layout.multiply(axes, assembled, transpose=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -26,9 +27,14 @@ class Layout:
     def offsets(self) -> tuple[int, ...]:
         """Where each block starts, and q behind the last."""
         sizes = [n * s for n, s in zip(self.n_levels, self.widths, strict=True)]
-        return (0, *np.cumsum(sizes, dtype=int).tolist())
+        return (0, *accumulate(sizes))
 
-    @property
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Rows of each block."""
+        return tuple(map(slice, self.offsets, self.offsets[1:]))
+
+    @cached_property
     def q(self) -> int:
         """Number of random effects."""
         return self.offsets[-1]
@@ -38,11 +44,11 @@ class Layout:
 
     def slice(self, i: int) -> slice:
         """Rows of block i."""
-        return slice(self.offsets[i], self.offsets[i + 1])
+        return self.slices[i]
 
     def by_level(self, i: int, v: np.ndarray) -> np.ndarray:
         """View the rows of block i of ``v`` (q,) or (q, k) as (l_i, s_i) or (l_i, s_i, k)."""
-        return v[self.slice(i)].reshape(self.n_levels[i], self.widths[i], *v.shape[1:])
+        return v[self.slices[i]].reshape(self.n_levels[i], self.widths[i], *v.shape[1:])
 
     def multiply(
         self, lams: Sequence[np.ndarray], v: np.ndarray, transpose: bool = False
@@ -56,7 +62,7 @@ class Layout:
         """
         out = np.empty(v.shape)
         for i, lam in enumerate(lams):
-            rows = self.slice(i)
+            rows = self.slices[i]
             if self.widths[i] == 1:
                 np.multiply(v[rows], lam[0, 0], out=out[rows])
                 continue

@@ -8,7 +8,7 @@ left to them. For one, LAPACK itself takes a fifth of the time of NumPy's routin
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg.lapack import dgesv, dsyevd
+from scipy.linalg.lapack import dgesv, dpotrf, dsyevd, dtrtri
 
 # Matrices up to this order are worked on entry by entry.
 NARROW = 4
@@ -85,6 +85,51 @@ def solve(A: np.ndarray, rhs: np.ndarray) -> np.ndarray:
         raise np.linalg.LinAlgError("the matrix is singular")
     solution: np.ndarray = x.reshape(rhs.shape)
     return solution
+
+
+def root(H: np.ndarray) -> np.ndarray:
+    """Return the upper triangular R (s, s) of one positive definite ``H = R'R``.
+
+    Raises
+    ------
+    LinAlgError
+        If it is not positive definite.
+    """
+    R, info = dpotrf(H)
+    if info:
+        raise np.linalg.LinAlgError("the matrix is not positive definite")
+    upper: np.ndarray = R
+    return upper
+
+
+def least_squares(H: np.ndarray, rhs: np.ndarray, rcond: float) -> np.ndarray:
+    """Return the shortest x (s,) with the smallest ``|H x - rhs|``, for one symmetric H (s, s).
+
+    Eigenvalues below ``rcond`` times the largest count as zero.
+    """
+    values, vectors = eigh(H)
+    size = np.abs(values)
+    kept = size > rcond * size.max(initial=0.0)
+    vectors = vectors[:, kept]
+    x: np.ndarray = vectors @ ((rhs @ vectors) / values[kept])
+    return x
+
+
+def inverse_upper(R: np.ndarray) -> np.ndarray:
+    """Return the inverse of one upper triangular matrix (s, s).
+
+    Raises
+    ------
+    LinAlgError
+        If it is singular.
+    """
+    if not len(R):  # which LAPACK does not take
+        return R.copy()
+    inverse, info = dtrtri(R)
+    if info:
+        raise np.linalg.LinAlgError("the matrix is singular")
+    upper: np.ndarray = inverse
+    return upper
 
 
 def eigh(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -30,20 +30,30 @@ def triangular_basis(V: np.ndarray | RowPieces) -> np.ndarray:
     Columns must be independent; well-conditioned ones take the cheap route by the Gram matrix.
     """
     pieces = as_pieces(V)
-    gram = pieces.gram()
-    norms = np.sqrt(gram.diagonal())
-    if len(gram) == 1:
-        columns: np.ndarray = norms[:, None]
-        return columns
-    try:
-        R = np.linalg.cholesky(gram / np.outer(norms, norms)).T
-    except np.linalg.LinAlgError:
-        R = np.zeros((1, 1))
-    if R.diagonal().min() < SAFE_PIVOT:
+    R, norms = _by_gram(pieces)
+    if R is None:
         R = pieces.triangle(norms)
         R = R * np.sign(R.diagonal())[:, None]
     scaled: np.ndarray = R * norms
     return scaled
+
+
+def _by_gram(pieces: RowPieces) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return R (k, k) of the columns at unit length, and their norms (k,).
+
+    By the Gram matrix: None where that loses too many digits, or a column is zero.
+    """
+    gram = pieces.gram()
+    norms = np.sqrt(gram.diagonal())
+    if not norms.all():
+        return None, norms
+    if len(gram) == 1:
+        return np.ones((1, 1)), norms
+    try:
+        R = small.root(gram / (norms[:, None] * norms))
+    except np.linalg.LinAlgError:
+        return None, norms
+    return (R if R.diagonal().min() > SAFE_PIVOT else None), norms
 
 
 def independent_columns(V: np.ndarray | RowPieces) -> np.ndarray:
@@ -57,15 +67,9 @@ def independent_columns(V: np.ndarray | RowPieces) -> np.ndarray:
     n, p = pieces.shape
     if p == 0:
         return np.arange(0)
-    gram = pieces.gram()
-    norms = np.sqrt(gram.diagonal())
-    if norms.all() and p <= n:
-        try:
-            unit = gram / np.outer(norms, norms)
-            if np.linalg.cholesky(unit).diagonal().min() > SAFE_PIVOT:
-                return np.arange(p)
-        except np.linalg.LinAlgError:
-            pass
+    R, norms = _by_gram(pieces)
+    if R is not None and p <= n:
+        return np.arange(p)
     # The columns of a triangular factor lie to each other as those of the matrix do.
     return _independent_by_projection(pieces.triangle(np.where(norms > 0, norms, 1.0)), norms)
 
@@ -144,10 +148,15 @@ def scale_columns(V: np.ndarray, invariance: str) -> tuple[np.ndarray, Basis]:
     if invariance == "scalar" and k:
         rms[:] = np.sqrt((rms**2).mean())
     scaled = V / rms
-    if invariance != "triangular" or k < 2 or len(independent_columns(scaled)) < k:
+    if invariance != "triangular" or k < 2:
         return scaled, Basis(np.diag(rms))
-    scaled, basis = orthonormal_columns(scaled)
-    return scaled, Basis(basis.R * rms)
+    pieces = RowPieces(scaled)
+    R, norms = _by_gram(pieces)
+    if R is None and len(independent_columns(pieces)) < k:
+        return scaled, Basis(np.diag(rms))
+    R = triangular_basis(pieces) if R is None else R * norms
+    R = R / np.sqrt(n)
+    return pieces.over(R).whole(), Basis(R * rms)
 
 
 @dataclass(frozen=True)

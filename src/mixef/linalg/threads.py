@@ -27,8 +27,8 @@ TRIALS = 2
 
 # Seconds a floating-point operation of the latest runs, by number of threads.
 _pace: dict[int, list[float]] = {}
-# The limit of `one_blas_thread`, and once more for every block inside.
-_blocks: list[Any] = []
+# For every block of `one_blas_thread`: the pools that had more threads before the first, and how many.
+_blocks: list[list[tuple[Any, int]]] = []
 _lock, _one_large = threading.Lock(), threading.Lock()
 
 
@@ -40,18 +40,25 @@ def one_blas_thread() -> Iterator[None]:
     """
     allowed_threads()
     with _lock:
-        if not _blocks:
-            _blocks.append(_controller().limit(limits=1, user_api="blas"))
-        limit = _blocks[0]
-        _blocks.append(limit)
+        before = _blocks[0] if _blocks else _limited()
+        _blocks.append(before)
     try:
         yield
     finally:
         with _lock:
             _blocks.pop()
-            if len(_blocks) == 1:
-                _blocks.clear()
-                limit.restore_original_limits()
+            if not _blocks:
+                for pool, threads in before:
+                    pool.set_num_threads(threads)
+
+
+def _limited() -> list[tuple[Any, int]]:
+    """Take every pool to one thread; return those that had more, and how many."""
+    had = [(pool, pool.get_num_threads()) for pool in _pools()]
+    more = [(pool, threads) for pool, threads in had if threads != 1]
+    for pool, _ in more:
+        pool.set_num_threads(1)
+    return more
 
 
 def run_large(order: int, operations: float, work: Callable[[], Result]) -> Result:
@@ -87,8 +94,14 @@ def _run_timed(operations: float, work: Callable[[], Result]) -> Result:
 @cache
 def allowed_threads() -> int:
     """Return the threads that BLAS has outside of mixef; asked for before the first limit."""
-    pools = _controller().info()
-    return max((pool["num_threads"] for pool in pools if pool["user_api"] == "blas"), default=1)
+    return max((pool.get_num_threads() for pool in _pools()), default=1)
+
+
+@cache
+def _pools() -> list[Any]:
+    """Return threadpoolctl's controllers of the BLAS libraries."""
+    pools: list[Any] = _controller().select(user_api="blas").lib_controllers
+    return pools
 
 
 @cache

@@ -318,7 +318,8 @@ class GeneralizedCriterion:
         out = self._gradient.copy()
         par = self._point[:k]
         if self.nAGQ <= 1:
-            out[:k] = self.terms.user_gradient(par, self._differentiated().K)
+            user = self.terms.user_coordinates(par)
+            out[:k] = self.terms.user_gradient(user, self._differentiated().K)
         else:
             out[:k] = np.linalg.lstsq(
                 self.terms.par_jacobian(par, self.scale(self._point)[:k]).T, out[:k], rcond=None

@@ -26,7 +26,7 @@ from mixef.errors import FitError
 from mixef.estimation.generalized.curvature import laplace_hessian
 from mixef.estimation.generalized.levels import Levels, Movement, movement
 from mixef.estimation.generalized.pirls import Mode, WorkingModel
-from mixef.estimation.linear.pls import directions
+from mixef.estimation.linear.pls import all_directions
 from mixef.families.auxiliary import Extra
 from mixef.terms.parametrization import Parametrization
 
@@ -76,7 +76,7 @@ def differentiate_laplace(
     dlams, dsigmas = parametrization.derivatives(par)
     information = np.empty((0, 0))
     if levels is None:
-        H = np.concatenate([directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
+        H = all_directions(layout, w, dsigmas)
         information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
 
     T = factor.trace_blocks()

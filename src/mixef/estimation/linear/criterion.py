@@ -24,7 +24,7 @@ from mixef.estimation.linear.pls import (
 from mixef.estimation.linear.problem import LinearProblem
 from mixef.estimation.search.hessian import difference_hessian
 from mixef.linalg.factor import Factor
-from mixef.terms.covariance import theta_of
+from mixef.terms.covariance import Covariance, theta_of
 
 # With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
 MOST_COLUMNS = 200
@@ -62,11 +62,12 @@ class LinearCriterion:
         self.factor = problem.factor() if factor is None else factor
         self.terms, self.parametrization = problem.terms, problem.parametrization
         self._par: np.ndarray | None = None
+        self._user: list[tuple[Covariance, np.ndarray]] | None = None
         self._solution: PLSSolution | None = None
 
     def value(self, par: np.ndarray) -> float:
         """Return the criterion at ``par``; infinite where it cannot be computed."""
-        self._par = np.array(par, dtype=float)
+        self._par, self._user = np.array(par, dtype=float), None
         self._derivatives: Derivatives | None = None
         try:
             lams = self.parametrization.lams(self._par)
@@ -111,7 +112,7 @@ class LinearCriterion:
             return None
         out = copy.copy(self)
         out.parametrization, out._par = turned
-        out._derivatives = self._par = None
+        out._derivatives = out._user = self._par = None
         return out, turned[1]
 
     def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
@@ -136,7 +137,14 @@ class LinearCriterion:
     def user_gradient(self) -> np.ndarray:
         """Return the gradient for lme4's parameters of the user's columns at the last value."""
         assert self._par is not None
-        return self.terms.user_gradient(self._par, self._differentiated().K)
+        return self.terms.user_gradient(self._user_coordinates(), self._differentiated().K)
+
+    def _user_coordinates(self) -> list[tuple[Covariance, np.ndarray]]:
+        """Return each term's structure and coordinates on the user's columns, at the last value."""
+        assert self._par is not None
+        if self._user is None:
+            self._user = self.terms.user_coordinates(self._par)
+        return self._user
 
     def estimates(self, par: np.ndarray) -> Estimates:
         """Return the estimates at ``par``, on the user's scale."""
@@ -150,9 +158,9 @@ class LinearCriterion:
             u = self._derivatives.u
         problem, solution, layout = self.problem, self._solution, self.factor.layout
         b = layout.multiply(self.parametrization.lams(par), u)
-        user = self.terms.user_coordinates(par)
+        user = self._user_coordinates()
         lams = tuple(s.template(x) for s, x in user)
-        R = problem.x_basis.back(np.linalg.inv(solution.RX)) if problem.p else np.zeros((0, 0))
+        R = problem.user_columns(solution.RX)
         scale = problem.y_scale
         sigma = float(np.sqrt(solution.s2)) * scale.scale
         return Estimates(
@@ -206,7 +214,7 @@ class LinearCriterion:
         dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
         problem = self.problem
         p, scale = problem.p, problem.y_scale.scale
-        B = problem.x_basis.back(np.linalg.inv(solution.RX)) if p else np.zeros((0, 0))
+        B = problem.user_columns(solution.RX)
         half = np.ascontiguousarray((B @ solve_upper(solution.RX, d.ZtVX.T, transpose=True)).T)
         slopes = np.zeros((k + 1, p, p))
         for i, D in enumerate(dsigmas):

@@ -44,7 +44,7 @@ class MarginalView:
         layout = self._factor.layout
         if self._inverses is not None:
             return layout.multiply(self._inverses, back, transpose=True)
-        W: np.ndarray = -(products.ZtZ @ layout.multiply(self._factor.lams, back))
+        W: np.ndarray = -products.ZtZ_times(layout.multiply(self._factor.lams, back))
         W[:, :-1] += products.ZtX
         W[:, -1] += products.Zty
         return W
@@ -55,9 +55,10 @@ class MarginalView:
         if self._inverses is not None:
             half = layout.multiply(self._inverses, H)
             return layout.multiply(self._inverses, half - factor.solve(half), transpose=True)
-        ZtZH = factor.products.ZtZ @ H
+        times = factor.products.ZtZ_times
+        ZtZH = times(H)
         half = factor.solve(layout.multiply(factor.lams, ZtZH, transpose=True))
-        product: np.ndarray = ZtZH - factor.products.ZtZ @ layout.multiply(factor.lams, half)
+        product: np.ndarray = ZtZH - times(layout.multiply(factor.lams, half))
         return product
 
     def gram(self, H: np.ndarray) -> np.ndarray:
@@ -67,7 +68,7 @@ class MarginalView:
             half = layout.multiply(self._inverses, H)
             whole = half.T @ half
         else:
-            ZtZH = self._factor.products.ZtZ @ H
+            ZtZH = self._factor.products.ZtZ_times(H)
             half = layout.multiply(self._factor.lams, ZtZH, transpose=True)
             whole = H.T @ ZtZH
         solved = self._factor.solve_L(half)

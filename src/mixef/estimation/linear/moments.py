@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class Moments:
 
     def turned(self, axes: Sequence[np.ndarray]) -> Moments:
         """Return the estimates for columns ``z_i V_i``."""
+        if max(map(len, axes)) == 1:
+            return self
         pairs = zip(axes, self.covariances, strict=True)
         return replace(self, covariances=tuple(V.T @ cov @ V for V, cov in pairs))
 
@@ -77,7 +80,7 @@ def moment_start(
     for structure, i, cols in zip(
         parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
     ):
-        n_visible = np.einsum("lss->s", products.diagonal[i][:, cols, cols]).mean()
+        n_visible = products.diagonal[i].sum(axis=0).diagonal()[cols].mean()
         share = FLOOR / np.sqrt(max(n_visible / products.layout.n_levels[i], 1e-12))
         cov = moments.covariances[i][cols, cols] / moments.sigma2
         sd = np.sqrt(np.maximum(cov.diagonal(), share**2))
@@ -94,17 +97,17 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
         The residual variance, where it is known.
     """
     layout, widths = products.layout, products.layout.widths
-    ends = np.cumsum([s * s for s in widths])
+    ends = [*accumulate(s * s for s in widths)]
     where = [slice(e - s * s, e) for e, s in zip(ends, widths, strict=True)]
-    size = int(ends[-1]) + 1
+    size = ends[-1] + 1
     left, right = np.zeros((size, size)), np.zeros(size)
     left[-1, -1], right[-1] = products.n - products.XtX.shape[0], products.yty
     fixed = _fixed_part(products)
     for i, blocks in enumerate(products.diagonal):
         a, B = layout.by_level(i, products.Zty), layout.by_level(i, fixed)
         right[where[i]] = (a.T @ a).ravel()
-        trace = blocks.sum(axis=0) - np.tensordot(B, B, axes=([0, 2], [0, 2]))
-        left[where[i], -1] = left[-1, where[i]] = trace.ravel()
+        flat = B.transpose(1, 0, 2).reshape(widths[i], -1)
+        left[where[i], -1] = left[-1, where[i]] = (blocks.sum(axis=0) - flat @ flat.T).ravel()
     for (i, j), square in _squares(products, fixed).items():
         left[where[i], where[j]] = square
         left[where[j], where[i]] = square.T
@@ -113,9 +116,10 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
         left = left[:-1, :-1]
     # Rows of one unknown may be on very different scales: equilibrate before the solve. Columns
     # that share no level say nothing about their covariance, which stays zero.
-    seen = left.diagonal() > 1e-12 * left.diagonal().max()
-    scale = seen / np.sqrt(np.where(seen, left.diagonal(), 1.0))
-    solution = scale * np.linalg.lstsq(left * np.outer(scale, scale), right * scale, rcond=1e-10)[0]
+    size2 = left.diagonal()
+    seen = size2 > 1e-12 * size2.max()
+    scale = seen / np.sqrt(np.where(seen, size2, 1.0))
+    solution = scale * small.least_squares(left * (scale[:, None] * scale), right * scale, 1e-10)
     within = within_variance(products)
     if sigma2 is None:
         sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
@@ -132,7 +136,7 @@ def _fixed_part(products: CrossProducts) -> np.ndarray:
     n_pairs = max([*products.layout.n_levels, *(len(p.rows) for p in products.pairs.values())])
     if p == 0 or p * n_pairs > MOST_PRODUCTS:
         return np.zeros((products.layout.q, 0))
-    return np.linalg.solve(np.linalg.cholesky(products.XtX), products.ZtX.T).T
+    return small.solve(small.root(products.XtX).T, products.ZtX.T).T
 
 
 def within_variance(products: CrossProducts) -> float:
@@ -144,7 +148,7 @@ def within_variance(products: CrossProducts) -> float:
         value, part = gram[:, 0], a**2
         if a.shape[1] > 1:
             value, vector = np.linalg.eigh(gram)
-            part = np.einsum("lab,la->lb", vector, a) ** 2
+            part = (vector * a[:, :, None]).sum(axis=1) ** 2
         seen = value > 1e-8 * value[:, -1:]
         between = float((part[seen] / value[seen]).sum())
         free = products.n - int(seen.sum()) - products.XtX.shape[0]

@@ -19,8 +19,10 @@ from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
 from mixef.estimation.linear.marginal import MarginalView, expected_information, marginal_squares
+from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import Factor
+from mixef.linalg.layout import Layout
 from mixef.linalg.rows import RowSource
 from mixef.terms.parametrization import Parametrization
 
@@ -34,8 +36,7 @@ class PLSSolution:
 
     objective: float  # The profiled deviance, or the REML criterion, without ``sum log w``
     beta: np.ndarray  # (p,)
-    cu: np.ndarray  # (q,): ``L cu = P Lambda'Z'y``, in the factor's order; likewise RZX
-    RZX: np.ndarray  # (q, p)
+    solved: np.ndarray  # (q, p + 1): ``L [RZX cu] = P Lambda'Z'[X y]``, in the factor's order
     RX: np.ndarray  # (p, p): upper triangular
     pwrss: float  # Penalized weighted residual sum of squares
     ldL2: float
@@ -44,6 +45,16 @@ class PLSSolution:
     products: CrossProducts  # What was solved for
     # (q, p + 1): ``M^-1 Lambda'Z'[X y]``, where it was refined on the rows
     on_rows: np.ndarray | None = None
+
+    @property
+    def RZX(self) -> np.ndarray:
+        """What belongs to X (q, p)."""
+        return self.solved[:, :-1]
+
+    @property
+    def cu(self) -> np.ndarray:
+        """What belongs to y (q,)."""
+        return self.solved[:, -1]
 
     @property
     def s2(self) -> float:
@@ -67,19 +78,14 @@ def solve_pls(
     """
     n, p = products.n, products.XtX.shape[0]
     factor.update(lams)
-    ZtXy = np.empty((products.layout.q, p + 1))
-    ZtXy[:, :p] = products.ZtX
-    ZtXy[:, p] = products.Zty
-    solved = factor.solve_L(products.layout.multiply(lams, ZtXy, transpose=True))
-    RZX, cu = solved[:, :p], solved[:, p]
+    solved = factor.solve_L(products.layout.multiply(lams, products.ZtXy, transpose=True))
     if rows is None:
-        XVX, XVy = products.XtX - RZX.T @ RZX, products.Xty - RZX.T @ cu
-        yVy, on_rows = products.yty - float(cu @ cu), None
+        gram, on_rows = products.gram - solved.T @ solved, None
     else:
         gram, on_rows = _on_rows(factor, rows, solved)
-        XVX, XVy, yVy = gram[:p, :p], gram[:p, p], float(gram[p, p])
+    XVX, XVy, yVy = gram[:p, :p], gram[:p, p], float(gram[p, p])
     try:
-        RX = np.linalg.cholesky(XVX).T
+        RX = small.root(XVX)
     except np.linalg.LinAlgError as error:
         raise FitError(
             "the fixed effects cannot be told from the random effects at these covariance "
@@ -99,7 +105,7 @@ def solve_pls(
         objective += ldRX2
     beta = solve_upper(RX, cbeta)
     return PLSSolution(
-        objective, beta, cu, RZX, RX, pwrss, factor.ldL2, ldRX2, m, products, on_rows
+        objective, beta, solved, RX, pwrss, factor.ldL2, ldRX2, m, products, on_rows
     )
 
 
@@ -156,7 +162,7 @@ def differentiate(
     p = len(solution.beta)
     back = solution.on_rows
     if back is None:
-        back = factor.solve_Lt(np.column_stack([solution.RZX, solution.cu]))
+        back = factor.solve_Lt(solution.solved)
     view = MarginalView(factor)
     W = view.project(back, solution.products)
     u = back[:, p] - back[:, :p] @ solution.beta
@@ -164,7 +170,7 @@ def differentiate(
     Q = solve_upper(solution.RX, W[:, :p].T, transpose=True).T
 
     dlams, dsigmas = parametrization.derivatives(par)
-    H = np.concatenate([directions(layout.by_level(i, w), D) for i, D in enumerate(dsigmas)])
+    H = all_directions(layout, w, dsigmas)
     k = w @ H
     s2 = solution.s2
     R2 = Q.T @ H
@@ -200,7 +206,7 @@ def exact_information(
     They have the average information: to it comes the average less the expected one.
     """
     layout, view = factor.layout, MarginalView(factor)
-    H = np.concatenate([directions(layout.by_level(i, d.w), D) for i, D in enumerate(dsigmas)])
+    H = all_directions(layout, d.w, dsigmas)
     Q = solve_upper(solution.RX, d.ZtVX.T, transpose=True).T
     R2 = Q.T @ H
     observed = (H.T @ view.times(H) - R2.T @ R2) / solution.s2
@@ -223,7 +229,7 @@ def effects_slopes(
         ``d(lam lam')``, one array a block.
     """
     layout = factor.layout
-    H = np.concatenate([directions(layout.by_level(i, d.w), D) for i, D in enumerate(dsigmas)])
+    H = all_directions(layout, d.w, dsigmas)
     half = solve_upper(solution.RX, d.ZtVX.T @ H, transpose=True)
     d_beta = -solve_upper(solution.RX, half)
     d_w = -MarginalView(factor).times(H) - d.ZtVX @ d_beta
@@ -231,9 +237,19 @@ def effects_slopes(
     return d_beta, H + layout.multiply(Sigmas, d_w)
 
 
-def directions(w: np.ndarray, dsigma: np.ndarray) -> np.ndarray:
-    """Return ``h_a = d(Lambda Lambda')/d par_a w`` (l s, k) of a block, for w (l, s)."""
-    return np.tensordot(w, dsigma, axes=(1, 1)).transpose(0, 2, 1).reshape(w.size, -1)
+def all_directions(layout: Layout, w: np.ndarray, dsigmas: Sequence[np.ndarray]) -> np.ndarray:
+    """Return ``h_a = d(Lambda Lambda')/d par_a w`` (q, k), for w (q,).
+
+    Parameters
+    ----------
+    dsigmas : sequence of ndarray (k, s_i, s_i)
+        ``d(lam lam')``, one array a block.
+    """
+    H = np.empty((len(w), len(dsigmas[0])))
+    for i, (dsigma, s) in enumerate(zip(dsigmas, layout.widths, strict=True)):
+        by_effect = layout.by_level(i, w) @ dsigma.transpose(1, 2, 0).reshape(s, -1)
+        layout.by_level(i, H)[...] = by_effect.reshape(-1, s, len(dsigma))
+    return H
 
 
 def solve_upper(R: np.ndarray, rhs: np.ndarray, transpose: bool = False) -> np.ndarray:

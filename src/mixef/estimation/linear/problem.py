@@ -10,6 +10,7 @@ import numpy as np
 
 from mixef.estimation.linear.moments import Moments, moment_estimates, moment_start, principal_axes
 from mixef.estimation.scaling import ScaledTerms, scale_terms
+from mixef.linalg import small
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
 from mixef.linalg.factor import Factor
@@ -137,7 +138,8 @@ class LinearProblem:
     ) -> LinearProblem:
         """Return the problem of another scaled response y (n,), by its cross-products."""
         old = self.products
-        products = replace(old, Zty=Zty, Xty=Xty, yty=float(y @ y), assembled=old.ZtZ)
+        assembled = old.ZtZ if len(old.layout) > 1 else None
+        products = replace(old, Zty=Zty, Xty=Xty, yty=float(y @ y), assembled=assembled)
         rows = replace(self.rows, y=y) if isinstance(self.rows, Rows) else None
         return replace(self, products=products, y_scale=scale, rows=rows)
 
@@ -161,12 +163,16 @@ class LinearProblem:
         """The covariance parameters of the scaled columns."""
         return self.terms.parametrization
 
-    @property
+    def user_columns(self, RX: np.ndarray) -> np.ndarray:
+        """Return ``(RX R)^-1`` (p, p): with its transpose the unscaled covariance of beta."""
+        return small.inverse_upper(RX @ self.x_basis.R)
+
+    @cached_property
     def ldRX2_shift(self) -> float:
         """What the scaling of X takes from ``log|RX|^2``."""
         return 2.0 * float(np.log(self.x_basis.R.diagonal()).sum())
 
-    @property
+    @cached_property
     def shift(self) -> float:
         """What the scaling takes from the criterion."""
         shift = 2.0 * self.m * float(np.log(self.y_scale.scale)) - self.sum_log_w

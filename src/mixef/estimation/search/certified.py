@@ -140,6 +140,8 @@ def _certified(
     Those that the data do not determine stay: nothing says that they vanish.
     """
     snapped = axes.view.canonical(result.par, VANISHING)
+    if np.array_equal(snapped, result.par):
+        return result
     left = max_evaluations - result.n_evaluations
     curvature = result.information.diagonal() * axes.view.scale(result.par) ** 2
     moved = (snapped != axes.view.canonical(result.par)) & (np.abs(curvature) > FLAT)

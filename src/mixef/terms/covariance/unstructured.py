@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mixef.terms.covariance.base import Changes, Covariance, Held, Part
-from mixef.terms.covariance.roots import lower_triangle, psd_cholesky, psd_choleskys
+from mixef.terms.covariance.roots import (
+    lower_triangle,
+    psd_cholesky,
+    psd_choleskys,
+    unit_triangles,
+)
 
 # A template is askew where a diagonal entry is below this share of the singular value in its
 # place, unless that is a relative standard deviation below VANISHED.
@@ -35,10 +40,13 @@ class Unstructured(Covariance):
         return lam
 
     def d_lam(self, x: np.ndarray) -> np.ndarray:
-        row, col = lower_triangle(self.size)
-        out = np.zeros((self.n_par, self.size, self.size))
-        out[np.arange(self.n_par), row, col] = 1.0
-        return out
+        return unit_triangles(self.size)
+
+    def natural_units(self, x: np.ndarray, floor: float) -> np.ndarray:
+        """Return the relative standard deviation of each entry's row."""
+        lam, row = Unstructured.lam(self, x), lower_triangle(self.size)[0]
+        rows: np.ndarray = np.maximum(np.sqrt((lam * lam).sum(axis=-1)), floor)
+        return rows[..., row]
 
     def coordinates(self, half: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the Cholesky factor, with zero columns where it is singular."""
@@ -131,10 +139,6 @@ class OnAxes(Unstructured):
     def coordinates(self, half: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the lower triangle of T for the covariance of any root."""
         return super().coordinates(np.linalg.solve(self.left, half), floor)
-
-    def natural_units(self, x: np.ndarray, floor: float) -> np.ndarray:
-        """Return the relative standard deviation along the axis of each entry's row."""
-        return Unstructured(self.size).natural_units(x, floor)
 
 
 def axes_of(directions: np.ndarray) -> np.ndarray:
