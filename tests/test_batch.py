@@ -174,7 +174,7 @@ def test_steps_are_those_of_one(radius):
             assert np.linalg.norm(step[i]) == pytest.approx(np.linalg.norm(one), rel=1e-8)
             assert np.linalg.norm(step[i]) <= radius * (1 + 1e-9)
         gains = promises(slope, value)
-        one_by_one = [Quadratic(g, np.diag(v)).promise() for v, g in cases]
+        one_by_one = [Quadratic(g, np.diag(v)).promise for v, g in cases]
         np.testing.assert_allclose(gains, one_by_one, rtol=1e-8, atol=1e-12)
 
 

@@ -24,10 +24,10 @@ from structures import (
     templates,
 )
 
-from mixef.linalg import cholmod, choose, crossproducts, kernels, simplicial
+from mixef.linalg import cholmod, choose, crossproducts, kernels, simplicial, small
 from mixef.linalg.choose import make_factor
 from mixef.linalg.dense import DenseFactor
-from mixef.linalg.factor import SINGULAR, smallest_singular_value
+from mixef.linalg.factor import SINGULAR
 from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import SimplicialFactor
@@ -137,8 +137,8 @@ def test_a_small_model_is_factored_from_its_dense_cross_products(name, monkeypat
 
 def test_the_templates_of_the_grid_lie_on_both_sides_of_the_threshold():
     for widths in ([1], [2], [3]):
-        assert all(smallest_singular_value(t) < SINGULAR for t in templates(widths, "below"))
-        assert not any(smallest_singular_value(t) < SINGULAR for t in templates(widths, "above"))
+        assert all(small.singular_values(t)[-1] < SINGULAR for t in templates(widths, "below"))
+        assert not any(small.singular_values(t)[-1] < SINGULAR for t in templates(widths, "above"))
 
 
 @pytest.mark.parametrize("name", ["crossed sparsely", "three sparse", "nested vector"])

@@ -31,18 +31,22 @@ def refuse_extremes(
     parts = [((name,), y[:, None]), (design.names, design.matrix)]
     if weights is not None:
         parts.append((("weights",), weights[:, None]))
-    for names, columns in [*parts, *((term.columns, term.z) for term in terms)]:
-        square = np.einsum("ij,ij->j", columns, columns) / max(len(columns), 1)
-        outside = ~((square > LARGEST**-2) & (square < LARGEST**2))
-        for j in np.flatnonzero(outside).tolist():
-            size = float(np.abs(columns[:, j]).max(initial=0.0))
-            if size == 0.0:
-                continue
-            raise DataError(
-                f"the largest value of {names[j]} is {size:.3g} in size, and typical sizes must "
-                f"lie between {1 / LARGEST:g} and {LARGEST:g} for variances to be computed; "
-                "rescale it (divide it by a constant)"
-            )
+    parts += [(term.columns, term.z) for term in terms]
+    squares = np.concatenate([np.einsum("ij,ij->j", z, z) for _, z in parts]) / max(len(y), 1)
+    inside = (squares > LARGEST**-2) & (squares < LARGEST**2)
+    if inside.all():
+        return
+    named = [(names[j], z[:, j]) for names, z in parts for j in range(z.shape[1])]
+    for j in np.flatnonzero(~inside).tolist():
+        of, column = named[j]
+        size = float(np.abs(column).max(initial=0.0))
+        if size == 0.0:
+            continue
+        raise DataError(
+            f"the largest value of {of} is {size:.3g} in size, and typical sizes must "
+            f"lie between {1 / LARGEST:g} and {LARGEST:g} for variances to be computed; "
+            "rescale it (divide it by a constant)"
+        )
 
 
 def independent(design: Design, weights: np.ndarray | None, control: Control) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from mixef.checks import either, shown
@@ -67,6 +68,7 @@ def _from_class(cls: Callable[..., Family]) -> Family:
         ) from None
 
 
+@lru_cache(maxsize=64)
 def _from_name(text: str) -> Family:
     call = _CALL.fullmatch(text)
     name = call["name"].lower() if call else ""

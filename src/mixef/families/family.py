@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -115,6 +116,13 @@ class Family(WithAuxiliary, ABC):
     def is_canonical(self) -> bool:
         """Whether the link is the canonical one."""
         return self.canonical_link is not None and self.link == make_link(self.canonical_link)
+
+    @cached_property
+    def canonical_ratio(self) -> float:
+        """``mu' / V`` with the canonical link, which is one number, whatever the mean."""
+        mean = self.initial_mean(np.array([0.5]))
+        slope = self.link.d_inverse(self.link.link(mean))
+        return float(np.round(slope / self.variance(mean), 9)[0])
 
     # ------------------------------------------------------------------ of a unit weight
 

@@ -101,7 +101,11 @@ class Link(ABC):
             second, third = np.abs(self.d2_inverse(eta)), np.abs(self.d3_inverse(eta))
             bends = np.minimum(first / second, np.sqrt(first / third))
         finite = bends[np.isfinite(bends)]
-        return float(np.median(finite)) if finite.size else np.inf
+        if not finite.size:
+            return np.inf
+        finite.sort()
+        half = len(finite) // 2
+        return 0.5 * float(finite[half] + finite[-1 - half])
 
     def valid(self, eta: np.ndarray) -> bool:
         """Return whether all linear predictors are in the link's domain."""

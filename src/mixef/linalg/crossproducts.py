@@ -101,9 +101,8 @@ class CrossProducts:
     def ZtZ_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'WZ v`` (q, k)."""
         if len(self.layout) > 1:
-            product: np.ndarray = self.ZtZ @ v
-            return product
-        return (self.diagonal[0] @ self.layout.by_level(0, v)).reshape(v.shape)
+            return np.asarray(self.ZtZ @ v)
+        return np.asarray(self.diagonal[0] @ self.layout.by_level(0, v)).reshape(v.shape)
 
 
 def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:

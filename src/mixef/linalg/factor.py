@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from mixef.errors import FitError, MemoryNeededError
+from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks
 from mixef.memory import available
 
@@ -80,6 +81,8 @@ class Factor(ABC):
     """
 
     ldL2: float  # ``log|M|``
+    #: (l, s, s): of a single grouping factor, ``C^-1`` with ``M = C C'`` level by level.
+    level_roots: np.ndarray
     has_squares = False
 
     def __init__(self, products: CrossProducts):
@@ -125,7 +128,7 @@ class Factor(ABC):
     def least(self) -> list[float]:
         """The smallest singular value of each template."""
         if self._least is None:
-            self._least = [smallest_singular_value(lam) for lam in self.lams]
+            self._least = [float(small.singular_values(lam)[-1]) for lam in self.lams]
         return self._least
 
     def reload(self) -> None:  # noqa: B027  (most factors read the products at every update)
@@ -206,8 +209,8 @@ class Factor(ABC):
     def _trace_from_inverse(self, i: int) -> np.ndarray:
         """Return ``T_i = lam_i^-T (l_i I - sum_l C_ll) lam_i^-1``."""
         block = self.inverse_block(i)
-        inverse = np.linalg.inv(self.lams[i])
-        middle = block.shape[0] * np.eye(block.shape[1]) - block.sum(axis=0)
+        inverse = small.inverse(self.lams[i])
+        middle = block.shape[0] * small.identity(block.shape[1]) - block.sum(axis=0)
         trace: np.ndarray = inverse.T @ middle @ inverse
         return trace
 
@@ -224,10 +227,3 @@ def not_positive_definite() -> FitError:
         "predictors), or working weights are negative or not finite (start closer to the "
         "optimum, or use the expected weights)"
     )
-
-
-def smallest_singular_value(lam: np.ndarray) -> float:
-    """Return the smallest singular value of a template (s, s)."""
-    if lam.shape[0] == 1:
-        return abs(float(lam[0, 0]))
-    return float(np.linalg.svd(lam, compute_uv=False)[-1])

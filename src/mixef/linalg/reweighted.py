@@ -47,12 +47,12 @@ class _Cells:
     a: np.ndarray
     b: np.ndarray
 
-    @property
+    @cached_property
     def stop(self) -> int:
         """Where the values end."""
         return self.first + self.count * len(self.a)
 
-    @property
+    @cached_property
     def multiplicities(self) -> np.ndarray:
         """How often each value of a block (c,) occurs in the whole symmetric matrix."""
         return np.where((self.i == self.j) & (self.a == self.b), 1.0, 2.0)

@@ -68,18 +68,18 @@ class SchurFactor(Factor):
     def _refactor(self) -> None:
         lams, lam = self.lams, self.lams[0]
         s = lam.shape[0]
-        M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + np.eye(s)
+        M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + small.identity(s)
         try:
             self._C = small.cholesky(M11)
         except np.linalg.LinAlgError as error:
             raise not_positive_definite() from error
-        self._Cinv = small.inverse_lower(self._C)
+        self._Cinv = self.level_roots = small.inverse_lower(self._C)
         self._M11inv: np.ndarray | None = None
         self._E: np.ndarray | None = None
         self._left: np.ndarray | None = None
         self._forms: np.ndarray | None = None
         self._A: np.ndarray | None = None
-        self.ldL2 = 2.0 * float(np.log(np.einsum("laa->la", self._C)).sum())
+        self.ldL2 = 2.0 * float(np.log(self._C.reshape(-1, s * s)[:, :: s + 1]).sum())
         self._L22, self._inverted = self._S, False
         if self.q2:
             self._couple(self._Cinv @ lam.T)
@@ -297,10 +297,10 @@ class SchurFactor(Factor):
             if len(lam) == 1:
                 self._E = inverse
             elif self.least[0] > INVERTIBLE:
-                self._E = two_sided(np.linalg.inv(lam).T, inverse, lam)
+                self._E = two_sided(small.inverse(lam).T, inverse, lam)
             else:
                 moved = small.times(self.products.diagonal[0], two_sided(lam, inverse, lam))
-                self._E = np.eye(len(lam)) - moved
+                self._E = small.identity(len(lam)) - moved
         return self._E
 
     def _invert_remainder(self) -> np.ndarray:

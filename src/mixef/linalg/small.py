@@ -7,8 +7,10 @@ left to them. For one, LAPACK itself takes a fifth of the time of NumPy's routin
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from scipy.linalg.lapack import dgesv, dpotrf, dsyevd, dtrtri
+from scipy.linalg.lapack import dgesdd, dgesv, dpotrf, dsyevd, dtrtri
 
 # Matrices up to this order are worked on entry by entry.
 NARROW = 4
@@ -130,6 +132,36 @@ def inverse_upper(R: np.ndarray) -> np.ndarray:
         raise np.linalg.LinAlgError("the matrix is singular")
     upper: np.ndarray = inverse
     return upper
+
+
+def inverse(A: np.ndarray) -> np.ndarray:
+    """Return the inverse of one matrix (s, s).
+
+    Raises
+    ------
+    LinAlgError
+        If it is singular.
+    """
+    return solve(A, identity(len(A)))
+
+
+@lru_cache(maxsize=64)
+def identity(s: int) -> np.ndarray:
+    """Return the identity (s, s), not to be changed."""
+    eye = np.eye(s)
+    eye.flags.writeable = False
+    return eye
+
+
+def singular_values(A: np.ndarray) -> np.ndarray:
+    """Return the singular values (s,) of one matrix, the largest first."""
+    if len(A) == 1:
+        return np.asarray(np.abs(A[0]))
+    _, values, _, info = dgesdd(A, compute_uv=0)
+    if info:
+        raise np.linalg.LinAlgError("the singular values were not found")
+    found: np.ndarray = values
+    return found
 
 
 def eigh(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

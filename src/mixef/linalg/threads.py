@@ -27,7 +27,7 @@ TRIALS = 2
 
 # Seconds a floating-point operation of the latest runs, by number of threads.
 _pace: dict[int, list[float]] = {}
-# For every block of `one_blas_thread`: the pools that had more threads before the first, and how many.
+# For every block of `one_blas_thread`: the pools that had more threads before, and how many.
 _blocks: list[list[tuple[Any, int]]] = []
 _lock, _one_large = threading.Lock(), threading.Lock()
 

@@ -309,6 +309,7 @@ def needed_names(formula: Formula, *arguments: Any) -> set[str] | None:
     return None if "." in names else names
 
 
+@lru_cache(maxsize=512)
 def _names_in(formula: Formula) -> tuple[str, ...]:
     nodes: list[Node] = [formula.fixed, *([formula.response] if formula.response else [])]
     nodes += [side for bar in formula.bars for side in (bar.lhs, bar.group)]

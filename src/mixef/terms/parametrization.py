@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -37,10 +38,10 @@ class Parametrization:
     @cached_property
     def par_slices(self) -> tuple[slice, ...]:
         """Each term's place in par."""
-        ends = np.cumsum([s.n_par for s in self.structures]).tolist()
-        return tuple(slice(e - s.n_par, e) for e, s in zip(ends, self.structures, strict=True))
+        ends = (0, *accumulate(s.n_par for s in self.structures))
+        return tuple(map(slice, ends, ends[1:]))
 
-    @property
+    @cached_property
     def n_par(self) -> int:
         """Number of covariance parameters."""
         end: int = self.par_slices[-1].stop
@@ -62,8 +63,11 @@ class Parametrization:
 
     def lams(self, par: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return one root (s_i, s_i) a block."""
+        own = self.term_lams(par)
+        if len(own) == len(self.widths):  # a term has its block for itself
+            return tuple(own[self.block_of.index(i)] for i in range(len(own)))
         out = [np.zeros((s, s)) for s in self.widths]
-        for t, lam in enumerate(self.term_lams(par)):
+        for t, lam in enumerate(own):
             out[self.block_of[t]][self.columns[t], self.columns[t]] = lam
         return tuple(out)
 
@@ -180,15 +184,23 @@ class Parametrization:
         ``K`` is the criterion's derivative for ``lam lam'``, one (s_i, s_i) a block. The curvature
         is ``2 tr(K dlam_a dlam_b')``, and `bend`.
         """
-        gradient = np.empty(self.n_par)
         curvature = self.bend(par, lams, K)
         for t, dlam in enumerate(dlams):
-            i, cols, where = self.block_of[t], self.columns[t], self.par_slices[t]
-            K_t = K[i][cols, cols]
-            flat = dlam.reshape(len(dlam), -1)
-            gradient[where] = 2.0 * flat @ (K_t @ lams[i][cols, cols]).ravel()
+            cols, where = self.columns[t], self.par_slices[t]
+            flat, K_t = dlam.reshape(len(dlam), -1), K[self.block_of[t]][cols, cols]
             curvature[where, where] += 2.0 * flat @ (K_t @ dlam).reshape(len(dlam), -1).T
-        return gradient, curvature
+        return self.gradient(dlams, lams, K), curvature
+
+    def gradient(
+        self, dlams: Sequence[np.ndarray], lams: Sequence[np.ndarray], K: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Return the gradient (k,) of `chain`, ``2 tr(K lam dlam_a')``."""
+        gradient = np.empty(self.n_par)
+        for t, dlam in enumerate(dlams):
+            i, cols = self.block_of[t], self.columns[t]
+            slope = (K[i][cols, cols] @ lams[i][cols, cols]).ravel()
+            gradient[self.par_slices[t]] = 2.0 * (dlam.reshape(len(dlam), -1) @ slope)
+        return gradient
 
     def bend(
         self, par: np.ndarray, lams: Sequence[np.ndarray], K: Sequence[np.ndarray]

@@ -25,6 +25,7 @@ from mixef.estimation.generalized.quadrature import Quadrature
 from mixef.estimation.search.certified import LEAST_UNIT
 from mixef.estimation.search.hessian import difference_hessian
 from mixef.families.auxiliary import Extra
+from mixef.linalg import small
 from mixef.linalg.factor import Factor
 from mixef.terms.covariance import theta_of
 
@@ -344,7 +345,7 @@ class GeneralizedCriterion:
             self._factor_at_mode = self._factor_at_anchor = False
         UtWX = self.model.random_part_transposed(self._lams, WX)
         XVX = self.problem.X.T @ WX - UtWX.T @ self.model.factor.solve(UtWX)
-        R = self.problem.basis.back(np.linalg.inv(XVX)) if self.p else XVX
+        R = self.problem.basis.back(small.inverse(XVX)) if self.p else XVX
         vcov = self.problem.basis.back(R.T) if self.p else XVX
         back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
         b = self.model.groups.layout.multiply(self._lams, mode.u)

@@ -21,6 +21,7 @@ ENOUGH = 1e-6
 FAR = 30.0
 # Scaled columns with less of the largest's weight may have none left.
 WEIGHTLESS = 1e-6
+PRECISION = float(np.finfo(float).eps)
 # The longest step of a linear predictor, in changes over which the mean curves.
 LONGEST = 6.0
 
@@ -116,12 +117,13 @@ def _start(
     weights = np.ones(len(y)) if response.weights is None else response.weights
     means = family.initial_mean(y, response.weights)
     constant = np.full(len(y), np.average(means, weights=weights))
+    none = np.zeros(0)
     with np.errstate(all="ignore"):
         for mean in (constant, means):
             eta = family.link.link(mean) - offset
             if not np.isfinite(eta).all():
                 continue
-            beta = np.linalg.lstsq(X.T @ X, X.T @ eta, rcond=None)[0] if X.shape[1] else np.zeros(0)
+            beta = small.least_squares(X.T @ X, X.T @ eta, PRECISION) if X.shape[1] else none
             for start in (beta, np.zeros_like(beta)):
                 state = response.at(offset + X @ start, extra)
                 if state is not None:

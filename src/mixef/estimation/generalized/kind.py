@@ -52,6 +52,7 @@ from mixef.families.convert import make_family
 from mixef.families.density import DensityFamily
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
+from mixef.linalg import small
 from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome, outcome
 from mixef.terms.random import RandomTerm, check_terms
@@ -228,7 +229,7 @@ class Generalized(Kind):
         hessian, exact = None, criterion.hessian(result.par)
         if exact is not None:
             result = replace(result, information=exact)
-            hessian = exact if np.linalg.eigvalsh(exact).min(initial=0.0) > -FLAT else None
+            hessian = exact if small.eigh(exact)[0].min(initial=0.0) > -FLAT else None
         error = criterion.laplace_error(result.par) if nAGQ < 2 else None
         estimates = criterion.estimates(result.par)
         end = judge(

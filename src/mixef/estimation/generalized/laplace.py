@@ -97,7 +97,6 @@ def differentiate_laplace(
         w_l, t_l = layout.by_level(i, w), layout.by_level(i, t)
         cross = t_l.T @ w_l
         K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
-    by_par, curvature = parametrization.chain(par, dlams, lams, K)
     by_beta = X.T @ (v - 2.0 * state.score)
     k, by_extra = len(par), np.empty(0)
     if slopes.by_extra is not None:
@@ -110,9 +109,11 @@ def differentiate_laplace(
             model, mode, levels, movements, extra, slopes, h, moved, w_l, t_l
         )
         information[:k, :k] += parametrization.bend(par, lams, K)
+        by_par = parametrization.gradient(dlams, lams, K)
         return LaplaceDerivatives(
             by_par, by_beta, by_extra, information, K, h, moved, between, movements
         )
+    by_par, curvature = parametrization.chain(par, dlams, lams, K)
     information[:k, :k] += curvature
     if with_beta:
         information = _profiled(information, k)

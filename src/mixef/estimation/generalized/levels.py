@@ -73,11 +73,10 @@ class Levels:
 
 
 def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
-    """Collect the levels at a mode, where the products of ``model`` stand."""
+    """Collect the levels at a mode, where products and factor of ``model`` stand."""
     groups = model.groups
     gram = groups.products.diagonal[0].copy()  # overwritten in place
-    M = two_sided(lam.T, gram, lam.T) + np.eye(len(lam))
-    half = small.inverse_lower(small.cholesky(M)).transpose(0, 2, 1)
+    half = model.factor.level_roots.transpose(0, 2, 1)
     u = groups.layout.by_level(0, mode.u)
     return Levels(u, half, gram, model.designs[0].z, lam, groups.levels)
 

@@ -14,6 +14,7 @@ With the canonical link r is constant and the two weights are one
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,8 +29,7 @@ LARGE = 300.0
 LOG_STEP = 1e-4
 
 
-@dataclass(frozen=True)
-class RowState:
+class RowState(NamedTuple):
     """What the rows are at one linear predictor."""
 
     eta: np.ndarray  # (n,)
@@ -106,10 +106,10 @@ class Response:
         self.has_auxiliary = bool(family.auxiliary)
         self._has_dispersion = family.has_dispersion
         self._held: tuple[Extra, tuple[float, float, bool]] | None = None
-        if self.is_canonical:  # mu' / V is one number, whatever the mean
-            mean = family.initial_mean(y[:1], None)
-            slope = family.link.d_inverse(family.link.link(mean))
-            self._ratio = float(np.round(slope / family.variance(mean), 9)[0])
+        if self.is_canonical:
+            self._ratio = family.canonical_ratio
+            self._of_score = self._share_of_one * self._ratio
+            self._of_weight = self._of_score * self._ratio
 
     def _log_normalizer(self, extra: Extra) -> np.ndarray:
         """Return the part of each row's log density (n,) that is free of the mean."""
@@ -169,12 +169,14 @@ class Response:
             value = self._log_density(mu, kernel, extra)
             if not np.isfinite(value):
                 return None
-            share = self._share(extra)
             residual = self.y - mu
             if self.is_canonical:
-                score = (share * self._ratio) * residual
-                weights = (share * self._ratio**2) * family.variance(mu, extra)
+                score = self._of_score * residual
+                weights = self._of_weight * family.variance(mu, extra)
+                if self._has_dispersion:
+                    score, weights = score / extra, weights / extra
                 return RowState(eta, mu, value, score, weights, weights)
+            share = self._share(extra)
             V = family.variance_at(eta, mu, extra)
             at_end = V == 0.0
             d = row_derivatives(family, eta, mu, np.where(at_end, 1.0, V), extra, 1)

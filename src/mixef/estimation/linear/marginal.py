@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from mixef.late import LateModule
+from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts, block_squares
 from mixef.linalg.factor import CHUNK, INVERTIBLE, Factor
 from mixef.linalg.layout import Layout
@@ -37,7 +38,7 @@ class MarginalView:
     def __init__(self, factor: Factor):
         self._factor = factor
         invertible = min(factor.least) > INVERTIBLE
-        self._inverses = [np.linalg.inv(lam) for lam in factor.lams] if invertible else None
+        self._inverses = [small.inverse(lam) for lam in factor.lams] if invertible else None
 
     def project(self, back: np.ndarray, products: CrossProducts) -> np.ndarray:
         """Return ``Z'V^-1 [X y]`` (q, p + 1), given ``M^-1 Lambda'Z'[X y]``."""

@@ -104,9 +104,7 @@ def solve_pls(
     if REML:
         objective += ldRX2
     beta = solve_upper(RX, cbeta)
-    return PLSSolution(
-        objective, beta, solved, RX, pwrss, factor.ldL2, ldRX2, m, products, on_rows
-    )
+    return PLSSolution(objective, beta, solved, RX, pwrss, factor.ldL2, ldRX2, m, products, on_rows)
 
 
 def spherical_effects(factor: Factor, solution: PLSSolution) -> np.ndarray:

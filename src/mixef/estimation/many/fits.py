@@ -267,7 +267,7 @@ class OneByOne:
             out.failures[j] = NO_VALUE
             return
         unit = criterion.scale(result.par)
-        gain = Quadratic(result.gradient, result.information, unit).promise()
+        gain = Quadratic(result.gradient, result.information, unit).promise
         converged = gain < CONVERGED_GAIN
         if not converged and found.sigma < EXACT * criterion.problem.y_scale.scale:
             out.failures[j] = NO_VARIANCE

@@ -15,6 +15,7 @@ from mixef.estimation.search.optimize import Criterion, SearchResult, Step, deri
 from mixef.estimation.search.scipy_search import scipy_search
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE
 from mixef.estimation.search.trust_region import FLAT
+from mixef.linalg import small
 from mixef.terms.parametrization import Parametrization
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
@@ -203,7 +204,7 @@ def _is_singular(criterion: MixedCriterion, par: np.ndarray) -> bool:
     """Tell whether some combination of random effects has no variance."""
     P = criterion.parametrization
     lams = P.term_lams(par[: P.n_par])
-    return any(np.linalg.svd(lam, compute_uv=False)[-1] < SINGULAR_TOLERANCE for lam in lams)
+    return any(small.singular_values(lam)[-1] < SINGULAR_TOLERANCE for lam in lams)
 
 
 def better(criterion: MixedCriterion, first: SearchResult, second: SearchResult) -> SearchResult:

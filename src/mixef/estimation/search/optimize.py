@@ -5,6 +5,7 @@ It works in a trust region, with the exact Hessian or an average-information mat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -147,7 +148,7 @@ def newton(
     unit = criterion.scale(par)
     here = ahead = Quadratic(g, H, unit)
     while True:
-        promise = here.promise()
+        promise = here.promise
         if promise < DECREMENT:
             reason = StopReason.OPTIMUM
             break
@@ -162,9 +163,9 @@ def newton(
         hidden = gain < visible
         if patience.ends(promise, hidden):
             reason = StopReason.ROUNDING
-            promise = here.promise(saddle=False)
+            promise = here.promise_of_size()
             break
-        new, move, length = par + unit * step, unit * step, float(np.linalg.norm(step))
+        new, move, length = par + unit * step, unit * step, _length(step)
         f_new, found, turned = criterion.value(new), None, None
         fall = f - f_new
         if hidden and fall > -visible:
@@ -221,13 +222,13 @@ class _Secants:
         Near the end the correction comes from a sharper Hessian, and again once that is nearer.
         """
         model = Quadratic(g, H + self._correction, unit) if self.trusted else here
-        if axes is None or not DECREMENT < model.promise() < self._promise:
+        if axes is None or not DECREMENT < model.promise < self._promise:
             return model
         sharp = axes.sharper()
         if sharp is None:
             return model
         self._correction, self.trusted, self._sharp = sharp - H, True, True
-        self._promise = NEARER * model.promise()
+        self._promise = NEARER * model.promise
         return Quadratic(g, sharp, unit)
 
     def distrusted(self, model: Quadratic, plain: Quadratic) -> Quadratic:
@@ -261,7 +262,7 @@ class _Secants:
             self._promise = NEAR
         missed = g_new - g - (H + self._correction) @ move
         along = float(missed @ move)
-        if abs(along) > 1e-6 * np.linalg.norm(missed) * np.linalg.norm(move):
+        if abs(along) > 1e-6 * _length(missed) * _length(move):
             self._correction = self._correction + np.outer(missed, missed) / along
 
 
@@ -278,6 +279,10 @@ class _Patience:
         else:
             self._idle += 1
         return self._idle > PATIENCE
+
+
+def _length(v: np.ndarray) -> float:
+    return math.sqrt(float(v @ v))
 
 
 def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:

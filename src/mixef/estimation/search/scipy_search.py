@@ -46,7 +46,7 @@ def scipy_search(
     f = criterion.value(found.x)
     g, H = criterion.derivatives()
     unit = criterion.scale(found.x)
-    promise = Quadratic(g, H, unit).promise()
+    promise = Quadratic(g, H, unit).promise
     log = tuple(recorder.log)
     return SearchResult(
         found.x, f, g, H, len(log), log, _reason_of(found, max_evaluations), promise

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.estimation.scaling import ScaledTerms
+from mixef.linalg import small
 from mixef.terms.random import RandomTerm
 
 # lme4's tolerance: a relative standard deviation below this counts as zero. Here it is that of
@@ -62,10 +63,10 @@ def vanished_directions(
             out += [AtBound(term.label, name, value) for name, value in at_bounds]
             continue
         lam = structure.lam(x)
+        if small.singular_values(lam)[-1] >= tolerance:
+            continue
         left, size, _ = np.linalg.svd(lam)
         gone = left[:, size < tolerance]
-        if not gone.shape[1]:
-            continue
         if gone.shape[1] == lam.shape[0]:
             gone, user = np.eye(lam.shape[0]), np.eye(lam.shape[0])
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from mixef.linalg import small
@@ -34,17 +36,17 @@ class Quadratic:
         self.values, self.vectors = small.eigh(H)
         self.slopes = self.vectors.T @ g
 
-    def promise(self, saddle: bool = True) -> float:
-        """Return what a Newton step promises to gain, flat directions left aside.
+    @cached_property
+    def promise(self) -> float:
+        """What a Newton step promises to gain, flat directions left aside."""
+        return self._promise(self.values)
 
-        Parameters
-        ----------
-        saddle : bool
-            Believe in negative curvature; else only its size counts.
-        """
-        value, slope = self.values, self.slopes
-        if not saddle:
-            value = np.abs(value)
+    def promise_of_size(self) -> float:
+        """Return that where only the size of curvature counts, and no saddle is believed in."""
+        return self._promise(np.abs(self.values))
+
+    def _promise(self, value: np.ndarray) -> float:
+        slope = self.slopes
         curved = is_curved(slope, value)
         if not curved.all():
             value, slope = value[curved], slope[curved]
@@ -58,7 +60,7 @@ class Quadratic:
 
 def _step(slope: np.ndarray, value: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
     """Return the one of `steps_along` for one slope (k,), or Newton's where that is short."""
-    if value.min(initial=1.0) > 0.0:
+    if not value.size or value.min() > 0.0:
         step = slope / value
         if step @ step <= radius**2:
             return -step, 0.5 * float(slope @ step)
