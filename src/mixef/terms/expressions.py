@@ -234,12 +234,15 @@ class Scope:
             state["names"] = _column_names(node)
         keywords = {_python_keyword(key): value for key, value in keywords.items()}
         try:
-            bound = _signature(function).bind(state, *args, **keywords)
-        except TypeError as error:
-            raise FormulaError(
-                f"cannot evaluate {node.text}: {error}; {_takes(node.function, function)}"
-            ) from None
-        return function(*bound.args, **bound.kwargs)
+            return function(state, *args, **keywords)
+        except TypeError:
+            try:
+                _signature(function).bind(state, *args, **keywords)
+            except TypeError as error:
+                raise FormulaError(
+                    f"cannot evaluate {node.text}: {error}; {_takes(node.function, function)}"
+                ) from None
+            raise
 
     def _function(self, node: Call) -> tuple[Callable[..., Any], bool]:
         """Return the function that a call means, and whether it is one of the formula's own."""

@@ -273,6 +273,21 @@ class GeneralizedCriterion:
         par = self.parametrization.taken_from(other.parametrization, point[:k])
         return np.concatenate([par, point[k:]])
 
+    def follow(self, other: Self, point: np.ndarray) -> None:
+        """Start the next search for the mode where a turned criterion found it.
+
+        Parameters
+        ----------
+        point : ndarray (K,)
+            The turned criterion's point, as this one's parameters: ``Lambda u`` is the same there.
+        """
+        if other._mode is None:
+            return
+        layout, par = self.model.groups.layout, self.split(point)[0]
+        b = layout.multiply(other._lams, other._mode.u)
+        inverses = [np.linalg.pinv(lam) for lam in self.parametrization.lams(par)]
+        self._u, self._anchor, self._factor_at_anchor = layout.multiply(inverses, b), None, False
+
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value: of sums, and of the mode."""
         return 0.0 if self._mode is None else MODE_ROUNDING * (self.n + abs(self._objective))

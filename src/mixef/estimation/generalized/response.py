@@ -105,7 +105,7 @@ class Response:
         self._share_of_one = 1.0 if weights is None else weights
         self.has_auxiliary = bool(family.auxiliary)
         self._has_dispersion = family.has_dispersion
-        self._held: tuple[Extra, tuple[float, float, bool]] | None = None
+        self._held: tuple[Extra, tuple[float, float | None]] | None = None
         if self.is_canonical:
             self._ratio = family.canonical_ratio
             self._of_score = self._share_of_one * self._ratio
@@ -123,30 +123,30 @@ class Response:
 
     def saturated(self, extra: Extra) -> float:
         """Return the log density of the response where every mean is the response itself."""
-        return self._constants(extra)[1]
+        family, y, weights = self.family, self.y, self.weights
+        with np.errstate(all="ignore"):
+            rows = family.saturated(y, weights, extra)
+            if self.copies is not None:
+                rows = rows - family.log_normalizer(y, weights, extra) + self._log_normalizer(extra)
+            return float(np.sum(rows))
 
-    def _constants(self, extra: Extra) -> tuple[float, float, bool]:
-        """Return the sums of the normalizers and of the saturated log densities.
+    def _constants(self, extra: Extra) -> tuple[float, float | None]:
+        """Return the sum of the normalizers, and of the saturated log densities if that is needed.
 
-        And whether the normalizers are so large that only differences from the saturated log
+        It is where the normalizers are so large that only differences from the saturated log
         density keep the digits of the sum, as for counts in the thousands.
         """
         if self._held is None or self._held[0] != extra:
-            family, y, weights = self.family, self.y, self.weights
             normalizer = self._log_normalizer(extra)
-            with np.errstate(all="ignore"):
-                rows = family.saturated(y, weights, extra)
-                if self.copies is not None:
-                    rows = rows - family.log_normalizer(y, weights, extra) + normalizer
-                large = float(np.abs(normalizer).mean()) > LARGE
-                saturated = float(np.sum(rows))
-            self._held = extra, (float(np.sum(normalizer)), saturated, large)
+            large = float(np.abs(normalizer).mean()) > LARGE
+            saturated = self.saturated(extra) if large else None
+            self._held = extra, (float(np.sum(normalizer)), saturated)
         return self._held[1]
 
     def _log_density(self, mu: np.ndarray, kernel: np.ndarray, extra: Extra) -> float:
         """Return the sum of the log densities, by the form that keeps its digits."""
-        normalizer, saturated, large = self._constants(extra)
-        if not large:
+        normalizer, saturated = self._constants(extra)
+        if saturated is None:
             if self._absent is not None:
                 kernel = np.where(self._absent, 0.0, kernel)
             total = kernel.sum() if self.weights is None else self.weights @ kernel

@@ -119,6 +119,9 @@ class LinearCriterion:
         """Return the parameters of this criterion at those of a turned one."""
         return self.parametrization.taken_from(other.parametrization, par)
 
+    def follow(self, other: Self, par: np.ndarray) -> None:
+        """Take nothing over from a turned criterion: nothing here is iterated."""
+
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value.
 

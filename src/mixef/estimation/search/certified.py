@@ -53,6 +53,9 @@ class MixedCriterion(Criterion, Protocol):
     def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of this criterion at those of a turned one."""
 
+    def follow(self, other: Self, par: np.ndarray) -> None:
+        """Take over what a turned criterion knows, which stands at the covariances of ``par``."""
+
 
 class MovingAxes:
     """A criterion on axes that follow the covariances."""
@@ -128,6 +131,7 @@ def search(
     if axes.view is criterion:
         return result
     par = axes.back(result.par)
+    criterion.follow(axes.view, par)
     objective = criterion.value(par)
     g, H = criterion.derivatives()
     return replace(result, par=par, objective=objective, gradient=g, information=H)

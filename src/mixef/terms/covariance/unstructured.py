@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg.lapack import dgesdd
 
 from mixef.terms.covariance.base import Changes, Covariance, Held, Part
 from mixef.terms.covariance.roots import (
@@ -63,7 +64,7 @@ class Unstructured(Covariance):
         if self.size < 2:
             return None
         T = Unstructured.lam(self, x)
-        size = np.linalg.svd(T, compute_uv=False)
+        size = dgesdd(T, compute_uv=0)[1]  # LAPACK itself, without NumPy's routine around it
         if not (np.abs(T.diagonal()) < ASKEW * size)[size > VANISHED].any():
             return None
         left, size, right = np.linalg.svd(self.lam(x))
