@@ -180,7 +180,7 @@ class Downdated:
             result = search_others(criterion, result, fit.control)
             e = criterion.estimates(result.par)
         unit = criterion.scale(result.par)
-        gain = Quadratic(result.gradient, result.information, unit).promise()
+        gain = Quadratic(result.gradient, result.information, unit).promise
         if not gain < CONVERGED_GAIN:
             return None  # to be judged as any fit is
         values = component_values(components(fit.terms), e.lams, e.sigma**2)
