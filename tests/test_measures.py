@@ -96,6 +96,16 @@ def test_log_links_are_as_in_the_paper(key, method):
     assert found.method == method
 
 
+def test_rows_own_effects_are_told():
+    found = fit_of("ticks_by_row").r2()
+    assert found.for_each_row == ("INDEX",)
+    assert "INDEX: a level for every row, residual variance too" in str(found)
+    data = load_dataset("sleepstudy").rename(columns={"Subject": "residual"})
+    found = lmer("Reaction ~ Days + (1 | residual)", data).r2()
+    assert list(found.variances.index) == ["fixed", "residual", "residual.1"]
+    assert found.for_each_row == ()
+
+
 def test_which_method_is_the_usual_one():
     usual = {key: fit_of(key).r2().method for key in ("slopes", "cbpp", "probit", "ticks")}
     assert usual == {

@@ -142,7 +142,7 @@ def step(
     >>> fit = lmer("angle ~ recipe * temp + (1 | recipe:replicate) + (1 | replicate)", cake)
     >>> steps = step(fit)
     >>> print(steps)
-    Backward reduced random-effect table:
+    Backward reduced random-effect table
     <BLANKLINE>
                            Eliminated npar  logLik    AIC    LRT Df Pr(>Chibarsq) Pr(>Chisq)
     <none>                               9 -832.68 1683.4
@@ -151,7 +151,7 @@ def step(
     ---
     Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
     <BLANKLINE>
-    Backward reduced fixed-effect table:
+    Backward reduced fixed-effect table
     Degrees of freedom by Satterthwaite's method
     <BLANKLINE>
                 Eliminated  Sum Sq Mean Sq NumDF DenDF F value Pr(>F)

@@ -75,7 +75,8 @@ class DeltaMethod(PrintedTable):
         shown = self.frame[[*heads]].rename(columns=heads)
         if letter == "z":
             shown = shown.drop(columns="df")
-        title = "Delta method" + ("" if self.method is None else f", t tests with {self.method}")
+        method = self.method if letter == "t" else None
+        title = "Delta method" + ("" if method is None else f", t tests with {method}")
         return coef_to_table(shown, title=title)
 
 

@@ -72,12 +72,12 @@ class Elimination(Printed):
 
     def tables(self) -> list[Table]:
         """Return the two tables, the model that was found below the last."""
-        title = "Backward reduced fixed-effect table:\n"
+        title = "Backward reduced fixed-effect table\n"
         if self.method is not None:
             title += f"Degrees of freedom by {self.method}\n"
         below = ("", "Model found:", self.model.formula, *self.notes)
         return [
-            AnovaTable(self.random, ("Backward reduced random-effect table:\n",)).to_table(),
+            AnovaTable(self.random, ("Backward reduced random-effect table\n",)).to_table(),
             AnovaTable(self.fixed, (title,), below).to_table(),
         ]
 

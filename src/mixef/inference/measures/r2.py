@@ -51,6 +51,8 @@ class RSquared(Printed):
         How the variance of the response given its mean was found.
     partial : DataFrame or None
         By terms of the fixed effects, columns part and share; see the method.
+    for_each_row : tuple of str
+        Random terms with a level for every row, which are residual variance, too.
     """
 
     marginal: float
@@ -58,6 +60,7 @@ class RSquared(Printed):
     variances: pd.DataFrame
     method: str
     partial: pd.DataFrame | None = None
+    for_each_row: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return the two shares as a column, estimate."""
@@ -67,13 +70,18 @@ class RSquared(Printed):
     def tables(self) -> list[Table]:
         """Return the shares, the variances that they are of, and those of single terms."""
         cells = format_fixed([self.marginal, self.conditional], 4)
-        shares = Table(("R2",), [(c,) for c in cells], ("marginal", "conditional"), title="R2")
+        title = "R2 of Nakagawa, Johnson and Schielzeth"
+        shares = Table(("R2",), [(c,) for c in cells], ("marginal", "conditional"), title=title)
         parts = self.variances
         rows = zip(
             format_common(parts["variance"], 5), format_fixed(parts["share"], 4), strict=True
         )
         title = f"Variances of the linear predictor; residual variance {HOW[self.method]}"
-        out = [shares, Table(("variance", "share"), list(rows), list(parts.index), title=title)]
+        note = None
+        if self.for_each_row:
+            note = f"{', '.join(self.for_each_row)}: a level for every row, residual variance too"
+        heads, index = ("variance", "share"), list(parts.index)
+        out = [shares, Table(heads, list(rows), index, title=title, note=note)]
         if self.partial is not None:
             columns = [format_fixed(self.partial[name], 4) for name in self.partial]
             title = "Parts of the marginal R2: lost without a term; its share"
@@ -86,22 +94,22 @@ def r_squared(fit: Fit, method: Any = "auto", partial: Any = False) -> RSquared:
     """Return marginal and conditional R2; see the method ``r2`` of a model."""
     partial = checks.flag(partial, "partial")
     found = variances(fit, method)
+    frame = variance_frame(fit, found)
     return RSquared(
         marginal=found.fixed / found.total,
         conditional=(found.fixed + found.random) / found.total,
-        variances=variance_frame(fit, found),
+        variances=frame,
         method=found.method,
         partial=partial_r_squared(fit, found) if partial else None,
+        for_each_row=tuple(frame.index[1:-1][found.for_each_row]),
     )
 
 
 def variance_frame(fit: Fit, found: Variances) -> pd.DataFrame:
     """Lay out the variances of a fit, each random term by its name in ``VarCorr``."""
-    names = unique_names(term.group for term in fit.terms)
-    values = {"fixed": found.fixed, **dict(zip(names, found.terms, strict=True))}
-    index = [*values, "residual"] if "residual" not in values else [*values, "residual."]
-    column = pd.Series([*values.values(), found.distribution], index=index, name="variance")
-    return pd.DataFrame({"variance": column, "share": column / found.total})
+    names = unique_names(["fixed", *(term.group for term in fit.terms), "residual"])
+    values = np.array([found.fixed, *found.terms, found.distribution])
+    return pd.DataFrame({"variance": values, "share": values / found.total}, index=names)
 
 
 def partial_r_squared(fit: Fit, found: Variances) -> pd.DataFrame:
