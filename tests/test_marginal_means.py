@@ -224,6 +224,71 @@ def test_a_pair_is_judged_as_by_contest():
     np.testing.assert_allclose(pair["p_value"], test["Pr(>|t|)"])
 
 
+def test_weights_are_those_of_their_definitions():
+    fit = fitted("kinds")
+    data = frame("marginal").astype({"two": str})
+    X = fit.model_matrix(
+        pd.DataFrame(
+            [
+                {"two": two, "lg": lg, "f": f, "Days": 4.5}
+                for two in (1.0, 2.5) for lg in (False, True) for f in "abc"
+            ]
+        ).assign(Subject="308", Reaction=0.0)
+    )  # fmt: skip
+    eta = (X.to_numpy() @ fit.fixef().to_numpy()).reshape(4, 3)
+    cells = pd.crosstab([data["two"], data["lg"]], data["f"]).to_numpy().astype(float)
+    one = cells.reshape(2, 2, 3)
+    rules = {
+        "equal": np.ones((4, 3)),
+        "proportional": np.repeat(cells.sum(axis=1)[:, None], 3, axis=1),
+        "outer": np.outer(one.sum(axis=(1, 2)), one.sum(axis=(0, 2))).ravel()[:, None] * np.ones(3),
+        "cells": cells,
+        "flat": (cells > 0).astype(float),
+    }
+    for rule, w in rules.items():
+        expected = (w * eta).sum(axis=0) / w.sum(axis=0)
+        np.testing.assert_allclose(fit.emmeans("f", weights=rule)["estimate"], expected)
+
+
+def test_what_is_estimable_is_in_the_span_of_the_rows():
+    fit = fitted("holes")
+    means = fit.emmeans(["recipe", "temperature"])
+    X = fit._fit.design.matrix
+    rank = np.linalg.matrix_rank(X)
+    spanned = [np.linalg.matrix_rank(np.vstack([X, row])) == rank for row in means.L]
+    np.testing.assert_array_equal(means.is_estimable, spanned)
+    assert not all(spanned)
+
+
+def test_units_of_a_covariate_change_nothing():
+    data = frame("marginal")
+    small = lmer("Reaction ~ f * Days + (1 | Subject)", data.assign(Days=data["Days"] * 1e-6))
+    plain = lmer("Reaction ~ f * Days + (1 | Subject)", data)
+    np.testing.assert_allclose(small.emmeans("f")["std_error"], plain.emmeans("f")["std_error"])
+    slopes = [fit.emtrends("Days", "f").summary() for fit in (small, plain)]
+    np.testing.assert_allclose(slopes[0]["estimate"], 1e6 * slopes[1]["estimate"], rtol=1e-6)
+    np.testing.assert_allclose(slopes[0]["p_value"], slopes[1]["p_value"], rtol=1e-5)
+
+
+def test_limits_hold_for_a_family_at_once():
+    means = fitted("unbalanced").emmeans(["f", "h"])
+    for adjust in ("tukey", "scheffe", "sidak", "bonferroni", "mvt", "dunnettx"):
+        pairs = means.pairs(adjust).summary()
+        # A limit is at zero where the p value is 0.05.
+        level = 1.0 - pairs["p_value"][2]
+        if level > 1e-6:
+            other = pairs.confint(level=level)
+            reach = np.abs(other["conf_high"] - other["estimate"])[2]
+            assert reach == pytest.approx(abs(other["estimate"][2]), rel=1e-4)
+
+
+def test_more_pairs_than_memory_holds_are_refused(monkeypatch):
+    means = fitted("unbalanced").emmeans(["f", "h"])
+    monkeypatch.setattr("mixef.checks.available", lambda: 100.0)
+    with pytest.raises(ArgumentError, match="there are 15 pairs of means"):
+        means.pairs()
+
+
 # Scales
 
 

@@ -36,7 +36,10 @@ ATTRIBUTES = {
     "bootMer": "bootstrap()", "get_prediction": "predict(..., se_fit=True)",
     "get_influence": "influence(), hatvalues() and cooks_distance()",
     "f_test": "contest(L)", "wald_test": "contest(L)", "t_test": "contest(L, joint=False)",
-    "t_test_pairwise": "contest(L)", "data": "augment()",
+    "t_test_pairwise": "contest(L)", "post_hoc": "emmeans(...).pairs()",
+    "lsmeans": "emmeans()", "ls_means": "emmeans()", "marginal_means": "emmeans()",
+    "contrast": "emmeans(...).contrast()", "pairs": "emmeans(...).pairs()", "slopes": "emtrends()",
+    "data": "augment()",
     "warnings": "convergence", "optinfo": "convergence",
 }  # fmt: skip
 
@@ -57,6 +60,7 @@ ARGUMENTS = {
     "model_heads": "model_names", "coef_fmt": "show", "coefstat": "show",
     "signif_code": "stars", "signif_codes": "stars", "fitstat": "stats", "gof_map": "stats",
     "model_stats": "stats", "caption": "title", "fmt": "digits",
+    "lmer_df": "ddf", "mode": "ddf",
     "freq_weights": "weights", "var_weights": "weights", "missing": "na_action",
     "re_formula": "re_form", "allow_new_levels": "new_levels, as \"population\"",
 }  # fmt: skip

@@ -46,14 +46,15 @@ class Family:
 
     t: np.ndarray  # (m,): t statistics, NaN where there is none
     df: np.ndarray  # (m,)
-    covariance: np.ndarray  # (m, m): of the estimates
+    L: np.ndarray  # (m, p): the estimates as functions of coefficients, NaN where there is none
+    vcov: np.ndarray  # (p, p): of the coefficients
     means: int | None  # how many means all pairs of which these are; None for other sets
     side: int  # 0: of both signs; 1: of large statistics; -1: of small ones
 
     @cached_property
     def known(self) -> np.ndarray:
         """Which of the statistics (m,) there are."""
-        return np.isfinite(self.df) & np.isfinite(self.t) | np.isposinf(self.df)
+        return np.isfinite(self.t) & (self.df > 0)
 
     @property
     def size(self) -> int:
@@ -75,10 +76,10 @@ class Family:
 
     @cached_property
     def _correlations(self) -> np.ndarray:
-        V = self.covariance[np.ix_(self.known, self.known)]
+        L = self.L[self.known]
+        V = L @ self.vcov @ L.T
         sd = np.sqrt(V.diagonal())
-        usable = sd > 0
-        return V[np.ix_(usable, usable)] / np.outer(sd[usable], sd[usable])
+        return V / np.outer(sd, sd)
 
     @cached_property
     def _largest(self) -> LargestOf:

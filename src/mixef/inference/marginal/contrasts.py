@@ -25,6 +25,13 @@ def contrasted(means: M, method: Any, ref: Any, on_response: bool) -> M:
     ratios = on_response and means.scale is not None and means.scale.ratio is not None
     rows, columns, sizes, blocks = [], [], [], []
     texts = contrast_texts(means)
+    if is_pairwise(method):
+        pairs = sum(len(group) * (len(group) - 1) // 2 for group in means.groups)
+        checks.refuse_beyond_memory(
+            pairs * (2 * means.L.shape[1] + 2 * len(means.groups[0])),
+            f"there are {pairs:,} pairs of means",
+            "coefficients of each; compare inside of groups with by=, or with a control",
+        )
     for group in means.groups:
         names, C = coefficients(method, texts[group].tolist(), "/" if ratios else "-", ref)
         blocks.append((group, C))

@@ -29,7 +29,7 @@ from functools import lru_cache
 import numpy as np
 import scipy
 
-from mixef.inference.tails import f_tail
+from mixef.inference.tails import MANY
 
 # Nodes of the two rules, and where a normal density is gone.
 Z_NODES, S_NODES, REACH = 141, 161, 8.5
@@ -41,7 +41,7 @@ NODES = 20
 TINY = 1e-14
 # Fewest and most points on the sphere, as powers of two, by how many products they take; and the
 # bins that their values are summed up in.
-FEWEST, MOST, PRODUCTS, BINS = 17, 20, 1_500_000_000, 4096
+FEWEST, MOST, PRODUCTS, BINS = 17, 20, 1_500_000_000, 2048
 # Points that are held at a time.
 CHUNK = 2**14
 _Z = np.linspace(-REACH, REACH, Z_NODES)
@@ -113,7 +113,13 @@ class LargestOf:
         for i in np.flatnonzero(np.isfinite(c)):
             towards = self.h > 0 if c[i] >= 0 else self.h < 0
             h, weights = self.h[towards], self.weights[towards]
-            beyond = float(f_tail((c[i] / h) ** 2 / self.rank, self.rank, df[i]) @ weights)
+            square = (c[i] / h) ** 2
+            tails = (
+                scipy.special.fdtrc(self.rank, df[i], square / self.rank)
+                if df[i] < MANY
+                else scipy.special.chdtrc(self.rank, square)
+            )
+            beyond = float(tails @ weights)
             out[i] = beyond if c[i] >= 0 else 1.0 - beyond
         return out
 
@@ -158,7 +164,8 @@ def _directions(r: int, m: int) -> Iterator[np.ndarray]:
         angle = 2.0 * np.pi * (np.arange(2**FEWEST) + 0.5) / 2**FEWEST
         yield np.column_stack([np.cos(angle), np.sin(angle)])
     else:
-        power = int(np.clip(np.log2(PRODUCTS / (m * r)), FEWEST, MOST))
+        most = min(MOST, FEWEST - 3 + r)  # few dimensions are filled soon
+        power = int(np.clip(np.log2(PRODUCTS / (m * r)), FEWEST, most))
         points = scipy.stats.qmc.Sobol(r, seed=20_260_101)
         for _ in range(2**power // CHUNK):
             z = scipy.special.ndtri(np.clip(points.random(CHUNK), 1e-16, 1.0 - 1e-16))

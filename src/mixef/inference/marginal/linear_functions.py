@@ -102,10 +102,11 @@ class LinearFunctions(PrintedFrame):
                 t = (np.abs(gap) - q.delta) / se
             else:
                 t = (gap + q.side * q.delta) / se
-        V, out = self.vcov(), []
+        L = np.where(self.is_estimable[:, None], self.L, np.nan)[:, self.fit.kept]
+        V, out = approximation(self.fit, self.ddf).vcov, []
         for rows in self.groups:
             k = None if self.pairs_of is None else int(self.pairs_of[rows[0]])
-            out.append(Family(t[rows], df[rows], V[np.ix_(rows, rows)], k, q.tail))
+            out.append(Family(t[rows], df[rows], L[rows], V, k, q.tail))
         return out
 
     @cached_property
