@@ -250,6 +250,29 @@ def test_weights_are_those_of_their_definitions():
         np.testing.assert_allclose(fit.emmeans("f", weights=rule)["estimate"], expected)
 
 
+def test_nested_factors_are_averaged_inside():
+    # emmeans 1.8.4-1 with lme4 1.1-31, for marginal.csv (emmeans.R) without t6 after day 2:
+    # emmeans(n, ~ h, weights = ...)
+    data = frame("marginal")
+    fit = lmer(
+        "Reaction ~ (g + t) * h + Days + (1 | Subject)",
+        data[~((data["t"] == "t6") & (data["Days"] > 2))],
+        control=QUIET,
+    )
+    expected = {
+        "equal": [298.80891, 297.02361],
+        "proportional": [296.36061, 299.19073],
+        "outer": [296.36061, 299.19073],
+        "cells": [297.26651, 299.55122],
+    }
+    for rule, values in expected.items():
+        ours = fit.emmeans("h", weights=rule)["estimate"]
+        np.testing.assert_allclose(ours, values, atol=2e-5)
+    assert fit.emmeans("t").columns[:2].tolist() == ["t", "g"]
+    tests = fit.joint_tests().to_frame().set_index("model term")
+    np.testing.assert_allclose(tests.loc["g:t", "F.ratio"], 0.553, atol=5e-4)
+
+
 def test_what_is_estimable_is_in_the_span_of_the_rows():
     fit = fitted("holes")
     means = fit.emmeans(["recipe", "temperature"])
@@ -430,6 +453,8 @@ def test_notes_say_what_was_done():
     both = fit.emmeans("pairwise ~ f | h")
     assert list(both) == ["emmeans", "contrasts"]
     assert str(both).startswith("emmeans\nh = p:")
+    several = fit.emmeans(["~ f", "~ h"])
+    assert list(several) == ["emmeans of ~ f", "emmeans of ~ h"]
     assert "df1 reduced" in str(fitted("cake").emmeans("recipe").pairs().test(joint=True))
 
 

@@ -38,8 +38,9 @@ class MeansMethods(Methods):
         ----------
         specs : str or list of str
             The predictors that means are for: names, or a formula such as "~ a * b | c", with
-            groups after the bar; "pairwise ~ a" adds contrasts, "1" is the mean of all. A factor
-            brings those with it that it is nested in.
+            groups after the bar; "pairwise ~ a" adds contrasts, "1" is the mean of all, and a list
+            of formulas is several sets of means. A factor brings those with it that it is nested
+            in.
         by : str or list of str, optional
             Groups, each a family of its own in tests.
         at : dict, optional
@@ -74,7 +75,7 @@ class MeansMethods(Methods):
         MarginalMeans
             ``to_frame()`` has a row a mean: its levels, estimate, std_error, df, conf_low,
             conf_high. Methods: `pairs`, `contrast`, `test`, `confint`, `summary`, `joint_tests`,
-            `cld`, `eff_size`, `regrid`. A dict of two for "pairwise ~ a".
+            `cld`, `eff_size`, `regrid`. A dict of them for "pairwise ~ a", and for several formulas.
 
         Raises
         ------

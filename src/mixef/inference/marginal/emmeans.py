@@ -34,6 +34,9 @@ def marginal_means(
     nesting: Any = None,
 ) -> Any:
     """Return marginal means; see the method ``emmeans`` of a model."""
+    if isinstance(specs, list | tuple) and any("~" in str(spec) for spec in specs):
+        given = (by, at, weights, type, ddf, level, bias_adjust, sigma, offset, nesting)
+        return Several({f"emmeans of {s}": marginal_means(fit, s, *given) for s in specs})
     check_ddf(fit, ddf)
     on_response, level = check_type(type), checks.level(level)
     scale = adjusted_scale(fit, bias_adjust, sigma)

@@ -93,10 +93,15 @@ class Grid:
             return self.frequency
         if rule == "flat":
             return (self.frequency > 0).astype(float)
-        parts = [others] if rule == "proportional" else [[name] for name in others]
+        # A factor counts together with those that it is nested in.
+        inner = {outer for name in others for outer in self.nesting.get(name, ())}
+        apart = [[*self.nesting.get(name, ()), name] for name in others if name not in inner]
+        parts = [others] if rule == "proportional" else apart
         out = np.ones(len(self.codes))
         for part in parts:
-            counted = [name for name in part if self.predictors[name].codes is not None]
+            counted = [
+                name for name in part if name in others and self.predictors[name].codes is not None
+            ]
             if counted:
                 cell, _ = self.cells(counted)
                 out = out * np.bincount(cell, self.frequency)[cell]
