@@ -75,7 +75,7 @@ class MeansMethods(Methods):
         MarginalMeans
             ``to_frame()`` has a row a mean: its levels, estimate, std_error, df, conf_low,
             conf_high. Methods: `pairs`, `contrast`, `test`, `confint`, `summary`, `joint_tests`,
-            `cld`, `eff_size`, `regrid`. A dict of them for "pairwise ~ a", and for several formulas.
+            `cld`, `eff_size`, `regrid`. A dict of them for "pairwise ~ a" and for formulas.
 
         Raises
         ------
