@@ -84,6 +84,18 @@ def test_counts_are_those_of_performance():
     assert expected == pytest.approx(R["counts"]["ticks"]["expected_zeros"], abs=3.0)
 
 
+def test_modes_are_over_their_own_standard_deviations():
+    """Of an unbalanced design, by dense algebra: Var(b~) = G Z'V^-1 Z G with known coefficients."""
+    fit = lmer("y ~ x + (1 | single)", WRONG)
+    state = fit._fit
+    Z = state.terms[0].Zt().T.toarray()
+    G = state.estimates.lams[0].item() ** 2
+    V = G * Z @ Z.T + np.eye(fit.nobs)
+    sd = fit.sigma * G * np.sqrt(np.einsum("nl,nl->l", Z, np.linalg.solve(V, Z)))
+    W = scipy.stats.shapiro(state.estimates.effects[0][:, 0] / sd).statistic
+    assert found(fit.check(19, seed=1), "normality of modes")["value"].item() == pytest.approx(W)
+
+
 def test_koenker_by_hand():
     rng = np.random.default_rng(1)
     r, x = rng.normal(size=(2, 50))

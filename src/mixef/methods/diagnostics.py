@@ -108,8 +108,8 @@ class DiagnosticMethods(Methods):
         -----
         Every model is checked for convergence, singularity, dependent and collinear columns, scale
         of the predictors, few or single-row levels, outliers, patterns of the residuals against
-        the fitted means, autocorrelation within groups in the order of the rows, normal modes and
-        influential rows. Linear models are checked for heteroscedasticity and normal residuals;
+        the fitted means, autocorrelation within groups in the order of the rows and influential
+        rows. Linear models are checked for heteroscedasticity, normal residuals and normal modes;
         others for separation, for the approximation of the integral, and for the distribution of
         the responses; counts and shares of several trials for their dispersion and zeros.
 

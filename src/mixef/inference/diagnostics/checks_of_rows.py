@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 
 from mixef.estimation.fit import Fit
+from mixef.inference.coef import conditional_covariances
 from mixef.inference.diagnostics.draws_of_fit import drawn_weights, draws_of_fit
 from mixef.inference.diagnostics.finding import (
     NOTE,
@@ -30,6 +31,8 @@ from mixef.inference.residuals import residual_values
 SHAPIRO = 5000
 # Levels whose modes are worth a test of normality, and rows a level that make a series.
 MODES, SERIES = 8, 3.0
+# A share of the variance of a random effect that the data have to tell of its mode.
+KNOWN = 1e-6
 # Standard errors by which a row moves a coefficient that are worth a note.
 MOVED = 1.0
 
@@ -231,24 +234,38 @@ def normal_test(x: np.ndarray) -> tuple[float, float, str]:
 
 
 def modes(fit: Fit) -> list[Finding]:
-    """Judge whether conditional modes are normal, column by column."""
-    out = []
-    for term, b in zip(fit.terms, fit.estimates.effects, strict=True):
-        if term.n_levels < MODES:
+    """Judge whether conditional modes of a linear model are normal, column by column.
+
+    Each is over its own standard deviation: its variance is ``Sigma - Var(b | y)``. Those of other
+    models are not normal, whatever the random effects are.
+    """
+    if not fit.is_linear:
+        return []
+    out, covariances = [], conditional_covariances(fit)
+    for group, members in fit.groups.items():
+        terms = [fit.terms[t] for t in members]
+        if terms[0].n_levels < MODES:
             continue
-        for name, column in zip(term.columns, b.T, strict=True):
-            if not np.ptp(column) > 1e-6 * np.abs(fit.eta).max():
-                continue  # no variance, which is for singularity to say
-            value, p, test = normal_test(column)
-            said = f"{test} of the modes of {name} in ({term.label}): {value:.3g} ({shown_p(p)})"
+        b = np.concatenate([fit.estimates.effects[t].T for t in members])
+        prior = np.concatenate([np.square(fit.estimates.lams[t]).sum(axis=1) for t in members])
+        given = np.einsum("lss->sl", covariances[group])
+        labels = [f"{name} in ({term.label})" for term in terms for name in term.columns]
+        for label, values, variance, rest in zip(
+            labels, b, fit.covariance_scale * prior, given, strict=True
+        ):
+            known = variance - rest > KNOWN * variance
+            if known.sum() < MODES:
+                continue  # the data tell nothing of these, or there is no variance
+            value, p, test = normal_test(values[known] / np.sqrt((variance - rest)[known]))
+            said = f"{test} of the modes of {label}: {value:.3g} ({shown_p(p)})"
+            if p > NOTED:
+                out.append(Finding("normality of modes", OK, value, said))
+                continue
             remedy = (
-                f"look for levels of {term.group} that stand apart, or for a predictor that tells "
-                "groups of them; modes are shrunken, and not all alike, so this is no strict test"
+                f"look for levels of {group} that stand apart (fit.ranef()), or for a predictor "
+                "that tells groups of them; fixed effects and their tests mind little"
             )
-            status = OK if p > NOTED else NOTE
-            out.append(
-                Finding("normality of modes", status, value, said, remedy if p <= NOTED else "")
-            )
+            out.append(Finding("normality of modes", NOTE, value, said, remedy))
     return out
 
 
