@@ -291,6 +291,10 @@ def test_what_is_no_covariance():
     ):
         with pytest.raises(ArgumentError, match=message):
             fit.with_vcov(*arguments)
+    with pytest.raises(ArgumentError, match="with_vcov has no type"):
+        fit.with_vcov("CR2", type="CR1")
+    with pytest.raises(AttributeError, match="vcov\\(robust='CR2', cluster"):
+        fit.vcovCR()
     with pytest.raises(ArgumentError, match="give robust='CR2' too"):
         fit.vcov(cluster="a")
     with pytest.raises(ArgumentError, match="robust is 'HC1'"):
@@ -395,6 +399,9 @@ def test_a_matrix_of_ones_own():
     assert (t.coef_table()["df"] == 7).all()
     assert t.anova().frame["DenDF"].tolist() == [7, 7]
     assert np.allclose(4 * t.anova()["F value"], fit.anova()["F value"], rtol=1e-6)
+    zero = fit.with_vcov(np.zeros(V.shape))
+    assert zero.anova().frame["Pr(>Chisq)"].isna().all()
+    assert "z-tests" in str(zero.summary())
     chisq = fit.with_vcov(V, df=np.inf).anova()
     assert np.allclose(chisq["Chisq"] / chisq["Df"], t.anova()["F value"])
     assert fit.with_vcov(V).with_vcov(None).coef_table().equals(fit.coef_table())

@@ -255,6 +255,8 @@ def summarize(
     correlation = checks.flag_or_none(correlation, "correlation")
     digits, call = checks.digits(digits), fit.call
     se = np.sqrt(fit.vcov.diagonal())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        corr = fit.vcov / np.outer(se, se)
     scaled = residual_values(fit, "pearson") / fit.estimates.sigma
     family, link = _family(fit)
     return Summary(
@@ -272,7 +274,7 @@ def summarize(
         nobs=fit.frame.n,
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},
         coef_table=coefficient_table(fit, ddf),
-        corr=fit.vcov / np.outer(se, se),
+        corr=corr,
         messages=_messages(fit),
         digits=digits,
         correlation=correlation,

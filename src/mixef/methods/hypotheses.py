@@ -28,7 +28,8 @@ class HypothesisMethods(Methods):
             is "auto", and "kenward-roger", which adjusts the standard errors too, add the columns
             df and Pr(>|t|); None gives t values alone. Kenward and Roger's method is for REML: of
             an ML fit, the table shows the coefficients of its refit by REML, and says so. In a
-            generalized model "auto" and None are z tests, and nothing else is known.
+            generalized model "auto" and None are z tests, and nothing else is known. The
+            covariance that `with_vcov` chose has t tests by "auto", and z tests by None.
 
         Returns
         -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from mixef.hints import refuse_unknown
 from mixef.inference.robust import covariance
 from mixef.methods import Methods
 
@@ -11,7 +12,9 @@ from mixef.methods import Methods
 class RobustMethods(Methods):
     """A fit with another covariance of its fixed effects."""
 
-    def with_vcov(self, vcov: Any, cluster: Any = None, df: float | None = None) -> Self:
+    def with_vcov(
+        self, vcov: Any, cluster: Any = None, df: float | None = None, **unknown: Any
+    ) -> Self:
         """Return the fit with another covariance of its fixed effects.
 
         The estimates stay. Standard errors and tests go by the covariance: `summary`,
@@ -97,4 +100,5 @@ class RobustMethods(Methods):
           NumDF DenDF F value Pr(>F)
         1     1    17   2.548  0.129
         """
+        refuse_unknown(unknown, self.with_vcov)
         return type(self)(covariance.with_covariance(self._fit, vcov, cluster, df))
