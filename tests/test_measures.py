@@ -6,6 +6,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference_data import frame, read_reference
 from scipy import special
 
@@ -13,6 +15,7 @@ from mixef import (
     Beta,
     BetaBinomial,
     Gamma,
+    LmerControl,
     NegativeBinomial,
     NegativeBinomial1,
     Poisson,
@@ -21,6 +24,7 @@ from mixef import (
     glmer,
     lmer,
     load_dataset,
+    ranova,
 )
 from mixef.errors import ArgumentError, DataError, FitError
 from mixef.inference.measures.variances import null_means, term_variances, variances
@@ -30,6 +34,7 @@ R2 = {case["id"]: case for case in REFERENCE["r2"]}
 LOGS = {case["id"]: case for case in REFERENCE["logs"]}
 VIF = {"vif " + case["id"]: case for case in REFERENCE["vif"]}
 CASES = R2 | LOGS | VIF
+QUIET = LmerControl(check_conv_singular="ignore")
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 # lme4's generalized fits stop within some 1e-3 of the optimum, relatively, in the variances.
 FITTED = {False: 1e-5, True: 2e-3}
@@ -219,9 +224,10 @@ def test_an_offset_moves_the_means_of_its_rows():
 
 def test_units_and_codings_change_nothing():
     data = frame("factorial")
-    one = lmer("y ~ A * x + (x | g)", data).r2(partial=True)
+    one = lmer("y ~ A * x + (x | g)", data, control=QUIET).r2(partial=True)
     data = data.assign(x=1000.0 * data["x"] - 7.0, y=data["y"] * 0.01)
-    other = lmer("y ~ A * x + (x | g)", data, contrasts={"A": "sum"}).r2(partial=True)
+    coded = lmer("y ~ A * x + (x | g)", data, contrasts={"A": "sum"}, control=QUIET)
+    other = coded.r2(partial=True)
     assert one.marginal == pytest.approx(other.marginal, rel=1e-6)
     assert one.conditional == pytest.approx(other.conditional, rel=1e-6)
     np.testing.assert_allclose(one.partial["part"], other.partial["part"], atol=1e-7)
@@ -346,3 +352,17 @@ def test_forms():
     assert found.to_frame()["estimate"].to_dict() == {
         "marginal": found.marginal, "conditional": found.conditional,
     }  # fmt: skip
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(st.floats(-3.0, 3.0), st.floats(-3.0, 3.0), st.floats(-50.0, 50.0))
+def test_measures_have_no_units(log_y, log_x, shift):
+    """Units of response and predictors, and where they start, change no share and no test."""
+    data = frame("factorial")
+    moved = data.assign(y=10.0**log_y * data["y"] + shift, x=10.0**log_x * (data["x"] + shift))
+    fits = [lmer("y ~ A + x + z + (x | g)", d, control=QUIET) for d in (data, moved)]
+    shares = [(fit.r2().marginal, fit.r2().conditional, fit.icc().adjusted) for fit in fits]
+    np.testing.assert_allclose(shares[0], shares[1], rtol=1e-6)
+    np.testing.assert_allclose(fits[0].vif().frame, fits[1].vif().frame, rtol=1e-6)
+    tables = [ranova(fit)[["LRT", "Df", "Pr(>Chisq)", "Pr(>Chibarsq)"]] for fit in fits]
+    np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)

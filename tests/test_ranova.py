@@ -86,6 +86,13 @@ def test_mixtures_where_one_variance_goes():
     assert not any("pb_test" in note for note in ranova(fit_of(SLOPES)).notes)
 
 
+def test_one_variance_of_several_columns_is_one():
+    row = ranova(fit_of("y ~ x + A + diag(0 + A | g, hom = TRUE)", "factorial")).iloc[1]
+    assert row["Df"] == 1
+    assert row[MIXTURE] == pytest.approx(0.5 * stats.chi2.sf(row["LRT"], 1), rel=1e-12)
+    assert np.isnan(ranova(fit_of("y ~ x + A + cs(0 + A | g)", "factorial")).iloc[1][MIXTURE])
+
+
 def test_the_mixture_is_the_distribution_under_the_null():
     """Of 400 responses without slopes, so many have a p value below 0.1 as there should be."""
     null = fit_of("Reaction ~ Days + (1 | Subject)", REML=False)

@@ -34,7 +34,7 @@ from mixef.inference.hypotheses.term_contrasts import INTERCEPT, uncontained
 from mixef.inference.refits.refits import with_text
 from mixef.inference.replicates import in_parallel
 from mixef.linalg.standardize import orthonormal_columns
-from mixef.terms.covariance import STRUCTURES
+from mixef.terms.covariance import STRUCTURES, make_covariance
 from mixef.terms.fixed import Design, design
 from mixef.terms.formula import BarTerm, parse_formula
 from mixef.text.layout import formula_lines
@@ -82,7 +82,8 @@ class Reductions:
                 gone = size - len(self._columns(other).names)
                 yield Reduction(f"{part} in {text}", self._with(i, bar_text(other)), gone == 1)
             if not smaller:
-                yield Reduction(text, self._with(i), size == 1)
+                whole = make_covariance(bar.structure, bar.hom, size)
+                yield Reduction(text, self._with(i), whole.n_par == 1)
 
     @cached_property
     def _bars(self) -> tuple[BarTerm, ...]:
