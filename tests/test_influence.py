@@ -378,6 +378,12 @@ def test_units_and_the_order_of_rows_change_nothing(refit):
         np.testing.assert_allclose(values, getattr(one, name)(), rtol=1e-3, atol=1e-6)
 
 
+def test_another_covariance_for_tests_changes_nothing():
+    robust = sleep().with_vcov("CR1", cluster="Subject")
+    same(robust.influence("Subject"), sleep().influence("Subject"))
+    pd.testing.assert_frame_equal(robust.dfbetas(), sleep().dfbetas())
+
+
 def test_most_and_the_frame():
     found = sleep().influence("Subject")
     frame_ = found.to_frame()
@@ -445,8 +451,9 @@ def test_other_wrong_arguments():
 
 
 def test_the_task_holds_no_numbers_in_a_pickle():
-    task = Held(sleep()._fit)
-    rows = row_sets(sleep()._fit, "Subject").rows
-    before = len(pickle.dumps(task))
-    task(rows[:2])
-    assert len(pickle.dumps(task)) < 1.1 * before
+    fit = sleep()._fit
+    rows = row_sets(fit, "Subject").rows
+    for task, work in ((Held(fit), rows[:2]), (Refit(fit), rows[0])):
+        before = len(pickle.dumps(task))
+        task(work)
+        assert len(pickle.dumps(task)) < 1.1 * before

@@ -105,6 +105,9 @@ class Refit:
         found = attempted(partial(self._deleted, rows))
         return Deleted.failed(self.fit, found) if isinstance(found, str) else found
 
+    def __getstate__(self) -> dict[str, Fit]:
+        return {"fit": self.fit}
+
     @cached_property
     def _columns(self) -> FixedColumns:
         return FixedColumns.of(self.fit)

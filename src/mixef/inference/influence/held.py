@@ -123,8 +123,9 @@ class Held:
     def _hat(self, rows: np.ndarray) -> np.ndarray:
         """Return ``V A^-1 V'`` of some rows (m, m)."""
         at = self._at
-        layout, v = at.factor.layout, [part[rows] for part in at.v()]
-        codes, column = [g.codes[rows] for g in at.groups], np.arange(len(rows))
+        layout, column = at.factor.layout, np.arange(len(rows))
+        v = [g.z[rows] @ lam for g, lam in zip(at.groups, at.lams, strict=True)]
+        codes = [g.codes[rows] for g in at.groups]
         Vt = np.zeros((layout.q, len(rows)))
         for i, (code, part) in enumerate(zip(codes, v, strict=True)):
             place = layout.offsets[i] + code[:, None] * layout.widths[i]

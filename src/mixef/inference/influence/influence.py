@@ -117,8 +117,9 @@ class Influence(PrintedTable):
     def cooks_distance(self) -> pd.Series:
         """Return ``d'V^-1 d / p`` (G,), for d as in `dfbeta` and the covariance V of the fit.
 
-        Over the coefficients that are determined without the set. lme4's carries a factor
-        ``(G - p) / G`` by the number of sets, and can be negative.
+        V is the model's own, whatever `with_vcov` has chosen; d and p are of the coefficients that
+        are determined without the set. lme4's carries a factor ``(G - p) / G`` by the number of
+        sets, and can be negative.
         """
         return self._series("cooks_distance")
 
