@@ -43,6 +43,17 @@ ATTRIBUTES = {
     "lsmeans": "emmeans()", "ls_means": "emmeans()", "marginal_means": "emmeans()",
     "contrast": "emmeans(...).contrast()", "pairs": "emmeans(...).pairs()", "slopes": "emtrends()",
     "data": "augment()",
+    "simulateResiduals": "simulated_residuals()", "check_model": "check()",
+    "check_collinearity": "vif()",
+    "check_convergence": "convergence", "check_singularity": "is_singular()",
+    **{f"check_{what}": "check()" for what in (
+        "autocorrelation", "heteroscedasticity", "homogeneity", "normality", "outliers",
+        "overdispersion", "zeroinflation",
+    )},
+    **{f"test{what}": "simulated_residuals(), which has such a test" for what in (
+        "Uniformity", "Dispersion", "Outliers", "ZeroInflation", "Quantiles", "Categorical",
+        "TemporalAutocorrelation", "SpatialAutocorrelation",
+    )},
     "warnings": "convergence", "optinfo": "convergence",
 }  # fmt: skip
 
