@@ -386,7 +386,8 @@ def test_all_failing_is_an_error(sleep, monkeypatch):
     def nothing(*arguments):
         return np.full(7, np.nan), {"no luck": 7}, 0
 
-    monkeypatch.setattr("mixef.inference.resampling.parametric_bootstrap._statistics", nothing)
+    place = "mixef.inference.resampling.parametric_bootstrap.simulated_statistics"
+    monkeypatch.setattr(place, nothing)
     with pytest.raises(FitError, match="all 7 replicates failed, most of them by: no luck"):
         pb_test(sleep, ". ~ . - Days", 7)
 

@@ -10,13 +10,14 @@ from mixef import LmerControl, glmer, lmer, load_dataset, power, simulate_from
 from mixef.errors import DataError, FitError
 from mixef.inference.hypotheses.ddf import f_test
 from mixef.inference.refits.many import refit_many
-from mixef.inference.resampling.power import binomial_limits, constrained, fit_at, hypothesis_of
+from mixef.inference.resampling.power import binomial_limits
 from mixef.inference.resampling.power_design import (
     chosen_levels,
     generating_values,
     scenario,
     size_grid,
 )
+from mixef.inference.resampling.power_tests import constrained, fit_at, hypothesis_of
 from mixef.inference.simulation.simulate import simulated_responses
 
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore")

@@ -16,6 +16,7 @@ from mixef.inference import coef, getme, information, parameters, varcorr
 from mixef.inference import summary as summaries
 from mixef.methods.changes import ChangeMethods
 from mixef.methods.diagnostics import DiagnosticMethods
+from mixef.methods.draws import DrawMethods
 from mixef.methods.hypotheses import HypothesisMethods
 from mixef.methods.influence import InfluenceMethods
 from mixef.methods.interop import InteropMethods
@@ -42,6 +43,7 @@ class MixedModel(
     DiagnosticMethods,
     ChangeMethods,
     MeasureMethods,
+    DrawMethods,
     InteropMethods,
     TableMethods,
     RobustMethods,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from mixef.estimation.fit import Fit
 from mixef.hints import refuse_unknown
 from mixef.inference.hypotheses import rlrt
 from mixef.inference.resampling import parametric_bootstrap as testing
@@ -164,13 +166,14 @@ def power(
     n: int = 1000,
     alpha: float = 0.05,
     method: str | None = None,
+    n_boot: int = 200,
     new_params: Mapping[str, Any] | None = None,
     seed: int | np.random.Generator | None = None,
     n_jobs: int = 1,
     progress: bool | None = None,
     **unknown: Any,
 ) -> powers.Power:
-    """Simulate the power of a test of fixed effects, over sizes of the sample.
+    """Simulate the power of a test, over sizes of the sample.
 
     Rows of every size are made from those of the fit, responses are simulated with the fit's or
     other parameters, and the model is refitted to each of them and tested.
@@ -181,9 +184,13 @@ def power(
     Parameters
     ----------
     fit : model
-    test : str, array or dict
-        A coefficient, a term (all of its columns), or linear hypotheses as ``contest`` takes them,
-        such as ``"recipeB - recipeC"``.
+    test : str, array, dict or function
+        * A coefficient, a term (all of its columns), or linear hypotheses as ``contest`` takes
+          them, such as ``"recipeB - recipeC"``.
+        * A random-effects term, ``"(1 | Subject)"``: that it is not needed.
+        * A smaller model, by the change that leads to it: ``". ~ . - Days"``, or
+          ``". ~ . - (Days | Subject) + (1 | Subject)"``.
+        * A function of a fitted model that returns a p value, or True where it rejects.
     sizes : dict, optional
         From grouping factor to its numbers of levels, as in ``{"Subject": [20, 40]}``. Further
         levels are copies of those that there are, with their rows; fewer are chosen so that
@@ -196,11 +203,23 @@ def power(
         Replicates of each size.
     alpha : float
         Level of the test.
-    method : {"t", "z", "lrt"}, optional
-        "t" (the default of linear models): t or F test with Satterthwaite's degrees of freedom,
-        computed for every replicate. "z" (the default of generalized models): Wald test without
-        degrees of freedom. "lrt": likelihood-ratio test, for which the model without the effect is
-        refitted too, both by ML.
+    method : str, optional
+        * "t" or "satterthwaite" (the default of hypotheses in linear models): t or F test with
+          Satterthwaite's degrees of freedom, computed for every replicate.
+        * "kenward-roger": the same with Kenward and Roger's covariance and degrees of freedom.
+        * "z" (the default of hypotheses in generalized models): Wald test without degrees of
+          freedom.
+        * "lrt" (the default of smaller models): likelihood-ratio test by chi-square, of both models
+          by ML. It is conservative for variances, which are at the boundary under the smaller
+          model.
+        * "pb": the likelihood ratio among those of ``n_boot`` responses that the smaller model
+          draws, for each replicate anew.
+        * "exact" (the default of a term with one column in a linear model): the restricted
+          likelihood-ratio test of `exact_rlrt`.
+
+        The first three are for smaller models too, where those differ in fixed effects alone.
+    n_boot : int
+        Responses of each parametric bootstrap.
     new_params : dict, optional
         Parameters to change: coefficients by name, as in ``{"Days": 5}``, and what ``simulate``
         takes as ``new_params``.
@@ -220,6 +239,8 @@ def power(
     ------
     DataError
         If no model can be fitted to rows of a size.
+    ArgumentError
+        For a method that the test does not have.
 
     Notes
     -----
@@ -237,18 +258,30 @@ def power(
     >>> few, many = found.frame["power"]
     >>> 0.2 < few < 0.55 < many < 0.95
     True
+    >>> smaller = ". ~ . - (Days | Subject) + (1 | Subject)"
+    >>> power(fit, smaller, sizes={"Subject": 4}, n=50, seed=1).frame["power"][0] > 0.5
+    True
     """
     refuse_unknown(unknown, power)
+    own = fit_of(fit, "fit")
+    if callable(test) and not isinstance(test, type):
+        test = partial(_of_model, test, type(fit))
     return powers.power(
-        fit_of(fit, "fit"),
+        own,
         test,
         sizes=sizes,
         within=within,
         n=n,
         alpha=alpha,
         method=method,
+        n_boot=n_boot,
         new_params=new_params,
         seed=seed,
         n_jobs=n_jobs,
         progress=progress,
     )
+
+
+def _of_model(test: Callable[[Any], Any], model: type, fit: Fit) -> Any:
+    """Return what a function of a model says of a fit."""
+    return test(model(fit))

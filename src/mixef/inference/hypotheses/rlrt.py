@@ -177,7 +177,6 @@ def _by_reml(fit: Fit) -> Fit:
 
 def _tested(fit: Fit, term: str | None, fit_alone: Any) -> int:
     """Return the position of the term to test."""
-    labels = [t.label for t in fit.terms]
     if fit_alone is not None:
         alone = _linear(fit_alone, "fit_alone")
         if len(alone.terms) != 1:
@@ -185,18 +184,23 @@ def _tested(fit: Fit, term: str | None, fit_alone: Any) -> int:
             raise FormulaError(f"fit_alone has the terms {listed}; expected the tested one alone")
         _same_rows(fit, alone, "fit_alone")
         own = alone.terms[0].label
-        if term is not None and _find(term, fit, labels) != _find(own, fit, labels):
+        if term is not None and find_term(term, fit) != find_term(own, fit):
             raise FormulaError(f"term is {term!r}, but fit_alone has ({own}); give one of the two")
         term = own
     if term is not None:
-        return _find(term, fit, labels)
-    if len(labels) > 1:
-        listed = ", ".join(f"'({label})'" for label in labels)
-        raise FormulaError(f"the model has {len(labels)} terms; say which to test: term={listed}")
+        return find_term(term, fit)
+    if len(fit.terms) > 1:
+        listed = ", ".join(f"'({t.label})'" for t in fit.terms)
+        raise FormulaError(
+            f"the model has {len(fit.terms)} terms; say which to test: term={listed}"
+        )
     return 0
 
 
-def _find(term: Any, fit: Fit, labels: list[str]) -> int:
+def find_term(term: Any, fit: Fit) -> int:
+    """Return the position of a random-effects term, by its text or its grouping factor."""
+    labels = [t.label for t in fit.terms]
+
     def squeezed(text: str) -> str:
         text = unquoted("".join(text.split()))
         return text[1:-1] if text.startswith("(") and text.endswith(")") else text
@@ -252,20 +256,24 @@ def null_criterion(fit: Fit, t: int, null: Any = None) -> float:
 
 
 def regression_criterion(fit: Fit) -> float:
-    """Return the REML criterion of the model without random effects.
+    """Return the REML criterion of the model without random effects."""
+    return float(regression_criteria(fit, fit.y[:, None])[0])
+
+
+def regression_criteria(fit: Fit, Y: np.ndarray) -> np.ndarray:
+    """Return the REML criteria (k,) of responses (n, k) without random effects.
 
     ``log|X'WX| - sum log w + m (1 + log(2 pi rss / m))`` with ``m = n - p``.
     """
-    weights = fit.frame.weights
-    y = fit.y
-    y = root_weighted(y if fit.frame.offset is None else y - fit.frame.offset, weights)
+    weights, offset = fit.frame.weights, fit.frame.offset
+    Y = root_weighted(Y if offset is None else Y - offset[:, None], weights)
     Q, basis = orthonormal_columns(root_weighted(fit.X, weights))
-    size, (n, p) = np.sqrt(y @ y / len(y)), Q.shape
-    rest = y / size
+    size, (n, p) = np.sqrt((Y**2).mean(axis=0)), Q.shape
+    rest = Y / size
     for _ in range(2):
         rest = rest - Q @ (Q.T @ rest) / n
     m = n - p
-    rss = float(rest @ rest)
+    rss = (rest**2).sum(axis=0)
     log_w = 0.0 if weights is None else float(np.log(weights).sum())
     ldX = 2.0 * float(np.log(np.abs(basis.R.diagonal())).sum()) + p * np.log(n)
     return ldX - log_w + m * (1.0 + np.log(2.0 * np.pi * rss / m) + 2.0 * np.log(size))

@@ -14,10 +14,12 @@ from mixef import checks
 from mixef.control import Control
 from mixef.errors import FormulaError
 from mixef.estimation.fit import Fit
+from mixef.estimation.spec import ModelSpec
 from mixef.inference.refits.many import ManyFits, refit_many
 from mixef.inference.refits.new_response import response_matrix
 from mixef.terms.fixed import design
-from mixef.terms.formula import parse_formula, update_formula
+from mixef.terms.formula import Formula, parse_formula, update_formula
+from mixef.terms.frame import group_factors
 from mixef.terms.random import random_terms
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
@@ -145,19 +147,32 @@ def with_formula(fit: Fit, change: str, control: Control | None = None) -> Fit:
 def with_text(fit: Fit, text: str, control: Control | None = None) -> Fit:
     """Fit the smaller model of a whole formula to the same rows; see `with_formula`."""
     formula = parse_formula(text)
+    spec = spec_with_formula(fit, formula)
+    return fit.again(
+        formula=formula,
+        frame=spec.frame,
+        design=spec.design,
+        terms=spec.terms,
+        control=fit.control if control is None else control,
+    )
+
+
+def spec_with_formula(fit: Fit, formula: Formula) -> ModelSpec:
+    """Return the model of another formula, whose variables the fit has evaluated."""
     frame = replace(fit.frame, formula=formula)
     parts = [frame.fixed_terms, *(frame.bar_terms(bar) for bar in formula.bars)]
     unknown = [v.text for part in parts for v in part.variables if v.text not in frame.variables]
+    groups = [node for bar in formula.bars for node in group_factors(bar.group)]
+    unknown += [node.text for node in groups if node.text not in frame.groups]
     if unknown:
         raise FormulaError(
             f"{formula.text} needs {unknown[0]}, which the fit has not evaluated; fit it as a "
             "model of its own"
         )
     contrasts = fit.call.contrasts
-    return fit.again(
+    return fit.spec.changed(
         formula=formula,
         frame=frame,
         design=design(frame.fixed_terms, frame, contrasts),
         terms=random_terms(frame, contrasts),
-        control=fit.control if control is None else control,
     )

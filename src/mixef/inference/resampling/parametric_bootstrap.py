@@ -146,11 +146,11 @@ def pb_test(
             f"the larger model has {large.npar} parameters and the smaller one {null.npar}; "
             "expected fewer in the smaller one, which comes second"
         )
-    LRT = _at_least_zero(_objective(null) - large.estimates.objective)
+    LRT = _at_least_zero(null_objective(null) - large.estimates.objective)
     reference, messages, n_unconverged = [], Counter[str](), 0
     most = max(1, PIECE // large.frame.n)
     for done in range(0, n, most):
-        part, failed, unconverged = _statistics(
+        part, failed, unconverged = simulated_statistics(
             large, null, min(most, n - done), rng, n_jobs, progress
         )
         reference.append(part)
@@ -272,11 +272,12 @@ def _or(values: np.ndarray | None, default: float) -> np.ndarray:
     return np.array(default) if values is None else values
 
 
-def _objective(null: Null) -> float:
+def null_objective(null: Null) -> float:
+    """Return -2 log L of the smaller model."""
     return null.objective if isinstance(null, Regression) else null.estimates.objective
 
 
-def _statistics(
+def simulated_statistics(
     large: Fit, null: Null, n: int, rng: np.random.Generator, n_jobs: int, progress: Any
 ) -> tuple[np.ndarray, Counter[str], int]:
     """Return simulated statistics (n,), messages of failures, and a count of doubtful ends."""

@@ -46,11 +46,21 @@ def draw_responses(sampler: Sampler, n: int, rng: np.random.Generator) -> np.nda
         another dispersion or shape of a refit.
     """
     eta = draw_predictors(sampler, n, rng)
-    family, weights = sampler.family, sampler.weights
-    _warn_of_copies(family, weights)
+    _warn_of_copies(sampler.family, sampler.weights)
+    return responses_at(sampler.family, eta, sampler.weights, sampler.extra, rng)
+
+
+def responses_at(
+    family: Family,
+    eta: np.ndarray,
+    weights: np.ndarray | None,
+    extra: Extra,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw a response for each linear predictor (m, n); NaN, with a warning, where none can be."""
     mu, valid = _means(family, eta)
     if valid.all():
-        return family.random(rng, mu, weights, sampler.extra)
+        return family.random(rng, mu, weights, extra)
     impossible = int((~valid & ~np.isnan(eta)).sum())
     if impossible:
         warn(
@@ -61,7 +71,7 @@ def draw_responses(sampler: Sampler, n: int, rng: np.random.Generator) -> np.nda
             DataWarning,
         )
     stand_in = family.initial_mean(np.ones(1), None)[0]
-    drawn = family.random(rng, np.where(valid, mu, stand_in), weights, sampler.extra)
+    drawn = family.random(rng, np.where(valid, mu, stand_in), weights, extra)
     return np.where(valid, drawn, np.nan)
 
 
