@@ -416,6 +416,25 @@ def test_only_the_rows_of_the_fit_count(curved):
     assert overall == pytest.approx((expected * [n["a"], n["b"]]).sum() / n.sum())
 
 
+def test_times_and_values_that_a_function_fills_in(curved):
+    when = pd.Timestamp("2020-03-01") + pd.to_timedelta(np.arange(120) % 40, unit="D")
+    data = curved.assign(when=when, x=curved["x"].where(curved.index % 7 > 0))
+    fit = lmer("y ~ f + poly(as.numeric(when), 2) + (1 | g)", data, control=QUIET)
+    at = {"when": ["2020-03-01", pd.Timestamp("2020-03-02"), "2020-03-03"], "f": "a"}
+    means = fit.emmeans("when", at=at)
+    assert means["when"].tolist() == list(pd.to_datetime(at["when"]))
+    slopes = fit.emtrends("when", "when", at=at)["estimate"].to_numpy()
+    # The middle of a parabola has the slope of its chord.
+    chord = (means["estimate"][2] - means["estimate"][0]) / 2
+    np.testing.assert_allclose(slopes[1], chord, rtol=1e-8)
+    with pytest.raises(ArgumentError, match="expected times, such as '2020-03-20'"):
+        fit.emmeans("f", at={"when": "nonsense"})
+    filled = lmer("y ~ f + ifelse(is.na(x), 0, x) + (1 | g)", data, control=QUIET)
+    b, mean = filled.fixef(), data["x"].mean()
+    expected = b.iloc[0] + b.iloc[2] * mean + np.array([0.0, b["fb"]])
+    np.testing.assert_allclose(filled.emmeans("f")["estimate"], expected)
+
+
 def test_arrays_of_the_callers(curved):
     y, x, g, f = (curved[name].to_numpy() for name in ("y", "x", "g", "f"))
     env = {"y": y, "x": x, "g": g, "f": f}

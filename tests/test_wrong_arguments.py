@@ -151,6 +151,8 @@ OWN = {
     "profile": {"which": "x"},
     "getME": {"name": "X"},
     "integrand": {"z": 0.0},
+    "emmeans": {"specs": "f"},
+    "emtrends": {"var": "x"},
 }
 for kind, model in (("", FIT), ("glmm ", COUNTS), ("list ", LIST)):
     for name, method in inspect.getmembers(model, callable):
@@ -163,6 +165,7 @@ RESULTS = {
     "VarCorr": SMALL.VarCorr(),
     "summary": SMALL.summary(),
     "residuals": SMALL.simulated_residuals(20, seed=1),
+    "means": FIT.emmeans("f", by="x"),
 }
 NEEDED = {"name": "x", "values": 1.0, "zeta": 1.0, "group": "g", "g": "f", "time": range(30)}
 NEEDED |= {"x": DATA["x"], "y": DATA["y"]}

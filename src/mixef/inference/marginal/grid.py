@@ -19,6 +19,7 @@ from mixef.terms.columns import Columns
 from mixef.terms.frame import new_offset
 from mixef.terms.nodes import variable_names
 
+EXPECTED = "a dict from predictors to values, such as {'x': [1, 2]}"
 WEIGHTS = ("equal", "proportional", "outer", "cells", "flat")
 
 
@@ -161,7 +162,7 @@ def reference_grid(
         )
     nodes = fit.frame.fixed_terms.variables
     of_offset = set(_offset_names(fit)) - {n for node in nodes for n in variable_names(node)}
-    given = dict(checks.mapping(at, "at", "a dict from predictors to values")) if at else {}
+    given = {} if at is None else dict(checks.mapping(at, "at", EXPECTED))
     moved = {name: given.pop(name) for name in list(given) if name in of_offset}
     found = placed(predictors(fit) | dict(changed or {}), given)
     sizes = [len(p.levels) for p in found.values()]

@@ -164,7 +164,7 @@ class MarginalMeans(LinearFunctions):
     def _simple(self, simple: Any, method: Any, adjust: Any, ref: Any, type: Any) -> Any:
         """Return contrasts of some factors by all others."""
         known = list(self.labels.columns)
-        if simple == "each":
+        if isinstance(simple, str) and simple == "each":
             made = {
                 f"simple contrasts for {name}": self.contrast(
                     method, adjust, simple=name, ref=ref, type=type

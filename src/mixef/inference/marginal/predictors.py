@@ -65,6 +65,8 @@ class Predictor:
             raise ArgumentError(f"at has no value of {self.name}; expected one or more")
         if self.is_factor:
             return self._of_levels(given)
+        if isinstance(self.levels[0], pd.Timestamp):
+            return self._of_times(given)
         try:
             numbers = checks.numbers(given, f"at, of {self.name},", "finite numbers")
         except ArgumentError:
@@ -79,6 +81,19 @@ class Predictor:
         if self.codes is None or not set(made.texts) <= set(known):
             return replace(made, codes=None)
         return replace(made, codes=_recoded(self.codes, [known.index(t) for t in made.texts]))
+
+    def _of_times(self, given: list[Any]) -> Predictor:
+        """Return times in the grid."""
+        try:
+            times = [pd.Timestamp(value) for value in given]
+        except Exception:  # whatever pandas cannot read
+            times = [pd.NaT]
+        if any(time is pd.NaT for time in times):
+            raise ArgumentError(
+                f"at has {checks.shown(given)} for {self.name}; expected times, such as "
+                f"'{self.levels[0]:%Y-%m-%d}'"
+            )
+        return replace(self, levels=tuple(times), texts=tuple(map(str, times)))
 
     def _of_levels(self, given: list[Any]) -> Predictor:
         """Return a factor with some of its levels."""
@@ -188,11 +203,14 @@ def _predictor(name: str, value: Any, as_levels: bool) -> Predictor:
         own = tuple(factor.level_set.index.tolist())
         return Predictor(name, own, factor.levels, factor.codes.astype(int), True)
     numbers = value.as_float() if isinstance(value, Exact) else np.asarray(value, dtype=float)
-    distinct, codes = np.unique(numbers, return_inverse=True)
+    # A value may be missing where a function of the formula makes something of that.
+    present = ~np.isnan(numbers)
+    codes = np.full(len(numbers), -1)
+    distinct, codes[present] = np.unique(numbers[present], return_inverse=True)
     if as_levels or len(distinct) <= FEW:
         values = [int(x) if isinstance(value, Exact) else x for x in distinct.tolist()]
         return Predictor(name, tuple(values), tuple(map(text_of, values)), codes, as_levels)
-    mean = float(numbers.mean())
+    mean = float(numbers[present].mean())
     return Predictor(name, (mean,), (text_of(mean),), None, False)
 
 

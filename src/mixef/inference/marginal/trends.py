@@ -20,6 +20,7 @@ from mixef.terms.expressions import Scope
 from mixef.terms.nodes import Node, variable_names
 from mixef.terms.parser import parse_expression
 from mixef.terms.slopes import matrix_slopes, node_slopes
+from mixef.terms.values import as_number
 
 
 def marginal_trends(
@@ -72,7 +73,7 @@ def _variable(grid: Grid, var: Any) -> tuple[str, Node, str]:
 def _slopes(grid: Grid, node: Node, name: str) -> np.ndarray:
     """Return the derivatives (m, P) of the grid's model matrix for an expression in a variable."""
     columns = dict(grid.columns)
-    columns[name] = np.asarray(columns[name], dtype=float)
+    columns[name] = np.asarray(as_number(Columns(columns)[name], name), dtype=float)
     X = matrix_slopes(grid.fit.design.spec, columns, name)
     own = node_slopes(node, Scope(Columns(columns), grid.fit.frame.state, {}), name)
     with np.errstate(divide="ignore", invalid="ignore"):
