@@ -143,6 +143,28 @@ def test_the_dense_formulas(key):
         assert np.allclose(rule.joint(L[1:3]), [df, df / eta], rtol=1e-10)
 
 
+@pytest.mark.parametrize("key", ["weights", "crossed", "counts", "quadrature"])
+def test_large_clusters_by_an_integral(key, monkeypatch):
+    """Two routes to one geometric mean; 280 steps leave rounding."""
+    fit, cluster = model(key), MODELS[key][1]
+    by_roots = fit.with_vcov("CR2", cluster=cluster)
+    monkeypatch.setattr(corrections, "MANY", 2)
+    monkeypatch.setattr(corrections, "FEWER", 0.1)
+    monkeypatch.setattr(corrections, "geometric_mean", None)
+    by_integral = fit.with_vcov("CR2", cluster=cluster)
+    assert np.allclose(by_integral.vcov(), by_roots.vcov(), rtol=1e-10)
+    assert np.allclose(by_integral.coef_table()["df"], by_roots.coef_table()["df"], rtol=1e-10)
+
+
+def test_an_integral_gives_up_where_a_cluster_determines_a_coefficient(monkeypatch):
+    d = PANEL.assign(z=(PANEL["a"] == 3) * 1.0)
+    fit = lmer("y ~ x + z + (1 | a)", d, weights="w")
+    expected = fit.vcov(robust="CR2")
+    monkeypatch.setattr(corrections, "MANY", 2)
+    monkeypatch.setattr(corrections, "FEWER", 0.1)
+    assert np.allclose(fit.vcov(robust="CR2"), expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("key", ["nested", "weights", "poisson"])
 def test_many_rows_by_moments_are_rows_one_by_one(key):
     fit, cluster = model(key), MODELS[key][1]

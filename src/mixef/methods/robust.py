@@ -56,7 +56,7 @@ class RobustMethods(Methods):
         DataError
             For a cluster that is no column, or missing in some rows.
         MemoryError
-            For CR2 with a cluster of thousands of rows of different residual variances.
+            For CR2 with a cluster of thousands of rows in thousands of levels.
 
         Notes
         -----

@@ -13,14 +13,9 @@ in the names of J. E. Pustejovsky and E. Tipton (2018), Small-sample methods for
 variance estimation and hypothesis testing in fixed effects models, Journal of Business and
 Economic Statistics 36, 672-683, and of R's clubSandwich. CR2 is R. M. Bell's and D. F. McCaffrey's
 (2002, Survey Methodology 28, 169-181): it is unbiased where the model is right. A_j is symmetric
-with ``A_j S_j A_j = V_j``, the geometric mean of V_j and ``S_j^-1``; so with ``V_j = L L'`` and
-``S_j = L (I - K K') L'``,
-
-    A_j = L P s^-1 P'L',        P s R' = L'L (I - K K')^{1/2},        K = L^-1 X_j,
-
-whose singular values s are zero where the cluster alone determines a coefficient, and are left out.
-Where all residuals of a cluster have one variance, A_j is the unit matrix beside the columns of
-X_j and Z_j, and the rest is no larger than their number.
+with ``A_j S_j A_j = V_j``, the geometric mean of V_j and ``S_j^-1`` (`roots`). Where all residuals
+of a cluster have one variance, it is the unit matrix beside the columns of X_j and Z_j, and the
+rest is no larger than their number.
 """
 
 from __future__ import annotations
@@ -30,16 +25,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from mixef.errors import ArgumentError, MemoryNeededError
+from mixef.inference.robust.roots import WHOLE, geometric_mean, integrated
 from mixef.inference.robust.working import WorkingModel
 from mixef.linalg.factor import fits
 from mixef.memory import available
 
-# One minus a squared leverage below this is none: the cluster determines a coefficient by itself.
-WHOLE = 1e-10
 # Cells of the matrices that are worked on at a time.
 CELLS = 4_000_000
 # Matrices of a cluster that are there at once.
 COPIES = 8
+# Rows of a cluster from which on an integral is faster than a root, if its columns of Z are so many
+# times fewer.
+MANY, FEWER = 400, 8
 
 
 def unadjusted(model: WorkingModel) -> np.ndarray:
@@ -76,18 +73,27 @@ def unbiased(model: WorkingModel) -> np.ndarray:
     for rows in _batches(model):
         X, G, D = model.X[rows], model.G[rows], model.variance[rows]
         n, p = X.shape[1:]
-        even = np.ptp(D, axis=1).max() == 0.0
-        Z = _columns(model, rows, n - p - 1) if even else None
+        if np.ptp(D, axis=1).max() > 0.0:
+            H[rows] = _of_uneven(model, rows)
+            continue
+        Z = _columns(model, rows, n - p - 1)
         if Z is None:
-            V = _blocks_of_V(model, rows, D)
-            H[rows] = _geometric_mean(V, X) @ G
+            H[rows] = geometric_mean(_blocks_of_V(model, rows), X) @ G
             continue
         Q = np.linalg.qr(np.concatenate([X, Z], axis=2))[0]
         Qt = Q.transpose(0, 2, 1)
         QtZ, QtG = Qt @ Z, Qt @ G
         V = QtZ @ QtZ.transpose(0, 2, 1) + D[:, :1, None] * np.eye(Q.shape[2])
-        H[rows] = G + Q @ (_geometric_mean(V, Qt @ X) @ QtG - QtG)
+        H[rows] = G + Q @ (geometric_mean(V, Qt @ X) @ QtG - QtG)
     return H
+
+
+def _of_uneven(model: WorkingModel, rows: np.ndarray) -> np.ndarray:
+    """Return ``A_j G_j`` (b, n_j, p) of clusters whose residuals have different variances."""
+    X, G, n = model.X[rows], model.G[rows], rows.shape[1]
+    Z = _columns(model, rows, n // FEWER) if n >= MANY else None
+    found = None if Z is None else integrated(model.variance[rows], Z, X, G)
+    return geometric_mean(_blocks_of_V(model, rows), X) @ G if found is None else found
 
 
 def leave_one_out(model: WorkingModel) -> np.ndarray:
@@ -152,12 +158,12 @@ def _columns(model: WorkingModel, rows: np.ndarray, most: int) -> np.ndarray | N
     return Z
 
 
-def _blocks_of_V(model: WorkingModel, rows: np.ndarray, D: np.ndarray) -> np.ndarray:
+def _blocks_of_V(model: WorkingModel, rows: np.ndarray) -> np.ndarray:
     """Return ``V_j`` (b, n_j, n_j)."""
     b, n = rows.shape
     _require_room(b, n, n)
     V = np.zeros((b, n, n))
-    V[:, np.arange(n), np.arange(n)] = D
+    V[:, np.arange(n), np.arange(n)] = model.variance[rows]
     for g in model.groups:
         z, codes = g.z[rows], g.codes[rows]
         V += (z @ z.transpose(0, 2, 1)) * (codes[:, :, None] == codes[:, None, :])
@@ -178,21 +184,3 @@ def _require_room(b: int, n: int, r: int) -> None:
             f"cluster with {n:,} rows, and {available() / 1e9:.3g} GB are available; use 'CR1' or "
             "'CR3', which take no roots, or smaller clusters"
         )
-
-
-def _geometric_mean(V: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """Return A (b, r, r) with ``A S A = V``, where ``S = V - X X'``."""
-    L = np.linalg.cholesky(V)
-    Lt = L.transpose(0, 2, 1)
-    U, k, _ = np.linalg.svd(np.linalg.solve(L, X), full_matrices=False)
-    rest = 1.0 - k**2
-    rest[rest < WHOLE] = 0.0
-    LtU = Lt @ (L @ U)
-    F = Lt @ L - (LtU * (1.0 - np.sqrt(rest))[:, None, :]) @ U.transpose(0, 2, 1)
-    P, s, _ = np.linalg.svd(F)
-    lost = (rest == 0.0).sum(axis=1)
-    with np.errstate(divide="ignore"):
-        inverse = 1.0 / s
-    inverse[np.arange(s.shape[1]) >= (s.shape[1] - lost)[:, None]] = 0.0
-    LP = L @ P
-    return (LP * inverse[:, None, :]) @ LP.transpose(0, 2, 1)
