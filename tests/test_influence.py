@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from predicted import generalized, linear
 from reference_data import case, cases, frame
-from structures import STRUCTURES, rows_of
+from structures import STRUCTURES, dense_Lambda, dense_Z, make, makers, rows_of, templates
 from test_any_density import fitted as any_density
 from test_leverage import columns, lme4_fit, structured
 
@@ -230,6 +230,25 @@ def test_cross_products_without_rows_are_those_of_the_others(name, cells, monkey
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
     assert not left.diagonal[0][1].any()  # exactly
     assert left.yty == pytest.approx(expected.yty)
+
+
+@pytest.mark.parametrize("name", ["crossed vector", "crossed sparsely", "nested vector"])
+@pytest.mark.parametrize(("cls", "variant"), list(makers()))
+def test_every_factor_takes_what_is_left_of_cross_products(cls, variant, name, monkeypatch):
+    monkeypatch.setattr(crossproducts, "SMALL_Z", 0)
+    rows = rows_of(name)
+    whole = crossproducts.crossproducts(rows)
+    gone = np.flatnonzero((rows.groups[0].codes == 1) | (rows.groups[1].codes == 2))
+    left = Downdate(rows.groups, rows.columns(), whole).without(gone)
+    lams = templates(whole.layout.widths, "random")
+    factor = make(cls, variant, whole, monkeypatch).twin(left)
+    factor.update(lams)
+    Lambda, Z = dense_Lambda(whole.layout, lams), np.delete(dense_Z(rows), gone, axis=0)
+    M = Lambda.T @ Z.T @ Z @ Lambda + np.eye(whole.layout.q)
+    # Condition numbers of M up to 1e4 times rounding.
+    assert factor.ldL2 == pytest.approx(np.linalg.slogdet(M)[1], rel=1e-10)
+    rhs = np.arange(1.0, whole.layout.q + 1)
+    np.testing.assert_allclose(factor.solve(rhs), np.linalg.solve(M, rhs), rtol=1e-9, atol=1e-9)
 
 
 # What is left open, and what fails
