@@ -167,6 +167,35 @@ def test_grids_hypotheses_and_pictures():
     assert exact["df"].round(6).tolist() == [42.0] * 3
 
 
+def test_marginal_means_and_ratios_are_those_of_emmeans():
+    """Two routes of our own: linear functions there, differences of predictions here."""
+    fit = fits()["cake"]
+    at = fit.to_marginaleffects()
+    means = fit.emmeans("recipe", ddf=None).to_frame()
+    grid = me.datagrid(at, recipe=["A", "B", "C"])
+    ours = me.predictions(at, newdata=grid)
+    np.testing.assert_allclose(ours["estimate"], means["estimate"], rtol=1e-9)
+    np.testing.assert_allclose(ours["std_error"], means["std_error"], rtol=1e-5)
+    slopes = fit.emtrends("temp", "recipe", ddf=None).to_frame()
+    ours = me.slopes(at, variables="temp", newdata=grid, **STEP)
+    np.testing.assert_allclose(ours["estimate"], slopes["estimate"], rtol=1e-8)
+    np.testing.assert_allclose(ours["std_error"], slopes["std_error"], rtol=5e-3)
+    herds = fits()["cbpp"]
+    odds = herds.emmeans("period", type="response").to_frame()
+    ours = me.predictions(herds.to_marginaleffects(), by="period", newdata="balanced")
+    np.testing.assert_allclose(ours.sort("period")["estimate"], odds["estimate"], rtol=1e-9)
+    np.testing.assert_allclose(ours.sort("period")["std_error"], odds["std_error"], rtol=1e-5)
+
+
+def test_a_robust_covariance_goes_along():
+    robust = fits()["cbpp"].with_vcov("CR2", cluster="herd")
+    ours = me.hypotheses(robust.to_marginaleffects(), "period2 = 0")
+    expected = robust.coef_table()["Std. Error"]["period2"]
+    assert ours["std_error"][0] == pytest.approx(expected, rel=1e-6)
+    usual = me.hypotheses(fits()["cbpp"].to_marginaleffects(), "period2 = 0")["std_error"][0]
+    assert expected > 1.3 * usual
+
+
 def test_degrees_of_freedom_and_covariances_that_are_given():
     fit = fits()["cake"]
     table = fit.coef_table()
