@@ -365,6 +365,17 @@ def test_p_values_by_theory_do_not():
     assert (np.array(found) <= 0.05).mean(axis=0).min() > 0.15
 
 
+def test_few_draws_of_many_rows_are_judged_by_rank():
+    """The steps of residuals, 1 / m, are seen by a test of many rows for itself."""
+    rng = np.random.default_rng(6)
+    u = rng.random((20_000, 31))
+    draws = Draws(u[:, 0], u[:, 1:], np.zeros(20_000), u[:, 0], True, 1)
+    assert residual_tests.uniformity(draws, "theory").p_value < 1e-6
+    found = residual_tests.uniformity(draws, "auto")
+    assert found.reference == "simulation"
+    assert found.p_value > 0.05
+
+
 def test_rank_p_values():
     assert rank_p_value(np.array([5.0, 1.0, 2.0, 5.0])) == 0.5
     assert rank_p_value(np.array([5.0, 1.0, 2.0, 6.0]), "less") == 0.75

@@ -121,9 +121,10 @@ class Draws:
             Whether the distribution that theory has holds for independent rows.
         """
         choice = checks.option(choice, "reference", REFERENCES)
-        if choice == "auto":
-            return "theory" if self.independent and by_theory else "simulation"
-        return str(choice)
+        if choice != "auto":
+            return str(choice)
+        fine = 4 * len(self.observed) <= self.m**2  # else the steps 1 / m of residuals count
+        return "theory" if self.independent and by_theory and fine else "simulation"
 
 
 def rank_p_value(statistics: np.ndarray, alternative: str = "greater") -> float:

@@ -46,7 +46,8 @@ class WithTests:
             What the p value is by, in this test and the others: the rank of the statistic among
             those of the draws, which is right for dependent rows, but never below 1 over the number
             of draws; or a distribution for independent rows, as in DHARMa. By default the second
-            where the rows are drawn independently, with all random effects held (`re_form=None`).
+            where the rows are drawn independently, with all random effects held (`re_form=None`),
+            and often enough for steps of 1/n not to count (twice the root of the rows, or more).
 
         Examples
         --------
