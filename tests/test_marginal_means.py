@@ -120,6 +120,7 @@ FUNCTIONS = {
     "exp(-x/2)": lambda x: -0.5 * np.exp(-x / 2),
     "scale(log10(x))": None,
     "I(abs(x - 3) * sin(x))": lambda x: np.sign(x - 3) * np.sin(x) + np.abs(x - 3) * np.cos(x),
+    "log(x, 3)": lambda x: 1 / (x * np.log(3)),
     "atan(x)": lambda x: 1 / (1 + x**2),
     "ifelse(x > 2, x^2, 0)": lambda x: np.where(x > 2, 2 * x, 0),
     "own(x)": lambda x: 3 * np.cos(3 * x),
@@ -355,6 +356,17 @@ def test_bias_is_adjusted_by_the_variance_of_the_population():
     days = {"Days": [1, 2]}
     shown = [log.emmeans("Days", at=days, type="response", bias_adjust=b) for b in (True, False)]
     np.testing.assert_allclose(shown[0]["estimate"], shown[1]["estimate"] * (1 + v / 2))
+
+
+def test_a_type_may_be_chosen_for_contrasts():
+    fit = fitted("cbpp")
+    ours = fit.emmeans("period").pairs(type="response").to_frame()
+    theirs = fit.emmeans("period", type="response").pairs().to_frame()
+    pd.testing.assert_frame_equal(ours, theirs)
+    back = fit.emmeans("period", type="response").pairs(type="link")
+    np.testing.assert_allclose(np.exp(back["estimate"]), ours["estimate"])
+    root = fitted("sleep_sqrt").emmeans("Days", at={"Days": [1, 2]}).pairs(type="response")
+    assert "contrasts are still on the sqrt scale" in str(root)
 
 
 def test_offsets_stand_at_their_mean_or_where_they_are_put():

@@ -102,6 +102,7 @@ def _slope(point: _Point, node: Node, parts: list[Any]) -> Any:
 
 
 def _of_operator(point: _Point, node: Binary, du: Any, dv: Any) -> Any:
+    """Return the derivative of an operator between two expressions."""
     if node.op not in ("+", "-", "*", "/", "^", "%%"):
         return 0.0
     u, v = point.value(node.left), point.value(node.right)
@@ -125,14 +126,16 @@ def _paired(*values: Any) -> list[Any]:
 
 
 def _of_call(point: _Point, node: Call, parts: list[Any]) -> Any:
-    name = node.function.replace("::", ".").rsplit(".", 1)[-1]
-    name = node.function.rsplit("::", 1)[-1] if name not in _ELEMENTWISE else name
+    """Return the derivative of a function of something, by its name."""
+    name = function_name(node)
     if name in _FLAT:
         return 0.0
     if name in ("I", "identity", "offset", "as.numeric", "as.double"):
         return parts[0]
     if name in _ELEMENTWISE and len(parts) == 1:
         return _ELEMENTWISE[name](point.value(node.args[0])) * parts[0]
+    if name == "log" and not np.any(parts[1]):
+        return parts[0] / (point.value(node.args[0]) * np.log(point.value(node.args[1])))
     if name in ("scale", "center"):
         return parts[0] / point.scope.state.transforms[node.text]["scale"]
     if name in _BASES and not any(np.any(part) for part in parts[1:]):
@@ -143,6 +146,18 @@ def _of_call(point: _Point, node: Call, parts: list[Any]) -> Any:
         chosen = point.value(node.args[0])
         return np.where(np.asarray(chosen) != 0, parts[1], parts[2])
     return point.differences(node)
+
+
+def function_name(node: Call) -> str:
+    """Return the name of a function, without that of its package.
+
+    Examples
+    --------
+    >>> from mixef.terms.parser import parse_expression
+    >>> function_name(parse_expression("np.log(x)"))
+    'log'
+    """
+    return node.function.rsplit("::", 1)[-1].removeprefix("np.").removeprefix("numpy.")
 
 
 def _of_basis(point: _Point, node: Call, name: str, du: Any) -> Any:

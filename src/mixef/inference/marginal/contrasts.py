@@ -20,9 +20,10 @@ M = TypeVar("M", bound=LinearFunctions)
 _OPERATORS = re.compile(r"[-+*/]")
 
 
-def contrasted(means: M, method: Any, ref: Any, on_response: bool) -> M:
+def contrasted(means: M, method: Any, ref: Any) -> M:
     """Return contrasts by a method, group by group."""
-    ratios = on_response and means.scale is not None and means.scale.ratio is not None
+    scale = means.used_scale
+    ratios = scale is not None and scale.ratio is not None
     rows, columns, sizes, blocks = [], [], [], []
     texts = contrast_texts(means)
     if is_pairwise(method):

@@ -136,13 +136,13 @@ class MarginalMeans(LinearFunctions):
         on_response = self.on_response if type is None else check_type(type)
         if simple is not None:
             return self._simple(simple, method, adjust, ref, type)
-        means = self._grouped(by)
+        means = replace(self._grouped(by), on_response=on_response and self.scale is not None)
         if interaction is not None:
             made = interaction_contrasts(means, interaction)
             chosen = "none" if adjust is None else check_adjust(adjust)
         else:
             method = check_method(method)
-            made = contrasted(means, method, ref, on_response)
+            made = contrasted(means, method, ref)
             chosen = default_adjustment(method) if adjust is None else check_adjust(adjust)
         asked = Question(level=self.question.level, adjust=chosen, shows=TESTS)
         return replace(made, question=asked, on_response=on_response and made.scale is not None)

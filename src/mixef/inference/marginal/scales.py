@@ -19,6 +19,7 @@ from mixef.inference.prediction.prediction_variance import random_variance
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.nodes import Binary, Call, Name, Node, Paren, Unary, fold
+from mixef.terms.slopes import function_name
 
 Values = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 #: From x (m,) to the value of a function and its first three derivatives there.
@@ -131,8 +132,8 @@ def _name_of(node: Node, short: bool = False) -> str:
 
 
 def _function(node: Node) -> str:
-    """Return the name of a call's function, without that of its package."""
-    return node.function.replace("::", ".").rsplit(".", 1)[-1] if isinstance(node, Call) else ""
+    """Return the name of a call's function; nothing for another node."""
+    return function_name(node) if isinstance(node, Call) else ""
 
 
 def _is_power(node: Node) -> bool:
