@@ -122,11 +122,6 @@ def test_the_profiled_deviance_in_a_few_lines_of_a_user(fits):
     assert deviance([1.2, 2.1]) == pytest.approx(fit.getME("devfun")([1.2, 2.1]), rel=1e-10)
 
 
-def test_it_shows_in_a_line(fits):
-    shown = repr(fits["Penicillin"].factor_at([1.2, 2.1]))
-    assert shown == "<FactorAt: 30 effects, 189 non-zeros, log|A| = 80.22>"
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

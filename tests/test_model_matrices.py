@@ -54,11 +54,6 @@ def test_missing_rows_and_dependent_columns_are_left_out():
     assert 3 not in parts.y.index
 
 
-def test_it_shows_in_a_line():
-    parts = model_matrices("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
-    assert repr(parts) == "<ModelMatrices: 30 rows, 1 fixed and 6 random effects>"
-
-
 @pytest.mark.parametrize(
     ("formula", "options", "error", "message"),
     [

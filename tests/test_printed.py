@@ -35,6 +35,11 @@ SLEEP = "Reaction ~ Days + (Days | Subject)"
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 # Longest text of a result, and of a part that is only reached through one.
 LINES, WIDTH = 60, 120
+# The predictor behind the last coefficient of each model.
+PREDICTORS = {"Days": "Days", "period4": "period", "YEAR97": "YEAR"}
+# What some of the models do not have (two terms to be collinear, a covariate with a slope), and
+# what belongs to another library.
+OF_ANOTHER = ("vif", "emtrends", "to_marginaleffects")
 # What a user makes shows how it was made.
 MADE_BY_USERS = (mixef.LmerControl, mixef.GlmerControl, mixef.Family, mixef.Link)
 # The state of a fit is the program's own; it shows as one line.
@@ -60,13 +65,14 @@ def of_model(fit):
     arguments = {
         "contest": [name], "getME": ["ALL"], "bootstrap": [5], "integrand": [[0.0, 1.0]],
         "update": [". ~ ."], "drop1": [None, "F" if linear else "Chisq"],
-        "refit": [fit.simulate(3, seed=1)],
+        "refit": [fit.simulate(3, seed=1)], "emmeans": [PREDICTORS[name]], "with_vcov": ["CR0"],
     }  # fmt: skip
     options = {"bootstrap": {"seed": 1}, "profile": {"which": name, "delta_cutoff": 0.9},
                "ranef": {"condVar": True}, "simulate": {"n": 2, "seed": 1},
-               "confint": {"method": "wald"}}  # fmt: skip
+               "confint": {"method": "wald"}, "influence": {"groups": fit.ngrps().index[-1],
+               "refit": False}}  # fmt: skip
     out = {}
-    for key in sorted(key for key in dir(fit) if not key.startswith("_")):
+    for key in sorted(k for k in dir(fit) if not k.startswith("_") and k not in OF_ANOTHER):
         value = getattr(fit, key)
         if inspect.ismethod(value):
             value = value(*arguments.get(key, []), **options.get(key, {}))
@@ -83,6 +89,8 @@ def results():
         out = {f"{kind}.{key}": value for kind, fit in made.items()
                for key, value in of_model(fit).items()}  # fmt: skip
         lmm, ml, glmm = made["lmm"], made["ml"], made["glmm"]
+        cake = lmer("angle ~ recipe * temp + (1 | recipe:replicate)", load_dataset("cake"))
+        means, rows = cake.emmeans("recipe"), glmm.simulated_residuals(20, seed=1)
         sleep = load_dataset("sleepstudy")
         tried, lists = (
             all_fit(ml, ["newton", "COBYLA"]),
@@ -98,7 +106,12 @@ def results():
             "simulate_from": simulate_from(SLEEP, sleep, KNOWN, seed=1),
             "datasets": mixef.datasets(), "contest.each": lmm.contest(["Days"], joint=False),
             "GHrule": mixef.GHrule(3), "etable": mixef.etable(lmm, glmm, stats="nobs"),
-            "report": mixef.report(lmm),
+            "report": mixef.report(lmm), "matrices": mixef.model_matrices(SLEEP, sleep), "vif": cake.vif(), "means": means,
+            "emtrends": cake.emtrends("temp", "recipe"), "pairs": means.pairs(),
+            "cld": means.cld(), "eff_size": means.eff_size(), "joint": means.joint_tests(),
+            "residuals.tests": rows.tests(), "residuals.groups": rows.test_groups("herd"),
+            "compare": mixef.compare(lmm, ml), "ranova": mixef.ranova(lmm),
+            "step": mixef.step(ml), "delta_method": mixef.delta_method(lmm, "Days / 2"),
         }  # fmt: skip
     return out
 

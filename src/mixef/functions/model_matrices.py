@@ -51,7 +51,12 @@ def model_matrices(
     >>> from mixef import load_dataset, model_matrices
     >>> parts = model_matrices("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
     >>> parts
-    <ModelMatrices: 180 rows, 2 fixed and 36 random effects>
+    Model matrices
+            rows columns
+    X        180       2
+    Zt        36     180
+    Lambdat   36      36
+    theta has 3 entries
     >>> parts.Zt.shape, parts.Lambdat.shape, parts.theta.tolist()
     ((36, 180), (36, 36), [1.0, 0.0, 1.0])
     """

@@ -19,12 +19,14 @@ from mixef.linalg.simplicial import Pattern, SparseCholesky
 from mixef.terms.covariance import make_covariance, roots_of_theta
 from mixef.terms.nodes import by_known_names
 from mixef.terms.random import RandomTerm
+from mixef.text.printed import PrintedTable
+from mixef.text.tables import Table
 
 SYSTEMS = ("A", "L", "Lt", "P", "Pt")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FactorAt:
+class FactorAt(PrintedTable):
     """The factor L of ``A = Lambda'Z'WZ Lambda + I`` with ``A[P][:, P] = L L'``, at one theta.
 
     Made by the method ``factor_at`` of a model. What is zero for a theta alone (a template with a
@@ -48,7 +50,10 @@ class FactorAt:
     >>> from mixef import lmer, load_dataset
     >>> fit = lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", load_dataset("Penicillin"))
     >>> fit.factor_at([1.2, 2.1])
-    <FactorAt: 30 effects, 189 non-zeros, log|A| = 80.22>
+    Sparse Cholesky factor L of A = Lambda'Z'WZ Lambda + I
+    random effects non-zeros of L log|A|
+                30            189  80.22
+    theta: plate.(Intercept) 1.2, sample.(Intercept) 2.1
     """
 
     theta: pd.Series
@@ -140,10 +145,13 @@ class FactorAt:
         x = self._cholesky.solve_Lt(solved)
         return x if system == "A" else x[self.P]
 
-    def __repr__(self) -> str:
-        return (
-            f"<FactorAt: {len(self.P)} effects, {self.nnz} non-zeros, log|A| = {self.logdet:.4g}>"
-        )
+    def to_table(self) -> Table:
+        """Return the size of the factor, and theta."""
+        heads = ("random effects", "non-zeros of L", "log|A|")
+        cells = (str(len(self.P)), str(self.nnz), f"{self.logdet:.4g}")
+        title = "Sparse Cholesky factor L of A = Lambda'Z'WZ Lambda + I"
+        theta = ", ".join(f"{name} {value:.4g}" for name, value in self.theta.items())
+        return Table(heads, [cells], title=title, note=f"theta: {theta}")
 
 
 def factor_at(fit: Fit, theta: Any = None, order: Any = None, permute: bool = True) -> FactorAt:

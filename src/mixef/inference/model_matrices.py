@@ -14,10 +14,12 @@ from mixef.estimation.spec import ModelSpec, checked_parameters, theta_labels
 from mixef.inference.factor_at import effects_of, relative_factor
 from mixef.terms.covariance import make_covariance, roots_of_theta
 from mixef.terms.random import RandomTerm
+from mixef.text.printed import PrintedTable
+from mixef.text.tables import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelMatrices:
+class ModelMatrices(PrintedTable):
     """What a formula makes of data, made by `model_matrices`; effects are in lme4's order.
 
     Attributes
@@ -63,9 +65,12 @@ class ModelMatrices:
         values = checked_parameters(theta, list(self.theta.index), "entries of theta")
         return replace(self, theta=pd.Series(values, self.theta.index, name="theta"))
 
-    def __repr__(self) -> str:
-        n, p = self.X.shape
-        return f"<ModelMatrices: {n} rows, {p} fixed and {len(self.effects)} random effects>"
+    def to_table(self) -> Table:
+        """Return the size of the matrices."""
+        shapes = {"X": self.X.shape, "Zt": self.Zt.shape, "Lambdat": (len(self.effects),) * 2}
+        rows = [tuple(map(str, shape)) for shape in shapes.values()]
+        note = f"theta has {len(self.theta)} entries"
+        return Table(("rows", "columns"), rows, list(shapes), title="Model matrices", note=note)
 
 
 def matrices_of(spec: ModelSpec) -> ModelMatrices:
