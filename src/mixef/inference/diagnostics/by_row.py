@@ -25,6 +25,9 @@ class Rows:
     index: pd.Index  # labels of the rows
     fit: Fit | None  # None for groups of rows, which have no variables
 
+    def __repr__(self) -> str:
+        return f"<Rows: {len(self.index)}>"
+
     def column(self, value: Any, what: str) -> Column:
         """Return a variable of the model or its data by name, or one value a row.
 

@@ -44,6 +44,9 @@ class Draws:
     def __post_init__(self) -> None:
         self.simulated.flags.writeable = False  # users get it, and no copy
 
+    def __repr__(self) -> str:
+        return f"<Draws: {len(self.observed)} rows, {self.m} draws each>"
+
     @property
     def m(self) -> int:
         """Number of draws."""

@@ -92,7 +92,7 @@ class LinearFunctions(PrintedFrame):
         return self.scale if self.on_response else None
 
     @cached_property
-    def families(self) -> list[Family]:
+    def _families(self) -> list[Family]:
         """The families of tests, one a group."""
         estimate, se, df = self._estimated
         q = self.question
@@ -123,18 +123,18 @@ class LinearFunctions(PrintedFrame):
         columns |= {"estimate": shown, "std_error": spread, "df": df}
         columns |= {"conf_low": low, "conf_high": high}
         if self.question.shows != LIMITS:
-            columns |= {"statistic": self._gathered([f.t for f in self.families])}
+            columns |= {"statistic": self._gathered([f.t for f in self._families])}
             columns |= {"p_value": self._gathered(self._p_values())}
         return pd.DataFrame(columns)
 
     def _p_values(self) -> list[np.ndarray]:
-        return [f.p_values(f.rule(self.question.adjust)[0]) for f in self.families]
+        return [f.p_values(f.rule(self.question.adjust)[0]) for f in self._families]
 
     def _limits(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the confidence limits (m,), (m,) on the linear scale."""
         estimate, se, _ = self._estimated
         q, sided = self.question, []
-        for family in self.families:
+        for family in self._families:
             one = family if family.side == q.side else replace(family, side=q.side)
             sided.append(one.critical(of_limits(one.rule(q.adjust)[0]), q.level))
         half = self._gathered(sided) * se

@@ -152,7 +152,7 @@ def notes(means: LinearFunctions) -> list[str]:
 
 def _adjustment(means: LinearFunctions, what: str, adjust: str, of: str) -> list[str]:
     """Return the lines on the adjustment that the families have."""
-    family = max(means.families, key=lambda f: f.size)
+    family = max(means._families, key=lambda f: f.size)
     used, why = family.rule(adjust)
     if used == NONE or (family.means or family.size) < 2 or family.means == 2:
         return []

@@ -39,6 +39,9 @@ class Scale:
     base: float = np.e  # of the logarithm that differences are ratios by
     variance: float = 0.0  # of what the mean of the response is averaged over
 
+    def __repr__(self) -> str:
+        return f"<Scale: {self.word} from {self.name}>"
+
     def of_differences(self) -> Scale | None:
         """Return the scale of ratios, for differences of predictors."""
         if self.ratio is None:
