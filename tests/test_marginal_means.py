@@ -1,6 +1,6 @@
-"""Marginal means: distributions of the largest statistic, letters, scales, slopes, and refusals.
+"""Marginal means: letters, effect sizes, invariances, scales, data, printing and refusals.
 
-tests/reference/emmeans.json is by emmeans 1.8.4.1 and mvtnorm 1.1-3 (emmeans.R).
+tests/reference/emmeans.json is by emmeans 1.8.4.1 (emmeans.R).
 """
 
 import pickle
@@ -10,68 +10,21 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from curved_data import curved_data
 from reference_data import frame, read_reference
-from scipy import stats
 from test_emmeans import fitted
 
 from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef.errors import ArgumentError, DataError, FormulaError
-from mixef.inference.marginal.adjustments import stepwise
-from mixef.inference.marginal.families import dunnett_tail, largest_of, tukey_tail
 from mixef.inference.marginal.printed_means import level_text
 
 REFERENCE = read_reference("emmeans.json")
 QUIET = LmerControl(check_conv_singular="ignore")
 
 
-# Distributions
-
-
-@pytest.mark.parametrize("k", [2, 3, 28])
-@pytest.mark.parametrize("df", [2.5, 42.0, np.inf])
-def test_the_studentized_range_is_scipys(k, df):
-    q = np.array([0.5, 3.0, 6.0])
-    expected = [stats.studentized_range.sf(x, k, df) for x in q]
-    np.testing.assert_allclose(tukey_tail(q, k, df), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("case", REFERENCE["tails"], ids=["pairs", "steps", "control", "plane"])
-def test_the_largest_of_correlated_statistics_is_mvtnorms(case):
-    R, df = np.array(case["correlations"]), case["df"] or np.inf
-    for name, two_sided in (("two", True), ("one", False)):
-        tail = largest_of(R, two_sided).tail(case["at"], df)
-        # mvtnorm's own error is 1e-5.
-        np.testing.assert_allclose(tail, case[name], atol=3e-5)
-
-
-@pytest.mark.parametrize("k", [1, 2, 5, 10])
-def test_the_largest_of_equal_correlations_is_dunnetts(k):
-    R = np.full((k, k), 0.5) + 0.5 * np.eye(k)
-    c = np.array([0.3, 1.0, 2.0, 3.0])
-    law = largest_of(R, two_sided=True)
-    np.testing.assert_allclose(law.tail(c, 20.5), dunnett_tail(c, k, 20.5), atol=1e-4)
-    assert law.tail(law.quantile(0.05, [20.5]), 20.5) == pytest.approx(0.05, abs=1e-9)
-
-
-def test_one_sided_tails_below_zero():
-    # P(max of two > c) for independent normals.
-    law = largest_of(np.eye(2), two_sided=False)
-    c = np.array([-1.0, 0.0, 1.0])
-    np.testing.assert_allclose(law.tail(c, np.inf), 1 - stats.norm.cdf(c) ** 2, atol=1e-8)
-
-
-def test_stepwise_adjustments_are_those_of_r():
-    # R 4.2.2: p.adjust(c(.03, .001, .2, .022, .01, .5, .02), method)
-    p = np.array([0.03, 0.001, 0.2, 0.022, 0.01, 0.5, 0.02])
-    expected = {
-        "holm": [0.1, 0.007, 0.4, 0.1, 0.06, 0.5, 0.1],
-        "hochberg": [0.09, 0.007, 0.4, 0.088, 0.06, 0.5, 0.088],
-        "hommel": [0.09, 0.007, 0.4, 0.066, 0.05, 0.5, 0.06],
-        "fdr": [0.042, 0.007, 0.7 / 3, 0.0385, 0.035, 0.5, 0.0385],
-        "BY": [0.1089, 0.01815, 0.605, 0.099825, 0.09075, 1.0, 0.099825],
-    }
-    for adjust, values in expected.items():
-        np.testing.assert_allclose(stepwise(p, adjust), values, rtol=1e-12)
+@pytest.fixture(scope="module")
+def curved():
+    return curved_data()
 
 
 # Letters and effect sizes
@@ -107,78 +60,6 @@ def test_the_unit_of_effect_sizes_is_that_of_a_response():
     slopes = fit.emmeans("Days", at={"Days": [0, 1]}).eff_size(method="revpairwise")
     np.testing.assert_allclose(slopes["estimate"], fit.fixef()["Days"] / sd, rtol=1e-9)
     assert "degrees of freedom" in str(slopes)
-
-
-# Slopes
-
-FUNCTIONS = {
-    "log(x)": lambda x: 1 / x,
-    "sqrt(x + 3)": lambda x: 0.5 / np.sqrt(x + 3),
-    "I(x^3 - 2/x)": lambda x: 3 * x**2 + 2 / x**2,
-    "I(2^x)": lambda x: np.log(2) * 2**x,
-    "I(x^x)": lambda x: x**x * (np.log(x) + 1),
-    "exp(-x/2)": lambda x: -0.5 * np.exp(-x / 2),
-    "scale(log10(x))": None,
-    "I(abs(x - 3) * sin(x))": lambda x: np.sign(x - 3) * np.sin(x) + np.abs(x - 3) * np.cos(x),
-    "log(x, 3)": lambda x: 1 / (x * np.log(3)),
-    "atan(x)": lambda x: 1 / (1 + x**2),
-    "ifelse(x > 2, x^2, 0)": lambda x: np.where(x > 2, 2 * x, 0),
-    "own(x)": lambda x: 3 * np.cos(3 * x),
-    "np.square(x)": lambda x: 2 * x,
-}
-
-
-def own(x):
-    """A function of the caller's, which has no rule."""
-    return np.sin(3 * x)
-
-
-@pytest.fixture(scope="module")
-def curved():
-    rng = np.random.default_rng(4)
-    g = np.repeat(np.arange(12), 10)
-    x = rng.uniform(1.0, 5.0, 120)
-    f = rng.choice(list("ab"), 120)
-    return pd.DataFrame({"g": g, "x": x, "f": f, "y": rng.normal(size=120) + x})
-
-
-@pytest.mark.parametrize("text", FUNCTIONS)
-def test_slopes_are_derivatives(curved, text):
-    fit = lmer(f"y ~ f * {text} + (1 | g)", curved, control=QUIET)
-    points = [1.5, 2.9, 4.4]
-    slopes = fit.emtrends("x", ["f", "x"], at={"x": points})
-    b = fit.fixef().to_numpy()
-    by_level = np.array([b[2], b[2] + b[3]])
-    if FUNCTIONS[text] is None:
-        unit = np.log10(curved["x"]).std()
-        d = 1 / (np.array(points) * np.log(10) * unit)
-    else:
-        d = FUNCTIONS[text](np.array(points))
-    expected = np.outer(d, by_level).ravel()
-    # The differences that own() takes are good to 1e-11.
-    np.testing.assert_allclose(slopes["estimate"], expected, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize(
-    "basis", ["poly(x, 3)", "poly(x, 2, raw = TRUE)", "bs(x, df = 5)", "ns(x, df = 4)"]
-)
-def test_slopes_of_bases_are_those_of_predictions(curved, basis):
-    fit = lmer(f"y ~ f + {basis} + (1 | g)", curved, control=QUIET)
-    points, h = np.array([0.5, 1.7, 3.3, 5.5]), 1e-3
-    steps = np.array([-2, -1, 1, 2]) * h
-    new = pd.DataFrame({"x": (points[:, None] + steps).ravel(), "f": "a", "g": 0})
-    eta = fit.predict(new, re_form="~0").to_numpy().reshape(-1, 4)
-    expected = eta @ np.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)
-    slopes = fit.emtrends("x", "x", at={"x": points, "f": "a"})
-    np.testing.assert_allclose(slopes["estimate"], expected, rtol=1e-6, atol=1e-8)
-
-
-def test_slopes_for_a_function_of_the_variable(curved):
-    fit = lmer("y ~ f * log(x) + (1 | g)", curved, control=QUIET)
-    slopes = fit.emtrends("log(x)", "f")
-    b = fit.fixef()
-    np.testing.assert_allclose(slopes["estimate"], [b["log(x)"], b["log(x)"] + b["fb:log(x)"]])
-    assert "log(x).trend" in str(slopes)
 
 
 # Invariance
