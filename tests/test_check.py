@@ -13,6 +13,7 @@ import scipy
 from simulation_models import DATA, MODELS, model
 
 from mixef import LmerControl, UserFamily, glmer, lmer, load_dataset
+from mixef.errors import DataError
 from mixef.inference.diagnostics.checks_of_rows import koenker, normal_test
 from mixef.inference.diagnostics.finding import by_p_value
 from mixef.terms.formula import parse_formula
@@ -321,6 +322,23 @@ def test_a_family_without_draws_is_checked_for_the_rest():
     assert row["status"].item() == "note"
     assert "give its UserFamily random=" in row["remedy"].item()
     assert "influence" in set(health["check"])
+
+
+def test_means_that_do_not_exist_leave_simulations_out():
+    """With the inverse link large random effects reach beyond zero, in every row sometimes."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(20), 10)
+    data = pd.DataFrame({"g": g, "x": rng.normal(size=200)})
+    data["y"] = rng.gamma(2.0, 0.5, 200) * np.exp(rng.normal(size=20)[g])
+    fit = glmer("y ~ x + (1 | g)", data, "Gamma")
+    health = quiet(fit.check, 99, seed=1)
+    row = found(health, "simulation")
+    assert "means that the family and the link cannot have" in row["remedy"].item()
+    assert {"convergence", "influence"} <= set(health["check"])
+    residuals = quiet(fit.simulated_residuals, 99, seed=1)
+    assert residuals.to_frame()["scaled"].between(0.0, 1.0).all()
+    with pytest.raises(DataError, match="take a link such as 'log'"):
+        residuals.tests()
 
 
 # ------------------------------------------------------------------ printing and refusals

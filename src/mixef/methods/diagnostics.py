@@ -78,8 +78,8 @@ class DiagnosticMethods(Methods):
         Simulated residuals: 56 rows, 250 simulations, random effects drawn anew
             Min      1Q  Median      3Q     Max
         0.00325 0.21626 0.42346 0.67802 0.99597
-        0 responses are below all simulations, 0 above; the residuals are uniform from 0 to 1 under
-        the model: see .tests()
+        0 responses are below all simulations, 0 above
+        Under the model residuals are uniform from 0 to 1: see .tests()
         >>> residuals.test_dispersion().p_value > 0.05
         True
         """

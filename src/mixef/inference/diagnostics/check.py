@@ -88,7 +88,7 @@ def health(fit: Fit, n: int = 250, seed: int | np.random.Generator | None = None
     rng = checks.generator(seed)
     try:
         residuals = simulated_residuals(fit, n, rng)
-        found += checks_of_rows.of_residuals(fit, residuals, rng)
+        found += list(checks_of_rows.of_residuals(fit, residuals, rng))
     except (FitError, DataError) as error:
         said = "responses cannot be simulated, so that what takes simulations is left out"
         found.append(Finding("simulation", NOTE, np.nan, said, str(error)))

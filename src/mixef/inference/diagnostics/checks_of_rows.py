@@ -22,7 +22,7 @@ from mixef.inference.diagnostics.finding import (
 )
 from mixef.inference.diagnostics.residual_tests import zero_inflation
 from mixef.inference.diagnostics.simulated_residuals import SimulatedResiduals
-from mixef.inference.diagnostics.with_tests import has_zeros
+from mixef.inference.diagnostics.with_tests import has_different_means, has_zeros
 from mixef.inference.influence.leverage import leverages
 from mixef.inference.overdispersion import can_be_overdispersed, overdispersion
 from mixef.inference.residuals import residual_values
@@ -48,7 +48,7 @@ def of_residuals(
     if not fit.is_linear:
         yield distribution(fit, residuals)
     yield outliers(residuals)
-    if np.ptp(residuals.draws.fitted) > 0.0:
+    if has_different_means(residuals.draws):
         yield pattern(residuals)
     yield from autocorrelation(fit, residuals)
 

@@ -96,9 +96,14 @@ def how(draws: Draws, reference: str, theory: str) -> str:
 def refuse_no_rows(draws: Draws, least: int = 1) -> None:
     """Refuse a test of fewer rows than it takes."""
     if len(draws.complete) < least:
+        lost = len(draws.observed) - len(draws.complete)
+        why = "" if not lost else (
+            f"; {lost} lack some, whose random effects lead to means that the family and the link "
+            "cannot have: take a link such as 'log', or hold the random effects, re_form=None"
+        )  # fmt: skip
         raise DataError(
             f"{len(draws.complete)} of {len(draws.observed)} rows have all of their simulations, "
-            f"and the test takes {least} or more"
+            f"and the test takes {least} or more{why}"
         )
 
 

@@ -113,8 +113,8 @@ class SimulatedResiduals(WithTests, PrintedTable):
             QUANTILES,
             [cells],
             title=f"Simulated residuals: {len(u)} rows, {self.n} simulations, {self.held}",
-            note=f"{int(below.sum())} responses are below all simulations, {int(above.sum())} "
-            "above; the residuals are uniform from 0 to 1 under the model: see .tests()",
+            note=f"{below.sum()} responses are below all simulations, {above.sum()} above\n"
+            "Under the model residuals are uniform from 0 to 1: see .tests()",
         )
 
     def recalculate(self, group: Any, by: str = "sum") -> SimulatedResiduals:

@@ -281,7 +281,7 @@ class WithTests:
         }
         if has_zeros(self.draws):
             made["zeros"] = self.test_zero_inflation
-        if np.ptp(self.draws.fitted[self.draws.complete]) > 0.0:
+        if has_different_means(self.draws):
             made["quantiles"] = lambda: self.test_quantiles(reference=reference)
         results = {name: test() for name, test in made.items()}
         frame = pd.DataFrame(
@@ -295,6 +295,11 @@ class WithTests:
 def has_zeros(draws: Draws) -> bool:
     """Tell whether a zero is a response that the model draws, or that there is."""
     return bool((draws.observed == 0).any() or (draws.simulated == 0).any())
+
+
+def has_different_means(draws: Draws) -> bool:
+    """Tell whether there is anything for residuals to change with."""
+    return len(np.unique(draws.fitted[draws.complete])) > 1
 
 
 def _name(value: Any, otherwise: str) -> str:
