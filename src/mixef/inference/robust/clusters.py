@@ -20,7 +20,7 @@ class Clusters:
     """Which cluster each row of a fit belongs to."""
 
     name: str
-    codes: np.ndarray  # int (n,)
+    codes: np.ndarray  # int32 (n,)
     levels: tuple[str, ...]  # labels of the clusters (J,)
     crossed: tuple[str, ...] = ()  # grouping factors with levels in several clusters
 
@@ -69,4 +69,4 @@ def clusters_of(fit: Fit, cluster: Any = None) -> Clusters:
         raise ArgumentError(f"{what} puts all rows into one cluster; expected two clusters or more")
     factors = grouping_factors(fit.terms).items()
     crossed = tuple(group for group, inner in factors if not is_nested(inner, factor))
-    return Clusters(name, factor.codes.astype(np.intp), factor.levels, crossed)
+    return Clusters(name, factor.codes, factor.levels, crossed)

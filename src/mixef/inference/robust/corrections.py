@@ -102,10 +102,12 @@ def leave_one_out(model: WorkingModel) -> np.ndarray:
     for rows in _batches(model):
         X, G = model.X[rows], model.G[rows]
         rest = np.eye(X.shape[2]) - X.transpose(0, 2, 1) @ G
-        if rest.size and np.linalg.svd(rest, compute_uv=False)[:, -1].min() < WHOLE:
+        least = np.linalg.svd(rest, compute_uv=False).min(axis=1, initial=1.0)
+        if least.min() < WHOLE:
+            level = model.levels[model.codes[rows[least.argmin(), 0]]]
             raise ArgumentError(
-                "CR3 is not there where a cluster determines a coefficient by itself, as a "
-                "predictor does that varies in one cluster only; use 'CR2'"
+                f"CR3 leaves out a cluster at a time, but cluster {level} determines a coefficient "
+                "by itself, as where a predictor varies in that cluster only; use 'CR2'"
             )
         H[rows] = np.linalg.solve(rest.transpose(0, 2, 1), G.transpose(0, 2, 1)).transpose(0, 2, 1)
     return H

@@ -100,11 +100,13 @@ class GivenDegrees(Asymptotic):
 def cluster_robust(fit: Fit, type: str, clusters: Clusters) -> ClusterRobust:
     """Return a cluster-robust covariance with what its degrees of freedom come from."""
     with one_blas_thread():
-        model = working_model(fit, clusters.codes, clusters.n)
+        model = working_model(fit, clusters.codes, clusters.levels)
         H = CORRECTIONS[type](model)
         scores = model.sums(H * model.rest[:, None])
         half = model.T @ scores.T
-        return ClusterRobust(fit.estimates.beta, half @ half.T, model, H)
+        matrix = half @ half.T
+    matrix.flags.writeable = False
+    return ClusterRobust(fit.estimates.beta, matrix, model, H)
 
 
 def with_robust(fit: Fit, type: Any, cluster: Any = None, argument: str = "robust") -> Fit:

@@ -45,7 +45,12 @@ class WorkingModel:
     groups: Sequence[GroupDesign]
     T: np.ndarray  # (p, p)
     codes: np.ndarray  # int (n,): the cluster of each row, ascending
-    n_clusters: int  # J
+    levels: Sequence[str]  # labels of the clusters (J,)
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, J."""
+        return len(self.levels)
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -62,7 +67,7 @@ class WorkingModel:
         return np.add.reduceat(rows, self.starts, axis=0)
 
 
-def working_model(fit: Fit, codes: np.ndarray, n_clusters: int) -> WorkingModel:
+def working_model(fit: Fit, codes: np.ndarray, levels: Sequence[str]) -> WorkingModel:
     """Return the working model of a fit for clusters of its rows, coded by ``codes`` (n,).
 
     Raises
@@ -99,7 +104,7 @@ def working_model(fit: Fit, codes: np.ndarray, n_clusters: int) -> WorkingModel:
         groups=groups,
         T=solve_triangular(R, C),
         codes=codes[order],
-        n_clusters=n_clusters,
+        levels=levels,
     )
 
 
