@@ -20,6 +20,7 @@ from mixef.errors import ArgumentError, FormulaError
 from mixef.inference.hypotheses.ddf import f_test
 from mixef.inference.hypotheses.rlrt import regression_criteria, regression_criterion
 from mixef.inference.refits.many import refitted
+from mixef.inference.resampling.along import with_values
 from mixef.inference.resampling.power_design import generating_values, scenario, size_grid
 from mixef.inference.resampling.power_tests import METHODS, hypothesis_of, power_test
 from mixef.inference.simulation.sampler import draw_responses
@@ -208,3 +209,67 @@ def test_methods_that_a_generalized_model_has_not(cbpp):
     with pytest.raises(ArgumentError, match="no degrees of freedom"):
         power(cbpp, ". ~ . - period", method="kenward-roger", n=3)
     assert set(METHODS) == {"t", "kenward-roger", "z", "lrt", "pb", "exact", "function"}
+
+
+# ---------------------------------------------------------------------- along a predictor
+
+
+@pytest.mark.parametrize("count", [2, 5, 10, 14])
+def test_a_predictor_has_fewer_or_further_values(count):
+    """The design is that of the fit at the values, polynomials in its own basis."""
+    data = frame("sleepstudy_w")
+    formula = "Reaction ~ poly(Days, 2) + cond + (Days | Subject)"
+    fit = lmer(formula, data, weights="w", control=QUIET)
+    spec = with_values(fit._fit, "Days", count)
+    days = spec.frame.variables["Days"]
+    assert np.unique(days).tolist() == list(range(count))
+    assert spec.frame.n == 18 * count
+    last = data[data["Days"] == 9]
+    rows = [data[data["Days"] < count]]
+    rows += [last.assign(Days=float(day)) for day in range(10, count)]
+    expected = pd.concat(rows)
+    np.testing.assert_allclose(
+        spec.design.matrix, fit.model_matrix(expected), rtol=1e-9, atol=1e-12
+    )
+    np.testing.assert_array_equal(spec.terms[0].z[:, 1], expected["Days"])
+    np.testing.assert_array_equal(spec.frame.weights, expected["w"])
+    known = {text: value for text, value in spec.frame.variables.items() if text == "poly(Days, 2)"}
+    assert all(len(value.array) == 18 * count for value in known.values())
+
+
+def test_power_along_a_predictor_is_that_of_its_rows(cbpp):
+    """Within groups a t statistic is noncentral t with the sum of squares of the values."""
+    data = pd.DataFrame({"g": np.repeat(np.arange(6), 4), "x": np.tile(np.arange(4.0), 6)})
+    truth = {"beta": [0.0, 0.2], "sd": {"g": 2.0}, "sigma": 1.0}
+    data["y"] = simulate_from("y ~ x + (1 | g)", data, truth, seed=1)["sim_1"]
+    fit = lmer("y ~ x + (1 | g)", data, control=QUIET)
+    params, n = {"beta": [0.0, 0.2], "sd_(Intercept)|g": 2.0, "sigma": 1.0}, 400
+    found = power(fit, "x", along={"x": [3, 6]}, new_params=params, n=n, seed=2).frame
+    assert list(found)[:2] == ["x", "nobs"]
+    assert found["nobs"].tolist() == [18, 36]
+    for row, k in zip(found.itertuples(), (3, 6), strict=True):
+        ncp = 0.2 * np.sqrt(6 * ((np.arange(k) - (k - 1) / 2) ** 2).sum())
+        df = 6 * k - 6 - 1
+        critical = st.t.ppf(0.975, df)
+        exact = st.nct.sf(critical, df, ncp) + st.nct.cdf(-critical, df, ncp)
+        assert row.power == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / n))
+    both = power(fit, ". ~ . - x", along={"x": 6}, sizes={"g": [4]}, n=3, seed=1).frame
+    assert both[["x", "g", "nobs"]].to_numpy().tolist() == [[6, 4, 24]]
+    with pytest.raises(ArgumentError, match="along names 'period', which is no numeric predictor"):
+        power(cbpp, "period", along={"period": 5}, n=3)
+
+
+@pytest.mark.parametrize(
+    ("along", "message"),
+    [
+        (3, "along is 3; expected a dict from predictor"),
+        ({"Days": 1}, "the size of Days is 1; expected a whole number, 2 or more"),
+        ({"Days": []}, "along has no size for Days"),
+        ({"Subject": 5}, "'Subject', which is no numeric predictor of the fit; it has Days"),
+        ({"Days": 10**12}, "has about"),
+    ],
+    ids=str,
+)
+def test_values_that_cannot_be(sleep, along, message):
+    with pytest.raises(ArgumentError, match=message):
+        power(sleep, "Days", along=along, n=3)

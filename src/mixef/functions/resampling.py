@@ -163,6 +163,7 @@ def power(
     *,
     sizes: Mapping[str, Any] | None = None,
     within: Mapping[str, Any] | None = None,
+    along: Mapping[str, Any] | None = None,
     n: int = 1000,
     alpha: float = 0.05,
     method: str | None = None,
@@ -199,6 +200,10 @@ def power(
     within : dict, optional
         From grouping factor to the numbers of rows in each of its levels, which are its rows in
         order, over and over again. With `sizes`, all combinations are simulated.
+    along : dict, optional
+        From one numeric predictor to its numbers of values, as in ``{"Days": [5, 15]}``: the first
+        ones, or further ones in steps of their mean distance, whose rows are copies of those with
+        the last value.
     n : int
         Replicates of each size.
     alpha : float
@@ -272,6 +277,7 @@ def power(
         test,
         sizes=sizes,
         within=within,
+        along=along,
         n=n,
         alpha=alpha,
         method=method,

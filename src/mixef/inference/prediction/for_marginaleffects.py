@@ -7,7 +7,7 @@ errors come from the differences of those and from the covariance of the coeffic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,15 @@ from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import approximation
+from mixef.inference.prediction.fit_data import fit_data, names_in
 from mixef.inference.prediction.predict import SCALES
 from mixef.inference.prediction.prediction_rows import (
     included_columns,
     prediction_rows,
     predictor,
 )
-from mixef.terms.columns import Columns
 from mixef.terms.exact import Exact
-from mixef.terms.factor import Factor, factor_from_numbers
-from mixef.terms.nodes import Name, Node, variable_names
-from mixef.terms.parser import parse_expression
+from mixef.terms.factor import Factor
 
 
 class EffectsModel(ModelAbstract):  # type: ignore[misc,unused-ignore]
@@ -124,7 +122,7 @@ class EffectsModel(ModelAbstract):  # type: ignore[misc,unused-ignore]
         nodes = list(frame.fixed_terms.variables)
         for bar in frame.formula.bars if included_columns(self.mixef_fit, self._re_form) else ():
             nodes += frame.bar_terms(bar).variables
-        return [name for name in _names(nodes) if name in self.vault.modeldata.columns]
+        return [name for name in names_in(nodes) if name in self.vault.modeldata.columns]
 
     def get_exog(self, newdata: pl.DataFrame) -> np.ndarray:
         """Return X and, as a last column, what does not depend on the coefficients (m, p + 1)."""
@@ -156,57 +154,6 @@ def effects_model(
     if df is not None:
         df = checks.number(df, "df", np.nextafter(0.0, 1.0), "a positive number, or None")
     return EffectsModel(model, fit, re_form, type, new_levels, df, env)
-
-
-def fit_data(fit: Fit) -> dict[str, np.ndarray | Factor | Exact]:
-    """Return the variables of the formula, weights and offset by name, on the rows of the fit."""
-    frame, call = fit.frame, fit.call
-    columns = None if call.data is None else Columns(call.data)
-    out: dict[str, Any] = {}
-    for name in _names(_nodes(fit)):
-        if columns is not None and name in columns:
-            column: Any = columns[name]
-            is_array = isinstance(column, np.ndarray)
-            out[name] = column[frame.rows] if is_array else column.take(frame.rows)
-        elif (text := Name(name).text) in frame.variables:  # an array of the caller's
-            out[name] = frame.variables[text]
-    # What the formula takes for a factor is one, numbers of ``factor(x)`` and ids too.
-    factors = frame.groups | {
-        _names([node])[0]: frame.variables[node.text]
-        for node in frame.fixed_terms.variables
-        if len(_names([node])) == 1
-    }
-    for name, factor in factors.items():
-        if name in out and isinstance(factor, Factor) and _has_levels(out[name], factor):
-            out[name] = factor
-    return out
-
-
-def _nodes(fit: Fit) -> Iterator[Node]:
-    """Yield what the formula, the weights and the offset of a fit are made of."""
-    frame, call = fit.frame, fit.call
-    yield from (*frame.fixed_terms.variables, *frame.fixed_terms.offsets)
-    for bar in fit.formula.bars:
-        yield from (*frame.bar_terms(bar).variables, bar.group)
-    if fit.formula.response is not None:
-        yield fit.formula.response
-    offsets = call.offset if isinstance(call.offset, list | tuple) else [call.offset]
-    for given in (call.weights, *offsets):
-        if isinstance(given, str):
-            yield parse_expression(given)
-
-
-def _has_levels(values: Any, factor: Factor) -> bool:
-    """Tell whether numbers are the labels of a factor, as those of ``factor(x)`` are."""
-    if isinstance(values, Factor) or factor.kind != "factor":
-        return isinstance(values, Factor)
-    own = values.factor() if isinstance(values, Exact) else factor_from_numbers(values)
-    return set(own.used_levels().levels) == set(factor.used_levels().levels)
-
-
-def _names(nodes: Iterable[Node]) -> list[str]:
-    """Return the names in some expressions, each once."""
-    return list(dict.fromkeys(name for node in nodes for name in variable_names(node)))
 
 
 def _plain(values: Any) -> Any:

@@ -78,6 +78,7 @@ def power(
     *,
     sizes: Mapping[str, Any] | None = None,
     within: Mapping[str, Any] | None = None,
+    along: Mapping[str, Any] | None = None,
     n: int = 1000,
     alpha: float = 0.05,
     method: str | None = None,
@@ -93,7 +94,7 @@ def power(
     n_jobs, progress = checks.work(n_jobs, progress)
     fit, tested = power_test(fit, test, method, checks.whole(n_boot, "n_boot"))
     values = generating_values(fit, new_params)
-    grid = size_grid(fit, sizes, within)
+    grid = size_grid(fit, sizes, within, along)
     for place in grid:
         refuse_too_large(fit, place, n)
     records, messages = [], Counter[str]()

@@ -20,6 +20,7 @@ from mixef.inference.refits.other_rows import (
     grouping_factors,
     with_levels,
 )
+from mixef.inference.resampling.along import checked_variable, with_values
 from mixef.inference.simulation.new_parameters import (
     Values,
     fitted_values_of,
@@ -36,16 +37,16 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class Size:
-    """A size of the sample: levels of a grouping factor, or rows within each of its levels."""
+    """A size of the sample: levels of a factor, rows within each level, values of a predictor."""
 
     group: str
-    within: bool  # Whether rows are counted
+    kind: str  # what is counted: {"sizes", "within", "along"}
     count: int
 
     @property
     def label(self) -> str:
         """The heading of a table's column."""
-        return f"rows per {self.group}" if self.within else self.group
+        return f"rows per {self.group}" if self.kind == "within" else self.group
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,22 +59,34 @@ class Scenario:
 
 
 def size_grid(
-    fit: Fit, sizes: Mapping[str, Any] | None, within: Mapping[str, Any] | None
+    fit: Fit,
+    sizes: Mapping[str, Any] | None,
+    within: Mapping[str, Any] | None,
+    along: Mapping[str, Any] | None = None,
 ) -> list[tuple[Size, ...]]:
     """Return all combinations of sizes; that of the fit itself if none are given."""
     axes = []
-    for argument, inside, given in (("sizes", False, sizes), ("within", True, within)):
+    for kind, given in (("along", along), ("sizes", sizes), ("within", within)):
         if given is None:
             continue
-        expected = f"a dict from factor to sizes, such as {{{next(iter(fit.groups))!r}: [20, 40]}}"
-        for group, counts in checks.mapping(given, argument, expected).items():
-            group = checked_group(fit.terms, group, argument)
+        example = "x" if kind == "along" else next(iter(fit.groups))
+        what = "predictor" if kind == "along" else "factor"
+        expected = f"a dict from {what} to sizes, such as {{{example!r}: [20, 40]}}"
+        for name, counts in checks.mapping(given, kind, expected).items():
+            if kind == "along":
+                name, least = checked_variable(fit, name), 2
+            else:
+                name, least = checked_group(fit.terms, name, kind), 1
             several = isinstance(counts, list | tuple | range | np.ndarray | pd.Series | pd.Index)
             counts = list(counts) if several else [counts]
             if not counts:
-                raise ArgumentError(f"{argument} has no size for {group}; give one or more")
-            whole = [checks.whole(count, f"the size of {group}") for count in counts]
-            axes.append([Size(group, inside, count) for count in whole])
+                raise ArgumentError(f"{kind} has no size for {name}; give one or more")
+            whole = [checks.whole(count, f"the size of {name}", least) for count in counts]
+            axes.append([Size(name, kind, count) for count in whole])
+    if along is not None and len(along) > 1:
+        raise ArgumentError(
+            f"along names {len(along)} predictors, {', '.join(map(str, along))}; expected one"
+        )
     return list(product(*axes))
 
 
@@ -81,8 +94,11 @@ def refuse_too_large(fit: Fit, place: Sequence[Size], n: int) -> None:
     """Refuse a size whose rows and n responses memory cannot hold, before they are made."""
     factors, n_rows = grouping_factors(fit.terms), fit.frame.n
     for size in place:
+        if size.kind == "along":  # at least two values; a copy has no more rows than there are
+            n_rows *= max(1, size.count - 1)
+            continue
         n_levels = factors[size.group].n_levels
-        n_rows = size.count * (n_levels if size.within else max(1, n_rows // n_levels))
+        n_rows = size.count * (n_levels if size.kind == "within" else max(1, n_rows // n_levels))
     columns = fit.design.matrix.shape[1] + sum(term.z.shape[1] for term in fit.terms)
     what = f"the size {_text(place)} has about {n_rows} rows"
     checks.refuse_beyond_memory(
@@ -119,7 +135,9 @@ def scenario(fit: Fit, place: Sequence[Size], values: Values, rng: np.random.Gen
     """Return the model on rows of a size, fitted to a first response."""
     spec = fit.spec
     for size in place:
-        spec = _sized(spec, size)
+        spec = (
+            with_values(fit, size.group, size.count) if size.kind == "along" else _sized(spec, size)
+        )
     shell = replace(fit, spec=spec, held_problem=None)
     sampler = _sampler(shell, values)
     scale = float(np.sqrt(values.extra or 0.0)) if fit.is_linear else 1.0
@@ -150,7 +168,7 @@ def _text(place: Sequence[Size]) -> str:
 def _sized(spec: ModelSpec, size: Size) -> ModelSpec:
     """Return the model on rows of one size."""
     factor = grouping_factors(spec.terms)[size.group]
-    if size.within:
+    if size.kind == "within":
         return with_levels(spec, size.group, np.arange(factor.n_levels), size.count)
     return with_levels(spec, size.group, chosen_levels(spec, size.group, size.count))
 
