@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,13 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
+from mixef.inference.marginal.linear_functions import LinearFunctions
 from mixef.inference.marginal.printed_means import level_text, number_cells
 from mixef.inference.marginal.scales import averaged_variance
 from mixef.inference.prediction.prediction_variance import linear_rule, random_variance_slopes
 from mixef.inference.tails import t_quantile
 from mixef.text.printed import PrintedFrame
 from mixef.text.tables import Table
-
-if TYPE_CHECKING:
-    from mixef.inference.marginal.means import MarginalMeans
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,9 +44,9 @@ class EffectSizes(PrintedFrame):
 
 
 def effect_sizes(
-    means: MarginalMeans, sigma: Any, edf: Any, method: Any, level: Any
+    means: LinearFunctions, contrasts: LinearFunctions, sigma: Any, edf: Any, level: Any
 ) -> EffectSizes:
-    """Return effect sizes of contrasts; see the method ``eff_size`` of means.
+    """Return effect sizes of contrasts of means; see their method ``eff_size``.
 
     With d the difference over sigma, the variance of d is ``(SE / sigma)^2 + d^2 / (2 edf)`` by the
     delta method, where sigma^2 has edf degrees of freedom.
@@ -70,7 +68,6 @@ def effect_sizes(
         own = checks.number(edf, "edf", np.nextafter(0.0, 1.0), "a positive number")
     elif infinite:
         own = np.inf
-    contrasts = means.contrast(method, "none", type="link")
     frame = contrasts.frame.drop(columns=["statistic", "p_value"])
     d = frame["estimate"] / sd
     se = np.sqrt((frame["std_error"] / sd) ** 2 + d**2 / (2.0 * own))

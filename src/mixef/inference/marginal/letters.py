@@ -7,19 +7,17 @@ By insertion and absorption (H.-P. Piepho, 2004, Journal of Computational and Gr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixef import checks
 from mixef.errors import ArgumentError
+from mixef.inference.marginal.linear_functions import LinearFunctions
 from mixef.inference.marginal.printed_means import tables
 from mixef.text.printed import PrintedFrame
 from mixef.text.tables import Table
-
-if TYPE_CHECKING:
-    from mixef.inference.marginal.means import MarginalMeans
 
 SIGNS = "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -28,7 +26,7 @@ SIGNS = "1234567890ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 class LetterDisplay(PrintedFrame):
     """Means in ascending order, with a column ``.group`` of signs."""
 
-    means: MarginalMeans  # in the order of the display
+    means: LinearFunctions  # in the order of the display
     signs: tuple[str, ...]  # of each mean
     lines: tuple[str, ...]  # on the comparisons
 
@@ -53,15 +51,15 @@ class LetterDisplay(PrintedFrame):
 
 
 def letter_display(
-    means: MarginalMeans, adjust: str, alpha: Any, letters: Any, reverse: Any
+    means: LinearFunctions, pairs: LinearFunctions, alpha: Any, letters: Any, reverse: Any
 ) -> LetterDisplay:
-    """Return the compact letter display of means; see their method ``cld``."""
+    """Return the compact letter display of means, by their pairs; see their method ``cld``."""
     alpha = checks.level(alpha, "alpha")
     signs = checks.text(letters, "letters", "text, whose characters are the signs")
     if len(set(signs)) < len(signs) or not signs:
         raise checks.refusal("letters", letters, "different characters, such as 'abcdef'")
     backwards = checks.flag(reverse, "reverse")
-    pairs, order, found = means.pairs(adjust), [], {}
+    order, found = [], {}
     p_values, start = pairs.frame["p_value"].to_numpy(), 0
     estimates = means.frame["estimate"].to_numpy()
     for rows in means.groups:
@@ -98,7 +96,7 @@ def letter_display(
     return LetterDisplay(sorted_means, tuple(found.get(i, "") for i in order), tuple(lines))
 
 
-def pairs_lines(pairs: MarginalMeans) -> list[str]:
+def pairs_lines(pairs: LinearFunctions) -> list[str]:
     """Return the lines on adjustments of the comparisons."""
     note = tables(pairs)[-1].note or ""
     return [s for s in note.split("\n") if s.startswith(("P value", "Note: ", "Tests are"))]

@@ -206,7 +206,7 @@ class MarginalMeans(LinearFunctions):
         reverse : bool
             The largest mean first.
         """
-        return letter_display(self, adjust, alpha, letters, reverse)
+        return letter_display(self, self.pairs(adjust), alpha, letters, reverse)
 
     def eff_size(
         self,
@@ -230,7 +230,8 @@ class MarginalMeans(LinearFunctions):
         level : float, optional
             Of the limits.
         """
-        return effect_sizes(self, sigma, edf, method, level)
+        contrasts = self.contrast(method, "none", type="link")
+        return effect_sizes(self, contrasts, sigma, edf, level)
 
     def regrid(self) -> MarginalMeans:
         """Return the estimates on the scale of the response, for contrasts of these.

@@ -10,9 +10,9 @@ from mixef import checks
 LIMITS, TESTS, BOTH = "limits", "tests", "both"
 _SIDES: dict[Any, int] = {
     "two-sided": 0, "both": 0, "equivalence": 0, "=": 0, "!=": 0, "0": 0,
-    "left": -1, "<": -1, "lower": -1, "nonsup": -1, "non-superiority": -1, "nonsuperiority": -1,
-    "noninferiority": 1, "-1": -1, "right": 1, ">": 1, "upper": 1, "noninf": 1,
-    "non-inferiority": 1, "1": 1,
+    "less": -1, "left": -1, "<": -1, "lower": -1, "-1": -1, "nonsup": -1, "non-superiority": -1,
+    "nonsuperiority": -1, "greater": 1, "right": 1, ">": 1, "upper": 1, "1": 1, "noninf": 1,
+    "non-inferiority": 1, "noninferiority": 1,
 }  # fmt: skip
 EXPECTED = "'two-sided', '<' ('nonsup') or '>' ('noninf')"
 

@@ -1,4 +1,4 @@
-"""Tests: degrees of freedom, linear hypotheses, tables of terms, likelihood ratios."""
+"""Cluster-robust covariances of the fixed effects, and their degrees of freedom."""
 
 from mixef.late import modules_of
 
