@@ -196,7 +196,7 @@ def test_simrs_published_example():
         (lambda model: "no", {}, "what test returned is 'no'; expected a p value"),
         ("Days", {"method": "pb", "n_boot": 0}, "n_boot is 0"),
     ],
-    ids=str,
+    ids=lambda part: part.__name__ if callable(part) else str(part),
 )
 def test_tests_that_cannot_be(sleep, test, more, message):
     with pytest.raises((ArgumentError, FormulaError), match=message):
