@@ -13,7 +13,7 @@ SHOWN = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
 EXAMPLES = list(zip(CODE, SHOWN, strict=True))
 
 
-@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["lmer", "glmer"])
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["lmer", "glmer", "means"])
 def test_an_example_prints_the_output_beside_it(code, shown):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(code, "README.md", "exec"), {})
