@@ -253,6 +253,9 @@ def test_wrong_arguments_are_refused():
         fit.to_marginaleffects(new_levels="missing")
     with pytest.raises(FormulaError, match="no grouping factor herd"):
         fit.to_marginaleffects(re_form="~ (1 | herd)")
+    alone = lmer("Yield ~ 1 + (1 | Batch)", frame("Dyestuff"))
+    with pytest.raises(ArgumentError, match="has no predictors"):
+        alone.to_marginaleffects()
     with pytest.raises(ArgumentError, match="has no newdata"):
         fit.to_marginaleffects(newdata=1)
 

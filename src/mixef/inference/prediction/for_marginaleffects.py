@@ -153,7 +153,13 @@ def effects_model(
     new_levels = checks.option(new_levels, "new_levels", ("error", "population"))
     if df is not None:
         df = checks.number(df, "df", np.nextafter(0.0, 1.0), "a positive number, or None")
-    return EffectsModel(model, fit, re_form, type, new_levels, df, env)
+    made = EffectsModel(model, fit, re_form, type, new_levels, df, env)
+    if not made.find_predictors():
+        raise ArgumentError(
+            f"{fit.formula.text} has no predictors, without which marginaleffects makes no "
+            "predictions; use predict, coef_table or contest"
+        )
+    return made
 
 
 def _plain(values: Any) -> Any:
