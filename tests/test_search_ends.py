@@ -247,6 +247,17 @@ def test_a_singular_end_from_a_start_of_ones_own_is_not_the_only_one():
     assert far.objective == pytest.approx(default.objective, rel=1e-6)
 
 
+def test_a_start_that_is_far_too_small_loses_no_direction():
+    """The usual start is a twentieth of the end, and Newton's way up led to a singular minimum.
+
+    It is 3.7 above this end, in which one direction more has variance.
+    """
+    found = runs(draw(70680, 130))
+    assert [run.objective for run in found] == pytest.approx([-213.566892] * 3, abs=1e-5)
+    assert all(run.converged for run in found)
+    assert max(run.n_evaluations for run in found) < 40
+
+
 def test_designs_are_drawn_by_their_seed():
     one, other = draw(6, 500), draw(6, 500)
     assert one.formula == other.formula

@@ -14,6 +14,7 @@ from mixef.estimation.search.convergence import CONVERGED_GAIN
 from mixef.estimation.search.optimize import Criterion, SearchResult, Step, derivatives_at, newton
 from mixef.estimation.search.scipy_search import scipy_search
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE
+from mixef.estimation.search.size import in_size
 from mixef.estimation.search.trust_region import FLAT
 from mixef.linalg import small
 from mixef.terms.parametrization import Parametrization
@@ -125,7 +126,14 @@ def search(
     def stops(par: np.ndarray, value: float) -> bool:
         return until is not None and until(axes.back(par), value)
 
-    result = newton(axes, start, control.max_evaluations, trace, axes, stops)
+    size = in_size(criterion, start, control.max_evaluations)
+    if trace is not None:
+        for step in size.before:
+            trace(step)
+    left = control.max_evaluations - len(size.before) - len(size.beyond)
+    told = _after_first(trace, size.beyond)
+    result = newton(axes, size.start, left, told, axes, stops, size.known)
+    result = _after(_inserted(result, size.beyond), size.before)
     if not stops(result.par, result.objective):
         result = _certified(axes, result, control.max_evaluations, trace)
     if axes.view is criterion:
@@ -135,6 +143,26 @@ def search(
     objective = criterion.value(par)
     g, H = criterion.derivatives()
     return replace(result, par=par, objective=objective, gradient=g, information=H)
+
+
+def _after_first(trace: Trace | None, steps: tuple[Step, ...]) -> Trace | None:
+    """Return a trace that tells of steps behind the first of a search."""
+    if trace is None or not steps:
+        return trace
+    waiting = [*steps]
+
+    def passed_on(step: Step) -> None:
+        trace(step)
+        while waiting:
+            trace(waiting.pop(0))
+
+    return passed_on
+
+
+def _inserted(result: SearchResult, steps: tuple[Step, ...]) -> SearchResult:
+    """Put steps into a search's log, behind its first."""
+    log = (*result.log[:1], *steps, *result.log[1:])
+    return replace(result, log=log, n_evaluations=len(log))
 
 
 def _certified(
@@ -172,28 +200,21 @@ def search_from(
     """
     if control.optimizer != "newton" or control.max_evaluations < 2:
         return search(criterion, start, control, trace)
+    size = in_size(criterion, usual, control.max_evaluations - 1)
+    usual, looked = size.start, (*size.before, *size.beyond)
     at_usual = Step(usual, criterion.value(usual), np.nan)
     at_start = criterion.value(start)
-    others = replace(control, max_evaluations=control.max_evaluations - 1)
+    others = replace(control, max_evaluations=control.max_evaluations - 1 - len(looked))
     if not at_start <= at_usual.objective + FAR:
         first = Step(start, at_start, np.nan)
-        if trace is not None:
-            trace(first)
-        return _after(search(criterion, usual, others, trace), (first,))
-    waiting = [at_usual]
-
-    def passed_on(step: Step) -> None:
-        if trace is not None:
-            trace(step)
-            if waiting:
-                trace(waiting.pop())
-
-    result = search(criterion, start, others, passed_on)
-    result = replace(
-        result,
-        log=(result.log[0], at_usual, *result.log[1:]),
-        n_evaluations=result.n_evaluations + 1,
-    )
+        told = _after_first(trace, size.before)
+        if told is not None:
+            told(first)
+        others = replace(control, max_evaluations=control.max_evaluations - 1 - len(size.before))
+        return _after(search(criterion, usual, others, trace), (first, *size.before))
+    looked = (*looked, at_usual)
+    result = search(criterion, start, others, _after_first(trace, looked))
+    result = _inserted(result, looked)
     left = control.max_evaluations - result.n_evaluations
     settled = result.expected_gain < CONVERGED_GAIN and result.objective <= at_usual.objective
     elsewhere = abs(at_start - at_usual.objective) > SAME_VALUE

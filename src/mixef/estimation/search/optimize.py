@@ -115,6 +115,7 @@ def newton(
     trace: Callable[[Step], None] | None = None,
     axes: Axes | None = None,
     until: Callable[[np.ndarray, float], bool] | None = None,
+    known: tuple[float, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> SearchResult:
     """Minimize by Newton steps inside a trust region (Nocedal and Wright, algorithm 4.1).
 
@@ -133,10 +134,15 @@ def newton(
         in those of the start.
     until : callable, optional
         Given a point and its value, says whether the search may stop there.
+    known : (float, (ndarray, ndarray)), optional
+        Value and derivatives at ``par``, where the criterion stands.
     """
     recorder = Recorder(trace, axes)
-    f = criterion.value(par)
-    first = derivatives_at(criterion)
+    if known is None:
+        f = criterion.value(par)
+        first = derivatives_at(criterion)
+    else:
+        f, first = known
     if first is None:
         raise FitError(
             "the criterion has no finite derivatives at the starting values: means or weights "
