@@ -67,7 +67,7 @@ ARGUMENTS = {
     "exposure": "offset, its logarithm",
     "nsims": "n", "cl": "n_jobs", "parallel": "n_jobs",
     "meth_tab": "optimizers", "methods": "optimizers", "optimizer": "optimizers",
-    "maxfun": "max_evaluations", "maxiter": "max_evaluations", "along": "sizes",
+    "maxfun": "max_evaluations", "maxiter": "max_evaluations",
     "effect_size": "params", "sig_level": "alpha", "largeModel": "large", "smallModel": "small",
     "null_model": "small", "names": "model_names", "confint": "level", "r_matrix": "L",
     "labels": "rename", "coef_rename": "rename", "coef_map": "rename", "coef_omit": "drop",

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixef.errors import FitError, MemoryNeededError
 from mixef.linalg import small
-from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks
+from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks, two_sided
 from mixef.memory import available
 
 # Bytes for each cell of a dense remainder: itself, and its twin without the templates where one of
@@ -81,8 +81,6 @@ class Factor(ABC):
     """
 
     ldL2: float  # ``log|M|``
-    #: (l, s, s): of a single grouping factor, ``C^-1`` with ``M = C C'`` level by level.
-    level_roots: np.ndarray
     has_squares = False
 
     def __init__(self, products: CrossProducts):
@@ -123,6 +121,13 @@ class Factor(ABC):
         self._refactor()
         if not np.isfinite(self.ldL2):
             raise not_positive_definite()
+
+    @property
+    def level_roots(self) -> np.ndarray:
+        """``C^-1`` (l, s, s), with ``M_11 = C C'`` level by level, of the first block."""
+        lam = self.lams[0]
+        M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + small.identity(len(lam))
+        return small.inverse_lower(small.cholesky(M11))
 
     @property
     def least(self) -> list[float]:

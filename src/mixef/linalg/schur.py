@@ -73,7 +73,7 @@ class SchurFactor(Factor):
             self._C = small.cholesky(M11)
         except np.linalg.LinAlgError as error:
             raise not_positive_definite() from error
-        self._Cinv = self.level_roots = small.inverse_lower(self._C)
+        self._Cinv = small.inverse_lower(self._C)
         self._M11inv: np.ndarray | None = None
         self._E: np.ndarray | None = None
         self._left: np.ndarray | None = None
@@ -87,6 +87,11 @@ class SchurFactor(Factor):
             self._coupling.subtract_gram(self._S)
             self._L22 = potrf(self._S)
             self.ldL2 += 2.0 * float(np.log(self._L22.diagonal()).sum())
+
+    @property
+    def level_roots(self) -> np.ndarray:
+        """``C^-1`` (l, s, s), with ``M_11 = C C'`` level by level, of the first block."""
+        return self._Cinv
 
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L x = rhs``, the first block first."""

@@ -72,6 +72,8 @@ def size_grid(
         example = "x" if kind == "along" else next(iter(fit.groups))
         what = "predictor" if kind == "along" else "factor"
         expected = f"a dict from {what} to sizes, such as {{{example!r}: [20, 40]}}"
+        if kind == "along":
+            expected += "; for numbers of levels of a grouping factor, use sizes="
         for name, counts in checks.mapping(given, kind, expected).items():
             if kind == "along":
                 name, least = checked_variable(fit, name), 2
