@@ -16,7 +16,13 @@ from mixef.families.family import Family
 from mixef.families.link import DERIVATIVES, Link, UserLink
 from mixef.families.links import LINKS, Log, Logit, Probit, Sqrt, make_link
 from mixef.families.negative_binomial import SHAPE as SHAPE_PARAMETER
-from mixef.families.special import digamma_error, log1pmx, log_rising, stirling_error
+from mixef.families.special import (
+    digamma_error,
+    log1pmx,
+    log_rising,
+    rising_derivative,
+    stirling_error,
+)
 from mixef.families.standard import (
     FAMILIES,
     BetaBinomial,
@@ -629,6 +635,21 @@ def test_negative_binomial_normalizer(shape, y):
     # The plain formula rounds by 1e-16 of its largest part.
     size = max(special.gammaln(y + shape), abs(y * np.log(shape)), 1.0)
     assert float(log_rising(shape, y)) == pytest.approx(expected, abs=4e-15 * size)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("n", [0, 1, 2, 6, 40])
+@pytest.mark.parametrize("times", [1e-3, 0.5, 20, 63, 65, 1e4, 1e12])
+def test_derivatives_of_a_rising_factorial_keep_their_digits(times, n, order):
+    """For whole n it is the sum of log(1 + i / x) over i below n."""
+    x, i = times * (n + 1.0), np.arange(n)
+    terms = np.expm1(-order * np.log1p(i / x)) / x**order
+    expected = (-1.0) ** (order - 1) * special.factorial(order - 1) * terms.sum()
+    # Differences of polygammas, below 64 (n + 1), and the series beyond round by 1e-16 of their
+    # largest parts.
+    found = float(rising_derivative(x, np.array(float(n)), order))
+    part = (x + n) / x**order if times < 64 else (n + 1.0) ** 2 / x ** (order + 1)
+    assert found == pytest.approx(expected, rel=1e-14, abs=1e-15 * special.factorial(order) * part)
 
 
 @pytest.mark.parametrize("phi", [1e-10, 1e-6, 1e-3, 0.0999, 0.1001, 1.0, 1e4])

@@ -18,7 +18,7 @@ from mixef.errors import DataError
 from mixef.families.auxiliary import Auxiliary, Extra
 from mixef.families.density import DensityFamily, of_product
 from mixef.families.family import by_row
-from mixef.families.special import digamma_rise, log_rising, times
+from mixef.families.special import digamma_rise, log_rising, rising_derivative, times
 from mixef.families.whole_numbers import check_counts, check_shares, poisson, whole_trials
 
 PHI = Auxiliary("phi")
@@ -26,12 +26,8 @@ PHI = Auxiliary("phi")
 
 def rising(x: np.ndarray, n: np.ndarray, order: int) -> list[np.ndarray]:
     """Return ``log gamma(x + n) - log gamma(x) - n log x`` and its derivatives for x."""
-    out, polygamma = [log_rising(x, n)], scipy.special.polygamma
-    if order > 0:
-        out.append(digamma_rise(x, n, less=1.0))
-    for k in range(2, order + 1):
-        out.append(polygamma(k - 1, x + n) - polygamma(k - 1, x) - n * _of_log(x, k))
-    return out
+    first = [log_rising(x, n), *([digamma_rise(x, n, less=1.0)] if order > 0 else [])]
+    return first + [rising_derivative(x, n, k) for k in range(2, order + 1)]
 
 
 def _of_log(x: np.ndarray, k: int) -> np.ndarray:

@@ -6,6 +6,9 @@ the logarithm, 6.1.41 for the log gamma and 6.3.18 for the digamma function.
 
 from __future__ import annotations
 
+import math
+from functools import cache
+
 import numpy as np
 import scipy
 
@@ -13,6 +16,8 @@ import scipy
 LARGE = 10.0
 # Where the logarithm's series takes over; its ten terms are exact to rounding up to 0.25.
 SMALL = 0.25
+# x is far beyond n where it is so many times as large; terms of the series in n / x there.
+FAR, TERMS = 64.0, 10
 _LOG = 1.0 / np.arange(21, 1, -2)
 _GAMMA = (-691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
 _DIGAMMA = (1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12)
@@ -107,6 +112,42 @@ def log_rising(x: np.ndarray | float, n: np.ndarray) -> np.ndarray:
     many = (large + n - 0.5) * np.log1p(ratio) - n
     series = np.where(ratio < SMALL, few, many) + stirling_error(large + n) - stirling_error(large)
     return np.where(x < LARGE, plain, series)
+
+
+def rising_derivative(x: np.ndarray | float, n: np.ndarray, order: int) -> np.ndarray:
+    """Return a derivative of `log_rising` for x, from the second on.
+
+    Where x is far beyond n, it is by the series
+
+        sum over k of (-1)^(k + 1) (B_(k+1)(n) - B_(k+1)(0)) / (k (k + 1) x^k)
+
+    in Bernoulli polynomials (NIST Digital Library of Mathematical Functions, 5.11.8), without the
+    cancellation of its three parts.
+    """
+    x, n = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(n, dtype=float))
+    far = x > FAR * (n + 1.0)
+    near_x = np.where(far, 1.0, x)
+    polygamma, m = scipy.special.polygamma, order - 1
+    of_log = (-1.0) ** m * math.factorial(m) / near_x**order
+    plain = polygamma(m, near_x + n) - polygamma(m, near_x) - n * of_log
+    if not far.any():
+        return plain
+    inverse, series = 1.0 / np.where(far, x, 1.0), np.zeros(x.shape)
+    few = np.where(far, n, 0.0)
+    for k, coefficients in reversed(list(enumerate(_rising_series(), 1))):
+        series = (series + (-1.0) ** (k + 1 + order) * math.perm(k + m, order)
+                  * np.polyval(coefficients, few)) * inverse  # fmt: skip
+    return np.where(far, series * inverse**order, plain)
+
+
+@cache
+def _rising_series() -> list[np.ndarray]:
+    """Return the coefficients, for powers of n, of the terms in `rising_derivative`."""
+    B = scipy.special.bernoulli(TERMS)
+    return [
+        np.array([math.comb(k + 1, j) * B[j] for j in range(k + 1)] + [0.0]) / (k * (k + 1))
+        for k in range(1, TERMS + 1)
+    ]
 
 
 def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
