@@ -37,5 +37,6 @@ case "$("$python" -c 'import mixef; print(mixef.__file__)')" in
     ;;
 esac
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
-[ $# -gt 0 ] || set -- tests docs --pyargs mixef
+# Paths, not names: marginaleffects installs a package that is called "tests".
+[ $# -gt 0 ] || set -- ./tests ./docs --pyargs mixef
 "$python" -m pytest -n "${WORKERS:-2}" --dist loadfile "$@"
