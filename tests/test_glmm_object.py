@@ -453,6 +453,19 @@ def test_tidy_glance_and_augment():
 # Overdispersion
 
 
+@pytest.mark.parametrize("family", ["poisson", "nbinom1"])
+def test_overdispersion_counts_copies_of_rows(family):
+    """A weight of 2 is two rows, and so are rows written twice."""
+    data = frame("grouseticks").head(150)
+    formula = "TICKS ~ YEAR + (1 | BROOD)"
+    weighted = glmer(formula, data, family, weights=np.full(150, 2.0)).overdispersion()
+    twice = glmer(formula, pd.concat([data, data], ignore_index=True), family).overdispersion()
+    assert weighted.df == twice.df
+    assert (weighted.chisq, weighted.p_value) == pytest.approx(
+        (twice.chisq, twice.p_value), rel=1e-4
+    )
+
+
 def test_overdispersion():
     fit = cbpp_fit()
     result = fit.overdispersion()

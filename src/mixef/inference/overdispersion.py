@@ -10,6 +10,7 @@ import scipy
 from mixef.errors import DataError
 from mixef.estimation.fit import Fit
 from mixef.inference.information import df_residual
+from mixef.inference.measures.variances import copies_of
 from mixef.inference.residuals import pearson_chisq
 from mixef.text.numbers import format_number, format_pvalue
 from mixef.text.printed import PrintedTable
@@ -27,7 +28,7 @@ class Overdispersion(PrintedTable):
     chisq : float
         Sum of the squared Pearson residuals, conditional on the random effects.
     df : int
-        Residual degrees of freedom.
+        Residual degrees of freedom: rows, each as often as it has copies, less parameters.
     ratio : float
         ``chisq / df``, about 1 for a family that fits.
     p_value : float
@@ -35,7 +36,7 @@ class Overdispersion(PrintedTable):
     """
 
     chisq: float
-    df: int
+    df: float
     ratio: float
     p_value: float
 
@@ -46,15 +47,14 @@ class Overdispersion(PrintedTable):
 
     def to_table(self) -> Table:
         """Return the numbers as a table of one row."""
-        cells = (format_number(self.chisq, 4), str(self.df), format_number(self.ratio, 3),
+        cells = (format_number(self.chisq, 4), f"{self.df:.10g}", format_number(self.ratio, 3),
                  format_pvalue([self.p_value])[0])  # fmt: skip
         return Table(("Pearson chi-square", "df.resid", "ratio", "p-value"), [cells])
 
     def __str__(self) -> str:
         p = f"p = {self.p_value:.3g}" if self.p_value >= 1e-15 else "p < 1e-15"
-        return (
-            f"Pearson chi-square / df.resid: {self.chisq:.4g} / {self.df} = {self.ratio:.3g} ({p})"
-        )
+        ratio = f"{self.chisq:.4g} / {self.df:.10g} = {self.ratio:.3g}"
+        return f"Pearson chi-square / df.resid: {ratio} ({p})"
 
 
 def overdispersion(fit: Fit) -> Overdispersion:
@@ -71,7 +71,8 @@ def overdispersion(fit: Fit) -> Overdispersion:
             "a binomial response of single trials (0 and 1) cannot be overdispersed; "
             "overdispersion needs several trials a row, or counts"
         )
-    chisq, df = pearson_chisq(fit), df_residual(fit)
+    chisq, copies = pearson_chisq(fit), copies_of(fit)
+    df = df_residual(fit) if copies is None else float(copies.sum()) - fit.npar
     if df <= 0:
         return Overdispersion(chisq, df, np.nan, np.nan)
     return Overdispersion(chisq, df, chisq / df, float(scipy.special.chdtrc(df, chisq)))
