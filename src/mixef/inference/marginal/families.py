@@ -41,7 +41,7 @@ NODES = 20
 TINY = 1e-14
 # Fewest and most points on the sphere, as powers of two, by how many products they take; and the
 # bins that their values are summed up in.
-FEWEST, MOST, PRODUCTS, BINS = 17, 20, 1_500_000_000, 2048
+FEWEST, MOST, PRODUCTS, BINS = 17, 20, 6_000_000_000, 2048
 # Points that are held at a time.
 CHUNK = 2**14
 _Z = np.linspace(-REACH, REACH, Z_NODES)

@@ -122,7 +122,8 @@ class MarginalMeans(LinearFunctions):
         -----
         "dunnettx" is the distribution for comparisons with a control whose correlations are one
         half, without R's approximation to it; "mvt" takes the correlations that there are, and is
-        good to 1e-4 and the same in every run.
+        good to 1e-4 (2e-4 for 60 contrasts or more that are independent) and the same in every
+        run.
 
         Examples
         --------
