@@ -1,12 +1,79 @@
-"""Sphinx: python -m pip install -e .[docs] && python -m sphinx docs site."""
+"""Sphinx. bash scripts/site.sh builds and checks; python -m sphinx -W docs site builds."""
 
-project = "mixef"
+import hashlib
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(DOCS / "_ext"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+# Kernels inherit these: pictures come inline, in the same size everywhere, and a thread does.
+os.environ.pop("MPLBACKEND", None)
+os.environ["MATPLOTLIBRC"] = str(DOCS / "matplotlibrc")
+for library in ("OPENBLAS", "OMP", "NUMBA"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def fingerprint() -> str:
+    """Return a short name of the state of the package: outputs of another state are not reused."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "src").rglob("*")):
+        if path.suffix in (".py", ".npz"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+project = PROJECT["name"]
 author = "the mixef developers"
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
-# Links such as glmm.md#standard-errors find headings down to the second level.
-myst_heading_anchors = 2
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build"]
-html_theme = "furo"
-html_title = "mixef"
+version = release = PROJECT["version"]
+repository = PROJECT.get("urls", {}).get("Repository")
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "sphinx_copybutton",
+    "pictures",
+]
+exclude_patterns = ["_ext"]
+nitpicky = True
+# Other packages' names are not links: their inventories would have to be fetched.
+nitpick_ignore_regex = [("py:.*", r"(?!mixef\.).*")]
+
+# Links such as glmm.md#standard-errors find headings down to the third level.
+myst_heading_anchors = 3
+myst_enable_extensions = ["amsmath", "attrs_inline", "deflist", "dollarmath"]
+
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(ROOT / "build" / "notebooks" / fingerprint())
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+autosummary_generate = False
+autodoc_typehints = "none"
 numpydoc_show_class_members = False
+
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_prompt_text = r">>> |\.\.\. |\$ |> "
+copybutton_prompt_is_regexp = True
+
+html_theme = "furo"
+html_title = f"mixef {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+if repository:
+    html_theme_options |= {
+        "source_repository": repository,
+        "source_branch": "main",
+        "source_directory": "docs/",
+    }
