@@ -62,7 +62,7 @@ def test_a_frame_is_fresh_and_knows_its_name():
     first = load_dataset("sleepstudy")
     first.loc[0, "Reaction"] = 0.0
     assert load_dataset("sleepstudy").loc[0, "Reaction"] == 249.56
-    assert load_dataset("sleepstudy").attrs == {"name": "sleepstudy"}
+    assert load_dataset("sleepstudy").attrs["name"] == "sleepstudy"
 
 
 @pytest.mark.parametrize(

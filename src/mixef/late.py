@@ -46,3 +46,16 @@ def modules_of(package: str) -> Callable[[str], ModuleType]:
         return LateModule(full)
 
     return __getattr__
+
+
+def picture(name: str) -> Callable[..., Any]:
+    """Return a function of `mixef.plots` by its name; results, which are below it, draw so.
+
+    Examples
+    --------
+    >>> picture("axes.grid_of")(5)
+    (2, 3)
+    """
+    module, function = name.rsplit(".", 1)
+    drawing: Callable[..., Any] = getattr(import_module(f"mixef.plots.{module}"), function)
+    return drawing

@@ -23,6 +23,7 @@ from mixef.methods.interop import InteropMethods
 from mixef.methods.intervals import IntervalMethods
 from mixef.methods.means import MeansMethods
 from mixef.methods.measures import MeasureMethods
+from mixef.methods.plots import Plots
 from mixef.methods.robust import RobustMethods
 from mixef.methods.rows import PredictionMethods, RowMethods
 from mixef.methods.simulation import SimulationMethods
@@ -134,6 +135,20 @@ class MixedModel(
     def formula(self) -> str:
         """The formula."""
         return self._fit.formula.text
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: ``fit.plot()`` draws a page of diagnostics, ``fit.plot.NAME()`` one picture.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> ax = fit.plot.residuals()
+        >>> ax.get_ylabel()
+        'Residual of Reaction (ms)'
+        """
+        return Plots(self._fit)
 
     @property
     def left_out(self) -> str:

@@ -22,6 +22,7 @@ class Entry:
     columns: tuple[str, ...]
     description: str
     source: str
+    units: tuple[tuple[str, str], ...] = ()  # of columns that are measured in some unit
 
 
 _DAVIES = "Davies & Goldsmith (1972), Statistical Methods in Research and Production, 4th ed."
@@ -34,6 +35,7 @@ CATALOGUE: dict[str, Entry] = {
         "deprivation: the group with 3 hours in bed a night. Days 0 and 1 were training and "
         "day 2 the baseline; the short nights came after it.",
         "Belenky et al. (2003), Journal of Sleep Research 12, 1-12",
+        (("Reaction", "ms"), ("Days", "days")),
     ),
     "Dyestuff": Entry(
         30,
@@ -41,6 +43,7 @@ CATALOGUE: dict[str, Entry] = {
         "Yield of a dye (grams of standard color) in 5 preparations from each of 6 batches of "
         "an intermediate product.",
         f"{_DAVIES}, section 6.4",
+        (("Yield", "g"),),
     ),
     "Dyestuff2": Entry(
         30,
@@ -55,6 +58,7 @@ CATALOGUE: dict[str, Entry] = {
         "Diameter (mm) of the zone in which 6 samples of penicillin stopped bacteria from "
         "growing, each sample on each of 24 plates: two fully crossed factors.",
         f"{_DAVIES}, section 6.6",
+        (("diameter", "mm"),),
     ),
     "Pastes": Entry(
         60,
@@ -71,6 +75,7 @@ CATALOGUE: dict[str, Entry] = {
         "design.",
         "Cook (1938), Chocolate cake, I. Optimum baking temperature, Master's thesis, Iowa State "
         "College; printed in Cochran & Cox (1957), Experimental Designs, 2nd ed., p. 300",
+        (("angle", "degrees"), ("temp", "°F")),
     ),
     "cbpp": Entry(
         56,
@@ -117,6 +122,7 @@ CATALOGUE: dict[str, Entry] = {
         "living children, the age (years from the mean) and whether the district is urban.",
         "Bangladesh Fertility Survey of 1988; Steele, Diamond & Amin (1996), Journal of the "
         "Royal Statistical Society A 159, 289-299",
+        (("age", "years from the mean"),),
     ),
     "classroom": Entry(
         1190,
@@ -195,7 +201,8 @@ def load_dataset(name: str) -> pd.DataFrame:
     pandas.DataFrame
         A fresh frame with the rows, the values and the types of the data set in R: factors are
         categoricals with R's levels in R's order (ordered where R's are), numbers are ``int64``
-        or ``float64``. ``attrs["name"]`` holds the name.
+        or ``float64``. ``attrs["name"]`` holds the name, ``attrs["units"]`` the units of columns
+        that have one, which labels of pictures show.
 
     Raises
     ------
@@ -217,7 +224,7 @@ def load_dataset(name: str) -> pd.DataFrame:
         meta = json.loads(packed["meta"].tobytes())
         columns = {key: _column(packed[f"column_{key}"], meta[key]) for key in meta}
     frame = pd.DataFrame(columns)
-    frame.attrs["name"] = name
+    frame.attrs |= {"name": name, "units": dict(CATALOGUE[name].units)}
     return frame
 
 

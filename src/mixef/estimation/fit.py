@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -196,6 +197,12 @@ class Fit:
         fixed = self.X @ self.estimates.beta
         whole: np.ndarray = fixed if self.frame.offset is None else fixed + self.frame.offset
         return whole
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Units of the variables, as far as the data say: ``attrs["units"]`` of a pandas frame."""
+        units = getattr(self.call.data, "attrs", {}).get("units", {})
+        return units if isinstance(units, Mapping) else {}
 
     @property
     def is_counted(self) -> bool:

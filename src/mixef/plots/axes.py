@@ -1,0 +1,105 @@
+"""What all pictures share: axes to draw on, marks that need no colour, labels with units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mixef.errors import ArgumentError, MissingLibraryError
+
+#: Series are told apart by their marks and lines as well as by colour.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+# Inches: one picture, and the least side of one of several.
+WIDTH, HEIGHT, SIDE = 5.6, 4.0, 2.6
+
+
+def pyplot() -> Any:
+    """Return ``matplotlib.pyplot``.
+
+    Raises
+    ------
+    MissingLibraryError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib.pyplot
+    except ImportError:
+        raise MissingLibraryError(
+            "pictures are drawn by matplotlib, which is not installed: pip install 'mixef[plot]'"
+        ) from None
+    return matplotlib.pyplot
+
+
+def axes_of(ax: Any = None, width: float = WIDTH, height: float = HEIGHT) -> Any:
+    """Return the axes to draw on: the caller's, or those of a new figure (inches).
+
+    Raises
+    ------
+    ArgumentError
+        If `ax` is no matplotlib Axes.
+    """
+    plt = pyplot()
+    if ax is None:
+        return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    if not isinstance(ax, plt.Axes):
+        kind = type(ax).__name__
+        raise ArgumentError(f"ax must be one matplotlib Axes or None, but it is of type {kind}")
+    return ax
+
+
+def panels(
+    rows: int, columns: int, width: float | None = None, height: float | None = None, **options: Any
+) -> tuple[Any, np.ndarray]:
+    """Return a new figure and its axes (rows, columns); `options` are those of ``subplots``."""
+    size = (width or max(WIDTH, SIDE * columns), height or max(HEIGHT, SIDE * rows))
+    figure, axes = pyplot().subplots(
+        rows, columns, figsize=size, layout="constrained", squeeze=False, **options
+    )
+    return figure, axes
+
+
+def grid_of(n: int) -> tuple[int, int]:
+    """Return rows and columns of a grid for n panels, no taller than wide.
+
+    Examples
+    --------
+    >>> [grid_of(n) for n in (1, 2, 5, 12)]
+    [(1, 1), (1, 2), (2, 3), (3, 4)]
+    """
+    columns = int(np.ceil(np.sqrt(n)))
+    return -(-n // columns), columns
+
+
+def series(i: int) -> dict[str, Any]:
+    """Return colour, marker and line of the i-th series."""
+    return {
+        "color": f"C{i % 10}",
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": LINES[i % len(LINES)],
+    }
+
+
+def ink() -> Any:
+    """Return the colour of text and axes, which the user's style has chosen, dark or light."""
+    return pyplot().rcParams["text.color"]
+
+
+def reference_line(ax: Any, at: float = 0.0, vertical: bool = False) -> None:
+    """Draw a thin line that data are read against."""
+    draw = ax.axvline if vertical else ax.axhline
+    draw(at, color=ink(), linewidth=0.8, alpha=0.6, zorder=0.5)
+
+
+def with_unit(name: str, units: Mapping[str, str]) -> str:
+    """Return a label with the unit of a variable, as in ``Reaction (ms)``.
+
+    Examples
+    --------
+    >>> with_unit("Reaction", {"Reaction": "ms"}), with_unit("log(Reaction)", {"Reaction": "ms"})
+    ('Reaction (ms)', 'log(Reaction)')
+    """
+    return f"{name} ({units[name]})" if name in units else name
