@@ -27,6 +27,7 @@ from mixef import (
     simulate_from,
 )
 from mixef.estimation.fit import Fit
+from mixef.methods.plots import Plots
 from mixef.text.printed import LONGEST, WIDEST, Printed, frame_table
 from mixef.text.tables import Table
 
@@ -42,8 +43,8 @@ PREDICTORS = {"Days": "Days", "period4": "period", "YEAR97": "YEAR"}
 OF_ANOTHER = ("vif", "emtrends", "to_marginaleffects")
 # What a user makes shows how it was made.
 MADE_BY_USERS = (mixef.LmerControl, mixef.GlmerControl, mixef.Family, mixef.Link)
-# The state of a fit is the program's own; it shows as one line.
-CLOSED = (*MADE_BY_USERS, Fit)
+# The state of a fit is the program's own, and pictures are not shown in words: one line each.
+CLOSED = (*MADE_BY_USERS, Fit, Plots)
 PLAIN = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, np.generic, str, int, float, bool,
          type(None), sparse.sparray, sparse.spmatrix)  # fmt: skip
 
