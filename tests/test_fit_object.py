@@ -304,8 +304,11 @@ def test_repeats_of_the_fits_own_numbers(name):
     assert set(everything) >= {"X", "Zt", "theta", "L", "devcomp"}
     for key in everything:
         fit.getME(key)
+    some = fit.getME(["theta", "n"])
+    assert list(some) == ["theta", "n"]
+    assert some["n"] == fit.nobs
     with pytest.raises(ValueError, match=r"getME knows no 'zt'; expected one of .*Zt"):
-        fit.getME("zt")
+        fit.getME(["X", "zt"])
 
 
 def test_devfun_at_given_theta():

@@ -140,6 +140,10 @@ def test_what_is_said(text, message):
         ("np.mean(x)", "write mean(...), which mixef knows"),
         ("lg(x)", "did you mean 'log'"),
         ("lag(x)", "compute the column before"),
+        ("zerocorr(x | f)", "use diag(x | f)"),
+        ("hetar1(0 + f | g)", "use ar1(0 + f | g, hom=FALSE)"),
+        ("fulldummy(f)", "use 0 + f"),
+        ("toep(0 + f | g)", "covariance structures are us()"),
     ],
 )
 def test_words_of_other_packages_are_answered(text, answer):

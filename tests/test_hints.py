@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from reference_data import frame
 
+import mixef
 from mixef import (
     Binomial,
     all_fit,
@@ -25,7 +26,7 @@ from mixef import (
     simulate_from,
 )
 from mixef.families.convert import make_family
-from mixef.hints import ATTRIBUTES
+from mixef.hints import ATTRIBUTES, NAMES, name_hint
 
 FORMULA = "Reaction ~ Days + (1 | Subject)"
 
@@ -51,6 +52,17 @@ def test_other_attributes_are_missing_as_usual(fit):
     assert not hasattr(fit, "__array__")
     for twin in (copy.copy(fit), copy.deepcopy(fit), pickle.loads(pickle.dumps(fit))):
         assert twin.objective == fit.objective
+
+
+@pytest.mark.parametrize("name", [*NAMES, "ranef", "confint", "theta", "isSingular", "bootMer"])
+def test_names_of_other_packages_name_ours(fit, name):
+    with pytest.raises(AttributeError, match=f"module 'mixef' has no attribute '{name}': use "):
+        getattr(mixef, name)
+    hint = name_hint(name, type(fit)).split(": use ")[1]
+    word = re.match(r"[\w.]+", hint).group()
+    owner = fit if word.startswith("fit.") else mixef
+    assert attrgetter(word.removeprefix("fit."))(owner) is not None  # what is named is there
+    assert not hasattr(mixef, "nosuch")
 
 
 def test_an_error_inside_a_property_keeps_its_message(fit, monkeypatch):
@@ -104,6 +116,11 @@ ARGUMENTS = {
     "drop1": (lambda d: lmer(FORMULA, d).drop1(cores=2), "use n_jobs="),
     "profile": (lambda d: lmer(FORMULA, d).profile(cores=2), "use n_jobs="),
     "contest": (lambda d: lmer(FORMULA, d).contest("Days", conf_level=0.9), "use level="),
+    "use_rfx": (lambda d: lmer(FORMULA, d).predict(use_rfx=False), 'use re_form=, as "~0"'),
+    "zi": (lambda d: glmer("TICKS ~ 1", d, "poisson", ziformula="~1"), "zero inflation is not"),
+    "disp": (lambda d: lmer(FORMULA, d, dispformula="~1"), "give weights="),
+    "devfun": (lambda d: lmer(FORMULA, d, devFunOnly=True), r"getME\('devfun'\)"),
+    "emmeans": (lambda d: lmer(FORMULA, d).emmeans("Days", p_adjust="holm"), r"pairs\(adjust=\)"),
     "typo": (lambda d: lmer(FORMULA, d, wieghts="w"), "use weights="),
 }
 

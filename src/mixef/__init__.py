@@ -118,9 +118,19 @@ def __getattr__(name: str) -> Any:
     elif find_spec(f"{__name__}.{name}") is not None:
         value = import_module(f"{__name__}.{name}")
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(_hint(name) or f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _hint(name: str) -> str | None:
+    """Return where a name of other packages is here; None if it is not known."""
+    if name.startswith("_"):
+        return None
+    found: str | None = import_module(f"{__name__}.hints").name_hint(
+        name, import_module(f"{__name__}.lmm").LinearMixedModel
+    )
+    return found
 
 
 def __dir__() -> list[str]:

@@ -13,9 +13,11 @@ _TERM = 'name groups in the formula, as in "y ~ x + (1 | g)"'
 _GROUPINGS = ("groups", "group", "vc_formula", "random", "re_formula")
 _FAMILY = "for another family than the Gaussian use glmer(..., family=...)"
 _TABLE = "coef_table()"
+_ZERO = "zero inflation is not there; the family 'nbinom2' has more zeros than 'poisson'"
+_CONTRASTS = "the result has contrast(), and pairs(adjust=)"
 _WRITTEN = "the result has to_latex(), to_markdown(), to_html(), to_great_tables() and to_frame()"
 
-#: What a fit of statsmodels, pymer4 or lme4 has, and what ours has in its place.
+#: What a fit of statsmodels, pymer4, lme4 or MixedModels.jl has, and what ours has in its place.
 ATTRIBUTES = {
     "AICc": "aicc", "rsquared": "r2()",
     "AIC": "aic", "BIC": "bic", "logLik": "loglik", "llf": "loglik", "log_likelihood": "loglik",
@@ -55,6 +57,37 @@ ATTRIBUTES = {
         "TemporalAutocorrelation", "SpatialAutocorrelation",
     )},
     "warnings": "convergence", "optinfo": "convergence",
+    "fit": "summary(); lmer and glmer have fitted the model, and update() fits another one",
+    "extractAIC": "aic", "rstandard": "rstudent()", "is_reml": "REML", "isREML": "REML",
+    "call": "formula", "terms": "model_matrix()", "design_matrix": "model_matrix()",
+    **{name: f"getME('{name}')" for name in ("X", "Z", "Zt", "y", "u", "b", "Lambda", "L")},
+    "logLike": "loglik", "grps": "ngrps()", "convergence_status": "convergence",
+    "result_fit": _TABLE, "result_fit_stats": "glance()", "result_anova": "anova()",
+    "result_boots": "bootstrap()", "result_emmeans": "emmeans()", "result_vif": "vif()",
+    "empredict": "emmeans(..., at=)", "marginal_estimates": "emmeans()",
+    "marginal_contrasts": "emmeans(...).pairs()",
+    "set_factors": "update(data=) with text or categories for factors",
+    "set_contrasts": "update(contrasts=)", "set_transforms": "update() with scale(x) or center(x)",
+    "β": "beta", "σ": "sigma",
+    "θ": "theta", "loglikelihood": "loglik", "dof": "npar",
+    "dof_residual": "df_residual", "optsum": "convergence", "issingular": "is_singular()",
+    "coefnames": "fixef().index", "stderror": f"{_TABLE}['Std. Error']", "leverage": "hatvalues()",
+    "varest": "VarCorr()", "sdest": "sigma", "raneftables": "ranef()",
+    "modelmatrix": "model_matrix()",
+    "condVar": "ranef(condVar=True).condVar", "parametricbootstrap": "bootstrap()",
+}  # fmt: skip
+
+#: What other packages offer beside fits, and where it is here; methods of fits are found by name.
+NAMES = {
+    "lmerControl": "LmerControl", "glmerControl": "GlmerControl", "allFit": "all_fit",
+    "lmList": "lm_list", "PBmodcomp": "pb_test", "exactRLRT": "exact_rlrt",
+    "KRmodcomp": "fit.contest(L, ddf='kenward-roger')", "deltaMethod": "delta_method",
+    "lFormula": "model_matrices", "glFormula": "model_matrices", "powerSim": "power",
+    "powerCurve": "power", "modelsummary": "etable", "compare_performance": "compare",
+    "binomial": "Binomial, or family='binomial'", "poisson": "Poisson, or family='poisson'",
+    **dict.fromkeys(("Lmer", "mixedlm", "MixedLM", "MixedModel", "lme", "glmmTMB"),
+                    'lmer or glmer, with groups in the formula, as in "y ~ x + (1 | g)"'),
+    **dict.fromkeys(("BinomialBayesMixedGLM", "PoissonBayesMixedGLM"), "glmer(..., family=...)"),
 }  # fmt: skip
 
 #: Arguments that other programs have, and what ours are called, where a function has them.
@@ -77,6 +110,8 @@ ARGUMENTS = {
     "lmer_df": "ddf", "mode": "ddf",
     "freq_weights": "weights", "var_weights": "weights", "missing": "na_action",
     "re_formula": "re_form", "allow_new_levels": "new_levels, as \"population\"",
+    "use_rfx": "re_form, as \"~0\" for none", "num_datasets": "n", "new_re_levels": "new_levels",
+    "cov_reduce": "at", "wts": "weights", "conf_method": "method",
 }  # fmt: skip
 
 #: Arguments that take more to say, by function and name.
@@ -93,6 +128,19 @@ ADVICE = {
         "it fits the negative binomial family only; use glmer(..., family=...), or link= for "
         "another link"
     ),
+    **{
+        (own, name): text
+        for own in ("lmer", "glmer")
+        for name, text in (
+            ("ziformula", _ZERO),
+            ("zi", _ZERO),
+            ("dispformula", "variances that depend on predictors are not there; give weights="),
+            ("devFunOnly", "a fit has it as getME('devfun')"),
+            ("fast", "nAGQ=0 is the fast fit of a generalized model"),
+        )
+    },
+    **{("emmeans", name): _CONTRASTS for name in ("p_adjust", "adjust", "contrasts", "contr")},
+    ("predict", "random_only"): "take the difference to predict(re_form='~0')",
     **{("etable", name): _WRITTEN for name in ("type", "output", "file_name", "tex", "file")},
 }
 # Generalized models share their advice.
@@ -103,6 +151,14 @@ def attribute_hint(kind: str, name: str) -> str | None:
     """Return the message for an attribute that other programs have; None if it is not known."""
     here = ATTRIBUTES.get(name)
     return None if here is None else f"{kind} has no attribute {name!r}: use {here}"
+
+
+def name_hint(name: str, fit: type) -> str | None:
+    """Return where a name of other packages is here: a name, or a method of class `fit`."""
+    here = NAMES.get(name) or (f"fit.{ATTRIBUTES[name]}" if name in ATTRIBUTES else None)
+    if here is None and not name.startswith("_") and hasattr(fit, name):
+        here = f"fit.{name}" + ("()" if callable(getattr(fit, name)) else "")
+    return None if here is None else f"module 'mixef' has no attribute {name!r}: use {here}"
 
 
 def refuse_unknown(unknown: Mapping[str, Any], function: Callable[..., Any]) -> None:

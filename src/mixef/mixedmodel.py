@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -322,8 +323,8 @@ class MixedModel(
         """
         return varcorr.principal_components(self._fit)
 
-    def getME(self, name: str) -> Any:
-        """Return a piece of the fit by lme4's name, or all in a dict for "ALL".
+    def getME(self, name: str | Sequence[str]) -> Any:
+        """Return a piece of the fit by lme4's name; for a list of names, or "ALL", a dict.
 
         Random effects run term by term, level by level, and column by column inside a level.
         A is ``Lambda'Z'``, without weights; L, RZX and RX have them, those of a generalized model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,18 +23,22 @@ from mixef.linalg.choose import sparse_cholesky
 from mixef.terms.covariance import lower_triangle, theta_of
 
 
-def get_me(fit: Fit, name: str) -> Any:
-    """Return one piece of the fit, or all of them in a dict for "ALL".
+def get_me(fit: Fit, name: str | Sequence[str]) -> Any:
+    """Return one piece of the fit; several, or all of them for "ALL", in a dict.
 
     Random effects run term by term, level by level, and column by column inside a level.
     """
     pieces = PIECES
     if isinstance(fit.family, NegativeBinomial):
         pieces = pieces | {"glmer.nb.theta": _shape}
-    if checks.text(name, "name", "one of lme4's names, or 'ALL'") == "ALL":
-        return {key: piece(fit) for key, piece in pieces.items()}
-    if name not in pieces:
-        raise ArgumentError(f"getME knows no {name!r}; expected one of {', '.join(sorted(pieces))}")
+    asked = checks.names(name, "name", "one of lme4's names, a list of them, or 'ALL'")
+    unknown = [key for key in asked if key not in {*pieces, "ALL"}]
+    if unknown:
+        known = ", ".join(sorted(pieces))
+        raise ArgumentError(f"getME knows no {unknown[0]!r}; expected one of {known}")
+    if name == "ALL" or not isinstance(name, str):
+        keys = pieces if "ALL" in asked else asked
+        return {key: pieces[key](fit) for key in keys}
     return pieces[name](fit)
 
 

@@ -260,11 +260,11 @@ class Scope:
 
     def _instead(self, node: Call, name: str) -> str:
         """Say what to write instead of a function that is not there."""
-        if any(isinstance(arg, Binary) and arg.op in ("|", "||") for arg in node.args):
-            return f"covariance structures are {TAGS}"
         known = habit(node)
         if known is not None:
             return known
+        if any(isinstance(arg, Binary) and arg.op in ("|", "||") for arg in node.args):
+            return f"covariance structures are {TAGS}"
         if "." in name and name.split(".")[0] in (self.env or {}):
             return (
                 "a formula calls functions of yours by simple names: write "

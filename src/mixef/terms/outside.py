@@ -246,8 +246,15 @@ HABITS = {
     "isin": "write {0} %in% c(1, 2)",
     "between": "write {0} >= 1 & {0} <= 2",
     **dict.fromkeys(("str.startswith", "str.contains"), "compute the column before"),
-    **dict.fromkeys(("rr", "toep", "ou", "homdiag"),
-                    f"covariance structures are {TAGS}"),
+    **dict.fromkeys(("rr", "toep", "ou"), f"covariance structures are {TAGS}"),
+    # Terms of MixedModels.jl, glmmTMB and brms.
+    "zerocorr": "use diag({0}), or || in place of |",
+    "fulldummy": "use 0 + {0}, which has a column for each level",
+    "homdiag": "use diag({0}, hom=TRUE)",
+    "homcs": "use cs({0}, hom=TRUE)",
+    "hetar1": "use ar1({0}, hom=FALSE)",
+    **dict.fromkeys(("gr", "mm"),
+                    "known covariances of levels and multiple membership are not there"),
 }  # fmt: skip
 
 
