@@ -150,3 +150,25 @@ def test_what_is_no_argument(fits, arguments, error, message):
 def test_what_is_no_system(fits, rhs, system, message):
     with pytest.raises(ArgumentError, match=message):
         fits["Penicillin"].factor_at().solve(rhs, system)
+
+
+def test_other_weights_share_the_structure(fits):
+    """The steps of PIRLS, the glmer paper's equation 15, at weights that are not the mode's."""
+    fit = fits["cbpp"]
+    Zt, Lambda = fit.getME("Zt").toarray(), fit.getME("Lambda").toarray()
+    W = np.random.default_rng(1).uniform(0.1, 2.0, fit.nobs)
+    W[:4] = 0.0
+    at = fit.factor_at(weights=W)
+    A = Lambda.T @ (Zt * W) @ Zt.T @ Lambda + np.eye(len(Zt))
+    np.testing.assert_allclose(at.A.toarray(), A, rtol=1e-12, atol=1e-12 * A.max())
+    np.testing.assert_allclose(A @ at.solve(Zt[:, 0]), Zt[:, 0], atol=1e-12 * A.max())
+    again = fit.factor_at().update(weights=W)
+    assert (again.logdet, again.nnz) == (at.logdet, fit.factor_at().nnz)
+    np.testing.assert_array_equal(again.update([0.5]).weights, W)  # W stays for another theta
+    np.testing.assert_allclose(fit.factor_at().weights, fit.weights("working"), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [np.ones(3), -np.ones(56), np.full(56, np.nan), "a", 2.0])
+def test_what_are_no_weights(fits, weights):
+    with pytest.raises(ArgumentError, match=r"weights is .*; expected finite numbers \(56,\), 0"):
+        fits["cbpp"].factor_at(weights=weights)

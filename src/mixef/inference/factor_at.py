@@ -63,7 +63,9 @@ class FactorAt(PrintedTable):
     logdet: float  # log|A|
     _terms: Sequence[RandomTerm]  # in lme4's order, which theta has
     _order: np.ndarray  # (T,): terms in the order of A
-    _gram: sparse.csc_array  # Z'WZ, in the order of A
+    _Zt: sparse.csc_array  # (q, n), rows in the order of A
+    _weights: np.ndarray  # (n,): the diagonal of W
+    _gram: sparse.csc_array  # Z'WZ
     _pattern: Pattern
     _places: np.ndarray  # int: places of the entries of the lower triangle, column by column
     _cholesky: SparseCholesky
@@ -74,12 +76,29 @@ class FactorAt(PrintedTable):
         return sparse.csc_array(self._cholesky.lower())
 
     @property
+    def weights(self) -> np.ndarray:
+        """The diagonal of W (n,)."""
+        return self._weights.copy()
+
+    @property
     def nnz(self) -> int:
         """Number of entries of L that the structure does not make zero."""
         return int(self._pattern.start[-1])
 
-    def update(self, theta: Any) -> FactorAt:
-        """Return the factor at another theta; the analysis of the structure is shared.
+    def update(self, theta: Any = None, weights: Any = None) -> FactorAt:
+        """Return the factor at another theta or W; the analysis of the structure is shared.
+
+        Parameters
+        ----------
+        theta : array (m,), optional
+            Covariance parameters; those it has by default.
+        weights : array (n,), optional
+            The diagonal of W, none of them negative; the one it has by default.
+
+        Raises
+        ------
+        DataError, ValueError
+            For arrays of another length or with other values.
 
         Examples
         --------
@@ -88,8 +107,13 @@ class FactorAt(PrintedTable):
         >>> at = fit.factor_at([1.2, 2.1])
         >>> at.update([0.0, 0.0]).logdet
         0.0
+        >>> round(at.update(weights=at.weights / 2).logdet, 2)
+        62.45
         """
+        theta = self.theta if theta is None else theta
         values = checked_parameters(theta, list(self.theta.index), "entries of theta")
+        if weights is not None:
+            return self._reweighted(self._checked(weights)).update(values)
         structures = [make_covariance("us", False, len(t.columns)) for t in self._terms]
         lams = roots_of_theta(structures, values)
         order = self._order
@@ -102,6 +126,20 @@ class FactorAt(PrintedTable):
         logdet = cholesky.factor(lower)
         theta = pd.Series(values, self.theta.index, name="theta")
         return replace(self, theta=theta, A=A, logdet=logdet, _cholesky=cholesky)
+
+    def _reweighted(self, weights: np.ndarray) -> FactorAt:
+        """Return one with another Z'WZ, not factored yet."""
+        gram = sparse.csc_array((self._Zt * weights) @ self._Zt.T)
+        return replace(self, _weights=weights, _gram=gram)
+
+    def _checked(self, weights: Any) -> np.ndarray:
+        """Return weights of the rows (n,)."""
+        n = self._Zt.shape[1]
+        expected = f"finite numbers ({n},), 0 or more"
+        values = checks.numbers(weights, "weights", expected)
+        if values.shape != (n,) or (values < 0.0).any():
+            raise checks.refusal("weights", weights, expected)
+        return values
 
     def solve(self, rhs: Any, system: str = "A") -> np.ndarray:
         """Solve a system for x.
@@ -154,7 +192,9 @@ class FactorAt(PrintedTable):
         return Table(heads, [cells], title=title, note=f"theta: {theta}")
 
 
-def factor_at(fit: Fit, theta: Any = None, order: Any = None, permute: bool = True) -> FactorAt:
+def factor_at(
+    fit: Fit, theta: Any = None, order: Any = None, permute: bool = True, weights: Any = None
+) -> FactorAt:
     """Return the sparse Cholesky factor at theta; see the method ``factor_at`` of a model."""
     permute, members = checks.flag(permute, "permute"), list(fit.groups)
     if order is not None:
@@ -166,22 +206,21 @@ def factor_at(fit: Fit, theta: Any = None, order: Any = None, permute: bool = Tr
     places = np.array([t for name in members for t in fit.groups[name]])
     terms = [fit.terms[t] for t in places]
     Zt = sparse.vstack([term.Zt() for term in terms], format="csc")
-    weights = working_weights(fit) * fit.covariance_scale / fit.estimates.sigma**2
-    gram = sparse.csc_array((Zt * weights) @ Zt.T)
+    of_fit = working_weights(fit) * fit.covariance_scale / fit.estimates.sigma**2
     # What is not zero for some theta: all of the blocks of levels that meet.
     full = relative_factor(terms, [np.tril(np.ones((len(t.columns),) * 2)) for t in terms])
     meeting = sparse.csc_array((np.ones(len(Zt.data)), Zt.indices, Zt.indptr), Zt.shape)
-    structure = full.T @ (meeting @ meeting.T) @ full + sparse.eye_array(gram.shape[0])
+    structure = full.T @ (meeting @ meeting.T) @ full + sparse.eye_array(len(full.indptr) - 1)
     lower = sparse.csc_matrix(sparse.tril(structure))
     lower.sort_indices()
-    P = fill_reducing_order(lower) if permute else np.arange(gram.shape[0])
+    P = fill_reducing_order(lower) if permute else np.arange(lower.shape[0])
     pattern = Pattern(lower, P)
     start = pd.Series(fit.estimates.theta, theta_labels(fit.terms), name="theta")
     made = FactorAt(
-        start, gram, P, effects_of(terms), np.nan, fit.terms, places, gram, pattern,
+        start, full, P, effects_of(terms), np.nan, fit.terms, places, Zt, of_fit, full, pattern,
         places_of(lower), SparseCholesky(pattern),
     )  # fmt: skip
-    return made.update(start if theta is None else theta)
+    return made._reweighted(of_fit).update(theta, weights)
 
 
 def relative_factor(terms: Sequence[RandomTerm], lams: Sequence[np.ndarray]) -> sparse.csc_array:

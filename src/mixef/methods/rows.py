@@ -282,12 +282,15 @@ class RowMethods(Methods):
         return design.model_matrix(self._fit, newdata, type, names_for(env, sys._getframe(1)))
 
     def factor_at(
-        self, theta: Any = None, order: Any = None, permute: bool = True
+        self,
+        theta: Any = None,
+        order: Any = None,
+        permute: bool = True,
+        weights: Any = None,
     ) -> factors.FactorAt:
         """Return the sparse Cholesky factor of ``Lambda'Z'WZ Lambda + I`` at any theta.
 
-        The effects go term by term, level by level, and column by column inside a level; W are
-        the prior weights, or the working weights of a generalized model.
+        The effects go term by term, level by level, and column by column inside a level.
 
         Parameters
         ----------
@@ -297,21 +300,27 @@ class RowMethods(Methods):
             The grouping factors in the order in which their effects come; the fit's by default.
         permute : bool
             Eliminate the effects in an order that keeps the factor sparse; else as they come.
+        weights : array (n,), optional
+            The diagonal of W, none of them negative. By default the prior weights, or for a
+            generalized model the working weights at the mode, by expected information.
 
         Returns
         -------
         FactorAt
-            ``L``, ``P``, ``A``, ``nnz``, ``logdet``, ``update(theta)`` and ``solve(rhs, system)``.
+            ``L``, ``P``, ``A``, ``nnz``, ``logdet``, ``weights``, ``update(theta, weights)`` and
+            ``solve(rhs, system)``.
 
         Raises
         ------
         DataError, ValueError
-            For a theta of another length, or names that are not the grouping factors.
+            For theta or weights of another length, or names that are not the grouping factors.
 
         References
         ----------
         D. Bates, M. Maechler, B. Bolker and S. Walker (2015), Fitting linear mixed-effects models
-        using lme4, Journal of Statistical Software 67(1), equation 18.
+        using lme4, Journal of Statistical Software 67(1), equation 18; of a generalized model
+        S. Walker and others, Fitting generalized linear mixed-effects models using lme4,
+        equation 16.
 
         Examples
         --------
@@ -323,4 +332,4 @@ class RowMethods(Methods):
         >>> fit.factor_at([1.2, 2.1], order=["sample", "plate"], permute=False).nnz
         450
         """
-        return factors.factor_at(self._fit, theta, order, permute)
+        return factors.factor_at(self._fit, theta, order, permute, weights)
