@@ -44,6 +44,22 @@ def test_they_are_those_of_the_fit(name):
         assert parts.offset is None
 
 
+@pytest.mark.parametrize("name", ["slopes", "several"])
+def test_their_factor_is_that_of_the_fit(name):
+    formula, data, options = MODELS[name]
+    data = load_dataset(data)
+    fit, parts = lmer(formula, data, **options), model_matrices(formula, data, **options)
+    order = list(fit.ngrps().index)[::-1]
+    for chosen in (None, order):
+        ours, of_fit = parts.factor_at(fit.theta, chosen), fit.factor_at(order=chosen)
+        np.testing.assert_array_equal(ours.L.toarray(), of_fit.L.toarray())
+        np.testing.assert_array_equal(ours.P, of_fit.P)
+        assert ours.effects.equals(of_fit.effects)
+        assert parts.update(fit.theta).factor_at(order=chosen).logdet == of_fit.logdet
+    with pytest.raises(DataError, match="entries of theta"):
+        parts.factor_at([1.0] * 9)
+
+
 def test_missing_rows_and_dependent_columns_are_left_out():
     data = load_dataset("sleepstudy").assign(twice=lambda d: 2 * d["Days"])
     data.loc[3, "Reaction"] = np.nan

@@ -29,8 +29,8 @@ SYSTEMS = ("A", "L", "Lt", "P", "Pt")
 class FactorAt(PrintedTable):
     """The factor L of ``A = Lambda'Z'WZ Lambda + I`` with ``A[P][:, P] = L L'``, at one theta.
 
-    Made by the method ``factor_at`` of a model. What is zero for a theta alone (a template with a
-    zero) is stored all the same, so that `nnz` is that of the structure.
+    Made by the method ``factor_at`` of a model, or of `model_matrices`. What is zero for a theta
+    alone (a template with a zero) is stored all the same, so that `nnz` is that of the structure.
 
     Attributes
     ----------
@@ -196,31 +196,45 @@ def factor_at(
     fit: Fit, theta: Any = None, order: Any = None, permute: bool = True, weights: Any = None
 ) -> FactorAt:
     """Return the sparse Cholesky factor at theta; see the method ``factor_at`` of a model."""
-    permute, members = checks.flag(permute, "permute"), list(fit.groups)
-    if order is not None:
-        given = checks.names(order, "order", f"the grouping factors {', '.join(fit.groups)}")
-        members = list(by_known_names(dict.fromkeys(given), list(fit.groups)))
-        if sorted(members) != sorted(fit.groups):
-            expected = f"each of the grouping factors {', '.join(fit.groups)} once"
-            raise checks.refusal("order", order, expected)
-    places = np.array([t for name in members for t in fit.groups[name]])
-    terms = [fit.terms[t] for t in places]
-    Zt = sparse.vstack([term.Zt() for term in terms], format="csc")
     of_fit = working_weights(fit) * fit.covariance_scale / fit.estimates.sigma**2
+    return factor_of(fit.terms, of_fit, fit.estimates.theta, theta, order, permute, weights)
+
+
+def factor_of(
+    terms: Sequence[RandomTerm],
+    own_weights: np.ndarray,
+    own_theta: np.ndarray,
+    theta: Any = None,
+    order: Any = None,
+    permute: bool = True,
+    weights: Any = None,
+) -> FactorAt:
+    """Return the sparse Cholesky factor of terms (T,) with their own theta and W, or others."""
+    permute, groups = checks.flag(permute, "permute"), list(dict.fromkeys(t.group for t in terms))
+    members = groups
+    if order is not None:
+        given = checks.names(order, "order", f"the grouping factors {', '.join(groups)}")
+        members = list(by_known_names(dict.fromkeys(given), groups))
+        if sorted(members) != sorted(groups):
+            expected = f"each of the grouping factors {', '.join(groups)} once"
+            raise checks.refusal("order", order, expected)
+    places = np.array([t for name in members for t, term in enumerate(terms) if term.group == name])
+    ordered = [terms[t] for t in places]
+    Zt = sparse.vstack([term.Zt() for term in ordered], format="csc")
     # What is not zero for some theta: all of the blocks of levels that meet.
-    full = relative_factor(terms, [np.tril(np.ones((len(t.columns),) * 2)) for t in terms])
+    full = relative_factor(ordered, [np.tril(np.ones((len(t.columns),) * 2)) for t in ordered])
     meeting = sparse.csc_array((np.ones(len(Zt.data)), Zt.indices, Zt.indptr), Zt.shape)
     structure = full.T @ (meeting @ meeting.T) @ full + sparse.eye_array(len(full.indptr) - 1)
     lower = sparse.csc_matrix(sparse.tril(structure))
     lower.sort_indices()
     P = fill_reducing_order(lower) if permute else np.arange(lower.shape[0])
     pattern = Pattern(lower, P)
-    start = pd.Series(fit.estimates.theta, theta_labels(fit.terms), name="theta")
+    start = pd.Series(own_theta, theta_labels(terms), name="theta")
     made = FactorAt(
-        start, full, P, effects_of(terms), np.nan, fit.terms, places, Zt, of_fit, full, pattern,
+        start, full, P, effects_of(ordered), np.nan, terms, places, Zt, own_weights, full, pattern,
         places_of(lower), SparseCholesky(pattern),
     )  # fmt: skip
-    return made._reweighted(of_fit).update(theta, weights)
+    return made._reweighted(own_weights).update(theta, weights)
 
 
 def relative_factor(terms: Sequence[RandomTerm], lams: Sequence[np.ndarray]) -> sparse.csc_array:

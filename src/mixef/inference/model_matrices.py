@@ -11,7 +11,7 @@ from scipy import sparse
 
 from mixef.estimation.columns import independent
 from mixef.estimation.spec import ModelSpec, checked_parameters, theta_labels
-from mixef.inference.factor_at import effects_of, relative_factor
+from mixef.inference.factor_at import FactorAt, effects_of, factor_of, relative_factor
 from mixef.terms.covariance import make_covariance, roots_of_theta
 from mixef.terms.random import RandomTerm
 from mixef.text.printed import PrintedTable
@@ -64,6 +64,28 @@ class ModelMatrices(PrintedTable):
         """Return the matrices at another theta."""
         values = checked_parameters(theta, list(self.theta.index), "entries of theta")
         return replace(self, theta=pd.Series(values, self.theta.index, name="theta"))
+
+    def factor_at(
+        self, theta: Any = None, order: Any = None, permute: bool = True, weights: Any = None
+    ) -> FactorAt:
+        """Return the sparse Cholesky factor of ``Lambda'Z'WZ Lambda + I``.
+
+        Parameters
+        ----------
+        theta, order, permute, weights
+            As in the method ``factor_at`` of a model; `theta` and the prior weights of the
+            matrices by default.
+
+        Examples
+        --------
+        >>> from mixef import load_dataset, model_matrices
+        >>> penicillin = load_dataset("Penicillin")
+        >>> parts = model_matrices("diameter ~ 1 + (1 | plate) + (1 | sample)", penicillin)
+        >>> parts.factor_at([1.2, 2.1]).nnz
+        189
+        """
+        own = np.ones(len(self.y)) if self.weights is None else self.weights.to_numpy()
+        return factor_of(self._terms, own, self.theta.to_numpy(), theta, order, permute, weights)
 
     def to_table(self) -> Table:
         """Return the size of the matrices."""
