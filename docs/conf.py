@@ -28,7 +28,7 @@ def fingerprint() -> str:
 
 
 project = PROJECT["name"]
-author = "the mixef developers"
+author = project_copyright = "the mixef developers"
 version = release = PROJECT["version"]
 repository = PROJECT.get("urls", {}).get("Repository")
 
@@ -40,7 +40,8 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
     "sphinx_copybutton",
-    "pictures",
+    "pages",
+    "reference",
 ]
 exclude_patterns = ["_ext"]
 nitpicky = True
@@ -59,6 +60,10 @@ nb_merge_streams = True
 
 autosummary_generate = False
 autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+add_module_names = False
+# Single backquotes in docstrings: reference.py.
+default_role = "name"
 numpydoc_show_class_members = False
 
 copybutton_exclude = ".linenos, .gp, .go"

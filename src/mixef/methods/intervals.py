@@ -36,8 +36,8 @@ class IntervalMethods(Methods):
         Parameters
         ----------
         parm : str or list of str, optional
-            Parameters by name, by patterns such as ``"sd_*"``, or "theta_" (all but the
-            coefficients) and "beta_"; all by default.
+            Parameters by name, by patterns such as ``"sd_*"``, or ``"theta_"`` (all but the
+            coefficients) and ``"beta_"``; all by default.
         level : float
         method : {"profile", "wald", "boot"}
             "profile" solves ``|zeta| = z`` on the likelihood profile, see `profile`. "wald" uses
