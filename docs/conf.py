@@ -9,6 +9,9 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(DOCS / "_ext"))
+from numpydoc.xref import DEFAULT_LINKS  # noqa: E402
+from public import public_names  # noqa: E402
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # Kernels inherit these: pictures come inline, in the same size everywhere, and a thread does.
@@ -44,6 +47,7 @@ extensions = [
     "reference",
 ]
 exclude_patterns = ["_ext"]
+smartquotes = False
 nitpicky = True
 # Other packages' names are not links: their inventories would have to be fetched.
 nitpick_ignore_regex = [("py:.*", r"(?!mixef\.).*")]
@@ -65,6 +69,14 @@ add_module_names = False
 # Single backquotes in docstrings: reference.py.
 default_role = "name"
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+DEFAULT_LINKS.clear()  # into the manual of Python, as other packages
+numpydoc_xref_ignore = "all"  # what is not among these is words
+numpydoc_xref_aliases = {
+    name.split(".")[-1]: path
+    for name, path in public_names().items()
+    if not name.startswith("fit.")
+}
 
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = r">>> |\.\.\. |\$ |> "

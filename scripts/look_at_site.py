@@ -3,10 +3,10 @@
     python scripts/look_at_site.py site                      # exit status 1 if anything is wrong
     python scripts/look_at_site.py site --shots DIR --only theory     # pictures of some pages
 
-The files alone tell of broken links and anchors, pictures without alternative text and pages without a
-title. A browser (Chromium or Chrome from the system, without a window) then opens each page at two
-widths, light and dark, and tells of errors on the console, pages wider than the window, and text
-or pictures that cannot be read. Links to other sites are not followed.
+The files alone tell of broken links and anchors, pictures without alternative text and pages
+without a title. A browser (Chromium or Chrome from the system, without a window) then opens each
+page at two widths, light and dark, and tells of errors on the console, pages wider than the window,
+and text or pictures that cannot be read. Links to other sites are not followed.
 """
 
 import argparse

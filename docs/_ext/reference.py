@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from docutils import nodes
 from docutils.statemachine import StringList
-from public import MODELS, members, path_of, public_names
+from public import MODELS, Plots, Printed, members, path_of, public_names
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -139,11 +139,12 @@ class Name(SphinxRole):
 def short_signature(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: Any, returns: Any
 ) -> tuple[str, str] | None:
-    """Leave out how results are made: users get them."""
+    """Leave out how results are made, and where words of other packages are answered."""
     if signature is None:
         return None
-    is_result = what == "class" and name in public_names().values() and name.count(".") > 1
-    return ("", "") if is_result and not name.startswith("mixef.sklearn") else None
+    if what == "class" and issubclass(value, (Printed, Plots)):
+        return "", ""
+    return signature.replace(", **unknown", "").replace("**unknown", ""), returns or ""
 
 
 class Datasets(SphinxDirective):
