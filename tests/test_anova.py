@@ -252,7 +252,7 @@ def test_a_table_is_a_frame_to_its_reader():
     copy = table.to_frame()
     copy.loc["A", "F value"] = 0.0
     assert table.loc["A", "F value"] > 1.0
-    assert "<table class='mixef'>" in table._repr_html_()
+    assert "<table class='mixef'" in table._repr_html_()
     assert "&#x27;s method" in table.to_html()
     assert table.to_markdown().count("|") > 20
     assert "\\toprule" in table.to_latex()

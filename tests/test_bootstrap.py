@@ -369,7 +369,7 @@ def test_what_is_printed(sleep):
     assert lines[0] == "Parametric bootstrap of 50 replicates"
     assert lines[1].split() == ["statistic", "bias", "std.", "error"]
     assert re.match(r"sd_\(Intercept\)\|Subject +24\.74\d* ", lines[2])
-    assert draws._repr_html_().startswith("<table")
+    assert draws._repr_html_().startswith("<div")
     assert repr(draws) == str(draws)
     assert list(draws.summary()) == ["estimate", "bias", "std_error", "n"]
     copy = draws.to_frame()

@@ -266,8 +266,8 @@ def test_html_and_markdown():
     html, markdown = made.to_html(), made.to_markdown()
     assert html == made._repr_html_()
     assert "x_2 &amp; 50%" in html
-    assert "<caption>a &lt;b&gt;</caption>" in html
-    assert html.count("<th colspan='3'") == 3
+    assert ">a &lt;b&gt;</div></caption>" in html
+    assert html.count("<th scope='rowgroup' colspan='3'") == 3
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
     assert "| **Fixed effects** |  |  |" in lines

@@ -422,7 +422,7 @@ def test_it_prints():
     assert text.startswith("Influence of Subject on Reaction ~ Days + (Days | Subject): all param")
     assert "the 10 largest of 18 Cook's distances" in text
     assert "Cook's distance above 4/18 = 0.222: none" in text
-    assert found._repr_html_().startswith("<table")
+    assert found._repr_html_().startswith("<div")
     assert "\\toprule" in found.to_latex()
     assert "| 309 |" in found.to_markdown()
     assert "covariance parameters held" in str(sleep().influence("Subject", refit=False))

@@ -298,7 +298,7 @@ def test_what_is_printed(sleep):
     assert lines[5].split() == ["PBtest", "23.537", "0.0323", "*"]
     assert lines[9] == "30 replicates, 0 with a statistic as large or larger"
     assert lines[10] == "models were refitted by ML instead of REML"
-    assert found._repr_html_().startswith("<table")
+    assert found._repr_html_().startswith("<div")
     assert repr(found) == str(found)
     assert found.to_frame().equals(found.frame)
 

@@ -274,7 +274,7 @@ def test_what_is_printed(sleep):
     assert lines[1].split() == ["Subject", "nobs", "power", "lower", "upper", "n", "failures"]
     assert lines[2].split()[:2] == ["6", "60"]
     assert len(lines) == 4
-    assert found._repr_html_().startswith("<table")
+    assert found._repr_html_().startswith("<div")
     assert repr(found) == str(found)
     assert found.to_frame().equals(found.frame)
 

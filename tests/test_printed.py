@@ -208,7 +208,7 @@ def test_every_form_has_the_same_cells():
         assert len(rules) == len(tables), key
         latex = value.to_latex()
         assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == len(tables), key
-        assert value._repr_latex_() == latex
+        assert value._repr_latex_().count(r"\begin{tabular}") == len(tables), key
 
 
 NASTY = '<b>&"$x_1$ 50% #|*\\~^{}'

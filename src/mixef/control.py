@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 
 from mixef import checks
 from mixef.errors import MixefError, MixefWarning, warn
+from mixef.text.made import Made
+from mixef.text.tables import Table
 
 Action = Literal["ignore", "warn", "raise"]
 ACTIONS = ("ignore", "warn", "raise")
@@ -16,7 +18,7 @@ OPTIMIZERS = ("newton", "L-BFGS-B", "Nelder-Mead", "Powell", "COBYLA")
 
 
 @dataclass(frozen=True)
-class Control:
+class Control(Made):
     """Options that linear and generalized models share; each check is an `Action`.
 
     Attributes
@@ -73,6 +75,11 @@ class Control:
         checks = [field.name for field in fields(self) if field.name.startswith("check_")]
         loud = [name for name in checks if getattr(self, name) == "warn" and name not in but]
         return replace(self, **dict.fromkeys(loud, "ignore"))  # type: ignore[arg-type]
+
+    def _table(self) -> Table:
+        """Return each option with its value."""
+        rows = [(field.name, str(getattr(self, field.name))) for field in fields(self)]
+        return Table(("Option", "Value"), rows, align="ll", title=type(self).__name__)
 
     def _check(self, name: str, check: Any, *known: Any) -> None:
         object.__setattr__(self, name, check(getattr(self, name), name, *known))

@@ -15,12 +15,14 @@ from mixef.families.differences import derivative
 from mixef.families.link import Link
 from mixef.families.links import make_link
 from mixef.families.special import times
+from mixef.text.made import Made, range_text
+from mixef.text.tables import Table
 
 Information = Literal["expected", "observed"]
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Family(WithAuxiliary, ABC):
+class Family(WithAuxiliary, Made, ABC):
     """A distribution of the response given its mean, with a link.
 
     A subclass gives ``variance``, ``unit_deviance`` and ``unit_normalizer``; then the log density
@@ -418,6 +420,15 @@ class Family(WithAuxiliary, ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(link={self.link.name!r})"
+
+    def _table(self) -> Table:
+        """Return the name, the link, where means are and what else is estimated."""
+        rows = [
+            ("Link", self.link.name),
+            ("Means", range_text(self.mean_range)),
+            ("Estimated besides the mean", ", ".join(a.name for a in self.auxiliary) or "nothing"),
+        ]
+        return Table(("Family", self.name), rows, align="ll", title=repr(self))
 
 
 def by_row(values: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -10,13 +10,15 @@ import numpy as np
 
 from mixef import checks
 from mixef.families.differences import derivative as differences
+from mixef.text.made import Made, range_text
+from mixef.text.tables import Table
 
 Function = Callable[[np.ndarray], Any]
 DERIVATIVES = ("d_inverse", "d2_inverse", "d3_inverse", "d4_inverse")
 PARTS = ("name", "link", "inverse", *DERIVATIVES, "complement", "mean_range")
 
 
-class Link(ABC):
+class Link(Made, ABC):
     """The link ``eta = link(mu)`` between a mean and its linear predictor.
 
     A subclass gives ``link`` and ``inverse``, and whichever derivatives it can; the base class
@@ -137,6 +139,10 @@ class Link(ABC):
 
     def __repr__(self) -> str:
         return f"<link {self.name!r}>"
+
+    def _table(self) -> Table:
+        """Return the name and the range of means."""
+        return Table(("Link", self.name), [("Means", range_text(self.mean_range))], align="ll")
 
 
 class UserLink(Link):

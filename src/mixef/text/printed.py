@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from mixef.text.html import stack
 from mixef.text.numbers import format_common
-from mixef.text.tables import Table
+from mixef.text.tables import Table, in_place
 
 # Rows of a table, and characters in a row of a frame, that a prompt or a notebook shows; the other
 # forms have all.
@@ -28,7 +29,7 @@ class Printed:
 
     def to_html(self) -> str:
         """Write the result as HTML: a table, or several inside one ``<div>``."""
-        return _in_div(self.tables())
+        return stack([table.to_html() for table in self.tables()])
 
     def to_markdown(self) -> str:
         """Write the result as Markdown, one pipe table after the other."""
@@ -49,10 +50,10 @@ class Printed:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return _in_div(self._shown())
+        return stack([table.to_html() for table in self._shown()])
 
     def _repr_latex_(self) -> str:
-        return self.to_latex()
+        return in_place(self._shown())
 
 
 class PrintedTable(Printed):
@@ -82,11 +83,6 @@ class PrintedTable(Printed):
     def tables(self) -> Sequence[Table]:
         """Return the table that is printed, alone."""
         return [self.to_table()]
-
-
-def _in_div(tables: Sequence[Table]) -> str:
-    inside = "\n".join(table.to_html() for table in tables)
-    return inside if len(tables) == 1 else f"<div class='mixef'>\n{inside}\n</div>"
 
 
 class PrintedFrame(PrintedTable):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import html
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
-from mixef.text.latex import latex_text
+from mixef.text import html
+from mixef.text.latex import LATEX_LINE, RULES, latex_columns, latex_text
 
 ALIGNMENTS = frozenset("lrn")
 # Lines below a table in LaTeX are not broken into less than this.
-LEAST_WIDTH = 60
+LEAST_WIDTH = 70
 # A minus sign: at the start, or after a bracket, a space, a sign of equality or a comma.
 _NEGATIVE = re.compile(r"(?<![^\[\s(=,])-(?=[\d.])")
-_MARKDOWN = {char: "\\" + char for char in "\\|*_`<>[]~$"}
+_MARKDOWN = {char: "\\" + char for char in "\\|*_`<>[]~$^@"}
+# Longer lines make pandoc share out the page among the columns.
+MARKDOWN_LINE = 72
+# What reads as one sign: entities, and dashes in a row.
+_MORE_MARKDOWN = re.compile(r"&(?=#?\w+;)|(?<=-)-")
+# What starts a list, a heading or a definition.
+_START = re.compile(r"^(\(?(?:\d+|[A-Za-z]|#)?)([.)#+\-:=%](?=\s|$|[#=\-]))")
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,62 +160,60 @@ class Table:
         return replace(self, columns=columns, rows=rows, align=align, note=note, above=above)
 
     def to_html(self) -> str:
-        """Write the table as one HTML element ``<table>``, with every cell escaped."""
-        sides = [" style='text-align: right'" if a == "r" else _HTML_LEFT for a in self._sides()]
-        head = [f"<th{s}>{_html(c)}</th>" for s, c in zip(sides, self._head(), strict=True)]
-        tags = ["td"] * len(sides) if self.index is None else ["th", *["td"] * (len(sides) - 1)]
-        body = [
-            "".join(f"<{t}{s}>{_html(c)}</{t}>" for t, s, c in zip(tags, sides, row, strict=True))
-            for row in self._body()
-        ]
-        title = "<br>".join(_html(line) for line in self._above())
-        caption = [f"<caption>{title}</caption>"] if title else []
-        foot = [
-            f"<tfoot><tr><td colspan='{len(sides)}'>{_html(line)}</td></tr></tfoot>"
-            for line in self.below()
-        ]
-        rows = [f"<tr>{row}</tr>" for row in body]
-        for row, heading in sorted((self.sections or {}).items(), reverse=True):
-            line = f"<tr><th colspan='{len(sides)}'{_HTML_SECTION}>{_html(heading)}</th></tr>"
-            rows.insert(row, line)
-        above = "".join(
-            f"<th colspan='{n}' style='text-align: center'>{_html(text)}</th>"
-            for text, n in self.spans()
-        )
-        corner = "" if self.index is None else "<th></th>"
-        top = [f"<tr>{corner}{above}</tr>"] if above else []
-        return "\n".join(
-            [
-                "<table class='mixef'>",
-                *caption,
-                f"<thead>{''.join(top)}<tr>{''.join(head)}</tr></thead>",
-                "<tbody>",
-                *rows,
-                "</tbody>",
-                *foot,
-                "</table>",
-            ]
-        )
+        """Write the table as HTML: a ``<table>`` in a box that scrolls where the page is narrow."""
+        n, styles = self._n, html.styles(self._columns(), self._sides())
+        labels = [] if self._labels is None else ["row"]
+        scopes = [*labels, *[""] * (n - len(labels))]
+        spans = [html.cell(html.escaped(t), html.MIDDLE, "colgroup", k) for t, k in self.spans()]
+        above = "".join([*(html.cell("", html.LEFT) for _ in labels), *spans])
+        head = [f"<tr>{above}</tr>"] if spans else []
+        head.append(html.row(self._head(), styles, ["col"] * n))
+        rows = [html.row(cells, styles, scopes) for cells in self._body()]
+        starts = sorted({0, *(self.sections or {})})
+        parts = [f"<thead style='{html.RULE_BELOW}'>{''.join(head)}</thead>"]
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+            heading = html.escaped((self.sections or {}).get(start, ""))
+            own = [f"<tr>{html.cell(heading, html.LEFT, 'rowgroup', n)}</tr>"] if heading else []
+            rule = f" style='{html.RULE_ABOVE}'" if start else ""
+            parts += [f"<tbody{rule}>", *own, *rows[start:end], "</tbody>"]
+        if self._above():
+            parts.insert(0, f"<caption style='{html.TITLE}'>{html.loose(self._above())}</caption>")
+        if self.below():
+            note = html.cell(html.loose(self.below()), html.LEFT, span=n)
+            parts.append(f"<tfoot style='{html.RULE_ABOVE}'><tr>{note}</tr></tfoot>")
+        inside = "\n".join(parts)
+        return html.box(f"<table class='mixef' style='{html.TABLE}'>\n{inside}\n</table>")
 
     def to_markdown(self) -> str:
         """Write the table as a pipe table, the title in bold above and the notes below."""
-        rule = ["---:" if side == "r" else ":---" for side in self._sides()]
         rows = [[markdown_text(c) for c in row] for row in (self._head(), *self._body())]
-        lines = [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
-        empty = [""] * (len(rule) - 1)
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        lines.insert(1, f"| {' | '.join(self._markdown_rule(max(map(len, lines))))} |")
+        empty = [""] * (self._n - 1)
         for row, heading in sorted((self.sections or {}).items(), reverse=True):
             if heading:
                 bold = f"**{markdown_text(heading)}**"
                 lines.insert(row + 2, f"| {' | '.join([bold, *empty])} |")
         if self.above is not None:  # a pipe table has one line of headings
-            corner = [] if self.index is None else [""]
+            corner = [] if self._labels is None else [""]
             above = [*corner, *(markdown_text(text) for text in self.above)]
             lines[:2] = [f"| {' | '.join(above)} |", lines[1], lines[0]]
         first, *more = self._above() or [""]
         title = [f"**{markdown_text(first)}**\n"] if first else []
-        title += [f"{markdown_text(line)}\n" for line in more]
-        note = [f"\n{markdown_text(line)}" for line in self.below()]
+        title += [f"{markdown_paragraph(line)}\n" for line in more]
+        note = [f"\n{markdown_paragraph(line)}" for line in self.below()]
         return "\n".join([*title, *lines, *note])
+
+    def _markdown_rule(self, longest: int) -> list[str]:
+        """Return the line below the headings, which has the widths if a line is a long one.
+
+        Pandoc then gives columns the shares that the dashes have.
+        """
+        dashes = [3] * self._n
+        if longest > MARKDOWN_LINE:
+            dashes = [max(3, *map(len, column)) for column in self._columns()]
+        sides = zip(self._sides(), dashes, strict=True)
+        return ["-" * n + ":" if side == "r" else ":" + "-" * n for side, n in sides]
 
     def to_latex(self) -> str:
         r"""Write the table as a LaTeX ``tabular`` with the rules of the booktabs package.
@@ -219,16 +223,28 @@ class Table:
         str
             A ``tabular``; inside a ``table`` with a ``\caption`` where there is a title.
         """
+        tabular = self._tabular()
+        if not self._above():
+            return "\n".join(tabular)
+        caption = f"\\caption{{{'; '.join(_latex(line) for line in self._above())}}}"
+        return "\n".join(["\\begin{table}", "\\centering", caption, *tabular, "\\end{table}"])
+
+    def to_latex_in_place(self) -> str:
+        """Write the table as LaTeX that stays where it is put, its title above."""
+        title = [f"{_latex(line)}\\\\" for line in self._above()]
+        return "\n".join(["\\begin{center}", *title, *self._tabular(), "\\end{center}"])
+
+    def _tabular(self) -> list[str]:
+        """Return the lines of the ``tabular``."""
         head, *body = [[_latex(c) for c in row] for row in (self._head(), *self._body())]
-        sides = "".join(self._sides())
         lines = [f"{_guarded(' & '.join(row))} \\\\" for row in body]
         for row, heading in sorted((self.sections or {}).items(), reverse=True):
-            text = f"\\multicolumn{{{len(sides)}}}{{l}}{{\\textit{{{_latex(heading)}}}}} \\\\"
+            text = f"\\multicolumn{{{self._n}}}{{l}}{{\\textit{{{_latex(heading)}}}}} \\\\"
             # The first rule is that below the headings.
             rule = ["\\midrule"] if row else []
             lines[row:row] = [*rule, *([text] if heading else [])]
-        tabular = [
-            f"\\begin{{tabular}}{{{sides}}}",
+        return [
+            f"\\begin{{tabular}}{{{latex_columns(self._columns(), self._sides())}}}",
             "\\toprule",
             *self._latex_above(),
             f"{' & '.join(head)} \\\\",
@@ -238,14 +254,10 @@ class Table:
             *self._latex_below(),
             "\\end{tabular}",
         ]
-        if not self._above():
-            return "\n".join(tabular)
-        caption = f"\\caption{{{'; '.join(_latex(line) for line in self._above())}}}"
-        return "\n".join(["\\begin{table}", "\\centering", caption, *tabular, "\\end{table}"])
 
     def _latex_above(self) -> list[str]:
         """Return the line of headings above the columns, with rules below it."""
-        first, cells, rules = 1 + (self.index is not None), [], []
+        first, cells, rules = 1 + (self._labels is not None), [], []
         for text, n in self.spans():
             cells.append(f"\\multicolumn{{{n}}}{{c}}{{{_latex(text)}}}")
             if text:
@@ -253,20 +265,30 @@ class Table:
             first += n
         if not cells:
             return []
-        corner = [] if self.index is None else [""]
+        corner = [] if self._labels is None else [""]
         return [f"{' & '.join([*corner, *cells])} \\\\", " ".join(rules)]
 
     def _latex_below(self) -> list[str]:
         """Return the lines below, broken where they would make the columns wider."""
-        columns = [[row[j] for row in (self._head(), *self._body())] for j in range(self._n)]
-        width = max(LEAST_WIDTH, sum(max(map(len, column)) + 1 for column in columns))
+        width = sum(max(map(len, column)) + 1 for column in self._columns())
+        width = min(max(LEAST_WIDTH, width), LATEX_LINE)
         lines = [part for line in self.below() for part in textwrap.wrap(line, width)]
         return [f"\\multicolumn{{{self._n}}}{{l}}{{{_latex(line)}}} \\\\" for line in lines]
 
     @property
+    def _labels(self) -> Sequence[str] | None:
+        """The labels of the rows, None where there are none or all are blank."""
+        return self.index if any(label.strip() for label in self.index or ()) else None
+
+    @property
     def _n(self) -> int:
-        """Number of columns, the index included."""
-        return len(self.columns) + (self.index is not None)
+        """Number of columns, that of the labels included."""
+        return len(self.columns) + (self._labels is not None)
+
+    def _columns(self) -> list[list[str]]:
+        """Cells by column, with the heading first and the labels as a column."""
+        rows = (self._head(), *self._body())
+        return [[row[j] for row in rows] for j in range(self._n)]
 
     def __str__(self) -> str:
         return self.to_text()
@@ -276,6 +298,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def _repr_latex_(self) -> str:
+        return in_place([self])
 
     def _above(self) -> list[str]:
         """Lines of the title that say something."""
@@ -287,21 +312,22 @@ class Table:
         return [line for line in lines if line.strip()]
 
     def _sides(self) -> list[str]:
-        """Alignments of all columns, the index included, with numbers to the right."""
+        """Alignments of all columns, that of the labels included, with numbers to the right."""
         align = (self.align or "r" * len(self.columns)).replace("n", "r")
-        return list(align if self.index is None else "l" + align)
+        return list(align if self._labels is None else "l" + align)
 
     def _head(self) -> list[str]:
-        return [*self.columns] if self.index is None else ["", *self.columns]
+        return [*self.columns] if self._labels is None else ["", *self.columns]
 
     def _body(self) -> list[list[str]]:
-        if self.index is None:
+        if self._labels is None:
             return [[*row] for row in self.rows]
-        return [[label, *row] for label, row in zip(self.index, self.rows, strict=True)]
+        return [[label, *row] for label, row in zip(self._labels, self.rows, strict=True)]
 
 
-_HTML_LEFT = " style='text-align: left'"
-_HTML_SECTION = " style='text-align: left; border-top: 1px solid'"
+def in_place(tables: Sequence[Table]) -> str:
+    """Write tables as LaTeX for the place where they stand in a notebook, without packages."""
+    return "\n\n".join([RULES, *(table.to_latex_in_place() for table in tables)])
 
 
 def _some(line: str | None) -> list[str]:
@@ -313,13 +339,21 @@ def _column(name: str, cells: Sequence[str], align: str) -> list[str]:
     return [text.rjust(width) if align == "r" else text.ljust(width) for text in (name, *cells)]
 
 
-def _html(text: str) -> str:
-    return html.escape(text.strip())
-
-
 def markdown_text(text: str) -> str:
     """Escape text for Markdown, on one line: a line break in a name would break a table."""
-    return "".join(_MARKDOWN.get(char, char) for char in " ".join(text.split()))
+    text = "".join(_MARKDOWN.get(char, char) for char in " ".join(text.split()))
+    return _MORE_MARKDOWN.sub(r"\\\g<0>", text)
+
+
+def markdown_paragraph(text: str) -> str:
+    r"""Escape text for Markdown that starts a paragraph, so that it starts no list or heading.
+
+    Examples
+    --------
+    >>> print(markdown_paragraph("1. of 2"))
+    1\. of 2
+    """
+    return _START.sub(r"\1\\\2", markdown_text(text))
 
 
 def minus_signs(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from mixef.inference.tables.statistics import FitStatistics, fit_statistics
 from mixef.inference.tables.tidy import FAMILY, FIXED, RAN_PARS, tidy
 from mixef.inference.varcorr import RESIDUAL
 from mixef.text.estimates import EstimateText, estimate_text, with_sign
+from mixef.text.html import box, escaped
 from mixef.text.latex import latex_text
 from mixef.text.layout import WIDTH
 from mixef.text.printed import Printed
-from mixef.text.tables import Table, markdown_text, minus_signs
+from mixef.text.tables import Table, markdown_paragraph, minus_signs
 
 _SAID = ("nobs", "groups", "loglik", "aic", "bic", "r2_marginal", "r2_conditional", "icc")
 
@@ -49,12 +49,11 @@ class Report(Printed):
 
     def to_markdown(self) -> str:
         """Write the report as Markdown, a paragraph each."""
-        return "\n\n".join(markdown_text(text) for text in self.paragraphs.values())
+        return "\n\n".join(markdown_paragraph(text) for text in self.paragraphs.values())
 
     def to_html(self) -> str:
         """Write the report as HTML, a paragraph each."""
-        parts = "\n".join(f"<p>{html.escape(text)}</p>" for text in self.paragraphs.values())
-        return f"<div class='mixef'>\n{parts}\n</div>"
+        return box("\n".join(f"<p>{escaped(text)}</p>" for text in self.paragraphs.values()))
 
     def to_latex(self) -> str:
         """Write the report as LaTeX, a paragraph each."""
@@ -65,6 +64,9 @@ class Report(Printed):
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def _repr_latex_(self) -> str:
+        return self.to_latex()
 
 
 def report_of(
