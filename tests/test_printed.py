@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -209,6 +210,85 @@ def test_every_form_has_the_same_cells():
         latex = value.to_latex()
         assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == len(tables), key
         assert value._repr_latex_().count(r"\begin{tabular}") == len(tables), key
+
+
+def well_formed(html):
+    """Assert that HTML is well formed and wants nothing of the page; return its rows of cells."""
+    root = ElementTree.fromstring(f"<body>{html.replace('<br>', '<br/>')}</body>")
+    for element in root.iter():
+        assert not re.search(r"colou?r|background|#[0-9a-f]{3}|rgb", element.get("style", ""))
+        assert element.tag not in ("style", "script", "font")
+        assert not (element.tag == "th" and not element.get("scope"))
+    tables = [*root.iter("table")]
+    scrolled = root.findall(".//div[@style='overflow-x: auto; margin: 0.5em 0']/table")
+    assert len(scrolled) == len(tables)
+    rows = [[*row] for table in tables for row in table.iter("tr")]
+    for table in tables:
+        assert len(table.findall("thead")) == 1
+        assert len(table.findall("tfoot")) <= 1
+        spans = [sum(int(c.get("colspan", 1)) for c in row) for row in table.iter("tr")]
+        assert len(set(spans)) == 1
+    return [["".join(cell.itertext()) for cell in row] for row in rows]
+
+
+def markdown_rows(markdown):
+    """The cells of all pipe tables; each row of a table has as many."""
+    tables = [[]]
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+            cells = re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1]
+            tables[-1].append([re.sub(r"\\(.)", r"\1", cell).strip() for cell in cells])
+        elif tables[-1]:
+            tables.append([])
+    for rows in filter(None, tables):
+        assert len({len(row) for row in rows}) == 1
+        assert all(re.fullmatch(":?-{3,}:?", cell) for cell in rows[1])
+    return [row for rows in tables for row in rows]
+
+
+def balanced(latex):
+    """Assert that braces and environments close, and every row has as many cells as the first."""
+    signs = re.sub(r"\\\\|\\[{}&]", "", latex)
+    depth = np.cumsum([{"{": 1, "}": -1}.get(sign, 0) for sign in signs])
+    assert depth.size == 0 or (depth.min() >= 0 and depth[-1] == 0)
+    opened = []
+    for end, name in re.findall(r"\\(begin|end)\{(\w+)\}", latex):
+        assert opened.pop() == name if end == "end" else not opened.append(name)
+    assert not opened
+    for table in re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", latex, re.DOTALL):
+        lines = [line for line in table.splitlines() if line.endswith(r"\\")]
+        counts = {len(re.findall(r"(?<!\\)&", line)) for line in lines if "multicol" not in line}
+        assert len(counts) == 1
+
+
+def test_every_form_is_well_formed():
+    """In a notebook too, and of what users make: families, links, options."""
+    made = [kind() for kind in (*MADE_BY_USERS[:2], mixef.Gamma, mixef.NegativeBinomial)]
+    made.append(mixef.Binomial().link)
+    for value in (*printed().values(), *made):
+        if isinstance(value, (Printed, Table)):
+            well_formed(value.to_html())
+            markdown_rows(value.to_markdown())
+            balanced(value.to_latex())
+        if hasattr(value, "_repr_html_"):
+            well_formed(value._repr_html_())
+            shown = value._repr_latex_()
+            balanced(shown)
+            # Quarto takes what starts so for mathematics, and documents of Word lose it
+            assert not shown.startswith(r"\begin{")
+            assert "<table" not in value._repr_html_() or r"\providecommand{\toprule}" in shown
+
+
+def test_warnings_are_in_every_form():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff2"))
+    said = "boundary (singular) fit: the variance of (Intercept) in (1 | Batch) is zero"
+    assert ["Message", said] in well_formed(fit._repr_html_())
+    assert ["Message", said] in markdown_rows(fit.to_markdown())
+    for latex in (fit.to_latex(), fit._repr_latex_()):
+        assert "Message & boundary (singular) fit: the variance of (Intercept)" in latex
 
 
 NASTY = '<b>&"$x_1$ 50% #|*\\~^{}'

@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 from mixef import checks
 from mixef.errors import MixefError, MixefWarning, warn
 from mixef.text.made import Made
-from mixef.text.tables import Table
 
 Action = Literal["ignore", "warn", "raise"]
 ACTIONS = ("ignore", "warn", "raise")
@@ -76,10 +75,9 @@ class Control(Made):
         loud = [name for name in checks if getattr(self, name) == "warn" and name not in but]
         return replace(self, **dict.fromkeys(loud, "ignore"))  # type: ignore[arg-type]
 
-    def _table(self) -> Table:
-        """Return each option with its value."""
-        rows = [(field.name, str(getattr(self, field.name))) for field in fields(self)]
-        return Table(("Option", "Value"), rows, align="ll", title=type(self).__name__)
+    def _facts(self) -> dict[str, str]:
+        values = {field.name: str(getattr(self, field.name)) for field in fields(self)}
+        return {type(self).__name__: "Value"} | values
 
     def _check(self, name: str, check: Any, *known: Any) -> None:
         object.__setattr__(self, name, check(getattr(self, name), name, *known))

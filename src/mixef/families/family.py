@@ -16,7 +16,6 @@ from mixef.families.link import Link
 from mixef.families.links import make_link
 from mixef.families.special import times
 from mixef.text.made import Made, range_text
-from mixef.text.tables import Table
 
 Information = Literal["expected", "observed"]
 
@@ -421,14 +420,10 @@ class Family(WithAuxiliary, Made, ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(link={self.link.name!r})"
 
-    def _table(self) -> Table:
-        """Return the name, the link, where means are and what else is estimated."""
-        rows = [
-            ("Link", self.link.name),
-            ("Means", range_text(self.mean_range)),
-            ("Estimated besides the mean", ", ".join(a.name for a in self.auxiliary) or "nothing"),
-        ]
-        return Table(("Family", self.name), rows, align="ll", title=repr(self))
+    def _facts(self) -> dict[str, str]:
+        named = {"Family": self.name, "Link": self.link.name, "Means": range_text(self.mean_range)}
+        extra = ", ".join(parameter.name for parameter in self.auxiliary)
+        return named | {"Estimated besides the mean": extra or "nothing"}
 
 
 def by_row(values: np.ndarray, like: np.ndarray) -> np.ndarray:

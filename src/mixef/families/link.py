@@ -11,7 +11,6 @@ import numpy as np
 from mixef import checks
 from mixef.families.differences import derivative as differences
 from mixef.text.made import Made, range_text
-from mixef.text.tables import Table
 
 Function = Callable[[np.ndarray], Any]
 DERIVATIVES = ("d_inverse", "d2_inverse", "d3_inverse", "d4_inverse")
@@ -140,9 +139,8 @@ class Link(Made, ABC):
     def __repr__(self) -> str:
         return f"<link {self.name!r}>"
 
-    def _table(self) -> Table:
-        """Return the name and the range of means."""
-        return Table(("Link", self.name), [("Means", range_text(self.mean_range))], align="ll")
+    def _facts(self) -> dict[str, str]:
+        return {"Link": self.name, "Means": range_text(self.mean_range)}
 
 
 class UserLink(Link):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from itertools import accumulate
 
 # Columns of text longer than this are broken into lines.
 LONG = 40
@@ -56,6 +57,15 @@ def row(texts: Sequence[str], style: Sequence[str], scopes: Sequence[str]) -> st
     """Return a row of cells with some text in each."""
     parts = zip(map(escaped, texts), style, scopes, strict=True)
     return f"<tr>{''.join(cell(*part) for part in parts)}</tr>"
+
+
+def spans(groups: Sequence[tuple[str, int]], style: Sequence[str]) -> list[str]:
+    """Return headings over several columns each, in the middle; over one column, as it is."""
+    ends = accumulate((n for _, n in groups), initial=0)
+    return [
+        cell(escaped(text), style[first] if n == 1 else MIDDLE, "colgroup", n)
+        for (text, n), first in zip(groups, ends, strict=False)
+    ]
 
 
 def loose(lines: Sequence[str]) -> str:

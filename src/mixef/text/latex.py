@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 # Characters in a line of an article; where a table has more, its columns of long text are broken.
-LATEX_LINE, _LONG = 80, 30
+LATEX_LINE, _LONG = 90, 30
 # A notebook's own LaTeX may not have the package booktabs.
 RULES = (
     r"\providecommand{\toprule}{\hline}\providecommand{\midrule}{\hline}"
@@ -27,12 +27,17 @@ _SPECIAL = {
 }
 _SIGNS = {
     "−": "-", "×": r"\times", "±": r"\pm", "≤": r"\leq", "≥": r"\geq", "→": r"\to", "·": r"\cdot",
-    "°": r"{}^\circ", "²": "{}^2", "³": "{}^3", "µ": r"\mu", "≠": r"\neq", "≈": r"\approx",
+    "°": r"{}^\circ", "µ": r"\mu", "≠": r"\neq", "≈": r"\approx",
     "∞": r"\infty", "√": r"\surd", "Δ": r"\Delta", "∆": r"\Delta", "Ω": r"\Omega",
 }  # fmt: skip
 _GREEK_CAPITALS = frozenset(
     ("Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega")
 )
+_GREEK = re.compile(
+    r"GREEK (?P<case>SMALL|CAPITAL) LETTER (?P<name>FINAL SIGMA|\w+)(?: WITH (?P<accent>\w+))?"
+)
+_ACCENTS = {"TONOS": r"\acute", "DIALYTIKA": r"\ddot"}
+_RAISED = {"<super>": "^", "<sub>": "_"}
 # The Greek capitals that LaTeX has as Latin letters of another name.
 _LATIN_CAPITALS = {"Eta": "H", "Rho": "P", "Chi": "X"}
 
@@ -51,45 +56,55 @@ def latex_text(text: str) -> str:
     return re.sub("(?<=[-'!?,])(?=[-'`,])", "{}", escaped)  # no dash or quote of two signs
 
 
-def latex_columns(columns: Sequence[Sequence[str]], sides: Sequence[str]) -> str:
+def latex_columns(columns: Sequence[Sequence[str]], sides: Sequence[str]) -> list[str]:
     r"""Return the letters of a ``tabular``; long text is broken where the page is too narrow.
 
     Examples
     --------
     >>> latex_columns([["x", "251.4"], ["note", "converged"]], "rl")
-    'rl'
+    ['r', 'l']
     >>> latex_columns([["x", "251.4"], ["note", "word " * 30]], "rl")
-    'rp{0.91\\linewidth}'
+    ['r', 'p{0.92\\linewidth}']
     """
     widths = [max((len(text.strip()) for text in column), default=0) + 2 for column in columns]
     long = [s == "l" and width > _LONG for s, width in zip(sides, widths, strict=True)]
     if not any(long) or sum(widths) <= LATEX_LINE:
-        return "".join(sides)
+        return list(sides)
     rest = sum(width for width, is_long in zip(widths, long, strict=True) if not is_long)
     total = sum(widths) - rest
-    room = max(1.0 - rest / LATEX_LINE, 0.2 * sum(long))
-    return "".join(
+    room = max(1.0 - rest / LATEX_LINE, 0.25 * sum(long))
+    return [
         f"p{{{room * width / total:.2f}\\linewidth}}" if is_long else side
         for side, width, is_long in zip(sides, widths, long, strict=True)
-    )
+    ]
+
+
+def latex_cell(text: str, kind: str) -> str:
+    """Return a cell of a column of some kind; what is broken into lines is not stretched."""
+    return f"{{\\raggedright {text}\\par}}" if text and kind.startswith("p") else text
 
 
 def _symbol(char: str) -> str:
-    """Return a character as LaTeX has it: Greek letters and signs as mathematics."""
+    """Return a character as LaTeX has it: Greek letters, signs and raised ones as mathematics."""
     if char.isascii():
         return char
     if char in _SIGNS:
         return f"${_SIGNS[char]}$"
-    # GREEK SMALL LETTER BETA, GREEK CAPITAL LETTER DELTA
-    words = unicodedata.name(char, "").split()
-    if words[:1] != ["GREEK"] or words[2:3] != ["LETTER"] or len(words) != 4:
+    kind, *points = unicodedata.decomposition(char).split() or [""]
+    if kind in _RAISED and points:
+        inside = "".join(chr(int(point, 16)) for point in points)
+        return f"${{}}{_RAISED[kind]}{{{inside}}}$" if inside.isascii() else char
+    # GREEK SMALL LETTER BETA, GREEK CAPITAL LETTER DELTA, GREEK SMALL LETTER ALPHA WITH TONOS
+    known = _GREEK.fullmatch(unicodedata.name(char, ""))
+    if known is None:
         return char
-    name = words[3].lower().replace("lamda", "lambda")
+    name, accent = known["name"].lower().replace("lamda", "lambda"), known["accent"]
     if name == "omicron":
         name = "mathrm{o}"
-    if words[1] == "CAPITAL":
+    if known["case"] == "CAPITAL":
         name = name.capitalize()
         name = (
             name if name in _GREEK_CAPITALS else f"mathrm{{{_LATIN_CAPITALS.get(name, name[0])}}}"
         )
-    return f"$\\{name}$"
+    letter = {"final sigma": "varsigma"}.get(name, name)
+    return f"${_ACCENTS[accent]}{{\\{letter}}}$" if accent else f"$\\{letter}$"

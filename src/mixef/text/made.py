@@ -14,16 +14,20 @@ class Made:
     >>> Gamma("log")
     Gamma(link='log')
     >>> print(Gamma("log")._table())
-    Gamma(link='log')
     Family                     Gamma
     Link                       log
     Means                      0 to Inf
     Estimated besides the mean dispersion
     """
 
+    def _facts(self) -> dict[str, str]:
+        """Return what there is to know, by its name; the first is the heading."""
+        raise NotImplementedError
+
     def _table(self) -> Table:
         """Return the table that a notebook shows."""
-        raise NotImplementedError
+        head, *rows = self._facts().items()
+        return Table(head, rows, align="ll")
 
     def _repr_html_(self) -> str:
         return self._table().to_html()

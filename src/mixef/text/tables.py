@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
 from mixef.text import html
-from mixef.text.latex import LATEX_LINE, RULES, latex_columns, latex_text
+from mixef.text.latex import LATEX_LINE, RULES, latex_cell, latex_columns, latex_text
 
 ALIGNMENTS = frozenset("lrn")
 # Lines below a table in LaTeX are not broken into less than this.
@@ -22,7 +22,7 @@ MARKDOWN_LINE = 72
 # What reads as one sign: entities, and dashes in a row.
 _MORE_MARKDOWN = re.compile(r"&(?=#?\w+;)|(?<=-)-")
 # What starts a list, a heading or a definition.
-_START = re.compile(r"^(\(?(?:\d+|[A-Za-z]|#)?)([.)#+\-:=%](?=\s|$|[#=\-]))")
+_START = re.compile(r"^(\(?(?:\d+|[A-Za-z]|#)(?=[.)](?:\s|$))|(?=[#+\-=:%](?:\s|$|[#=\-])))(.)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,7 +143,8 @@ class Table:
 
     def narrow(self, widest: int) -> Table:
         """Return the first columns, at least one, with a line on how many there are more."""
-        index = max(map(len, self.index or [""])) + 1
+        # long labels leave half of the width
+        index = min(max(map(len, self.index or [""])) + 1, widest // 2)
         widths = [
             max(map(len, (name, *(row[j] for row in self.rows)))) + 1
             for j, name in enumerate(self.columns)
@@ -164,7 +165,7 @@ class Table:
         n, styles = self._n, html.styles(self._columns(), self._sides())
         labels = [] if self._labels is None else ["row"]
         scopes = [*labels, *[""] * (n - len(labels))]
-        spans = [html.cell(html.escaped(t), html.MIDDLE, "colgroup", k) for t, k in self.spans()]
+        spans = html.spans(self.spans(), styles[len(labels) :])
         above = "".join([*(html.cell("", html.LEFT) for _ in labels), *spans])
         head = [f"<tr>{above}</tr>"] if spans else []
         head.append(html.row(self._head(), styles, ["col"] * n))
@@ -232,11 +233,16 @@ class Table:
     def to_latex_in_place(self) -> str:
         """Write the table as LaTeX that stays where it is put, its title above."""
         title = [f"{_latex(line)}\\\\" for line in self._above()]
+        title[-1:] = [f"{line}[1ex]" for line in title[-1:]]
         return "\n".join(["\\begin{center}", *title, *self._tabular(), "\\end{center}"])
 
     def _tabular(self) -> list[str]:
         """Return the lines of the ``tabular``."""
-        head, *body = [[_latex(c) for c in row] for row in (self._head(), *self._body())]
+        kinds = latex_columns(self._columns(), self._sides())
+        head, *body = [
+            [latex_cell(_latex(c), kind) for c, kind in zip(row, kinds, strict=True)]
+            for row in (self._head(), *self._body())
+        ]
         lines = [f"{_guarded(' & '.join(row))} \\\\" for row in body]
         for row, heading in sorted((self.sections or {}).items(), reverse=True):
             text = f"\\multicolumn{{{self._n}}}{{l}}{{\\textit{{{_latex(heading)}}}}} \\\\"
@@ -244,7 +250,7 @@ class Table:
             rule = ["\\midrule"] if row else []
             lines[row:row] = [*rule, *([text] if heading else [])]
         return [
-            f"\\begin{{tabular}}{{{latex_columns(self._columns(), self._sides())}}}",
+            f"\\begin{{tabular}}{{{''.join(kinds)}}}",
             "\\toprule",
             *self._latex_above(),
             f"{' & '.join(head)} \\\\",
