@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import check_ddf, column_name, has_z_tests, t_tests
+from mixef.late import picture
 from mixef.linalg.threads import one_blas_thread
 from mixef.text.printed import PrintedFrames
 
@@ -19,13 +23,19 @@ class RandomEffects(PrintedFrames):
     condVar : dict of str to ndarray (l, s, s), or None
         Conditional covariance of each level's modes, given the parameters; all terms of a
         grouping factor are in it together.
+    units : mapping of str to str
+        Of coefficients, as far as they are known.
     """
 
     def __init__(
-        self, modes: dict[str, pd.DataFrame], condVar: dict[str, np.ndarray] | None = None
+        self,
+        modes: dict[str, pd.DataFrame],
+        condVar: dict[str, np.ndarray] | None = None,
+        units: Mapping[str, str] | None = None,
     ):
         super().__init__(modes)
         self.condVar = condVar
+        self.units = dict(units or {})
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a mode: grpvar, term, grp, condval, and condsd where it is known."""
@@ -44,6 +54,30 @@ class RandomEffects(PrintedFrames):
             parts.append(pd.DataFrame(part))
         return pd.concat(parts, ignore_index=True)
 
+    def plot(
+        self,
+        group: str | None = None,
+        term: str | None = None,
+        order: str | None = None,
+        level: float = 0.95,
+        qq: bool = False,
+        ax: Any = None,
+    ) -> Any:
+        """Draw the modes level by level, with their conditional intervals where there are any.
+
+        The intervals need ``condVar``: ``fit.ranef(condVar=True)``. Without it there are points
+        alone. ``fit.plot.caterpillar`` has the arguments, and the intervals always.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+        >>> ax = fit.ranef(condVar=True).plot()
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['F', 'D', 'A', 'B', 'C', 'E']
+        """
+        return picture("caterpillar.caterpillar")(self, group, term, order, level, qq, ax)
+
 
 def modes_by_group(fit: Fit) -> dict[str, pd.DataFrame]:
     """Return the conditional modes (levels, coefficients) of each grouping factor."""
@@ -59,7 +93,25 @@ def modes_by_group(fit: Fit) -> dict[str, pd.DataFrame]:
 def random_effects(fit: Fit, condVar: bool = False) -> RandomEffects:
     """Return the conditional modes, with their conditional covariances if asked for."""
     modes = modes_by_group(fit)
-    return RandomEffects(modes, conditional_covariances(fit) if condVar else None)
+    covariances = conditional_covariances(fit) if condVar else None
+    return RandomEffects(modes, covariances, coefficient_units(fit))
+
+
+def coefficient_units(fit: Fit) -> dict[str, str]:
+    """Return the units of random coefficients, as far as the data say them.
+
+    A slope's is that of the response by that of its variable. On the scale of a link there is none,
+    and the link takes its place.
+    """
+    names = dict.fromkeys(name for term in fit.terms for name in term.columns)
+    link, units = fit.family.link.name, fit.units
+    if link != "identity":
+        return dict.fromkeys(names, f"{link} scale")
+    own = units.get(str(fit.formula.response))
+    if own is None:
+        return {}
+    by = {name: f"{own}/{units[name]}" for name in names if name in units}
+    return by | ({"(Intercept)": own} if "(Intercept)" in names else {})
 
 
 def conditional_covariances(fit: Fit) -> dict[str, np.ndarray]:

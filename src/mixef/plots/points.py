@@ -1,0 +1,102 @@
+"""Clouds of points of any size, their means in bins, and boxes by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.plots.axes import ink, pyplot
+
+# More points are counted in hexagons, more levels than these get no boxes, no labels.
+MOST_POINTS, MOST_BOXES = 3000, 30
+# Characters of a level's label, and of all labels that fit side by side.
+LONGEST_LABEL, LINE = 18, 48
+
+
+def cloud(ax: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Draw points; of many, how many there are in each hexagon."""
+    known = np.isfinite(x) & np.isfinite(y)
+    if known.sum() <= MOST_POINTS:
+        few = known.sum() <= 500
+        size, alpha = (4, 0.7) if few else (3, 0.5)
+        ax.plot(x, y, "o", markersize=size, alpha=alpha, fillstyle="none", color="C0")
+        return
+    hexagons = ax.hexbin(
+        x[known], y[known], gridsize=(45, 25), mincnt=1, bins="log", cmap=shades(), linewidths=0.0
+    )
+    ax.figure.colorbar(hexagons, ax=ax, label="Rows", pad=0.02)
+
+
+def shades() -> Any:
+    """Return colours from near the background to that of text, in any style."""
+    plt = pyplot()
+    to_rgb = plt.matplotlib.colors.to_rgb
+    paper, pen = np.array(to_rgb(plt.rcParams["axes.facecolor"])), np.array(to_rgb(ink()))
+    ends = [paper + share * (pen - paper) for share in (0.15, 0.85)]
+    return plt.matplotlib.colors.LinearSegmentedColormap.from_list("counts", ends)
+
+
+def halo(width: float = 3.0) -> list[Any]:
+    """Return effects that set a line off from what it lies on."""
+    plt = pyplot()
+    face = plt.rcParams["axes.facecolor"]
+    import matplotlib.patheffects
+
+    return [matplotlib.patheffects.withStroke(linewidth=width, foreground=face)]
+
+
+def trend(ax: Any, means: pd.DataFrame, label: str | None = None) -> None:
+    """Draw means in bins, with their intervals, as a line with bars."""
+    bars = np.abs(means[["low", "high"]].sub(means["y"], axis=0)).to_numpy().T
+    ax.errorbar(
+        means["x"], means["y"], yerr=np.nan_to_num(bars), fmt="s-", color="C1", markersize=4,
+        linewidth=1.4, elinewidth=1.2, label=label, path_effects=halo(), zorder=3,
+    )  # fmt: skip
+
+
+def means_by_rank(ax: Any, means: pd.DataFrame) -> None:
+    """Draw the means of many levels with their intervals, in ascending order."""
+    means = means.sort_values("y", kind="stable")
+    at = np.arange(len(means))
+    ax.vlines(at, means["low"], means["high"], color="C0", linewidth=0.8, alpha=0.6)
+    ax.plot(at, means["y"], "o", color="C0", markersize=3)
+    ax.set_xticks([])
+
+
+def boxes(ax: Any, codes: np.ndarray, y: np.ndarray, levels: Sequence[str]) -> None:
+    """Draw a box for each level."""
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(y[order], np.cumsum(np.bincount(codes, minlength=len(levels)))[:-1])
+    at = np.arange(len(levels))
+    ax.boxplot(
+        parts, positions=at, widths=0.6, flierprops={"markersize": 3},
+        medianprops={"color": "C1", "linewidth": 1.8}, manage_ticks=False,
+    )  # fmt: skip
+    level_ticks(ax, levels)
+    ax.set_xlim(-0.6, len(levels) - 0.4)
+
+
+def level_ticks(ax: Any, levels: Sequence[str], axis: str = "x") -> None:
+    """Label 0, 1, ... on an axis by levels, turned where they are long."""
+    texts = [shortened(level) for level in levels]
+    at = np.arange(len(texts))
+    if axis == "y":
+        ax.set_yticks(at, texts)
+        return
+    wide = sum(map(len, texts)) > LINE
+    ax.set_xticks(at, texts, **({"rotation": 90, "fontsize": "small"} if wide else {}))
+
+
+def shortened(label: object) -> str:
+    """Return a label of no more than so many characters.
+
+    Examples
+    --------
+    >>> shortened("a level that goes on and on")
+    'a level that goes…'
+    """
+    text = str(label)
+    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1].rstrip() + "…"
