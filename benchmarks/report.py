@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from benchmarks.cases import Case
 from benchmarks.programs import IN_R, Result
@@ -111,3 +111,31 @@ def layout(header: Sequence[str], lines: Sequence[Sequence[str]], align: str) ->
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     spec = "  ".join(f"{{:{a}{w}}}" for a, w in zip(align, widths, strict=True))
     return "\n".join(spec.format(*line).rstrip() for line in (header, *lines))
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """Return what ``--json`` keeps as a table in Markdown: a line a program, cases in order."""
+    head = (
+        "case",
+        "program",
+        "time (s)",
+        "mixef / it",
+        "evaluations",
+        "peak MB",
+        "criterion: mixef - it",
+    )
+    sides = ("---", "---", *("---:",) * (len(head) - 2))
+    lines = []
+    for name, found in content["fits"].items():
+        results = [Result(**{k: NAN if v is None else v for k, v in r.items()}) for r in found]
+        for result in results:
+            _, seconds, ratio, _, above, evaluations, peak, *_ = _line(result, results[0])
+            first = result is results[0]
+            cells = (f"{name}, {result.n:,} rows" if first else "", result.program, seconds)
+            lines.append((*cells, ratio, evaluations, peak, above))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, sides, *lines))
+
+
+def programs(content: Mapping[str, Any]) -> list[str]:
+    """Return the versions of the programs of a run, as each said it."""
+    return sorted({r["version"] for found in content["fits"].values() for r in found} - {""})

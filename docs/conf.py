@@ -61,6 +61,7 @@ nb_execution_cache_path = str(ROOT / "build" / "notebooks" / fingerprint())
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
 
 autosummary_generate = False
 autodoc_typehints = "none"

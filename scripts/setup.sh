@@ -2,6 +2,7 @@
 # Prepares a machine and a clone: system packages, then .venv with mixef in it, and CHOLMOD.
 #   bash scripts/setup.sh          what running mixef needs
 #   bash scripts/setup.sh dev      and what testing it needs
+#   bash scripts/setup.sh docs     and what its documentation needs, a browser to look at it too
 # Does nothing that is done already. What CHOLMOD needs and cannot be installed here is done without. Works from any directory.
 # PYTHON=/path/to/python chooses the interpreter (3.11 or later).
 set -euo pipefail
@@ -33,13 +34,21 @@ has_header() { # a header that gcc finds, in one of the given directories or by 
     return 1
 }
 
+has_browser() { # one that scripts/look_at_site.py finds
+    local candidate
+    for candidate in chromium chromium-browser google-chrome google-chrome-stable chrome; do
+        command -v "$candidate" >/dev/null 2>&1 && return 0
+    done
+    return 1
+}
+
 has_openblas() { ldconfig -p 2>/dev/null | grep -q 'libopenblas' ||
     /sbin/ldconfig -p 2>/dev/null | grep -q 'libopenblas'; }
 
 # What is missing, as Debian packages: $needed cannot be done without, scikit-sparse is compiled
-# from $compiling, and $wanted makes CHOLMOD fast.
+# from $compiling, $wanted makes CHOLMOD fast, and $looking opens pages.
 list_missing() {
-    needed=() compiling=() wanted=()
+    needed=() compiling=() wanted=() looking=()
     if ! python="$(find_python)"; then
         needed+=(python3 python3-venv)
         compiling+=(python3-dev)
@@ -53,6 +62,7 @@ list_missing() {
     has_header cholmod.h /usr/include/suitesparse /usr/include /usr/local/include \
         /usr/local/include/suitesparse || compiling+=(libsuitesparse-dev)
     has_openblas || wanted+=(libopenblas0-pthread)
+    [ "$extra" != docs ] || has_browser || looking+=(chromium)
 }
 
 as_root() { # run as root if there is a way
@@ -84,6 +94,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     [ ${#compiling[@]} -eq 0 ] || say "going on without CHOLMOD, for want of: ${compiling[*]}"
     [ ${#wanted[@]} -eq 0 ] || say "going on without ${wanted[*]}: factorizations will be slower"
+fi
+if [ ${#looking[@]} -gt 0 ]; then
+    install_packages "${looking[@]}" || say "going on without ${looking[*]}: pages will not be opened"
 fi
 
 venv_works() { [ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1; }

@@ -26,7 +26,8 @@ fi
 # The tests run in a copy of the tree without src, so that they import the wheel.
 copy="$(mktemp -d)"
 trap 'rm -rf "$copy"' EXIT
-cp -r tests docs benchmarks examples scripts conftest.py pyproject.toml README.md CHANGELOG.md CONTRIBUTING.md "$copy"
+cp -r tests docs benchmarks examples scripts conftest.py pyproject.toml README.md CHANGELOG.md CITATION.cff \
+    CONTRIBUTING.md "$copy"
 python="$PWD/.venv-wheel/bin/python"
 cd "$copy"
 case "$("$python" -c 'import mixef; print(mixef.__file__)')" in
