@@ -318,7 +318,7 @@ class RowMethods(Methods):
         References
         ----------
         D. Bates, M. Maechler, B. Bolker and S. Walker (2015), Fitting linear mixed-effects models
-        using lme4, Journal of Statistical Software 67(1), equation 18; of a generalized model
+        using lme4, Journal of Statistical Software 67(1), section 3; of a generalized model
         S. Walker and others, Fitting generalized linear mixed-effects models using lme4,
         equation 16.
 

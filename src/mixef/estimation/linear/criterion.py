@@ -203,7 +203,8 @@ class LinearCriterion:
         """Return the curvature over ``par`` and log sigma, where sigma is the profiled estimate.
 
         With ``D = log|M| + m log(2 pi sigma^2) + pwrss / sigma^2``, sigma's row is that of
-        ``d pwrss``, and the other part is the profiled Hessian with ``row row' / 4m`` put back.
+        ``d pwrss``, and the other part is the profiled Hessian with ``row row' / 4m`` put back
+        (eq-beyond-sigma-row in docs/theory).
         """
         profiled = self.hessian(par)
         d, solution = self._differentiated(), self._solution

@@ -6,7 +6,7 @@ Symbols are those of Bates, Maechler, Bolker and Walker (2015), Journal of Stati
     K = sum over levels of [ (Z'PZ)_ll - w_l w_l' / s2 ],      w = Z'(y - X beta - Z Lambda u),
 
 (``Z'V^-1 Z`` in place of ``Z'PZ`` for ML): the gradient for a template is ``2 K lam``, and K is
-smooth where lam is singular.
+smooth where lam is singular. Derivations are in docs/theory, under the labels that functions name.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def solve_pls(
 ) -> PLSSolution:
     """Refactor at the templates and solve for beta and the profiled criterion.
 
-    The products may be of another X and y than those that the factor was made from.
+    The products may be of another X and y than those that the factor was made from. The blocks are
+    those of eq-lmm-extended-factor, the criterion eq-lmm-profiled-deviance or eq-lmm-reml.
 
     Given the rows of the data, ``[X y]'V^-1 [X y]`` is formed on them: where the random effects
     explain nearly all of the response, differences of cross-products have lost their digits.
@@ -155,7 +156,10 @@ def differentiate(
     par: np.ndarray,
     REML: bool,
 ) -> Derivatives:
-    """Return the derivatives where ``factor`` stands; it gives up its storage."""
+    """Return the derivatives where ``factor`` stands; it gives up its storage.
+
+    The gradient is eq-beyond-gradient, the information eq-beyond-average.
+    """
     layout, lams = factor.layout, factor.lams
     p = len(solution.beta)
     back = solution.on_rows
@@ -201,7 +205,8 @@ def exact_information(
 ) -> np.ndarray:
     """Return the exact Hessian (k, k) where the derivatives d were taken.
 
-    They have the average information: to it comes the average less the expected one.
+    They have the average information: to it comes the average less the expected one, which makes
+    it eq-beyond-hessian.
     """
     layout, view = factor.layout, MarginalView(factor)
     H = all_directions(layout, d.w, dsigmas)

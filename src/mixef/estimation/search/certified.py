@@ -1,4 +1,7 @@
-"""The search with its certificate of singular ends, for any criterion of mixed models."""
+"""The search with its certificate of singular ends, for any criterion of mixed models.
+
+What the certificate is: eq-beyond-certificate in docs/theory.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ class Satterthwaite:
 
     The variance of ``l'beta`` is a function of the covariance parameters phi. By the delta method
     its own variance is ``g'Ag``, with the slopes g and the asymptotic covariance A of phi, and the
-    scaled chi-square of the same two moments has ``2 (l'Vl)^2 / g'Ag`` degrees of freedom.
+    scaled chi-square of the same two moments has ``2 (l'Vl)^2 / g'Ag`` degrees of freedom
+    (eq-beyond-satterthwaite in docs/theory).
 
     References
     ----------

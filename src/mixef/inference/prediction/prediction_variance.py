@@ -7,7 +7,8 @@ Given the parameters psi, the random effects are normal about their modes b~(psi
 
 (R. E. Kass and D. Steffey, 1989, Journal of the American Statistical Association 84, 717-726; for
 generalized models J. G. Booth and J. P. Hobert, 1998, same journal 93, 262-272). With theta known,
-psi is beta and this is the variance from Henderson's mixed model equations.
+psi is beta and this is the variance from Henderson's mixed model equations (eq-beyond-joint and
+eq-beyond-henderson in docs/theory).
 
 Satterthwaite's degrees of freedom of a linear model's predictions are for the variance given the
 covariance parameters phi,
