@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 # Inches: one picture, and the least side of one of several.
 WIDTH, HEIGHT, SIDE = 5.6, 4.0, 2.6
+# Levels that have labels, the characters of one, and those that fit side by side.
+MOST_TICKS, LONGEST, LINE = 60, 30, 60
 
 
 def pyplot() -> Any:
@@ -88,6 +90,14 @@ def ink() -> Any:
     return pyplot().rcParams["text.color"]
 
 
+def rgb(color: Any) -> tuple[float, float, float]:
+    """Return a colour as red, green and blue, each from 0 to 1."""
+    from matplotlib.colors import to_rgb
+
+    made: tuple[float, float, float] = to_rgb(color)
+    return made
+
+
 def reference_line(ax: Any, at: float = 0.0, vertical: bool = False) -> None:
     """Draw a thin line that data are read against."""
     draw = ax.axvline if vertical else ax.axhline
@@ -103,3 +113,16 @@ def with_unit(name: str, units: Mapping[str, str]) -> str:
     ('Reaction (ms)', 'log(Reaction)')
     """
     return f"{name} ({units[name]})" if name in units else name
+
+
+def level_ticks(ax: Any, labels: Sequence[str], vertical: bool = False) -> None:
+    """Label the places 0, 1, ... with the names of levels; some of them where they are many."""
+    every = -(-len(labels) // MOST_TICKS)
+    places, shown = range(0, len(labels), every), [str(text) for text in labels[::every]]
+    shown = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in shown]
+    axis = ax.yaxis if vertical else ax.xaxis
+    axis.set_ticks(places, shown)
+    if not vertical and sum(len(text) + 2 for text in shown) > LINE:
+        axis.set_tick_params(rotation=90)
+    if len(shown) > LINE // 2:
+        axis.set_tick_params(labelsize="x-small")

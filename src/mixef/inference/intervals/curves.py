@@ -12,6 +12,7 @@ import scipy
 from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.inference.tails import limit_names, normal_quantile
+from mixef.late import picture
 from mixef.terms.nodes import unquoted
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
@@ -52,6 +53,22 @@ def parameter(kind: Kind, at: np.ndarray, scale: Scale = "natural") -> np.ndarra
         return rescaled(kind, np.sin(at) if kind == "cor" else at, scale)
     with np.errstate(over="ignore"):
         return at if scale == "log" else rescaled(kind, np.exp(at), scale)
+
+
+def coordinate_slope(kind: Kind, values: np.ndarray, scale: Scale = "natural") -> np.ndarray:
+    """Return the derivative of `coordinate` for the parameter, at values of it."""
+    at = coordinate(kind, values, scale)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if kind == "cor":
+            return 1.0 / np.cos(at)
+        if kind == "beta":
+            return np.ones_like(at)
+        if scale == "log":
+            return np.exp(values) if kind == "sd" else np.ones_like(at)
+        by_value = np.ones_like(at) if kind == "sd" else 1.0 / np.exp(at)
+        if scale == "variance" and kind != "shape":
+            return by_value * 0.5 / np.sqrt(values)
+        return by_value
 
 
 def rescaled(kind: Kind, values: np.ndarray, scale: Scale) -> np.ndarray:
@@ -101,6 +118,21 @@ class Curve:
         rise = self.zeta[i + 1] - self.zeta[i]
         left, right = h * self.slope[i] - rise, rise - h * self.slope[i + 1]
         return self.zeta[i] + w * rise + w * (1.0 - w) * ((1.0 - w) * left + w * right)
+
+    def slope_at(self, at: np.ndarray) -> np.ndarray:
+        """Return the derivative of `zeta_at` for the coordinate, NaN outside the curve."""
+        at = np.asarray(at, dtype=float)
+        if len(self.at) < 2:
+            return np.full(at.shape, np.nan)
+        inside = (at >= self.at[0]) & (at <= self.at[-1])
+        at = np.where(inside, at, self.at[0])
+        i = np.clip(np.searchsorted(self.at, at, side="right") - 1, 0, len(self.at) - 2)
+        h = self.at[i + 1] - self.at[i]
+        w, rise = (at - self.at[i]) / h, self.zeta[i + 1] - self.zeta[i]
+        left, right = h * self.slope[i] - rise, rise - h * self.slope[i + 1]
+        bend = (1.0 - w) * left + w * right
+        slope = rise + (1.0 - 2.0 * w) * bend + w * (1.0 - w) * (right - left)
+        return np.where(inside, slope / h, np.nan)
 
     def at_zeta(self, zeta: np.ndarray) -> np.ndarray:
         """Return the coordinates where zeta takes values, NaN where the curve does not come there.
@@ -216,6 +248,63 @@ class Profile(PrintedTable):
         """Return the values of a parameter at given zeta, the inverse of `zeta`."""
         curve = self._curve(name)
         return parameter(curve.kind, curve.at_zeta(checks.numbers(zeta, "zeta")), self.scale)
+
+    def density(self, name: str, values: Any) -> np.ndarray:
+        """Return the density of a parameter, on this scale, that makes zeta standard normal.
+
+        It is ``phi(zeta) dzeta / dvalue``, and NaN outside of what was profiled.
+        """
+        curve, values = self._curve(name), checks.numbers(values, "values")
+        at = coordinate(curve.kind, values, self.scale)
+        normal = np.exp(-0.5 * curve.zeta_at(at) ** 2) / np.sqrt(2.0 * np.pi)
+        with np.errstate(invalid="ignore"):
+            by_value = curve.slope_at(at) * coordinate_slope(curve.kind, values, self.scale)
+            density: np.ndarray = normal * by_value
+        return density
+
+    def plot(self, kind: str = "zeta", levels: Any = None, ax: Any = None) -> Any:
+        """Draw the profile: zeta, densities, or the profiles of all pairs.
+
+        Parameters
+        ----------
+        kind : {"zeta", "density", "pairs"}
+            "zeta": zeta against the parameter, a straight line where Wald's interval is right.
+            "density": the density of each parameter that makes zeta standard normal. "pairs": for
+            two parameters, how the best value of each follows the other (profile traces), and
+            regions of both at once (contours), as parameters below the diagonal, and as zeta
+            above it.
+        levels : list of float, optional
+            Of the intervals, or of the regions, that are drawn; 0.5, 0.8, 0.9, 0.95 and 0.99 as
+            far as the profile goes. A region asks for more than an interval: one of 0.99 for a
+            profile with ``alphamax=0.002``.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw a profile of one parameter; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            With a panel a parameter, or a pair; the Axes for ``ax``.
+
+        Raises
+        ------
+        ArgumentError
+            For a kind that there is not, for ``ax`` beside several panels, for pairs of less than
+            2 parameters or more than 10.
+
+        References
+        ----------
+        D. M. Bates and D. G. Watts (1988), Nonlinear Regression Analysis and Its Applications,
+        Wiley, section 6.1 and appendix A6.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"), REML=False)
+        >>> figure = fit.profile().plot()
+        >>> [ax.get_xlabel() for ax in figure.axes]
+        ['sd_(Intercept)|Batch', 'sigma', '(Intercept)']
+        """
+        return picture("profiles.profile")(self, kind, levels, ax)
 
     def confint(self, level: float = USUAL) -> pd.DataFrame:
         """Return the intervals ``|zeta| <= z`` (k, 2), one row a parameter.
