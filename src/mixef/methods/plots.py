@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ class Plots(ModelPlots):
 
     def __repr__(self) -> str:
         names = [name for name in dir(self) if not name.startswith("_")]
-        return f"Pictures of a fit: plot() for a page of diagnostics, plot.{', plot.'.join(names)}"
+        text = f"Pictures of a fit: plot() for a page of diagnostics, plot.{', plot.'.join(names)}"
+        return fill(text, 100)
 
     def __call__(self, n: int = 250, level: float = 0.95, seed: Seed = None) -> Any:
         """Draw a page of diagnostics.
