@@ -10,9 +10,11 @@ from mixef import errors, glmer, lm_list, lmer, load_dataset
 from mixef.inference.diagnostics.binned import binned_means, means_by_code
 from mixef.inference.diagnostics.envelopes import envelope
 from mixef.inference.diagnostics.held_draws import held_draws
+from mixef.inference.diagnostics.mode_density import mode_density
 from mixef.inference.diagnostics.quantiles import held_quantiles, kept_places
 from mixef.inference.influence.linearized import linearized
 from mixef.inference.refits.within_groups import within_groups
+from mixef.plots.pairs import ellipse
 from mixef.plots.points import MOST_POINTS
 
 matplotlib.use("Agg")
@@ -317,3 +319,100 @@ def test_the_page_has_panels_that_make_sense(fit, herds):
     assert labels[:2] == ["Simulated residual", "Simulated residual"]
     dyes = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
     assert len(dyes.plot(seed=1).axes) == 3  # six batches are too few for quantiles
+
+
+# ---------------------------------------------------------------------- distributions
+
+
+def test_densities_are_of_random_effects_and_of_their_modes(fit):
+    found = mode_density(fit._fit)["Subject", "Days"]
+    x = found.index.to_numpy()
+    assert np.trapezoid(found["modes"], x) == pytest.approx(1.0, abs=1e-3)
+    sd = fit.VarCorr().stddev("Subject")["Days"]
+    assert np.allclose(found["random_effects"], stats.norm.pdf(x, 0.0, sd))
+    given = fit.ranef(condVar=True).condVar["Subject"][:, 1, 1].mean()
+    assert np.trapezoid(found["modes"] * x**2, x) == pytest.approx(sd**2 - given, rel=0.01)
+    figure = fit.plot.random_effects_density()
+    (curve,) = [line for line in figure.axes[1].lines if line.get_label() == "random effects"]
+    assert np.array_equal(curve.get_ydata(), found["random_effects"])
+    one = fit.plot.random_effects_density(term="Days")
+    heights = np.array([patch.get_height() for patch in one.patches if hasattr(patch, "get_x")])
+    assert (heights >= 0.0).all()
+
+
+def test_a_term_without_variance_has_modes_at_zero():
+    data = load_dataset("Dyestuff2")
+    with pytest.warns(errors.SingularFitWarning):
+        singular = lmer("Yield ~ 1 + (1 | Batch)", data)
+    ax = singular.plot.random_effects_density()
+    assert not ax.lines
+    assert np.array_equal(points_of(singular.plot.caterpillar())[0], np.zeros(6))
+    assert len(singular.plot.shrinkage().lines) == 3
+
+
+def test_ellipses_of_pairs_hold_their_share(fit):
+    edge = ellipse(np.array([[4.0, 1.0], [1.0, 2.0]]), 0.95)
+    inverse = np.linalg.inv([[4.0, 1.0], [1.0, 2.0]])
+    distance = np.einsum("ik,ij,jk->k", edge, inverse, edge)
+    assert np.allclose(distance, stats.chi2.ppf(0.95, 2))
+    figure = fit.plot.ranef_pairs(level=0.9)
+    (ax,) = [own for own in figure.axes if any(line.get_marker() == "o" for line in own.lines)]
+    assert np.array_equal(np.column_stack(points_of(ax)), fit.ranef()["Subject"])
+    cov = fit.VarCorr()["Subject"].to_numpy()
+    curve = np.stack(labelled(ax, "90 % of random effects"))
+    distance = np.einsum("ik,ij,jk->k", curve, np.linalg.inv(cov), curve)
+    assert np.allclose(distance, stats.chi2.ppf(0.9, 2))
+
+
+def test_pairs_need_two_coefficients(pastes):
+    with pytest.raises(errors.ArgumentError, match="two coefficients or more"):
+        pastes.plot.ranef_pairs()
+    with pytest.raises(errors.ArgumentError, match="which has one coefficient"):
+        pastes.plot.ranef_pairs("batch")
+
+
+# ---------------------------------------------------------------------- results that draw
+
+
+def test_simulated_residuals_draw_quantiles_and_quartiles(fit, herds):
+    rows = fit.simulated_residuals(seed=1)
+    x, y = labelled(rows.plot().axes[1], "quantile 0.25")
+    days = load_dataset("sleepstudy")["Days"].to_numpy()  # the order of the fitted means
+    assert np.allclose(y, rows.scaled.groupby(days).quantile(0.25))
+    assert np.allclose(x, (np.arange(10) * 18 + 9.5) / 180)
+    residuals = herds.simulated_residuals(seed=1)
+    left, right = residuals.plot().axes
+    assert np.allclose(points_of(left, "data")[1], np.sort(residuals.scaled))
+    cloud = next(line for line in right.lines if line.get_linestyle() == "None")
+    assert np.array_equal(cloud.get_ydata(), residuals.scaled)
+    boxes = residuals.plot("period").axes[1]
+    assert [label.get_text() for label in boxes.get_xticklabels()] == ["1", "2", "3", "4"]
+    assert len(residuals.recalculate("herd").plot().axes) == 2
+    with pytest.raises(errors.DataError, match="perod"):
+        residuals.plot("perod")
+
+
+def test_responses_outside_of_all_draws_are_crosses():
+    data = load_dataset("sleepstudy")
+    data.loc[7, "Reaction"] = 2000.0
+    residuals = lmer("Reaction ~ Days + (1 | Subject)", data).simulated_residuals(seed=1)
+    right = residuals.plot().axes[1]
+    outside = residuals.to_frame().query("outlier != 0")["scaled"]
+    assert np.array_equal(np.sort(labelled(right, "outside of all draws")[1]), np.sort(outside))
+
+
+def test_influence_draws_and_labels_the_largest(fit):
+    found = fit.influence("Subject")
+    ax = found.plot(n=3)
+    assert np.array_equal(points_of(ax)[1], found.cooks_distance())
+    assert {label.get_text() for label in ax.texts} == set(found.most(3).index.astype(str))
+    ax = found.plot("Days", n=0)
+    assert np.array_equal(points_of(ax)[1], found.dfbetas()["Days"])
+    assert not ax.texts
+    heights = sorted(float(line.get_ydata()[0]) for line in ax.lines if len(line.get_ydata()) == 2)
+    assert heights == pytest.approx([-2 / np.sqrt(18), 0.0, 2 / np.sqrt(18)])
+    ax = found.plot("sigma")
+    assert np.array_equal(points_of(ax)[1], found.sigma())
+    assert fit.sigma in [line.get_ydata()[0] for line in ax.lines]
+    with pytest.raises(errors.ArgumentError, match="by is 'zzz'"):
+        found.plot("zzz")

@@ -10,7 +10,7 @@ import numpy as np
 from mixef.estimation.fit import Fit
 from mixef.inference import coef
 from mixef.methods.plots_of_model import ModelPlots
-from mixef.plots import page, qq, shrinkage
+from mixef.plots import density, page, pairs, qq, shrinkage
 from mixef.plots import residuals as of_residuals
 
 Seed = int | np.random.Generator | None
@@ -299,3 +299,67 @@ class Plots(ModelPlots):
         '(Intercept) (ms)'
         """
         return shrinkage.shrinkage(self._fit, group, x, y, ax)
+
+    def ranef_pairs(self, group: str | None = None, level: float = 0.95) -> Any:
+        """Draw the conditional modes of each two coefficients against each other.
+
+        Below the diagonal are modes with ellipses that hold a share `level` (solid) and one half
+        (broken) of the random effects by their estimated covariance; the modes are shrunken, and
+        scatter less. On the diagonal are the modes of each coefficient, as in
+        `random_effects_density`.
+
+        Parameters
+        ----------
+        group : str, optional
+            A grouping factor with two coefficients or more; by default the first.
+        level : float
+            Of the ellipses.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            For a factor that is not there or has one coefficient.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> len(fit.plot.ranef_pairs().axes)
+        3
+        """
+        return pairs.ranef_pairs(self._fit, group, level)
+
+    def random_effects_density(
+        self, group: str | None = None, term: str | None = None, ax: Any = None
+    ) -> Any:
+        """Draw the distribution of random effects, and that of their conditional modes.
+
+        The solid curve is the normal density of the random effects by their estimated standard
+        deviation. Modes are shrunken: under the model they have the broken curve, the mixture over
+        the levels of normal densities with the variances ``Sigma - Var(b | y)``, which a histogram
+        of the modes is to be compared with.
+
+        Parameters
+        ----------
+        group, term : str, optional
+            Those of one grouping factor, or of one coefficient; all by default.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw, for one panel; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or matplotlib.figure.Figure
+            A figure for several panels.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+        >>> fit.plot.random_effects_density().get_xlabel()
+        '(Intercept) (g)'
+        """
+        return density.random_effects_density(self._fit, group, term, ax)

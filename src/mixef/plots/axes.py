@@ -98,6 +98,19 @@ def rgb(color: Any) -> tuple[float, float, float]:
     return made
 
 
+def one_legend(figure: Any) -> None:
+    """Put what the legends of a figure's panels say into one below all of them."""
+    marks: dict[str, Any] = {}
+    for ax in figure.axes:
+        handles, labels = ax.get_legend_handles_labels()
+        marks = dict(zip(labels, handles, strict=True)) | marks
+        if ax.get_legend() is not None:
+            ax.get_legend().remove()
+    figure.legend(
+        marks.values(), marks, loc="outside lower center", ncols=3, fontsize="small", frameon=False
+    )
+
+
 def reference_line(ax: Any, at: float = 0.0, vertical: bool = False) -> None:
     """Draw a thin line that data are read against."""
     draw = ax.axvline if vertical else ax.axhline

@@ -11,7 +11,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_units, modes_by_group
 from mixef.inference.diagnostics.quantiles import held_quantiles
 from mixef.inference.diagnostics.shown_residuals import SIMULATED, shown_residuals
-from mixef.plots.axes import grid_of, panels
+from mixef.plots.axes import grid_of, one_legend, panels
 from mixef.plots.qq import of_mode, of_pearson, qq_residuals
 from mixef.plots.residuals import residuals, scale_location
 
@@ -51,16 +51,3 @@ def page(fit: Fit, n: int, level: float, seed: Any) -> Any:
         spare.remove()
     one_legend(figure)
     return figure
-
-
-def one_legend(figure: Any) -> None:
-    """Put what the panels' legends say into one below all of them."""
-    marks: dict[str, Any] = {}
-    for ax in figure.axes:
-        handles, labels = ax.get_legend_handles_labels()
-        marks = dict(zip(labels, handles, strict=True)) | marks
-        if ax.get_legend() is not None:
-            ax.get_legend().remove()
-    figure.legend(
-        marks.values(), marks, loc="outside lower center", ncols=3, fontsize="small", frameon=False
-    )

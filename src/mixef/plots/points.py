@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.plots.axes import ink, pyplot
+from mixef.plots.axes import ink, pyplot, rgb
 
 # More points are counted in hexagons, more levels than these get no boxes, no labels.
 MOST_POINTS, MOST_BOXES = 3000, 30
@@ -21,7 +21,7 @@ def cloud(ax: Any, x: np.ndarray, y: np.ndarray) -> None:
     known = np.isfinite(x) & np.isfinite(y)
     if known.sum() <= MOST_POINTS:
         few = known.sum() <= 500
-        size, alpha = (4, 0.7) if few else (3, 0.5)
+        size, alpha = (4, 0.5) if few else (3, 0.4)
         ax.plot(x, y, "o", markersize=size, alpha=alpha, fillstyle="none", color="C0")
         return
     hexagons = ax.hexbin(
@@ -32,20 +32,18 @@ def cloud(ax: Any, x: np.ndarray, y: np.ndarray) -> None:
 
 def shades() -> Any:
     """Return colours from near the background to that of text, in any style."""
-    plt = pyplot()
-    to_rgb = plt.matplotlib.colors.to_rgb
-    paper, pen = np.array(to_rgb(plt.rcParams["axes.facecolor"])), np.array(to_rgb(ink()))
+    from matplotlib.colors import LinearSegmentedColormap
+
+    paper, pen = np.array(rgb(pyplot().rcParams["axes.facecolor"])), np.array(rgb(ink()))
     ends = [paper + share * (pen - paper) for share in (0.15, 0.85)]
-    return plt.matplotlib.colors.LinearSegmentedColormap.from_list("counts", ends)
+    return LinearSegmentedColormap.from_list("counts", ends)
 
 
 def halo(width: float = 3.0) -> list[Any]:
     """Return effects that set a line off from what it lies on."""
-    plt = pyplot()
-    face = plt.rcParams["axes.facecolor"]
-    import matplotlib.patheffects
+    from matplotlib.patheffects import withStroke
 
-    return [matplotlib.patheffects.withStroke(linewidth=width, foreground=face)]
+    return [withStroke(linewidth=width, foreground=pyplot().rcParams["axes.facecolor"])]
 
 
 def trend(ax: Any, means: pd.DataFrame, label: str | None = None) -> None:

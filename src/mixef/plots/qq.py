@@ -14,7 +14,7 @@ from mixef.inference.diagnostics.quantiles import (
     held_quantiles,
     simulated_quantiles,
 )
-from mixef.plots.axes import axes_of, ink, with_unit
+from mixef.plots.axes import axes_of, ink, one_legend, with_unit
 from mixef.plots.chosen import axes_for, chosen
 
 NORMAL, UNIFORM = "Normal quantile", "Uniform quantile"
@@ -70,6 +70,8 @@ def qq_modes(
     _, found = held_quantiles(fit, n, level, seed, ["modes"])
     for key, own in zip(wanted, axes, strict=True):
         of_mode(own, found[key], *key, coefficient_units(fit))
+    if len(wanted) > 1:
+        one_legend(picture)
     return picture
 
 

@@ -31,15 +31,31 @@ def binned_means(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> pd.DataFr
     0  1.0  1.0  2
     1  2.0  5.0  2
     """
+    return means_by_code(bins_of(x), y, level, x)
+
+
+def binned_quantiles(x: np.ndarray, y: np.ndarray, probabilities: list[float]) -> pd.DataFrame:
+    """Return quantiles of y (n,) in ``n^(1/3)`` bins of x (n,), a column for each probability.
+
+    The index has the means of x.
+    """
+    codes = bins_of(x, 1.0)
+    groups = pd.Series(y).groupby(codes)
+    found = pd.DataFrame({p: groups.quantile(p) for p in probabilities})
+    return found.set_axis(np.bincount(codes, x) / np.bincount(codes)).rename_axis("x")
+
+
+def bins_of(x: np.ndarray, rate: float = 2.0) -> np.ndarray:
+    """Return the bin of each number, as codes (n,) from 0 up, among ``rate n^(1/3)``."""
     values, place = np.unique(x, return_inverse=True)
     if len(values) <= DISTINCT:
-        return means_by_code(place, y, level, x)
-    n_bins = min(int(2.0 * np.cbrt(len(x))), MOST_BINS)
+        return place
+    n_bins = min(int(rate * np.cbrt(len(x))), MOST_BINS)
     # ties stay together: by the middle rank of each distinct value
     count = np.bincount(place)
     middle = (np.cumsum(count) - 0.5 * count) / len(x)
     of_value = np.minimum((middle * n_bins).astype(int), n_bins - 1)
-    return means_by_code(np.unique(of_value[place], return_inverse=True)[1], y, level, x)
+    return np.unique(of_value[place], return_inverse=True)[1]
 
 
 def means_by_code(

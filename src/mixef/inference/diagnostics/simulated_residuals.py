@@ -15,6 +15,7 @@ from mixef.inference.diagnostics.draws import Draws
 from mixef.inference.diagnostics.draws_of_fit import draws_of_fit
 from mixef.inference.diagnostics.with_tests import WithTests
 from mixef.inference.prediction.prediction_rows import included_columns
+from mixef.late import picture
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -83,7 +84,7 @@ class SimulatedResiduals(WithTests, PrintedTable):
 
         ``outlier`` is -1 where the response is below all draws, 1 where it is above.
         """
-        below, above = self._outside()
+        below, above = self.outside()
         return pd.DataFrame(
             {
                 "observed": self.observed,
@@ -93,7 +94,7 @@ class SimulatedResiduals(WithTests, PrintedTable):
             }
         )
 
-    def _outside(self) -> tuple[np.ndarray, np.ndarray]:
+    def outside(self) -> tuple[np.ndarray, np.ndarray]:
         """Return which responses (n,) are below, and which above, all of their draws."""
         below, above = np.zeros((2, len(self.draws.observed)), dtype=bool)
         for rows in self.draws.pieces():
@@ -108,7 +109,7 @@ class SimulatedResiduals(WithTests, PrintedTable):
         cells = ["", *[""] * 4] if not len(known) else format_common(
             np.quantile(known, [0.0, 0.25, 0.5, 0.75, 1.0]), 3
         )  # fmt: skip
-        below, above = self._outside()
+        below, above = self.outside()
         return Table(
             QUANTILES,
             [cells],
@@ -116,6 +117,36 @@ class SimulatedResiduals(WithTests, PrintedTable):
             note=f"{below.sum()} responses are below all simulations, {above.sum()} above\n"
             "Under the model residuals are uniform from 0 to 1: see .tests()",
         )
+
+    def plot(self, predictor: Any = None, level: float = 0.95) -> Any:
+        """Draw quantiles of the residuals, and the residuals against what predicts them.
+
+        On the left are quantiles beside those of a uniform variable, with envelopes by the draws:
+        the band holds each point by itself, the broken lines all points at once. On the right are
+        the residuals by the rank of the fitted means, with their quartiles in bins, which under the
+        model are at 1/4, 1/2 and 3/4; crosses are responses outside of all draws. After DHARMa.
+
+        Parameters
+        ----------
+        predictor : str or array (n,), optional
+            A variable by name, or a value a row, for the panel on the right; a factor gives boxes.
+        level : float
+            Of the envelopes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...             load_dataset("cbpp"), "binomial")
+        >>> figure = fit.simulated_residuals(seed=1).plot()
+        >>> [ax.get_xlabel() for ax in figure.axes]
+        ['Uniform quantile', 'Rank of the fitted mean']
+        """
+        return picture("simulated.simulated")(self, predictor, level)
 
     def recalculate(self, group: Any, by: str = "sum") -> SimulatedResiduals:
         """Return residuals of groups of rows: of their sums, or means, among those of the draws.

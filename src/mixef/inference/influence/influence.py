@@ -26,6 +26,7 @@ from mixef.inference.influence.held import Held, at_once, chunks
 from mixef.inference.influence.sets import row_sets
 from mixef.inference.replicates import in_parallel
 from mixef.inference.resampling.bootstrap import each
+from mixef.late import picture
 from mixef.text.printed import WIDEST, PrintedTable, frame_table
 from mixef.text.tables import Table
 
@@ -149,6 +150,11 @@ class Influence(PrintedTable):
         """Return standard deviations, correlations, and sigma or the like without each set."""
         return self._parameters.copy()
 
+    @property
+    def varcorr_of_all(self) -> pd.Series:
+        """What `varcorr` is of, by all rows (c,)."""
+        return pd.Series(self._whole.parameters, self._parameters.columns, name="of_all")
+
     def most(self, n: int = SHOWN, by: str = "cooks_distance") -> pd.DataFrame:
         """Return the rows of `to_frame` of the sets that matter most.
 
@@ -168,10 +174,39 @@ class Influence(PrintedTable):
         elif name in self._names:
             size = self.dfbetas()[name].abs()
         else:
-            whole = dict(zip(self._parameters, self._whole.parameters, strict=True))[name]
-            size = (self._parameters[name] - whole).abs()
+            size = (self._parameters[name] - self.varcorr_of_all[name]).abs()
         order = np.argsort(-size.to_numpy(), kind="stable")  # missing values last
         return self.to_frame().iloc[order[:n]]
+
+    def plot(self, by: str = "cooks_distance", n: int = NAMED, ax: Any = None) -> Any:
+        """Draw a measure of every set, with the largest ones labelled.
+
+        The line for Cook's distances is at 4 over the number of sets, and those for `dfbetas` at
+        2 over its root on both sides: sets beyond are worth a look.
+
+        Parameters
+        ----------
+        by : {"cooks_distance", "mdffits", "covratio", "covtrace"} or str
+            As in `most`: a measure; a coefficient, for its `dfbetas`; or a parameter of `varcorr`,
+            whose value by all rows is a line.
+        n : int
+            How many of the largest to label.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> ax = fit.influence("Subject").plot(n=2)
+        >>> [label.get_text() for label in ax.texts]
+        ['309', '335']
+        """
+        return picture("influence.influence")(self, by, n, ax)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a set: rows, measures, dfbetas by coefficient, parameters, converged."""
