@@ -4,6 +4,7 @@ Every case runs with warnings as errors, save those that it names: nothing leaks
 """
 
 import warnings
+from pathlib import Path
 
 import dense_gaussian
 import numpy as np
@@ -239,6 +240,21 @@ def test_small_residual_variance_is_not_taken_for_an_exact_fit():
 def test_data_of_another_type(data):
     parts = [f"cannot read data of type {type(data).__name__}", "expected a frame of pandas"]
     refused(DataError, parts, data=data)
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        ("rows.parquet", r"read a file before, as by pandas.read_csv\(\)"),
+        (Path("rows.csv"), r"or polars.scan_parquet\(\)"),
+        ([{"Days": 1.0, "Subject": "308"}], r"pandas.DataFrame\(\) makes a frame of"),
+        ({"Days": 1.0, "Subject": "308"}, "for one row, give lists of one"),
+    ],
+    ids=["file", "path", "rows", "one row"],
+)
+def test_data_one_step_from_a_frame(data, remedy):
+    with pytest.raises(DataError, match=remedy):
+        lmer(FORMULA, data)
 
 
 def test_no_data_and_no_variables():
@@ -510,7 +526,7 @@ CALLS = {
     "update control": (lambda: FIT.update(control=3), TypeError, ["LmerControl"]),
     "residuals": (lambda: FIT.residuals("pears"), ValueError, ["'pears'", "pearson"]),
     "getME": (lambda: FIT.getME("thet"), ValueError, ["'thet'", "theta"]),
-    "getME list": (lambda: FIT.getME(["theta"]), ValueError, ["['theta']", "expected one of"]),
+    "getME list": (lambda: FIT.getME(["thet"]), ValueError, ["'thet'", "expected one of"]),
     "devfun": (lambda: FIT.getME("devfun")([1.0]), DataError, ["1 values", "expected 3"]),
     "ddf": (lambda: FIT.coef_table(ddf="welch"), ValueError, ["'welch'"]),
 }

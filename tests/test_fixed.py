@@ -128,7 +128,7 @@ def test_a_fixed_factor_refuses_unknown_levels_and_passes_missing_ones():
 
 def test_a_variable_that_changes_type_is_named():
     made = build("y ~ x", small_data())
-    with pytest.raises(DataError, match="x was 1 numeric"):
+    with pytest.raises(DataError, match="x was numeric when the model was fitted, but is text now"):
         made.spec.apply({"x": ["p", "q"]})
 
 

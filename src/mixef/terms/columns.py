@@ -190,7 +190,10 @@ def _of_pandas(frame: pd.DataFrame, name: str) -> Any:
 def _common_length(data: Mapping[str, Any]) -> int:
     lengths = {name: np.shape(values)[0] for name, values in data.items() if np.ndim(values) > 0}
     if not lengths:
-        raise DataError("the data are a mapping without a single array; expected named columns")
+        remedy = "; for one row, give lists of one" if data else ""
+        raise DataError(
+            f"the data are a mapping without a single array; expected named columns{remedy}"
+        )
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns of the data differ in length: {lengths}")
     length: int = next(iter(lengths.values()))

@@ -19,6 +19,9 @@ from mixef.terms.frame import ModelFrame
 from mixef.terms.nodes import Node, by_known_names, unquoted
 from mixef.terms.values import Matrix, as_factor
 
+# What the values of a factor are, in words.
+_KINDS = {"factor": "a factor", "character": "text", "logical": "true or false"}
+
 
 @dataclass(frozen=True, eq=False)
 class Coding:
@@ -71,7 +74,7 @@ class Coding:
 
     def _numeric(self, variable: Variable) -> Iterator[np.ndarray]:
         if isinstance(variable, Factor):
-            raise self._changed(f"a {variable.kind}")
+            raise self._changed(_KINDS[variable.kind])
         if isinstance(variable, np.ndarray):
             variable = Matrix(variable[:, None], ("",))
         if variable.array.shape[1] != len(self.suffixes):
@@ -79,8 +82,14 @@ class Coding:
         yield from variable.array.T
 
     def _changed(self, now: str) -> DataError:
-        was = "a factor" if self.matrix is not None else f"{len(self.suffixes)} numeric column(s)"
-        return DataError(f"{self.node.text} was {was} when the model was fitted, but is {now} now")
+        many = len(self.suffixes)
+        was = "numeric" if many == 1 else f"a matrix with {many} columns"
+        if self.matrix is not None:
+            was = "a factor"
+        return DataError(
+            f"{self.node.text} was {was} when the model was fitted, but is {now} now; give it as "
+            "it was then"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from copy import copy
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -59,10 +60,15 @@ def frame_of(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
         return _eager(native)
     if is_frame and hasattr(data, "__arrow_c_stream__"):
         return _from_stream(data, needed)
+    remedy = ""
+    if isinstance(data, str | PathLike):
+        remedy = "; read a file before, as by pandas.read_csv() or polars.scan_parquet()"
+    elif isinstance(data, list | tuple) and data and isinstance(data[0], Mapping):
+        remedy = "; pandas.DataFrame() makes a frame of a list of rows"
     raise DataError(
         f"cannot read data of type {type(data).__name__}; expected a frame of pandas, polars, "
         "pyarrow or DuckDB, something else with __arrow_c_stream__, or a mapping from names to "
-        "arrays"
+        f"arrays{remedy}"
     )
 
 
