@@ -10,7 +10,8 @@ from reference_data import case, cases, frame
 
 from mixef import Gamma, NegativeBinomial, lm_list
 from mixef.errors import DataError, DataWarning, FormulaError
-from mixef.estimation.generalized.separation import edges, separating_direction
+from mixef.estimation.generalized.response import edges
+from mixef.estimation.generalized.separation import separating_direction
 from mixef.families.convert import make_family
 
 # Orthogonalization and R's QR both end within rounding, times the condition of the columns.

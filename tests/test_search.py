@@ -163,7 +163,12 @@ def grain(x):
         (lambda x: x**2, uphill, {}, StopReason.NO_DESCENT),
         (grain, lambda x: (2e-3,), {}, StopReason.ROUNDING),
         (lambda x: x**2, uphill, {"max_evaluations": 1}, StopReason.EVALUATIONS),
-        (lambda x: x**2, uphill, {"until": lambda par, f: True}, StopReason.KNOWN_END),
+        (
+            lambda x: x**2,
+            uphill,
+            {"until": lambda par, f: StopReason.KNOWN_END},
+            StopReason.KNOWN_END,
+        ),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

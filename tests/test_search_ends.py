@@ -1,6 +1,7 @@
 """How searches end: rounding, turned axes, starts far away, and a sample of the laboratory."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from raw_coordinates import raw_coordinates
 from simulated import criterion, crossed
 from test_search import QUIET, ROSENBROCK, Function
 
-from benchmarks.search import STARTS, best_known, faults, runs
+from benchmarks.search import STARTS, best_known, faults, fit, runs
 from benchmarks.search_designs import draw
 from mixef import LmerControl, glmer, lmer
 from mixef.estimation.search.convergence import CONVERGED_GAIN
-from mixef.estimation.search.optimize import newton
+from mixef.estimation.search.optimize import StopReason, newton
 from mixef.estimation.search.trust_region import Quadratic
 from mixef.terms.covariance.unstructured import OnAxes
 
@@ -256,6 +257,32 @@ def test_a_start_that_is_far_too_small_loses_no_direction():
     assert [run.objective for run in found] == pytest.approx([-213.566892] * 3, abs=1e-5)
     assert all(run.converged for run in found)
     assert max(run.n_evaluations for run in found) < 40
+
+
+def test_secants_do_not_lead_out_of_a_curved_valley():
+    """It takes an exact Hessian wherever secants foresee a saddle; 80 evaluations without."""
+    (found,) = runs(draw(1097, 130), ["default"])
+    assert found.objective == pytest.approx(31.2533513, abs=1e-6)
+    assert found.converged
+    assert found.n_evaluations <= 40
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [
+        (80071, "separation by group: the effects of (1 + x1 + x2 + x3 + x4 | g) predict every"),
+        (80033, "the random effects predict every response, most of them without error"),
+    ],
+)
+def test_a_search_that_runs_away_is_stopped(seed, message):
+    """Without that, both take a thousand evaluations, on the way to infinite variances."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        end = fit(draw(seed, 130)).convergence
+    assert end.reason is StopReason.RUNAWAY
+    assert not end.converged
+    assert end.problems[0].startswith(message)
+    assert end.n_evaluations <= 100
 
 
 def test_designs_are_drawn_by_their_seed():

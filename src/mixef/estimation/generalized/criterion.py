@@ -35,6 +35,8 @@ MOST_CELLS = 20_000_000
 # With several grouping factors the Hessian takes the q columns of an inverse, and saves some two
 # gradients a parameter: beyond so many columns a parameter those are cheaper.
 MOST_COLUMNS = 50
+# Relative standard deviations below this do not run away.
+LARGE = 3.0
 # What rounding in the mode does to -2 log L, relative to its terms: ten times the machine's.
 MODE_ROUNDING = 10.0 * float(np.finfo(float).eps)
 
@@ -227,6 +229,16 @@ class GeneralizedCriterion:
             bend = self.parametrization.bend(par, self._lams, d.K)
             self._sharper[: len(par), : len(par)] += bend
         return self._sharper
+
+    def runs_away(self) -> bool:
+        """Tell whether large random effects predict every response, where derivatives were taken.
+
+        Then the likelihood rises for ever, slowly, as their variances grow.
+        """
+        anchor = self._anchor
+        if anchor is None or max(np.abs(lam).max() for lam in anchor.lams) < LARGE:
+            return False
+        return self.response.is_told(anchor.mode.state.mu)
 
     @property
     def _factor_at_expected(self) -> bool:

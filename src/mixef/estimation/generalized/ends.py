@@ -11,9 +11,8 @@ from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.laplace_error import LARGE, LaplaceError
 from mixef.estimation.generalized.problem import EXACT
 from mixef.estimation.generalized.quadrature import most_nodes
-from mixef.estimation.generalized.response import Response
+from mixef.estimation.generalized.response import Response, edges
 from mixef.estimation.generalized.separation import (
-    edges,
     pure_levels,
     separating_direction,
     separation_message,
@@ -30,6 +29,11 @@ NEAR = 3e-4
 # A mean this close to the end of its range beside the others, for a search that did not converge,
 # is at it.
 EDGE = 1e-8
+RUNAWAY = (
+    "the random effects predict every response, most of them without error, so the likelihood "
+    "rises for ever as their standard deviations grow, and the estimates mean nothing; leave out "
+    "or simplify random effects, or collect more data a level"
+)
 FALLBACK = (
     "observed information leads to no maximum of Laplace's approximation, since it is negative for "
     "some rows: expected information has taken its place, as in lme4; use a link that keeps means "

@@ -18,6 +18,7 @@ from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.ends import (
     FALLBACK,
+    RUNAWAY,
     edge_message,
     is_exact,
     laplace_message,
@@ -35,7 +36,7 @@ from mixef.estimation.generalized.user_density import check_variance
 from mixef.estimation.search.certified import better, is_back, search, search_from, search_others
 from mixef.estimation.search.convergence import judge
 from mixef.estimation.search.hessian import inverse_hessian
-from mixef.estimation.search.optimize import SearchResult, Step, derivatives_at
+from mixef.estimation.search.optimize import SearchResult, Step, StopReason, derivatives_at
 from mixef.estimation.search.singular import vanished_directions
 from mixef.estimation.search.trust_region import FLAT
 from mixef.estimation.spec import (
@@ -254,6 +255,8 @@ class Generalized(Kind):
             X = spec.design.columns(kept)
             eta = X @ estimates.beta + (0.0 if frame.offset is None else frame.offset)
             end = with_separation(end, X, outcome, family, eta, estimates, terms, names)
+        if result.reason is StopReason.RUNAWAY and not end.separation:
+            end = replace(end, converged=False, problems=(RUNAWAY,), remarks=())
         return Fit(
             spec=spec,
             kept=kept,
@@ -288,7 +291,8 @@ def _searched(
     left = control.max_evaluations - result.n_evaluations
     if control.optimizer != "newton" or left < 1:
         return result
-    if not vanished_directions(criterion.terms, result.par[:k], terms):
+    vanished = vanished_directions(criterion.terms, result.par[:k], terms)
+    if not vanished or result.reason is StopReason.RUNAWAY:
         return result
     P = criterion.parametrization
     size = LARGER * max(float(np.abs(lam).max()) for lam in P.term_lams(begin[:k]))

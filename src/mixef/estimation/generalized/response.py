@@ -14,6 +14,7 @@ With the canonical link r is constant and the two weights are one
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ from mixef.terms.outcome import trials_of_one
 LARGE = 300.0
 # Step of the differences for the log of a dispersion or shape, which is free of units.
 LOG_STEP = 1e-4
+# A mean next to a response: a log odds of 28, which finite estimates do not give to most rows.
+TOLD = 1e-12
 
 
 class RowState(NamedTuple):
@@ -116,6 +119,18 @@ class Response:
         trials = trials_of_one(self.weights, self.copies)
         rows = self.family.log_normalizer(self.y, trials, extra)
         return rows if self.copies is None else self.copies * rows
+
+    def is_told(self, mu: np.ndarray) -> bool:
+        """Tell whether every response is at an edge, and the means (n,) next to most of them."""
+        sides = self._sides
+        if (sides == 0.0).any():
+            return False
+        gap = np.abs(self.y - mu)[~np.isnan(sides)]
+        return bool(gap.max(initial=0.0) < 0.5 and np.median(gap) < TOLD)
+
+    @cached_property
+    def _sides(self) -> np.ndarray:
+        return edges(self.y, self.weights, self.family)
 
     def weights_of(self, state: RowState) -> np.ndarray:
         """Return the weights (n,) in ``log|M|``: by observed or by expected information."""
@@ -346,3 +361,26 @@ class Response:
     def _share(self, extra: Extra) -> np.ndarray | float:
         """Prior weights over the dispersion: an array (n,), or a number without weights."""
         return self._share_of_one / extra if self._has_dispersion else self._share_of_one
+
+
+def edges(y: np.ndarray, weights: np.ndarray | None, family: Family) -> np.ndarray:
+    """Return the side (n,) to which a linear predictor may grow for ever: -1, 1, or 0 for none.
+
+    Parameters
+    ----------
+    y : ndarray (n,)
+    weights : ndarray (n,) or None
+        Rows with weight zero say nothing (NaN).
+    family : Family
+        Its `edges`; a link has none where it reaches the end of the means at a finite linear
+        predictor, as the square root does.
+    """
+    side = np.zeros(len(y))
+    for end in family.edges:
+        with np.errstate(all="ignore"):
+            eta = family.link.link(np.array([end]))[0]
+        if np.isinf(eta):
+            side[y == end] = np.sign(eta)
+    if weights is not None:
+        side[weights == 0] = np.nan
+    return side

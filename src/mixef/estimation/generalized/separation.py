@@ -15,36 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from mixef.families.family import Family
 from mixef.terms.random import RandomTerm
 
 # A direction whose rows add up to less than this does not separate anything.
 TOLERANCE = 1e-7
 # A share of the largest coefficient of the direction that makes a predictor part of it.
 PART = 1e-4
-
-
-def edges(y: np.ndarray, weights: np.ndarray | None, family: Family) -> np.ndarray:
-    """Return the side (n,) to which a linear predictor may grow for ever: -1, 1, or 0 for none.
-
-    Parameters
-    ----------
-    y : ndarray (n,)
-    weights : ndarray (n,) or None
-        Rows with weight zero say nothing (NaN).
-    family : Family
-        Its `edges`; a link has none where it reaches the end of the means at a finite linear
-        predictor, as the square root does.
-    """
-    side = np.zeros(len(y))
-    for end in family.edges:
-        with np.errstate(all="ignore"):
-            eta = family.link.link(np.array([end]))[0]
-        if np.isinf(eta):
-            side[y == end] = np.sign(eta)
-    if weights is not None:
-        side[weights == 0] = np.nan
-    return side
 
 
 def separating_direction(X: np.ndarray, side: np.ndarray) -> np.ndarray | None:

@@ -97,6 +97,10 @@ class LinearCriterion:
     def sharper(self) -> None:
         """Return no Hessian: the information is exact where that is cheap."""
 
+    def runs_away(self) -> bool:
+        """Tell that the criterion has a minimum, as those of linear models have."""
+        return False
+
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         return self.parametrization.scale(par, floor=0.3)

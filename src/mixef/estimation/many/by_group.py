@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.estimation.generalized.separation import edges, separating_direction
+from mixef.estimation.generalized.response import edges
+from mixef.estimation.generalized.separation import separating_direction
 from mixef.families.family import Family
 from mixef.linalg.standardize import ALIASED, ROUNDING, root_weighted
 

@@ -14,7 +14,15 @@ import numpy as np
 
 from mixef.control import Control
 from mixef.estimation.search.convergence import CONVERGED_GAIN
-from mixef.estimation.search.optimize import Criterion, SearchResult, Step, derivatives_at, newton
+from mixef.estimation.search.optimize import (
+    Criterion,
+    SearchResult,
+    Step,
+    StopReason,
+    Until,
+    derivatives_at,
+    newton,
+)
 from mixef.estimation.search.scipy_search import scipy_search
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE
 from mixef.estimation.search.size import in_size
@@ -53,6 +61,9 @@ class MixedCriterion(Criterion, Protocol):
 
     def sharper(self) -> np.ndarray | None:
         """Return a better Hessian than the information at the last value, if there is one."""
+
+    def runs_away(self) -> bool:
+        """Tell whether the criterion falls for ever from where derivatives were taken last."""
 
     def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of this criterion at those of a turned one."""
@@ -100,7 +111,6 @@ class MovingAxes:
         return par if self.view is self._origin else self._origin.plain(self.view, par)
 
 
-Until = Callable[[np.ndarray, float], bool]
 Trace = Callable[[Step], None]
 
 
@@ -120,14 +130,16 @@ def search(
     Parameters
     ----------
     until : callable, optional
-        Given a point and its value, says whether the search may stop there.
+        Given a point and its value, returns a reason to stop there, or None.
     """
     if control.optimizer != "newton":
         return scipy_search(criterion, start, control.optimizer, control.max_evaluations, trace)
     axes = MovingAxes(criterion)
 
-    def stops(par: np.ndarray, value: float) -> bool:
-        return until is not None and until(axes.back(par), value)
+    def stops(par: np.ndarray, value: float) -> StopReason | None:
+        if axes.view.runs_away():
+            return StopReason.RUNAWAY
+        return None if until is None else until(axes.back(par), value)
 
     size = in_size(criterion, start, control.max_evaluations)
     if trace is not None:
@@ -137,7 +149,7 @@ def search(
     told = _after_first(trace, size.beyond)
     result = newton(axes, size.start, left, told, axes, stops, size.known)
     result = _after(_inserted(result, size.beyond), size.before)
-    if not stops(result.par, result.objective):
+    if stops(result.par, result.objective) is None:
         result = _certified(axes, result, control.max_evaluations, trace)
     if axes.view is criterion:
         return result
@@ -266,18 +278,20 @@ def search_others(
     return result
 
 
-def is_back(criterion: MixedCriterion, end: SearchResult, point: np.ndarray, value: float) -> bool:
-    """Tell whether a search has come so near to the end of another that it would end there."""
+def is_back(
+    criterion: MixedCriterion, end: SearchResult, point: np.ndarray, value: float
+) -> StopReason | None:
+    """Stop a search that has come so near to the end of another that it would end there."""
     if not -DIFFERENT <= value - end.objective < SAME_VALUE:
-        return False
+        return None
     P = criterion.parametrization
     k = P.n_par
     for lam, at_end in zip(P.term_lams(point[:k]), P.term_lams(end.par[:k]), strict=True):
         unit = np.maximum(np.sqrt((at_end**2).sum(axis=1)), LEAST_UNIT)
         if (np.abs(lam @ lam.T - at_end @ at_end.T) > NEAR * np.outer(unit, unit)).any():
-            return False
+            return None
     apart = np.abs(point - end.par)[k:] > NEAR * criterion.scale(end.par)[k:]
-    return not apart.any()
+    return None if apart.any() else StopReason.KNOWN_END
 
 
 def _after(result: SearchResult, log: tuple[Step, ...]) -> SearchResult:

@@ -33,6 +33,9 @@ class Criterion(Protocol):
         """Return the size of rounding errors in the last value."""
 
 
+Until = Callable[[np.ndarray, float], "StopReason | None"]
+
+
 class Axes(Protocol):
     """Coordinates of a criterion that may change during a search."""
 
@@ -56,6 +59,7 @@ class StopReason(Enum):
     ROUNDING = "the exact gradient vanishes up to rounding"
     EVALUATIONS = "the largest number of evaluations was reached"
     KNOWN_END = "the search has come back to an end of another one"
+    RUNAWAY = "the random effects predict every response, and grow for ever"
     NO_DESCENT = "no smaller value can be found along the gradient"
     TOLERANCE = "the optimizer met its own tolerance"
     GAVE_UP = "the optimizer gave up before it met its tolerance"
@@ -114,7 +118,7 @@ def newton(
     max_evaluations: int = 1000,
     trace: Callable[[Step], None] | None = None,
     axes: Axes | None = None,
-    until: Callable[[np.ndarray, float], bool] | None = None,
+    until: Until | None = None,
     known: tuple[float, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> SearchResult:
     """Minimize by Newton steps inside a trust region (Nocedal and Wright, algorithm 4.1).
@@ -133,7 +137,7 @@ def newton(
         Changes the criterion's coordinates on the way. The result is in those of the end, its log
         in those of the start.
     until : callable, optional
-        Given a point and its value, says whether the search may stop there.
+        Given a point and its value, returns a reason to stop there, or None.
     known : (float, (ndarray, ndarray)), optional
         Value and derivatives at ``par``, where the criterion stands.
     """
@@ -161,8 +165,8 @@ def newton(
         if len(recorder.log) >= max_evaluations:
             reason = StopReason.EVALUATIONS
             break
-        if until is not None and until(par, f):
-            reason = StopReason.KNOWN_END
+        if until is not None and (stop := until(par, f)) is not None:
+            reason = stop
             break
         step, gain = ahead.step(radius)
         visible = VISIBLE * criterion.rounding()
@@ -184,7 +188,7 @@ def newton(
         if found is None or not fall > ACCEPTED * gain:
             recorder.add(new, f_new, None)
             radius = 0.25 * length
-            ahead = secants.distrusted(ahead, here)
+            ahead = secants.distrusted(ahead, g, H, unit)
             if radius < 1e-9:
                 reason = StopReason.NO_DESCENT
                 break
@@ -197,7 +201,7 @@ def newton(
         par, f, (g, H) = new, f_new, found
         unit = criterion.scale(par)
         here = Quadratic(g, H, unit)
-        ahead = secants.ahead(here, axes, g, H, unit)
+        ahead = secants.ahead(here, axes, g, H, unit, radius)
         recorder.add(par, f, g)
     log = tuple(recorder.log)
     return SearchResult(par, f, g, H, len(log), log, reason, promise)
@@ -214,6 +218,7 @@ class _Secants:
         self._correction = np.zeros((size, size))
         self.trusted = False
         self._sharp, self._promise = False, NEAR
+        self._last_sharp = np.zeros((size, size))
 
     def ahead(
         self,
@@ -222,25 +227,36 @@ class _Secants:
         g: np.ndarray,
         H: np.ndarray,
         unit: np.ndarray,
+        radius: float,
     ) -> Quadratic:
         """Return what the corrected information foretells, where the plain one does ``here``.
 
-        Near the end the correction comes from a sharper Hessian, and again once that is nearer.
+        Near the end the correction comes from a sharper Hessian: again once that is nearer, and
+        wherever there is no minimum within reach, which secants foresee without ground.
         """
         model = Quadratic(g, H + self._correction, unit) if self.trusted else here
-        if axes is None or not DECREMENT < model.promise < self._promise:
+        settled = model.values.min() > 0.0 and _length(model.slopes / model.values) < radius
+        promise, most = (model.promise, self._promise) if settled else (here.promise, NEAR)
+        if axes is None or not DECREMENT < promise < most:
             return model
         sharp = axes.sharper()
         if sharp is None:
             return model
-        self._correction, self.trusted, self._sharp = sharp - H, True, True
+        self._correction = self._last_sharp = sharp - H
+        self.trusted = self._sharp = True
         self._promise = NEARER * model.promise
         return Quadratic(g, sharp, unit)
 
-    def distrusted(self, model: Quadratic, plain: Quadratic) -> Quadratic:
-        """Leave a correction that was not made here out of the next step."""
-        self.trusted = self._sharp
-        return model if self._sharp else plain
+    def distrusted(
+        self, model: Quadratic, g: np.ndarray, H: np.ndarray, unit: np.ndarray
+    ) -> Quadratic:
+        """Leave secants out of the next step; the last sharp Hessian's correction stays."""
+        if self._sharp:
+            return model
+        self.trusted = bool(self._last_sharp.any())
+        if self.trusted:
+            self._correction = self._last_sharp
+        return Quadratic(g, H + self._last_sharp, unit)
 
     def learn(
         self,
@@ -263,7 +279,7 @@ class _Secants:
         self.trusted = better and (fall > 1.25 * gain or gain < near)
         self._sharp = False
         if not self.trusted:
-            self._correction = np.zeros_like(H)
+            self._correction = self._last_sharp = np.zeros_like(H)
         if not self.trusted or abs(fall - gain) > OFF * gain:
             self._promise = NEAR
         missed = g_new - g - (H + self._correction) @ move
