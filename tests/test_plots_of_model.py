@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy import special
 
+import mixef
 from mixef import errors, glmer, lmer, load_dataset
 from mixef.inference.intervals.curves import coordinate, coordinate_slope
 from mixef.inference.intervals.pairs import pair_of, values_of
@@ -340,3 +341,161 @@ def test_large_matrices_are_binned():
     expected = np.array([blocks[:, place == c].sum(axis=1) for c in range(70)]).T > 0
     assert np.array_equal(dark > 0, expected)
     assert dark[dark > 0].min() > 0.3
+
+
+# Integrands
+
+
+def brute_force(fit, herd, z):
+    """The density of the incidences of a herd and its effect, at distances z from the mode."""
+    data = load_dataset("cbpp").query("herd == @herd")
+    new = pd.DataFrame({"period": data["period"], "herd": herd})
+    eta = fit.predict(new, re_form="~0", type="link").to_numpy()
+    y, n = data["incidence"].to_numpy(), data["size"].to_numpy()
+    sd = fit.VarCorr().to_frame()["sdcor"].iloc[0]
+
+    def log_density(u):
+        mu = special.expit(eta + sd * np.asarray(u)[..., None])
+        return (y * np.log(mu) + (n - y) * np.log1p(-mu)).sum(axis=-1) - 0.5 * np.asarray(u) ** 2
+
+    u, h = 0.0, 1e-4
+    for _ in range(60):  # Newton's steps, by differences
+        below, here, above = (float(log_density(u + k * h)) for k in (-1, 0, 1))
+        curvature = (above - 2 * here + below) / h**2
+        u -= (above - below) / (2 * h) / curvature
+    mu = special.expit(eta + sd * u)
+    spread = 1.0 / np.sqrt(1.0 + sd**2 * (n * mu * (1 - mu)).sum())
+    return np.exp(log_density(u + spread * z) - log_density(u)) / np.sqrt(2 * np.pi)
+
+
+def test_integrands_are_those_of_brute_force(cbpp):
+    figure = cbpp.plot.integrand()
+    assert [ax.get_title() for ax in figure.axes] == list(cbpp.ranef()["herd"].index)
+    for ax in figure.axes[::5]:
+        density, normal = ax.lines
+        z = density.get_xdata()
+        expected = brute_force(cbpp, ax.get_title(), z)
+        assert np.allclose(density.get_ydata(), expected, atol=1e-6)
+        assert np.allclose(normal.get_ydata(), np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+    figure = cbpp.plot.t_z(["8", "1"], nodes=5)
+    for ax, herd in zip(figure.axes, ("8", "1"), strict=True):
+        curve, nodes = ax.lines[0], ax.lines[-1]
+        z = curve.get_xdata()
+        ratio = brute_force(cbpp, herd, z) * np.sqrt(2 * np.pi) * np.exp(0.5 * z**2)
+        assert np.allclose(curve.get_ydata(), ratio, rtol=1e-3)
+        assert np.allclose(nodes.get_xdata(), [-2.857, -1.356, 0, 1.356, 2.857], atol=1e-3)
+
+
+def test_integrands_of_many_levels_and_on_one_axes(contraception):
+    fit = contraception.update(". ~ . - (urban | district) + (1 | district)")
+    assert len(fit.plot.t_z().axes) == 24
+    own = plt.figure().subplots()
+    assert fit.plot.integrand(["1", "35"], ax=own) is own
+    assert [t.get_text() for t in own.get_legend().get_texts()] == ["integrand", "normal density"]
+
+
+def test_integrands_refuse(sleep, cbpp, contraception):
+    with pytest.raises(errors.ArgumentError, match="every integrand is a normal density"):
+        sleep.plot.integrand()
+    with pytest.raises(errors.DataError, match="single term with one column"):
+        contraception.plot.t_z()
+    with pytest.raises(errors.ArgumentError, match="levels has '99'; expected levels of herd"):
+        cbpp.plot.integrand("99")
+    with pytest.raises(errors.ArgumentError, match="k is 0"):
+        cbpp.plot.t_z(nodes=0)
+
+
+# Estimates with intervals
+
+
+def segments(ax):
+    return np.array([[x for x, _ in path.vertices] for path in ax.collections[0].get_paths()])
+
+
+def test_marginal_means_contrasts_and_slopes():
+    fit = lmer("angle ~ recipe * temp + (1 | recipe:replicate)", load_dataset("cake"))
+    means = fit.emmeans("recipe")
+    for made, line in ((means, None), (means.pairs(), 0.0), (fit.emtrends("temp", "recipe"), 0.0)):
+        ax, frame = made.plot(), made.to_frame()
+        assert np.allclose(ax.lines[-1].get_xdata(), frame["estimate"])
+        assert np.allclose(segments(ax), frame[["conf_low", "conf_high"]])
+        assert [line_.get_xdata()[0] for line_ in ax.lines[:-1]] == ([] if line is None else [line])
+    assert ax.get_xlabel() == "Slope of angle (degrees) on temp"
+    figure = fit.emmeans("recipe", by="temp", at={"temp": [180, 200]}).plot()
+    assert [ax.get_title() for ax in figure.axes] == ["temp = 180", "temp = 200"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "angle (degrees)"]
+    one_sided = means.confint(side="<").plot()
+    assert np.isfinite(segments(one_sided)).all()
+
+
+def test_ratios_stand_beside_one(cbpp):
+    odds = cbpp.emmeans("period", type="response")
+    ax = odds.pairs().plot()
+    assert ax.get_xscale() == "log"
+    assert ax.lines[0].get_xdata()[0] == 1.0
+    assert ax.get_xlabel() == "Odds ratio"
+    assert odds.plot().get_xlabel() == "Probability of incidence"
+    assert odds.regrid().pairs().plot().get_xlabel() == "Difference: Probability of incidence"
+    assert cbpp.emmeans("period").plot().get_xlabel() == "Linear predictor (logit)"
+    with pytest.raises(errors.ArgumentError, match="ax must be one matplotlib Axes"):
+        odds.plot(ax=3)
+    with pytest.raises(errors.ArgumentError, match="there are 4, by period"):
+        cbpp.emmeans("1", by="period").plot(ax=plt.figure().subplots())
+
+
+def test_coefficients_of_several_fits(sleep, cbpp):
+    other = sleep.refit_ml()
+    ax = sleep.plot.coefficients(other, names=["REML", "ML"], terms="*")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["(Intercept)", "Days"]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["REML", "ML"]
+    for i, fit in enumerate((sleep, other)):
+        limits = fit.tidy("fixed", conf_int=True)[["conf_low", "conf_high"]]
+        drawn = [[x for x, _ in path.vertices] for path in ax.collections[i].get_paths()]
+        assert np.allclose(drawn, limits)
+        assert np.allclose(ax.lines[1 + i].get_xdata(), fit.fixef())
+    assert [line.get_marker() for line in ax.lines[1:]] == ["o", "s"]
+    ax = mixef.etable(cbpp, exponentiate=True, stats=[]).plot(["period2"])
+    assert np.allclose(ax.lines[-1].get_xdata(), np.exp(cbpp.fixef()["period2"]))
+    assert ax.get_xlabel() == "Ratio"
+    mixed = mixef.etable(sleep, cbpp, exponentiate=[False, True], stats=[])
+    with pytest.raises(errors.ArgumentError, match="some models of the table have ratios"):
+        mixed.plot()
+    with pytest.raises(errors.ArgumentError, match="fit 2 is 3; expected a model fitted by lmer"):
+        sleep.plot.coefficients(3)
+    with pytest.raises(errors.ArgumentError, match=r"names is .* expected 2 names that differ"):
+        sleep.plot.coefficients(other, names=["a", "a"])
+    with pytest.raises(errors.ArgumentError, match=r"terms is 'x'; expected some of .*, Days"):
+        sleep.plot.coefficients(terms="x")
+
+
+# Simulations
+
+
+def test_bootstrap_replicates(dyestuff):
+    boot = dyestuff.bootstrap(30, seed=1)
+    figure = boot.plot(level=0.8, type="basic")
+    for ax, name in zip(figure.axes, boot.t0.index, strict=True):
+        counted = sum(patch.get_height() for patch in ax.patches)
+        assert counted == boot.replicates[name].notna().sum()
+        estimate, *limits = (line.get_xdata()[0] for line in ax.lines)
+        assert estimate == boot.t0[name]
+        assert np.allclose(limits, boot.confint(0.8, "basic").loc[name])
+    with pytest.raises(errors.ArgumentError, match="which is 'x'"):
+        boot.plot("x")
+    with pytest.raises(errors.ArgumentError, match="ax is for one statistic, and there are 3"):
+        boot.plot(ax=plt.figure().subplots())
+
+
+def test_power_against_sizes(sleep):
+    fit = sleep.update(". ~ . - (Days | Subject) + (1 | Subject)")
+    sizes = {"sizes": {"Subject": [4, 8]}, "within": {"Subject": [3, 5]}}
+    made = mixef.power(fit, "Days", **sizes, n=5, seed=1)
+    ax = made.plot()
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+        "rows per Subject = 3", "rows per Subject = 5",
+    ]  # fmt: skip
+    for bars, rows in zip(ax.containers, (3, 5), strict=True):
+        own = made.frame[made.frame["rows per Subject"] == rows]
+        assert np.allclose(bars.lines[0].get_xydata(), own[["Subject", "power"]])
+        ends = np.array(bars.lines[2][0].get_segments())[:, :, 1]
+        assert np.allclose(ends, own[["conf_low", "conf_high"]])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.plots import effects as of_effects
 from mixef.plots import factor_images as of_factors
+from mixef.plots import integrands
+from mixef.plots import intervals as of_intervals
 from mixef.plots import profiles as of_profiles
 
 
@@ -167,6 +171,119 @@ class ModelPlots:
         4
         """
         return of_profiles.of_fit(self._fit, "pairs", which, levels)
+
+    def coefficients(
+        self,
+        *others: Any,
+        names: Sequence[str] | None = None,
+        terms: str | Sequence[str] | None = None,
+        exponentiate: bool = False,
+        level: float = 0.95,
+        ax: Any = None,
+    ) -> Any:
+        """Draw the coefficients with Wald's intervals, those of other fits beside them.
+
+        `etable` makes such a picture of several fits too, with the names of the caller's
+        variables.
+
+        Parameters
+        ----------
+        *others : fitted models
+        names : list of str, optional
+            Of this fit and the others; their formulas by default.
+        terms : str or list of str, optional
+            Coefficients by name, or by patterns such as ``"recipe*"``; all but the intercept by
+            default.
+        exponentiate : bool
+            Draw ratios, on a scale of logarithms.
+        level : float
+            Of the intervals, with the degrees of freedom that tests have.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> data = load_dataset("sleepstudy")
+        >>> fit = lmer("Reaction ~ Days + (Days | Subject)", data)
+        >>> ax = fit.plot.coefficients(fit.update(". ~ . - (Days | Subject) + (1 | Subject)"))
+        >>> [text.get_text() for text in ax.get_yticklabels()]
+        ['Days']
+        """
+        fits = [self._fit]
+        for i, other in enumerate(others):
+            fit = getattr(other, "_fit", None)
+            if not isinstance(fit, Fit):
+                raise checks.refusal(f"fit {i + 2}", other, "a model fitted by lmer or glmer")
+            fits.append(fit)
+        exponentiate, level = checks.flag(exponentiate, "exponentiate"), checks.level(level)
+        return of_intervals.coefficients(fits, names, terms, exponentiate, level, ax)
+
+    def integrand(self, levels: Any = None, ax: Any = None) -> Any:
+        """Draw what the likelihood integrates, level by level, over the normal density (dashed).
+
+        Laplace's approximation takes one for the other. For generalized models with one random
+        effect a level, see `integrand`.
+
+        Parameters
+        ----------
+        levels : str or list, optional
+            Levels of the grouping factor; all by default, or the 24 that are least normal.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw all of them; by default each has a panel of a new figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The Axes for ``ax``.
+
+        Raises
+        ------
+        ArgumentError, DataError
+            For a linear model, another structure of random effects, or unknown levels.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...             load_dataset("cbpp"), "binomial")
+        >>> len(fit.plot.integrand().axes)
+        15
+        """
+        return integrands.integrand(self._fit, levels, ax)
+
+    def t_z(self, levels: Any = None, nodes: int | None = None, ax: Any = None) -> Any:
+        """Draw t(z), the ratio of the integrand to the normal density, level by level.
+
+        Quadrature with k nodes is exact where t is a polynomial of degree 2k - 1; Laplace's
+        approximation takes it for 1.
+
+        Parameters
+        ----------
+        levels, ax
+            As in `integrand`.
+        nodes : int, optional
+            Mark t at the nodes of a rule of so many; by default the fit's ``nAGQ``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The Axes for ``ax``.
+
+        Examples
+        --------
+        >>> from mixef import glmer, load_dataset
+        >>> fit = glmer("cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ...             load_dataset("cbpp"), "binomial", nAGQ=9)
+        >>> ax = fit.plot.t_z(levels="1").axes[0]
+        >>> len(ax.lines[-1].get_xdata())  # of 9 nodes two are beyond 4
+        7
+        """
+        return integrands.t_z(self._fit, levels, nodes, ax)
 
     def factor_images(
         self,

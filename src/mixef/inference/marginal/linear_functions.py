@@ -27,6 +27,7 @@ from mixef.inference.marginal.joint import JointTests, joint_test
 from mixef.inference.marginal.printed_means import one_table, tables
 from mixef.inference.marginal.questions import BOTH, LIMITS, TESTS, Question, check_side
 from mixef.inference.marginal.scales import Scale
+from mixef.late import picture
 from mixef.text.printed import PrintedFrame
 from mixef.text.tables import Table
 
@@ -212,6 +213,39 @@ class LinearFunctions(PrintedFrame):
     def summary(self) -> Self:
         """Return the estimates with limits and tests both."""
         return replace(self, question=replace(self.question, shows=BOTH))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the estimates with their limits, a panel a group.
+
+        Contrasts and slopes stand beside a line at zero, ratios beside one at 1 on a scale of
+        logarithms.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw one group; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            A Figure where there are several groups.
+
+        Raises
+        ------
+        ArgumentError
+            For ``ax`` beside several groups.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("angle ~ recipe + temp + (1 | recipe:replicate)", load_dataset("cake"))
+        >>> ax = fit.emmeans("recipe").plot()
+        >>> ax.get_xlabel(), [text.get_text() for text in ax.get_yticklabels()]
+        ('angle (degrees)', ['A', 'B', 'C'])
+        >>> fit.emmeans("recipe").pairs().plot().get_xlabel()
+        'Difference: angle (degrees)'
+        """
+        return picture("intervals.means")(self, ax)
 
     # ------------------------------------------------------------------ printing
 

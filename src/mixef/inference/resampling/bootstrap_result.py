@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import scipy
 
 from mixef import checks
 from mixef.inference.tails import limit_names
+from mixef.late import picture
 from mixef.text.numbers import format_common, round_all
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -100,6 +102,39 @@ class Bootstrap(PrintedTable):
             approximation with the bias taken off.
         """
         return bootstrap_limits(self.t0, self.replicates, level, type)
+
+    def plot(
+        self,
+        which: str | Sequence[str] | None = None,
+        level: float = 0.95,
+        type: str = "perc",
+        ax: Any = None,
+    ) -> Any:
+        """Draw a histogram of the replicates of each statistic, with estimate and limits.
+
+        Parameters
+        ----------
+        which : str or list of str, optional
+            1 to 16 statistics by name; all by default.
+        level, type
+            Of the limits (dashed), as in `confint`.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw one statistic; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            With a panel a statistic; the Axes for ``ax``.
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset
+        >>> fit = lmer("Yield ~ 1 + (1 | Batch)", load_dataset("Dyestuff"))
+        >>> figure = fit.bootstrap(20, seed=1).plot("sigma")
+        >>> figure.axes[0].get_xlabel()
+        'sigma'
+        """
+        return picture("resampling.bootstrap")(self, which, level, type, ax)
 
     def to_table(self, digits: int = 4) -> Table:
         """Return the summary as a table."""

@@ -26,6 +26,7 @@ from mixef.inference.resampling.power_design import (
 )
 from mixef.inference.resampling.power_tests import METHODS, power_test
 from mixef.inference.simulation.sampler import draw_responses
+from mixef.late import picture
 from mixef.text.numbers import format_fixed
 from mixef.text.printed import PrintedFrame
 from mixef.text.tables import Table
@@ -53,6 +54,30 @@ class Power(PrintedFrame):
     method: str
     alpha: float
     failures: pd.Series
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw power against the first size that varies, with limits; a line at 0.8.
+
+        Other sizes that vary have a series each.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset, power
+        >>> fit = lmer("Reaction ~ Days + (1 | Subject)", load_dataset("sleepstudy"))
+        >>> ax = power(fit, "Days", sizes={"Subject": [4, 8]}, n=10, seed=1).plot()
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('Subject (number)', 'Power for Days = 0 (alpha = 0.05)')
+        """
+        return picture("resampling.power")(self, ax)
 
     def to_table(self) -> Table:
         """Return power and sizes as a table of text."""

@@ -15,6 +15,7 @@ from mixef.inference.hypotheses.ddf import column_name, method_name
 from mixef.inference.tables.statistics import FitStatistics, fit_statistics
 from mixef.inference.tables.tidy import EFFECTS, FAMILY, FIXED, RAN_PARS, tidy
 from mixef.inference.varcorr import RESIDUAL
+from mixef.late import picture
 from mixef.terms.nodes import unquoted
 from mixef.text.estimates import (
     EstimateText,
@@ -77,6 +78,39 @@ class EstimatesTable(Printed):
     frame: pd.DataFrame
     statistics: pd.DataFrame
     table: Table
+    exponentiated: tuple[bool, ...] = ()  # one a model: whether coefficients are ratios
+
+    def plot(self, terms: Any = None, ax: Any = None) -> Any:
+        """Draw the coefficients of the models side by side, with their intervals.
+
+        Parameters
+        ----------
+        terms : str or list of str, optional
+            Coefficients by name, or by patterns such as ``"recipe*"``; all but the intercept by
+            default.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ArgumentError
+            For terms that there are not, or a table of ratios and coefficients both.
+
+        Examples
+        --------
+        >>> from mixef import etable, lmer, load_dataset
+        >>> data = load_dataset("sleepstudy")
+        >>> intercepts = lmer("Reaction ~ Days + (1 | Subject)", data)
+        >>> slopes = lmer("Reaction ~ Days + (Days | Subject)", data)
+        >>> ax = etable(intercepts, slopes, stats=[]).plot()
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['intercepts', 'slopes']
+        """
+        return picture("intervals.of_table")(self, terms, ax)
 
     def tables(self) -> Sequence[Table]:
         """Return the table that is printed, alone."""
@@ -136,7 +170,7 @@ def side_by_side(fits: Sequence[Fit], names: Sequence[str], layout: Layout) -> E
     labels = _union([list(c.statistics.numbers) for c in columns])
     values = {c.name: [c.statistics.numbers.get(label) for label in labels] for c in columns}
     statistics = pd.DataFrame(values, index=labels, dtype=object)
-    return EstimatesTable(frame, statistics, _table(columns, layout))
+    return EstimatesTable(frame, statistics, _table(columns, layout), tuple(powers))
 
 
 def column_of(fit: Fit, name: str, exponentiate: bool, layout: Layout) -> Column:
