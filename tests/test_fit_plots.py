@@ -1,6 +1,7 @@
 """Pictures of a fit: what lies on the axes against numbers that have another source."""
 
 import matplotlib
+import matplotlib.dates
 import numpy as np
 import pandas as pd
 import pytest
@@ -308,6 +309,33 @@ def test_levels_that_determine_nothing_have_no_arrow():
     ax = fit.plot.shrinkage()
     assert len(points_of(ax, "within groups (1 undetermined)")[0]) == 17
     assert len(points_of(ax, "mixed model")[0]) == 18
+
+
+def test_panels_show_data_with_three_fits(fit, pastes):
+    figure = fit.plot.shrinkage(panels=True)
+    data = load_dataset("sleepstudy")
+    panels = {ax.get_title(): ax for ax in figure.axes}
+    assert set(panels) == set(data["Subject"].astype(str))
+    mine = (data["Subject"] == "308").to_numpy()
+    ax = panels["308"]
+    assert np.array_equal(labelled(ax, "data")[1], data["Reaction"][mine])
+    assert np.allclose(labelled(ax, "mixed model")[1], fit.fitted()[mine])
+    apart = lm_list("Reaction ~ Days | Subject", data).fitted()
+    assert np.allclose(labelled(ax, "within groups")[1], apart[mine])
+    assert np.allclose(labelled(ax, "population")[1], fit.predict(re_form="~0")[mine])
+    with pytest.raises(errors.ArgumentError, match="is constant; leave panels out"):
+        pastes.plot.shrinkage(panels=True)
+
+
+def test_truth_values_are_boxes_and_dates_are_dates():
+    data = load_dataset("sleepstudy")
+    data["late"] = data["Days"] > 4
+    data["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(data["Days"], unit="D")
+    dated = lmer("Reaction ~ Days + (1 | Subject)", data)
+    assert len(dated.plot.residuals("late").get_xticklabels()) == 2
+    ax = dated.plot.residuals("day")
+    assert np.array_equal(points_of(ax)[0], 19723.0 + data["Days"])
+    assert isinstance(ax.xaxis.get_major_locator(), matplotlib.dates.AutoDateLocator)
 
 
 # ---------------------------------------------------------------------- the page

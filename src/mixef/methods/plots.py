@@ -263,6 +263,7 @@ class Plots(ModelPlots):
         group: str | None = None,
         x: str | None = None,
         y: str | None = None,
+        panels: bool = False,
         ax: Any = None,
     ) -> Any:
         """Draw arrows from estimates within groups to those of the mixed model.
@@ -277,19 +278,25 @@ class Plots(ModelPlots):
             The grouping factor; by default the one with the most coefficients.
         x, y : str, optional
             Two coefficients; by default the first two. One coefficient is drawn level by level.
+        panels : bool
+            Draw the data instead, a panel for each level (24 of more, in the order of their first
+            coefficients) against the column of `y`, with the fits by the level alone, by the mixed
+            model and of the population.
         ax : matplotlib.axes.Axes, optional
             Where to draw; by default a new figure.
 
         Returns
         -------
         matplotlib.axes.Axes
+            A figure with ``panels=True``.
 
         Raises
         ------
         DataError
-            If the rows of no level determine its coefficients.
+            If the rows of no level determine its coefficients, and for a family with a parameter
+            besides the dispersion, which single levels do not tell.
         ValueError
-            For a factor or coefficient that is not there.
+            For a factor or coefficient that is not there; for panels of a constant column.
 
         Examples
         --------
@@ -298,7 +305,7 @@ class Plots(ModelPlots):
         >>> fit.plot.shrinkage().get_xlabel()
         '(Intercept) (ms)'
         """
-        return shrinkage.shrinkage(self._fit, group, x, y, ax)
+        return shrinkage.shrinkage(self._fit, group, x, y, panels, ax)
 
     def ranef_pairs(self, group: str | None = None, level: float = 0.95) -> Any:
         """Draw the conditional modes of each two coefficients against each other.

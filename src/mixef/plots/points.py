@@ -89,12 +89,12 @@ def level_ticks(ax: Any, levels: Sequence[str], axis: str = "x") -> None:
 
 
 def shortened(label: object) -> str:
-    """Return a label of no more than so many characters.
+    """Return a label of no more than so many characters, with both of its ends.
 
     Examples
     --------
     >>> shortened("a level that goes on and on")
-    'a level that goes…'
+    'a level …on and on'
     """
-    text = str(label)
-    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1].rstrip() + "…"
+    text, half = str(label), LONGEST_LABEL // 2
+    return text if len(text) <= LONGEST_LABEL else f"{text[: half - 1]}…{text[-half:]}"

@@ -17,6 +17,7 @@ from mixef.plots.points import MOST_BOXES, boxes, cloud, means_by_rank, trend
 from mixef.terms.exact import Exact
 from mixef.terms.factor import Factor
 from mixef.terms.nodes import variable_names
+from mixef.terms.values import as_factor
 
 
 def residuals(
@@ -53,6 +54,8 @@ def scale_location(
 
 def against(ax: Any, column: Any, y: np.ndarray, level: float) -> None:
     """Draw points with their means in bins of numbers or dates; of a factor, boxes by level."""
+    if isinstance(column, np.ndarray) and column.dtype.kind == "b":
+        column = as_factor(column)
     if isinstance(column, Factor):
         against_factor(ax, column, y, level)
         return

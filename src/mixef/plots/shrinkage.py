@@ -7,19 +7,24 @@ from typing import Any
 import numpy as np
 
 from mixef import checks
+from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_units
 from mixef.inference.refits.within_groups import WithinGroups, within_groups
 from mixef.plots.axes import axes_of, ink, with_unit
 from mixef.plots.caterpillar import MOST_LABELS, height_of, text
 from mixef.plots.points import level_ticks
+from mixef.plots.within import within_panels
 
 # More levels than these have lines instead of arrows.
 FEW = 200
 
 
-def shrinkage(fit: Fit, group: str | None, x: str | None, y: str | None, ax: Any = None) -> Any:
+def shrinkage(
+    fit: Fit, group: str | None, x: str | None, y: str | None, panels: bool, ax: Any = None
+) -> Any:
     """Draw arrows from estimates within groups to the mixed model's; see ``fit.plot.shrinkage``."""
+    panels = checks.flag(panels, "panels")
     widths = {g: sum(len(fit.terms[t].columns) for t in members) for g, members in
               fit.groups.items()}  # fmt: skip
     widest = max(widths, key=lambda g: widths[g])
@@ -30,6 +35,10 @@ def shrinkage(fit: Fit, group: str | None, x: str | None, y: str | None, ax: Any
     if y is not None or others:
         y = others[0] if y is None else checks.option(y, "y", others)
     found, units = within_groups(fit, group), coefficient_units(fit)
+    if panels:
+        if ax is not None:
+            raise ArgumentError("ax is one pair of axes, and panels=True makes a figure of its own")
+        return within_panels(fit, found, [x] if y is None else [y, x])
     if y is None:
         return of_one(found, x, units, ax)
     return of_two(found, x, y, units, axes_of(ax, height=4.6))
