@@ -100,9 +100,11 @@ def glmer(
     References
     ----------
     D. Bates, M. Maechler, B. Bolker and S. Walker (2015), Fitting linear mixed-effects models
-    using lme4, Journal of Statistical Software 67(1). J. C. Pinheiro and D. M. Bates (1995),
-    Approximations to the log-likelihood function in the nonlinear mixed-effects model, Journal of
-    Computational and Graphical Statistics 4, 12-35.
+    using lme4, Journal of Statistical Software 67(1). S. C. Walker, R. H. B. Christensen,
+    D. Bates, B. Bolker and M. Maechler, Fitting generalized linear mixed-effects models using
+    lme4, which the documentation follows equation by equation. J. C. Pinheiro and D. M. Bates
+    (1995), Approximations to the log-likelihood function in the nonlinear mixed-effects model,
+    Journal of Computational and Graphical Statistics 4, 12-35.
 
     Examples
     --------
@@ -267,6 +269,11 @@ class GeneralizedLinearMixedModel(MixedModel):
         -------
         DataFrame (l m, 5)
             group, z, density, normal, t.
+
+        References
+        ----------
+        S. C. Walker and others, Fitting generalized linear mixed-effects models using lme4:
+        density is equation 20, scaled as in figure 1, and t is drawn in figure 2.
 
         Examples
         --------

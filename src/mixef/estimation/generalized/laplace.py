@@ -2,7 +2,9 @@
 
     d = -2 log f(y | u~) + |u~|^2 + log|M|,      M = Lambda'Z'WZ Lambda + I
 
-With scores s, weights W in M, observed information W_o, ``U = Z Lambda``, ``w = Z's`` and
+(equation 19 of S. C. Walker and others, Fitting generalized linear mixed-effects models using
+lme4, which has it relative to the saturated model). With scores s, weights W in M, observed
+information W_o, ``U = Z Lambda``, ``w = Z's`` and
 
     h = diag(U M^-1 U'),  c = h dW/d eta,  (U'W_o U + I) x = U'c,  v = c - W_o U x,  t = Z'v,
 

@@ -5,7 +5,9 @@ For given parameters the mode minimizes ``-2 log f(y | u) + |u|^2``. A step solv
     (Lambda'Z'WZ Lambda + I) delta_u = Lambda'Z's - u,
 
 with scores s and weights W of the rows, jointly with ``X'W`` rows for beta where that is part of
-the mode (nAGQ = 0). The symbols are those of Bates, Maechler, Bolker and Walker (2015).
+the mode (nAGQ = 0). These are equations 15 and 16 of S. C. Walker and others, Fitting generalized
+linear mixed-effects models using lme4; there s is ``MW(y - mu)``, and W is ``MWM`` (expected
+information), or that with the bracket of equation 31 (observed information).
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ Given the conditional mode u~ of a level and ``M = C C'`` there, nodes sit at
     d = d_mode + log|M| - 2 sum over levels of log sum_j w_j exp a_j,
     a_j = [log f(y, u_j) - log f(y, u~)] + |z_j|^2 / 2,
 
-which is the Laplace approximation for one node (J. C. Pinheiro and D. M. Bates, 1995, Journal of
-Computational and Graphical Statistics 4, 12-35; the glmer paper, section 3). Nodes move with the
-parameters, and the gradient follows them.
+which is the Laplace approximation for one node (equation 23 of S. C. Walker and others, Fitting
+generalized linear mixed-effects models using lme4, for several columns; J. C. Pinheiro and
+D. M. Bates, 1995, Journal of Computational and Graphical Statistics 4, 12-35). Nodes move with
+the parameters, and the gradient follows them.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ def GHrule(k: int) -> GaussHermite:
     ------
     ValueError
         If k is not a whole number from 1 to 100.
+
+    References
+    ----------
+    S. C. Walker and others, Fitting generalized linear mixed-effects models using lme4, section 3.
 
     Examples
     --------
