@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -41,7 +42,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
-    "sphinx-mathjax-offline",
     "sphinx_copybutton",
     "equations",
     "pages",
@@ -86,7 +86,12 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = f"mixef {release}"
-html_static_path = ["_static"]
+# MathJax comes with the site. Its package would be an extension too, but one that reads in series.
+mathjax_path = "mathjax/tex-chtml.js"
+html_static_path = [
+    "_static",
+    str(Path(find_spec("sphinx-mathjax-offline").origin).parent / "static"),
+]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}

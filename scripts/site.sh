@@ -5,5 +5,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh docs
 rm -rf site
-.venv/bin/python -m sphinx -q -W --keep-going -d build/doctrees docs site
+.venv/bin/python -m sphinx -q -W --keep-going -j 2 -d build/doctrees docs site
 .venv/bin/python scripts/look_at_site.py site

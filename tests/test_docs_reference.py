@@ -74,3 +74,27 @@ def test_the_catalogue_is_what_the_data_sets_are():
     for name, entry in CATALOGUE.items():
         data = load_dataset(name)
         assert (len(data), tuple(data.columns)) == (entry.rows, entry.columns)
+
+
+#: How a reader gets each result that draws itself.
+MADE_BY = {
+    "AllFit": "all_fit(",
+    "Bootstrap": ".bootstrap(",
+    "EstimatesTable": "etable(",
+    "Influence": ".influence(",
+    "LinearFunctions": ".emmeans(",
+    "Power": "power(",
+    "Profile": ".profile(",
+    "RandomEffects": ".ranef(",
+    "SimulatedResiduals": ".simulated_residuals(",
+}
+
+
+def test_every_picture_is_in_the_gallery(public):
+    gallery = (DOCS / "gallery" / "index.md").read_text(encoding="utf-8")
+    assert ".plot(seed=1);" in gallery
+    for name in public.members(public.Plots):
+        assert f".plot.{name}(" in gallery or f'.plot("{name.removeprefix("profile_")}")' in gallery
+    for value in public.results():
+        if "plot" in public.members(value):
+            assert MADE_BY[value.__name__] in gallery
