@@ -153,6 +153,24 @@ CATALOGUE: dict[str, Entry] = {
         "average size.",
         "Lesnoff et al. (2004), Preventive Veterinary Medicine 64, 27-40",
     ),
+    "kb07": Entry(
+        1789,
+        ("subj", "item", "spkr", "prec", "load", "rt_trunc", "rt_raw"),
+        "Times (ms; cut at 5171 in rt_trunc) that 56 listeners needed to find 32 pictures by a "
+        "description: of an old or a new speaker (spkr), who kept to a name used before or broke "
+        "with it (prec), while the listener did or did not remember digits (load).",
+        "Kronmueller & Barr (2007), Journal of Memory and Language 56, 436-455, Experiment 2",
+        (("rt_trunc", "ms"), ("rt_raw", "ms")),
+    ),
+    "epil": Entry(
+        236,
+        ("y", "trt", "base", "age", "V4", "subject", "period", "lbase", "lage"),
+        "Epileptic seizures in each of four periods of two weeks (y) of 59 patients with progabide "
+        "or placebo, the seizures in eight weeks before (base) and the age (years); V4 marks the "
+        "last period, lbase and lage are logarithms of base and age, centred.",
+        "Thall & Vail (1990), Biometrics 46, 657-671",
+        (("y", "seizures in two weeks"), ("base", "seizures in eight weeks"), ("age", "years")),
+    ),
 }
 
 
