@@ -60,4 +60,4 @@ print(
 )
 path = Path(*sys.argv[1:2] or [tempfile.gettempdir(), "education.png"])
 figure.savefig(path)
-print(f"Figure: {path.name}")
+print(f"Figure: {path}")
