@@ -12,16 +12,16 @@ from itertools import accumulate
 
 # Columns of text longer than this are broken into lines.
 LONG = 40
-TABLE = "border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0"
+TABLE = "border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0; width: auto"
 RULE_BELOW = "border-bottom: 1px solid"
 RULE_ABOVE = "border-top: 1px solid"
 _PAD = "padding: 0.2em 0.6em"
 _RIGHT = f"text-align: right; white-space: nowrap; {_PAD}"
 _SHORT = f"text-align: left; white-space: nowrap; {_PAD}"
 _LONG = f"text-align: left; min-width: 14em; overflow-wrap: anywhere; {_PAD}"
-TITLE = "caption-side: top; text-align: left; padding: 0.2em 0.6em"
 MIDDLE = f"text-align: center; white-space: nowrap; {_PAD}"
 LEFT = f"text-align: left; {_PAD}"
+TITLE = f"caption-side: top; color: inherit; {LEFT}"
 # As wide as its text, beyond its table where need be: by the margin it does not widen the columns.
 _LOOSE = "width: max-content; max-width: min(48em, 85vw); margin-right: -48em; font-weight: normal"
 
