@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from mixef import compare, glmer, load_dataset
 
@@ -42,10 +43,12 @@ print(fit.influence(groups="subject", refit=False))
 without = fit.update(data=seizures[seizures["subject"] != 49])
 
 # The figure: rates by what was before, for both groups, over the counts; and the patients.
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 6), layout="constrained")
 fit.plot.effects("lbase", by="trt", ax=left)
-left.set_yscale("symlog", linthresh=1)
+left.set_yscale("function", functions=(np.log1p, np.expm1))  # counts may be 0
+left.set(yticks=[0, 1, 3, 10, 30, 100], ylim=(-0.15, 400))
 fit.plot.caterpillar("subject", ax=right)
+right.tick_params("y", labelsize=5)
 
 # The sentence.
 ratio, other = (

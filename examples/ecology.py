@@ -37,10 +37,12 @@ print(chicks.simulated_residuals(250, seed=1).tests())
 
 # The figure: the mean of a typical chick and the average over chicks, broods and places, over the
 # counts; and the places in order.
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 6), layout="constrained")
 chicks.plot.effects("cHEIGHT", by="YEAR", ax=left)
-left.set_yscale("symlog", linthresh=1)
+left.set_yscale("function", functions=(np.log1p, np.expm1))  # counts may be 0
+left.set(yticks=[0, 1, 3, 10, 30, 100], ylim=(-0.15, 600))
 chicks.plot.caterpillar("LOCATION", ax=right)
+right.tick_params("y", labelsize=5)
 
 # The sentence.
 estimate = chicks.coef_table().loc["cHEIGHT"]
