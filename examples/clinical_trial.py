@@ -8,6 +8,7 @@ four periods of two weeks after patients were assigned to progabide or placebo.
 
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,23 +24,17 @@ print(poisson.overdispersion())
 
 # Counts of one patient vary more than Poisson: negative binomial, with the shape estimated.
 fit = poisson.update(family="nbinom2")
-print()
-print(compare(poisson, fit))
-print()
-print(fit.summary(correlation=False))
-print()
-print(fit.simulated_residuals(250, seed=1).tests())
+print("", compare(poisson, fit), sep="\n")
+print("", fit.summary(correlation=False), sep="\n")
+print("", fit.simulated_residuals(250, seed=1).tests(), sep="\n")
 
 # The effect, at the mean of the logarithm before the trial, as a ratio of rates.
-print()
-print(fit.emmeans("trt", at={"lbase": 0}, type="response"))
+print("", fit.emmeans("trt", at={"lbase": 0}, type="response"), sep="\n")
 effect = fit.emmeans("trt", at={"lbase": 0}, type="response").pairs(reverse=True)
-print()
-print(effect)
+print("", effect, sep="\n")
 
 # It stands on few patients: those whose absence would move the coefficients most.
-print()
-print(fit.influence(groups="subject", refit=False))
+print("", fit.influence(groups="subject", refit=False), sep="\n")
 without = fit.update(data=seizures[seizures["subject"] != 49])
 
 # The figure: rates by what was before, for both groups, over the counts; and the patients.
@@ -55,12 +50,13 @@ ratio, other = (
     m.emmeans("trt", at={"lbase": 0}, type="response").pairs(reverse=True).to_frame().iloc[0]
     for m in (fit, without)
 )
-print(
-    f"\nPatients with progabide had {1 - ratio.estimate:.0%} fewer seizures than patients with "
+sentence = (
+    f"Patients with progabide had {1 - ratio.estimate:.0%} fewer seizures than patients with "
     f"placebo and as many before (rate ratio {ratio.estimate:.2f}, 95% CI {ratio.conf_low:.2f} to "
     f"{ratio.conf_high:.2f}, z = {ratio.statistic:.2f}, p = {ratio.p_value:.3f}); without "
     f"patient 49 the ratio is {other.estimate:.2f} (p = {other.p_value:.3f})."
 )
+print("", textwrap.fill(sentence, 90), sep="\n")
 path = Path(*sys.argv[1:2] or [tempfile.gettempdir(), "clinical_trial.png"])
 figure.savefig(path)
 print(f"Figure: {path}")

@@ -9,6 +9,7 @@ the gains vary, and what they go with.
 
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -24,24 +25,19 @@ print(empty.icc(by_group=True))
 
 # What is known of the children.
 child = lmer("mathgain ~ mathkind + sex + minority + ses + (1 | schoolid / classid)", children)
-print()
-print(child.summary(correlation=False))
-print()
-print(ranova(child))
+print("", child.summary(correlation=False), sep="\n")
+print("", ranova(child), sep="\n")
 
 # What is known of schools: the share of poor households. Fits are compared by maximum likelihood.
 school = child.update(". ~ . + housepov")
-print()
-print(anova(child, school))
+print("", anova(child, school), sep="\n")
 
 # What teachers know: 109 children are of teachers who were not tested, and are left out.
 teacher = child.update(". ~ . + mathknow + yearstea + mathprep")
-print()
-print(teacher.left_out)
+print("", teacher.left_out, sep="\n")
 print(teacher.drop1(test="F"))
 
-print()
-print(etable(empty, child, school, teacher, ddf="satterthwaite"))
+print("", etable(empty, child, school, teacher, ddf="satterthwaite"), sep="\n")
 
 # The figure: gains by the socioeconomic status of a child, at the mean of all else, so without the
 # data, where status goes with what children knew before; and the schools in order.
@@ -52,13 +48,14 @@ child.plot.caterpillar("schoolid", ax=right)
 # The sentence.
 row = child.tidy(conf_int=True).set_index("term").loc["ses"]
 shares = child.icc(by_group=True).to_frame()["adjusted"]
-print(
-    f"\nA child whose status is one unit higher gained {row.estimate:.1f} points more "
+sentence = (
+    f"A child whose status is one unit higher gained {row.estimate:.1f} points more "
     f"(95% CI {row.conf_low:.1f} to {row.conf_high:.1f}, t({row.df:.0f}) = {row.statistic:.2f}, "
     f"p = {row.p_value:.1g}); of the variance that the children's own measures leave, "
     f"{shares['schoolid']:.0%} is between schools and {shares['classid:schoolid']:.0%} between the "
     "classrooms of a school."
 )
+print("", textwrap.fill(sentence, 90), sep="\n")
 path = Path(*sys.argv[1:2] or [tempfile.gettempdir(), "education.png"])
 figure.savefig(path)
 print(f"Figure: {path}")

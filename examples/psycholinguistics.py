@@ -10,6 +10,7 @@ within listeners and within pictures.
 
 import sys
 import tempfile
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -37,16 +38,17 @@ for group, components in maximal.rePCA().items():
 # What the data tell: listeners differ in speed, pictures in speed and in what a broken name costs.
 parsimonious = lmer(f"{fixed} + (1 | subj) + (prec | item)", times, contrasts=sums)
 intercepts = lmer(f"{fixed} + (1 | subj) + (1 | item)", times, contrasts=sums)
-print()
-print(parsimonious.summary(correlation=False))
+print("", parsimonious.summary(correlation=False), sep="\n")
 
 # The slope over pictures is needed; by AIC and BIC the rest of the maximal model is not.
-print()
-print(anova(intercepts, parsimonious, maximal, refit=False))
+print("", anova(intercepts, parsimonious, maximal, refit=False), sep="\n")
 
 # The estimates hardly differ. Standard errors do: the maximal model's are the larger ones.
-print()
-print(etable(maximal, parsimonious, model_names=["maximal", "parsimonious"], ran_pars=False))
+print(
+    "",
+    etable(maximal, parsimonious, model_names=["maximal", "parsimonious"], ran_pars=False),
+    sep="\n",
+)
 
 # The figure: mean times, and the pictures' own estimates drawn to those of the model.
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
@@ -56,12 +58,13 @@ parsimonious.plot.shrinkage("item", ax=right)
 # The sentence.
 cost = parsimonious.emmeans("prec").pairs().to_frame().iloc[0]
 over_pictures = 2 * parsimonious.VarCorr().stddev("item")["prec1"]
-print(
-    f"\nListeners took {cost.estimate:.0f} ms longer where the speaker broke with a name than "
+sentence = (
+    f"Listeners took {cost.estimate:.0f} ms longer where the speaker broke with a name than "
     f"where it was kept (95% CI {cost.conf_low:.0f} to {cost.conf_high:.0f}, "
     f"t({cost.df:.1f}) = {cost.statistic:.2f}, p = {cost.p_value:.1g}); from picture to picture "
     f"this cost has a standard deviation of {over_pictures:.0f} ms."
 )
+print("", textwrap.fill(sentence, 90), sep="\n")
 path = Path(*sys.argv[1:2] or [tempfile.gettempdir(), "psycholinguistics.png"])
 figure.savefig(path)
 print(f"Figure: {path}")
