@@ -213,7 +213,7 @@ def test_modules_are_reached_from_the_package_and_other_names_are_not():
         import mixef
         assert mixef.glmm.glmer is mixef.glmer
         assert mixef.errors.MixefError
-        assert mixef.datasets().shape[0] == 14
+        assert mixef.datasets().shape[0] == 16
         assert not hasattr(mixef, "nosuch")
         try:
             mixef.lmm_
