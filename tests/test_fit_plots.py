@@ -444,3 +444,8 @@ def test_influence_draws_and_labels_the_largest(fit):
     assert fit.sigma in [line.get_ydata()[0] for line in ax.lines]
     with pytest.raises(errors.ArgumentError, match="by is 'zzz'"):
         found.plot("zzz")
+
+
+def test_a_second_coefficient_has_to_be_there(herds):
+    with pytest.raises(errors.ArgumentError, match="herd has one coefficient"):
+        herds.plot.shrinkage(y="period2")

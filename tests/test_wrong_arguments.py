@@ -10,12 +10,16 @@ from decimal import Decimal
 from functools import cache, partial
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
 import mixef
 from mixef import glmer, lm_list, lmer
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 PACKAGE = Path(mixef.__file__).parent
 # All cores, which is right and slow to begin; a search that runs to its limit.
@@ -167,6 +171,12 @@ RESULTS = {
     "residuals": SMALL.simulated_residuals(20, seed=1),
     "means": FIT.emmeans("f", by="x"),
 }
+SLOPES = lmer("Reaction ~ Days + (Days | Subject)", mixef.load_dataset("sleepstudy"))
+PICTURES = ("residuals", "scale_location", "qq", "caterpillar", "shrinkage",
+            "random_effects_density", "ranef_pairs")  # fmt: skip
+for name in PICTURES:
+    CALLS[f"plot.{name}"] = (getattr(SLOPES.plot, name), {})
+CALLS |= {"ranef.plot": (SMALL.ranef().plot, {}), "influence.plot": (SMALL.influence("g").plot, {})}
 NEEDED = {"name": "x", "values": 1.0, "zeta": 1.0, "group": "g", "g": "f", "time": range(30)}
 NEEDED |= {"x": DATA["x"], "y": DATA["y"]}
 for kind, result in RESULTS.items():
@@ -203,6 +213,12 @@ class Hangs(BaseException):
 
 def too_long(*rest):
     raise Hangs
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    yield
+    plt.close("all")
 
 
 @pytest.mark.parametrize("name", CALLS)

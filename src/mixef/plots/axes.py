@@ -98,8 +98,8 @@ def rgb(color: Any) -> tuple[float, float, float]:
     return made
 
 
-def one_legend(figure: Any) -> None:
-    """Put what the legends of a figure's panels say into one below all of them."""
+def one_legend(figure: Any, where: str = "lower") -> None:
+    """Put what the legends of a figure's panels say into one below or above all of them."""
     marks: dict[str, Any] = {}
     for ax in figure.axes:
         handles, labels = ax.get_legend_handles_labels()
@@ -107,8 +107,9 @@ def one_legend(figure: Any) -> None:
         if ax.get_legend() is not None:
             ax.get_legend().remove()
     figure.legend(
-        marks.values(), marks, loc="outside lower center", ncols=3, fontsize="small", frameon=False
-    )
+        marks.values(), marks, loc=f"outside {where} center", ncols=3 if where == "lower" else 4,
+        fontsize="small", frameon=False,
+    )  # fmt: skip
 
 
 def reference_line(ax: Any, at: float = 0.0, vertical: bool = False) -> None:

@@ -32,7 +32,9 @@ def shrinkage(
     names = list(dict.fromkeys(name for t in fit.groups[group] for name in fit.terms[t].columns))
     x = names[0] if x is None else checks.option(x, "x", names)
     others = [name for name in names if name != x]
-    if y is not None or others:
+    if y is not None and not others:
+        raise checks.refusal("y", y, f"None, as {group} has one coefficient, {x}")
+    if others:
         y = others[0] if y is None else checks.option(y, "y", others)
     found, units = within_groups(fit, group), coefficient_units(fit)
     if panels:

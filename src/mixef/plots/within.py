@@ -45,6 +45,8 @@ def within_panels(fit: Fit, found: WithinGroups, names: list[str]) -> Any:
     figure, axes = panels(rows, wide, 1.7 * wide + 0.8, 1.6 * rows + 0.9, sharex=True, sharey=True)
     for spare in axes.flat[len(levels) :]:
         spare.remove()
+    for ax in axes.flat[max(len(levels) - wide, 0) : len(levels)]:  # the lowest of their columns
+        ax.tick_params(labelbottom=True)
     for level, ax in zip(levels, axes.flat, strict=False):
         at = np.flatnonzero(codes == level)
         at = at[np.argsort(x[at], kind="stable")]
@@ -52,7 +54,7 @@ def within_panels(fit: Fit, found: WithinGroups, names: list[str]) -> Any:
         for (name, (values, style)), color in zip(lines.items(), ("C2", "C1", "C0"), strict=True):
             ax.plot(x[at], values[at], style, color=color, linewidth=1.3, label=name)
         ax.set_title(shortened(text(found.mixed.index[level])), fontsize="small")
-    one_legend(figure)
+    one_legend(figure, "upper")
     figure.supxlabel(with_unit(moving[0], fit.units), fontsize="medium")
     figure.supylabel(mean_label(fit), fontsize="medium")
     return figure
