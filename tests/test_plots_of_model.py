@@ -499,3 +499,29 @@ def test_power_against_sizes(sleep):
         assert np.allclose(bars.lines[0].get_xydata(), own[["Subject", "power"]])
         ends = np.array(bars.lines[2][0].get_segments())[:, :, 1]
         assert np.allclose(ends, own[["conf_low", "conf_high"]])
+
+
+def test_long_names_and_dates():
+    data = load_dataset("sleepstudy")
+    data["long"] = "a name of thirty letters and more, of day " + data["Days"].astype(int).astype(
+        str
+    )
+    data["when"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(data["Days"], unit="D")
+    ax = lmer("Reaction ~ long + (1 | Subject)", data).plot.effects("long")
+    assert [t.get_text() for t in ax.get_xticklabels()][:2] == [
+        "a name of thir… more, of day 0", "a name of thir… more, of day 1",
+    ]  # fmt: skip
+    ax = lmer("Reaction ~ when + (1 | Subject)", data).plot.effects("when")
+    (curve,) = lines(ax, "-")
+    first = (pd.Timestamp("2024-01-01") - pd.Timestamp("1970-01-01")).days
+    assert np.allclose(curve.get_xdata()[[0, -1]], [first, first + 9])
+    ax.figure.canvas.draw()
+    assert "2024" in ax.xaxis.get_offset_text().get_text()
+
+
+def test_the_density_of_a_correlation_at_its_bound():
+    """It rises beyond all bounds there; the picture stops short of it."""
+    fit = lmer("angle ~ recipe + cs(0 + recipe | replicate)", load_dataset("cake"))
+    (ax,) = fit.plot.profile_density("cor_*").axes
+    assert ax.lines[0].get_xdata().max() < 0.999
+    assert ax.get_ylim()[1] < 1e3

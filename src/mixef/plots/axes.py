@@ -17,6 +17,8 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 WIDTH, HEIGHT, SIDE = 5.6, 4.0, 2.6
 # Levels that have labels, the characters of one, and those that fit side by side.
 MOST_TICKS, LONGEST, LINE = 60, 30, 60
+# Series in a legend that has its place among the data.
+INSIDE = 4
 
 
 def pyplot() -> Any:
@@ -129,11 +131,30 @@ def with_unit(name: str, units: Mapping[str, str]) -> str:
     return f"{name} ({units[name]})" if name in units else name
 
 
+def key(ax: Any) -> None:
+    """Draw a legend: inside, or beside the axes where it is long."""
+    options = {"fontsize": "small", "framealpha": 0.8, "edgecolor": "none"}
+    if len(ax.get_legend_handles_labels()[1]) > INSIDE:
+        options |= {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    ax.legend(**options)
+
+
+def date_ticks(ax: Any) -> None:
+    """Label the first axis, in days since 1970, by dates."""
+    import matplotlib.dates
+
+    dates: Any = matplotlib.dates
+    locator = dates.AutoDateLocator(maxticks=7)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+
+
 def level_ticks(ax: Any, labels: Sequence[str], vertical: bool = False) -> None:
     """Label the places 0, 1, ... with the names of levels; some of them where they are many."""
     every = -(-len(labels) // MOST_TICKS)
     places, shown = range(0, len(labels), every), [str(text) for text in labels[::every]]
-    shown = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in shown]
+    half = LONGEST // 2  # names that begin alike often end otherwise
+    shown = [t if len(t) <= LONGEST else f"{t[: half - 1]}…{t[-half:]}" for t in shown]
     axis = ax.yaxis if vertical else ax.xaxis
     axis.set_ticks(places, shown)
     if not vertical and sum(len(text) + 2 for text in shown) > LINE:

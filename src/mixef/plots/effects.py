@@ -12,7 +12,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.marginal import effects as of_model
 from mixef.inference.marginal.effects import AVERAGED, TYPICAL, Effects
 from mixef.inference.marginal.means import check_type
-from mixef.plots.axes import axes_of, ink, level_ticks, series, with_unit
+from mixef.plots.axes import axes_of, date_ticks, ink, key, level_ticks, series, with_unit
 from mixef.terms.nodes import Call, variable_names
 
 NAMES = {TYPICAL: "typical: random effects at zero", AVERAGED: "averaged over random effects"}
@@ -48,12 +48,12 @@ def effects(
             style = {"color": ink(), **_kind_style(str(kind))}
             ax.plot([], [], label=NAMES[kind], **style)
     if many or len(kinds) > 1:
-        ax.legend(frameon=False, fontsize="small")
+        key(ax)
     if found.levels is not None:
         level_ticks(ax, found.levels)
         ax.set_xlim(-0.5, len(found.levels) - 0.5)
     if found.is_time:
-        ax.xaxis_date()
+        date_ticks(ax)
     ax.set_xlabel(with_unit(found.x.name, fit.units))
     ax.set_ylabel(mean_label(fit) if on_response else predictor_label(fit))
     return ax

@@ -15,7 +15,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.marginal.linear_functions import CONTRAST, MEAN
 from mixef.inference.marginal.printed_means import level_text
 from mixef.inference.tables.tidy import FIXED, tidy
-from mixef.plots.axes import axes_of, level_ticks, panels, reference_line, series
+from mixef.plots.axes import axes_of, key, level_ticks, panels, reference_line, series
 from mixef.plots.effects import mean_label, predictor_label
 
 # Inches of a line, and the most of a figure; the share of a line that several fits have.
@@ -62,8 +62,10 @@ def means(means: Any, ax: Any = None) -> Any:
         own.set_ylim(len(part) - 0.5, -0.5)
         own.set_ylabel(", ".join(means.names) if means.kind != CONTRAST else "")
         if means.by:
-            key = means.labels[list(means.by)].iloc[group[0]]
-            own.set_title(", ".join(f"{k} = {level_text(v)}" for k, v in key.items()), size="small")
+            own_by = means.labels[list(means.by)].iloc[group[0]]
+            own.set_title(
+                ", ".join(f"{k} = {level_text(v)}" for k, v in own_by.items()), size="small"
+            )
     for own in axes[-columns:]:
         own.set_xlabel(_quantity(means))
     return axes[0] if len(groups) == 1 else axes[0].figure
@@ -141,7 +143,7 @@ def side_by_side(frame: pd.DataFrame, terms: Any, exponentiate: bool, ax: Any = 
     ax.set_ylim(len(shown) - 0.5, -0.5)
     ax.set_xlabel("Ratio" if exponentiate else "Coefficient")
     if len(models) > 1:
-        ax.legend(frameon=False, fontsize="small")
+        key(ax)
     return ax
 
 

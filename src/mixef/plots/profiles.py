@@ -23,7 +23,8 @@ KINDS = ("zeta", "density", "pairs")
 POINTS, PAIRS = 201, 10
 # How far profiles go: to the interval, or to the region of two, of the largest of these levels.
 NEAR, FAR = 0.01, 0.002
-# The characters of a name in one line.
+# How near to 1 the density of a correlation is drawn; the characters of a name in one line.
+LAST = 0.999
 LINE = 22
 
 
@@ -139,13 +140,17 @@ def _density(ax: Any, profile: Profile, curve: Curve, limits: dict[float, float]
     name = profile.label(curve.name)
     _, values, _ = _drawn(profile, curve)
     density = profile.density(name, values)
-    seen = np.isfinite(density)
+    # that of a correlation has no bound at -1 and 1
+    seen = np.isfinite(density) & ((curve.kind != "cor") | (np.abs(values) < LAST))
+    if not seen.any():
+        return
     values, density = values[seen], density[seen]
     ax.plot(values, density, color="C0")
     ax.set_ylim(0.0, 1.05 * density.max())
     for z in (0.0, *limits.values()):
         places = np.atleast_1d(values_of(profile, curve, np.array([-z, z])))
         places = places[np.isfinite(places)]
+        places = places[np.abs(places) < LAST] if curve.kind == "cor" else places
         heights = profile.density(name, places)
         dashed = {"color": ink(), "linestyle": "-" if z else "--", "linewidth": 0.8}
         ax.vlines(places, 0.0, heights, **dashed)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mixef import checks
 from mixef.errors import ArgumentError
-from mixef.plots.axes import axes_of, grid_of, ink, panels, reference_line, series
+from mixef.plots.axes import axes_of, grid_of, ink, key, panels, reference_line, series
 
 # The most statistics that are drawn at once, and the most bars of one.
 MOST, BARS = 16, 40
@@ -65,14 +65,14 @@ def power(power: Any, ax: Any = None) -> Any:
     x, others = varied[0] if varied else "nobs", varied[1:]
     groups = frame.groupby(others, sort=True) if others else [((), frame)]
     reference_line(ax, USUAL_POWER)
-    for i, (key, part) in enumerate(groups):
+    for i, (sizes_of, part) in enumerate(groups):
         part = part.sort_values(x)
         y = part["power"].to_numpy()
         gaps = np.array([y - part["conf_low"], part["conf_high"] - y])
-        label = ", ".join(f"{k} = {v}" for k, v in zip(others, key, strict=True)) or None
+        label = ", ".join(f"{k} = {v}" for k, v in zip(others, sizes_of, strict=True)) or None
         ax.errorbar(part[x], y, yerr=gaps, capsize=3, label=label, **series(i))
     if others:
-        ax.legend(frameon=False, fontsize="small")
+        key(ax)
     ax.set_ylim(-0.02, 1.02)
     ax.set_xlabel("Number of rows" if x == "nobs" else f"{x} (number)")
     ax.set_ylabel(f"Power for {power.test} (alpha = {power.alpha:g})")
