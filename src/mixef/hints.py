@@ -75,6 +75,12 @@ ATTRIBUTES = {
     "varest": "VarCorr()", "sdest": "sigma", "raneftables": "ranef()",
     "modelmatrix": "model_matrix()",
     "condVar": "ranef(condVar=True).condVar", "parametricbootstrap": "bootstrap()",
+    "plot_summary": "plot()", "plot_model": "plot.effects(x)", "ggpredict": "plot.effects(x)",
+    "emmip": "plot.effects(x, by=)", "qqmath": "plot.qq()", "qqnorm": "plot.qq()",
+    "dotplot": "plot.caterpillar()", "caterpillar": "plot.caterpillar()",
+    "qqcaterpillar": "plot.caterpillar(qq=True)", "shrinkageplot": "plot.shrinkage()",
+    "zetaplot": "plot.profile_zeta()", "xyplot": "plot.profile_zeta()",
+    "densityplot": "plot.profile_density()", "splom": "plot.profile_pairs()",
 }  # fmt: skip
 
 #: What other packages offer beside fits, and where it is here; methods of fits are found by name.
