@@ -84,8 +84,10 @@ class Plots(ModelPlots):
             value a row; by default the fitted values.
         type : {"response", "pearson", "deviance", "working", "simulated"}, optional
             As in `residuals`; "simulated" is where responses stand among draws from the model,
-            between 0 and 1 (`simulated_residuals`), against means with random effects at zero. By
-            default "response" in a linear model and "simulated" in a generalized one.
+            between 0 and 1 (`simulated_residuals`), against means with random effects at zero.
+            Random effects are drawn too, so that by a grouping factor of the model levels differ as
+            random effects do. By default "response" in a linear model and "simulated" in a
+            generalized one.
         level : float
             Of the intervals of the means, which take rows as independent.
         seed : int or numpy.random.Generator, optional

@@ -12,7 +12,7 @@ from mixef.inference.coef import RandomEffects
 from mixef.inference.tails import normal_quantile
 from mixef.plots.axes import axes_of, ink, pyplot, reference_line, with_unit
 from mixef.plots.chosen import chosen, refuse_one
-from mixef.plots.points import level_ticks
+from mixef.plots.points import hair, level_ticks
 
 # Levels that get a label each, and inches: of one of them, of all of them, of a panel's width.
 MOST_LABELS = 64
@@ -64,8 +64,7 @@ def draw(
         s = list(frame).index(name)
         sd = np.sqrt(np.maximum(modes.condVar[group][order, s, s], 0.0))
         half = normal_quantile(level) * sd
-        width = 1.2 if few else max(min(150.0 / n, 0.8), 0.15)  # so that they stay apart
-        ax.hlines(at, b - half, b + half, color="C0", linewidth=width)
+        ax.hlines(at, b - half, b + half, color="C0", linewidth=hair(n))
         what = f"Mode, {100 * level:g} % interval"
     ax.plot(b, at, "o", color="C0" if few else ink(), markersize=4 if few else 1.5)
     reference_line(ax, vertical=True)

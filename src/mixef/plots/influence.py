@@ -10,7 +10,7 @@ from mixef import checks
 from mixef.inference.influence.influence import MEASURES, Influence
 from mixef.plots.axes import axes_of, ink, reference_line
 from mixef.plots.caterpillar import text
-from mixef.plots.points import MOST_BOXES, level_ticks, shortened
+from mixef.plots.points import MOST_BOXES, hair, level_ticks, shortened
 
 NAMES = {"cooks_distance": "Cook's distance", "mdffits": "MDFFITS", "covratio": "COVRATIO",
          "covtrace": "COVTRACE"}  # fmt: skip
@@ -25,7 +25,7 @@ def influence(found: Influence, by: str, n: int, ax: Any) -> Any:
     reference_line(ax, base)
     for limit in limits:
         ax.axhline(limit, linestyle="--", color=ink(), linewidth=0.9)
-    ax.vlines(at, base, values, color="C0", linewidth=max(min(150.0 / len(at), 1.2), 0.2))
+    ax.vlines(at, base, values, color="C0", linewidth=hair(len(at)))
     ax.plot(at, values, "o", color="C0", markersize=4 if len(at) <= 200 else 1.5)
     places = found.index.get_indexer(largest[:n])
     for place in places[np.isfinite(values[places])]:

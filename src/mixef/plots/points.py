@@ -59,9 +59,15 @@ def means_by_rank(ax: Any, means: pd.DataFrame) -> None:
     """Draw the means of many levels with their intervals, in ascending order."""
     means = means.sort_values("y", kind="stable")
     at = np.arange(len(means))
-    ax.vlines(at, means["low"], means["high"], color="C0", linewidth=0.8, alpha=0.6)
-    ax.plot(at, means["y"], "o", color="C0", markersize=3)
+    width = hair(len(means))
+    ax.vlines(at, means["low"], means["high"], color="C0", linewidth=width)
+    ax.plot(at, means["y"], "o", color=ink(), markersize=3 if len(means) <= 200 else 1.5)
     ax.set_xticks([])
+
+
+def hair(n: int) -> float:
+    """Return the width of n lines side by side that stay apart, as far as lines can be thin."""
+    return max(min(150.0 / n, 1.2), 0.15)
 
 
 def boxes(ax: Any, codes: np.ndarray, y: np.ndarray, levels: Sequence[str]) -> None:

@@ -63,7 +63,8 @@ def uniform_residuals(residuals: SimulatedResiduals, level: float) -> Quantiles:
     draws = residuals.draws
     u = draws.all_scaled
     places = kept_places(len(u), "uniform")
-    return _quantiles(u[:, 0], places, np.sort(u[:, 1:], axis=0)[places], level, "uniform")
+    drawn = np.stack([np.sort(u[:, j])[places] for j in range(1, u.shape[1])], axis=1)
+    return _quantiles(u[:, 0], places, drawn, level, "uniform")
 
 
 def simulated_quantiles(
