@@ -14,7 +14,8 @@ comes again from one small matrix a block:
     K = sum over levels of [ (Z'V^-1 Z)_ll - w_l w_l' + (t_l w_l' + w_l t_l') / 2 ]
 
 The gradient is ``2 K lam`` for a template, ``X'(v - 2 s)`` for beta. K is smooth where lam is
-singular. Where beta is part of the mode (nAGQ = 0), x is solved for jointly with ``X'v = 0``.
+singular (eq-beyond-laplace-gradient in docs/theory). Where beta is part of the mode (nAGQ = 0), x
+is solved for jointly with ``X'v = 0``.
 """
 
 from __future__ import annotations

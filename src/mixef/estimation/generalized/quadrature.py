@@ -9,7 +9,7 @@ Given the conditional mode u~ of a level and ``M = C C'`` there, nodes sit at
 which is the Laplace approximation for one node (equation 23 of S. C. Walker and others, Fitting
 generalized linear mixed-effects models using lme4, for several columns; J. C. Pinheiro and
 D. M. Bates, 1995, Journal of Computational and Graphical Statistics 4, 12-35). Nodes move with
-the parameters, and the gradient follows them.
+the parameters, and the gradient follows them (eq-beyond-quadrature in docs/theory).
 """
 
 from __future__ import annotations
