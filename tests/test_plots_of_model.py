@@ -156,7 +156,7 @@ def test_covariates_in_by_stand_about_their_means(sleep):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("Subject",), "x is 'Subject'; expected one of 'Days'"),
+        (("Subject",), "x is 'Subject', which is no predictor of the fixed effects; they are Days"),
         (("Days", "nothing"), "'nothing' is no predictor of the fixed effects; they are Days"),
         (("Days", None, {"Days": []}), "at has no value of Days"),
         (("Days", None, None, "mode"), "type is 'mode'"),
@@ -466,6 +466,11 @@ def test_coefficients_of_several_fits(sleep, cbpp):
         sleep.plot.coefficients(other, names=["a", "a"])
     with pytest.raises(errors.ArgumentError, match=r"terms is 'x'; expected some of .*, Days"):
         sleep.plot.coefficients(terms="x")
+    none = lmer("Reaction ~ 0 + (1 | Subject)", load_dataset("sleepstudy"))
+    with pytest.raises(errors.ArgumentError, match="no fixed effects"):
+        none.plot.coefficients()
+    with pytest.raises(errors.ArgumentError, match="they are none"):
+        none.plot.effects("Days")
 
 
 # Simulations

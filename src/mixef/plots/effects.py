@@ -12,7 +12,17 @@ from mixef.estimation.fit import Fit
 from mixef.inference.marginal import effects as of_model
 from mixef.inference.marginal.effects import AVERAGED, TYPICAL, Effects
 from mixef.inference.marginal.means import check_type
-from mixef.plots.axes import axes_of, date_ticks, ink, key, level_ticks, series, with_unit
+from mixef.plots.axes import (
+    INSIDE,
+    WIDTH,
+    axes_of,
+    date_ticks,
+    ink,
+    key,
+    level_ticks,
+    series,
+    with_unit,
+)
 from mixef.terms.nodes import Call, variable_names
 
 NAMES = {TYPICAL: "typical: random effects at zero", AVERAGED: "averaged over random effects"}
@@ -34,11 +44,12 @@ def effects(
     """Draw predicted means along x; see ``fit.plot.effects``."""
     on_response, data = check_type(type), checks.flag(data, "data")
     found = of_model.effects(fit, x, by, at, type, average, level)
-    ax = axes_of(ax)
+    kinds, many = list(dict.fromkeys(found.frame["kind"])), len(found.series) > 1
+    beside = many and len(found.series) + len(kinds) * (len(kinds) > 1) > INSIDE
+    ax = axes_of(ax, width=1.35 * WIDTH if beside else WIDTH)
     if data:
         _draw_rows(ax, found)
     draw = _draw_curve if found.levels is None else _draw_levels
-    kinds, many = list(dict.fromkeys(found.frame["kind"])), len(found.series) > 1
     for (kind, place), means in found.frame.groupby(["kind", "series"], sort=False):
         label = found.series[place] if many and kind == TYPICAL else None
         slots = (place * len(kinds) + kinds.index(kind), len(found.series) * len(kinds))

@@ -127,8 +127,10 @@ def side_by_side(frame: pd.DataFrame, terms: Any, exponentiate: bool, ax: Any = 
     else:
         wanted = checks.names(terms, "terms", "coefficients by name, or patterns such as 'x*'")
         shown = [n for n in known if any(n == w or fnmatchcase(n, w) for w in wanted)]
+    if not known:
+        raise ArgumentError("the fits have no fixed effects, so there are no coefficients to draw")
     if not shown:
-        raise ArgumentError(f"terms is {terms!r}; expected some of {', '.join(known) or 'none'}")
+        raise ArgumentError(f"terms is {terms!r}; expected some of {', '.join(known)}")
     models = list(dict.fromkeys(frame["model"]))
     ax = axes_of(ax, height=_height(len(shown) * (1 + 0.5 * (len(models) - 1))))
     if exponentiate:

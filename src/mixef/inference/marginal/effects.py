@@ -102,7 +102,12 @@ def effects(
     """Return predicted means along x; see ``fit.plot.effects``."""
     average = checks.flag_or_none(average, "average")
     known = predictors(fit)
-    name = checks.key(x, "x", known)
+    name = checks.text(x, "x", "the name of a predictor")
+    if name not in known:
+        raise ArgumentError(
+            f"x is {name!r}, which is no predictor of the fixed effects; they are "
+            f"{', '.join(known) or 'none'}"
+        )
     names = [] if by is None else list(dict.fromkeys(checks.names(by, "by")))
     values = _values(fit, known, name, names, at)
     means = marginal_means(fit, [name, *names], None, values, type=type, level=level)
