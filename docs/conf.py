@@ -85,6 +85,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ |> "
 copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
+html_favicon = "_static/mixef.svg"
 html_title = f"mixef {release}"
 # MathJax comes with the site. Its package would be an extension too, but one that reads in series.
 mathjax_path = "mathjax/tex-chtml.js"
