@@ -491,6 +491,17 @@ def test_bootstrap_replicates(dyestuff):
         boot.plot(ax=plt.figure().subplots())
 
 
+def test_null_distributions(sleep):
+    test = mixef.pb_test(sleep, ". ~ . - Days", n=10, seed=1)
+    ax = test.plot()
+    widths = [patch.get_width() * patch.get_height() for patch in ax.patches]
+    assert np.isclose(sum(widths), 1.0)
+    curve, observed = ax.lines
+    x, y = curve.get_data()
+    assert np.allclose(y, np.exp(-0.5 * x) / np.sqrt(2 * np.pi * x))  # of one degree of freedom
+    assert observed.get_xdata()[0] == test.frame.loc["LRT", "statistic"]
+
+
 def test_power_against_sizes(sleep):
     fit = sleep.update(". ~ . - (Days | Subject) + (1 | Subject)")
     sizes = {"sizes": {"Subject": [4, 8]}, "within": {"Subject": [3, 5]}}

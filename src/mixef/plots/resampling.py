@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 
 from mixef import checks
 from mixef.errors import ArgumentError
@@ -44,8 +45,9 @@ def bootstrap(boot: Any, which: Any, level: float, type: str, ax: Any = None) ->
         values = boot.replicates.iloc[:, place].to_numpy(dtype=float)
         values = values[np.isfinite(values)]
         if len(values):
-            bars = int(np.clip(2.0 * len(values) ** (1 / 3), 5, BARS))
-            own.hist(values, bars, color="C0", alpha=0.5, edgecolor=ink(), linewidth=0.5)
+            own.hist(
+                values, _bars(len(values)), color="C0", alpha=0.5, edgecolor=ink(), linewidth=0.5
+            )
         own.axvline(boot.t0.iloc[place], color=ink(), linewidth=1.5, label="estimate")
         for end in limits.iloc[place]:
             if np.isfinite(end):
@@ -55,6 +57,29 @@ def bootstrap(boot: Any, which: Any, level: float, type: str, ax: Any = None) ->
     for own in axes[:, 1:].flat if ax is None else ():
         own.set_ylabel("")
     return figure
+
+
+def null_distribution(test: Any, ax: Any = None) -> Any:
+    """Draw the statistics under the null hypothesis; see the method ``plot`` of a `pb_test`."""
+    ax, values = axes_of(ax), test.reference[np.isfinite(test.reference)]
+    statistic, df = test.frame.loc["LRT", ["statistic", "df"]].astype(float)
+    if len(values):
+        ax.hist(values, _bars(len(values)), density=True, color="C0", alpha=0.5, edgecolor=ink(),
+                linewidth=0.5, label="simulated under the null")  # fmt: skip
+    # a density of one degree of freedom has no bound at zero
+    x = np.linspace(0.0, max(statistic, *values, 2.0 * df), 202)[1:]
+    log_density = (0.5 * df - 1.0) * np.log(0.5 * x) - 0.5 * x - scipy.special.gammaln(0.5 * df)
+    ax.plot(x, 0.5 * np.exp(log_density), "--", color=ink(), label=f"chi-square, df = {df:g}")
+    ax.axvline(statistic, color=ink(), linewidth=1.5, label="observed")
+    top = max([patch.get_height() for patch in ax.patches], default=1.0)
+    ax.set_ylim(0.0, 1.2 * top)
+    ax.set(xlabel="Likelihood-ratio statistic", ylabel="density")
+    key(ax)
+    return ax
+
+
+def _bars(n: int) -> int:
+    return int(np.clip(2.0 * n ** (1 / 3), 5, BARS))
 
 
 def power(power: Any, ax: Any = None) -> Any:

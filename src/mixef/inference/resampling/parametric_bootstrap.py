@@ -28,6 +28,7 @@ from mixef.inference.resampling.regression import (
     regression_of_result,
 )
 from mixef.inference.simulation.simulate import simulated_responses
+from mixef.late import picture
 from mixef.terms.algebra import expand_terms
 from mixef.terms.formula import Formula, parse_formula, update_formula
 from mixef.text.numbers import format_common, format_pvalue, significance_stars
@@ -91,6 +92,27 @@ class PBTest(PrintedFrame):
     def extreme(self) -> int:
         """Simulated statistics that are as large as the observed one, or larger."""
         return count_extreme(self.statistic, self.reference)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the simulated statistics, the chi-square density (dashed) and the observed one.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Examples
+        --------
+        >>> from mixef import lmer, load_dataset, pb_test
+        >>> fit = lmer("Reaction ~ Days + (1 | Subject)", load_dataset("sleepstudy"))
+        >>> pb_test(fit, ". ~ . - Days", n=20, seed=1).plot().get_xlabel()
+        'Likelihood-ratio statistic'
+        """
+        return picture("resampling.null_distribution")(self, ax)
 
     def to_table(self, digits: int = 4) -> Table:
         """Return the tests as a table of text."""
