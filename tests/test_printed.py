@@ -359,7 +359,7 @@ def test_the_prompt_shows_what_is_printed():
     fit = lmer(SLEEP, load_dataset("sleepstudy"))
     assert repr(fit.summary()) == str(fit.summary())
     assert repr(fit.summary()).startswith("Linear mixed model fit by REML. t-tests use Satt")
-    assert repr(fit.convergence).startswith("newton: converged after 1 evaluations")
+    assert repr(fit.convergence).startswith("newton: converged after 1 evaluation;")
     assert repr(fit._fit) == f"<Fit of {SLEEP}, 180 rows>"
     assert repr(fit) == str(fit) == fit.to_text()
     assert fit.to_markdown() == fit.summary().to_markdown()

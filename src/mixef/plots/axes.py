@@ -16,7 +16,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 # Inches: one picture, and the least side of one of several.
 WIDTH, HEIGHT, SIDE = 5.6, 4.0, 2.6
 # Levels that have labels, the characters of one, and those that fit side by side.
-MOST_TICKS, LONGEST, LINE = 60, 30, 60
+MOST_TICKS, LONGEST, LINE = 64, 30, 60
 # Series in a legend that has its place among the data.
 INSIDE = 4
 
@@ -151,13 +151,27 @@ def date_ticks(ax: Any) -> None:
 
 def level_ticks(ax: Any, labels: Sequence[str], vertical: bool = False) -> None:
     """Label the places 0, 1, ... with the names of levels; some of them where they are many."""
-    every = -(-len(labels) // MOST_TICKS)
-    places, shown = range(0, len(labels), every), [str(text) for text in labels[::every]]
-    half = LONGEST // 2  # names that begin alike often end otherwise
-    shown = [t if len(t) <= LONGEST else f"{t[: half - 1]}…{t[-half:]}" for t in shown]
+    every = max(-(-len(labels) // MOST_TICKS), 1)
+    longest = 2 * LONGEST if vertical else LONGEST
+    places = range(0, len(labels), every)
+    shown = [shortened(label, longest) for label in labels[::every]]
     axis = ax.yaxis if vertical else ax.xaxis
     axis.set_ticks(places, shown)
     if not vertical and sum(len(text) + 2 for text in shown) > LINE:
         axis.set_tick_params(rotation=90)
     if len(shown) > LINE // 2:
         axis.set_tick_params(labelsize="x-small")
+
+
+def shortened(label: object, longest: int = LONGEST) -> str:
+    """Return a label of no more than so many characters, with both of its ends.
+
+    Names that begin alike often end otherwise.
+
+    Examples
+    --------
+    >>> shortened("a level that goes on and on", 18)
+    'a level …on and on'
+    """
+    text, half = str(label), longest // 2
+    return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"

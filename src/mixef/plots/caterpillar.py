@@ -10,9 +10,9 @@ import scipy
 from mixef import checks
 from mixef.inference.coef import RandomEffects
 from mixef.inference.tails import normal_quantile
-from mixef.plots.axes import axes_of, ink, pyplot, reference_line, with_unit
+from mixef.plots.axes import axes_of, ink, level_ticks, pyplot, reference_line, with_unit
 from mixef.plots.chosen import chosen, refuse_one
-from mixef.plots.points import hair, level_ticks
+from mixef.plots.points import hair
 
 # Levels that get a label each, and inches: of one of them, of all of them, of a panel's width.
 MOST_LABELS = 64
@@ -75,7 +75,7 @@ def draw(
         return
     ax.set_ylim(-0.7, n - 0.3)
     if few:
-        level_ticks(ax, [text(label) for label in frame.index[order]] if first else [""] * n, "y")
+        level_ticks(ax, [text(label) for label in frame.index[order]] if first else [""] * n, True)
         ax.set_ylabel(group if first else "")
     else:
         ax.set_yticks([])

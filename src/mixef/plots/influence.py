@@ -8,9 +8,9 @@ import numpy as np
 
 from mixef import checks
 from mixef.inference.influence.influence import MEASURES, Influence
-from mixef.plots.axes import axes_of, ink, reference_line
+from mixef.plots.axes import axes_of, ink, level_ticks, reference_line, shortened
 from mixef.plots.caterpillar import text
-from mixef.plots.points import MOST_BOXES, hair, level_ticks, shortened
+from mixef.plots.points import MOST_BOXES, hair
 
 NAMES = {"cooks_distance": "Cook's distance", "mdffits": "MDFFITS", "covratio": "COVRATIO",
          "covtrace": "COVTRACE"}  # fmt: skip

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.plots.axes import ink, pyplot, rgb
+from mixef.plots.axes import ink, level_ticks, pyplot, rgb
 
 # More points are counted in hexagons, more levels than these get no boxes, no labels.
 MOST_POINTS, MOST_BOXES = 3000, 30
-# Characters of a level's label, and of all labels that fit side by side.
-LONGEST_LABEL, LINE = 18, 48
 
 
 def cloud(ax: Any, x: np.ndarray, y: np.ndarray) -> None:
@@ -81,26 +79,3 @@ def boxes(ax: Any, codes: np.ndarray, y: np.ndarray, levels: Sequence[str]) -> N
     )  # fmt: skip
     level_ticks(ax, levels)
     ax.set_xlim(-0.6, len(levels) - 0.4)
-
-
-def level_ticks(ax: Any, levels: Sequence[str], axis: str = "x") -> None:
-    """Label 0, 1, ... on an axis by levels, turned where they are long."""
-    texts = [shortened(level) for level in levels]
-    at = np.arange(len(texts))
-    if axis == "y":
-        ax.set_yticks(at, texts)
-        return
-    wide = sum(map(len, texts)) > LINE
-    ax.set_xticks(at, texts, **({"rotation": 90, "fontsize": "small"} if wide else {}))
-
-
-def shortened(label: object) -> str:
-    """Return a label of no more than so many characters, with both of its ends.
-
-    Examples
-    --------
-    >>> shortened("a level that goes on and on")
-    'a level …on and on'
-    """
-    text, half = str(label), LONGEST_LABEL // 2
-    return text if len(text) <= LONGEST_LABEL else f"{text[: half - 1]}…{text[-half:]}"

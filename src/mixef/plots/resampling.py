@@ -98,6 +98,7 @@ def power(power: Any, ax: Any = None) -> Any:
         ax.errorbar(part[x], y, yerr=gaps, capsize=3, label=label, **series(i))
     if others:
         key(ax)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_ylim(-0.02, 1.02)
     ax.set_xlabel("Number of rows" if x == "nobs" else f"{x} (number)")
     ax.set_ylabel(f"Power for {power.test} (alpha = {power.alpha:g})")

@@ -11,9 +11,8 @@ from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_units
 from mixef.inference.refits.within_groups import WithinGroups, within_groups
-from mixef.plots.axes import axes_of, ink, with_unit
+from mixef.plots.axes import axes_of, ink, level_ticks, with_unit
 from mixef.plots.caterpillar import MOST_LABELS, height_of, text
-from mixef.plots.points import level_ticks
 from mixef.plots.within import within_panels
 
 # More levels than these have lines instead of arrows.
@@ -71,7 +70,7 @@ def of_one(found: WithinGroups, x: str, units: dict[str, str], ax: Any) -> Any:
     ax.axvline(found.population[x], linestyle="--", color=ink(), linewidth=1.0, label="population")
     ax.set_xlabel(with_unit(x, units))
     ax.set_ylabel(found.group if few else f"{found.group}: {n} levels")
-    level_ticks(ax, [text(label) for label in found.mixed.index[order]] if few else [], "y")
+    level_ticks(ax, [text(label) for label in found.mixed.index[order]] if few else [], True)
     ax.legend(fontsize="small", framealpha=0.8)
     return ax
 

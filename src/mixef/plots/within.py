@@ -9,9 +9,8 @@ import numpy as np
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.inference.refits.within_groups import WithinGroups
-from mixef.plots.axes import grid_of, ink, one_legend, panels, with_unit
+from mixef.plots.axes import grid_of, ink, one_legend, panels, shortened, with_unit
 from mixef.plots.caterpillar import text
-from mixef.plots.points import shortened
 from mixef.plots.residuals import mean_label
 
 # Levels that get a panel; of more, some in the order of their modes.

@@ -59,7 +59,9 @@ class Convergence(PrintedTable):
     @property
     def _ended(self) -> str:
         state = "converged" if self.converged else "not converged"
-        return f"{self.optimizer}: {state} after {self.n_evaluations} evaluations; {self.message}"
+        n = self.n_evaluations
+        count = f"{n} evaluation" + ("s" if n != 1 else "")
+        return f"{self.optimizer}: {state} after {count}; {self.message}"
 
     def __str__(self) -> str:
         return "\n".join([self._ended, *self.problems, *self.remarks])

@@ -58,9 +58,10 @@ def separation(fit: Fit) -> list[Finding]:
 def singularity(fit: Fit) -> list[Finding]:
     """Name the directions without variance, and what to drop."""
     if fit.vanished:
+        remedies = [_simpler(fit, found) for found in fit.vanished]
         return [
-            Finding("singularity", WARNING, 0.0, str(found), _simpler(fit, found))
-            for found in fit.vanished
+            Finding("singularity", WARNING, 0.0, str(found), "" if said in remedies[:i] else said)
+            for i, (found, said) in enumerate(zip(fit.vanished, remedies, strict=True))
         ]
     lams = fit.problem.terms.parametrization.term_lams(fit.scaled_par)
     least = min(float(np.linalg.svd(lam, compute_uv=False).min()) for lam in lams)
