@@ -78,11 +78,11 @@ def test_the_catalogue_is_what_the_data_sets_are():
 
 #: How a reader gets each result that draws itself.
 MADE_BY = {
-    "AllFit": "all_fit(",
     "Bootstrap": ".bootstrap(",
     "EstimatesTable": "etable(",
     "Influence": ".influence(",
     "LinearFunctions": ".emmeans(",
+    "PBTest": "pb_test(",
     "Power": "power(",
     "Profile": ".profile(",
     "RandomEffects": ".ranef(",
@@ -97,4 +97,5 @@ def test_every_picture_is_in_the_gallery(public):
         assert f".plot.{name}(" in gallery or f'.plot("{name.removeprefix("profile_")}")' in gallery
     for value in public.results():
         if "plot" in public.members(value):
-            assert MADE_BY[value.__name__] in gallery
+            made_by = MADE_BY.get(value.__name__, "a line of MADE_BY")
+            assert made_by in gallery, f"show {value.__name__} in the gallery"
