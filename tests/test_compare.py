@@ -105,7 +105,7 @@ def test_forms():
     found = compare(fit_of(SLOPES), fit_of(LEVELS), model_names=["slopes", "levels"])
     assert "<table" in found.to_html()
     assert r"\toprule" in found.to_latex()
-    assert "| ---: |" in found.to_markdown()
+    assert "-: |" in found.to_markdown()
     assert found.to_frame().equals(found.frame)
 
 
