@@ -145,7 +145,8 @@ class ModelPlots:
         Below the diagonal are the parameters themselves, above it zeta, on which a quadratic
         likelihood has ellipses and straight traces. A trace is the best value of one parameter
         where the other is held; contours bound regions for both at once. They are exact where
-        they meet a trace and interpolated between, with a deviance some percent off.
+        they meet a trace and interpolated between: there the deviance may be some percent off,
+        and a fifth of it for regions of 99 % where a parameter is far from quadratic.
 
         Parameters
         ----------

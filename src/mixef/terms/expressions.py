@@ -273,8 +273,8 @@ class Scope:
         close = get_close_matches(name, FUNCTIONS, n=1)
         guess = f"did you mean {close[0]!r}? " if close else ""
         return (
-            f"{guess}it is neither a function of R that mixef knows nor callable where the model "
-            "was asked for; compute the column before and use its name"
+            f"{guess}it is neither a function of R that mixef knows nor one of the caller's that "
+            "the formula may use; compute the column before and use its name"
         )
 
 
