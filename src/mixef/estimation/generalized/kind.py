@@ -285,7 +285,7 @@ def _searched(
     if chosen is None:
         result = search(criterion, begin, control, trace)
     else:
-        result = search_from(criterion, chosen, begin, control, trace)
+        result = search_from(criterion, chosen, begin, control, trace, singular_too=False)
     result = search_others(criterion, result, control, trace)
     k = criterion.parametrization.n_par
     left = control.max_evaluations - result.n_evaluations

@@ -207,11 +207,13 @@ def search_from(
     usual: np.ndarray,
     control: Control,
     trace: Trace | None = None,
+    singular_too: bool = True,
 ) -> SearchResult:
     """Search from a start that somebody chose, with the ``usual`` one to fall back on.
 
     Newton's search takes the usual start where that is far better, and after the other where that
-    ended above it or at no optimum; or at a singular one, since there may be several of those.
+    ended above it or at no optimum; or at a singular one (`singular_too`), since there may be
+    several of those.
     """
     if control.optimizer != "newton" or control.max_evaluations < 2:
         return search(criterion, start, control, trace)
@@ -233,7 +235,8 @@ def search_from(
     left = control.max_evaluations - result.n_evaluations
     settled = result.expected_gain < CONVERGED_GAIN and result.objective <= at_usual.objective
     elsewhere = abs(at_start - at_usual.objective) > SAME_VALUE
-    if left < 1 or (settled and not (elsewhere and _is_singular(criterion, result.par))):
+    doubtful = singular_too and elsewhere and _is_singular(criterion, result.par)
+    if left < 1 or (settled and not doubtful):
         return result
     until = partial(is_back, criterion, result) if settled else None
     again = search(criterion, usual, replace(control, max_evaluations=left), trace, until)
