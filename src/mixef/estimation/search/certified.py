@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, Self
 
 import numpy as np
 
 from mixef.control import Control
 from mixef.estimation.search.convergence import CONVERGED_GAIN
 from mixef.estimation.search.optimize import (
-    Criterion,
+    MixedCriterion,
     SearchResult,
     Step,
     StopReason,
@@ -28,7 +27,6 @@ from mixef.estimation.search.singular import SINGULAR_TOLERANCE
 from mixef.estimation.search.size import in_size
 from mixef.estimation.search.trust_region import FLAT
 from mixef.linalg import small
-from mixef.terms.parametrization import Parametrization
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
 VANISHING = 1e-2
@@ -43,33 +41,6 @@ DIFFERENT = 1e-6
 SAME_VALUE, NEAR = 0.03, 0.05
 # Natural unit of relative standard deviations that vanish.
 LEAST_UNIT = 0.3
-
-
-class MixedCriterion(Criterion, Protocol):
-    """A criterion whose first parameters make the covariances of random effects."""
-
-    parametrization: Parametrization
-
-    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
-        """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
-
-    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray] | None:
-        """Return the criterion on the principal axes at the last point, and the point in them.
-
-        None where that does not help.
-        """
-
-    def sharper(self) -> np.ndarray | None:
-        """Return a better Hessian than the information at the last value, if there is one."""
-
-    def runs_away(self) -> bool:
-        """Tell whether the criterion falls for ever from where derivatives were taken last."""
-
-    def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
-        """Return the parameters of this criterion at those of a turned one."""
-
-    def follow(self, other: Self, par: np.ndarray) -> None:
-        """Take over what a turned criterion knows, which stands at the covariances of ``par``."""
 
 
 class MovingAxes:

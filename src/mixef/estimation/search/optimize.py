@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.search.trust_region import ACCEPTED, Quadratic, next_radius
+from mixef.terms.parametrization import Parametrization
 
 
 class Criterion(Protocol):
@@ -31,6 +32,33 @@ class Criterion(Protocol):
 
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value."""
+
+
+class MixedCriterion(Criterion, Protocol):
+    """A criterion whose first parameters make the covariances of random effects."""
+
+    parametrization: Parametrization
+
+    def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
+
+    def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray] | None:
+        """Return the criterion on the principal axes at the last point, and the point in them.
+
+        None where that does not help.
+        """
+
+    def sharper(self) -> np.ndarray | None:
+        """Return a better Hessian than the information at the last value, if there is one."""
+
+    def runs_away(self) -> bool:
+        """Tell whether the criterion falls for ever from where derivatives were taken last."""
+
+    def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
+        """Return the parameters of this criterion at those of a turned one."""
+
+    def follow(self, other: Self, par: np.ndarray) -> None:
+        """Take over what a turned criterion knows, which stands at the covariances of ``par``."""
 
 
 Until = Callable[[np.ndarray, float], "StopReason | None"]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixef.estimation.search.optimize import Step, derivatives_at
-
-if TYPE_CHECKING:
-    from mixef.estimation.search.certified import MixedCriterion
+from mixef.estimation.search.optimize import MixedCriterion, Step, derivatives_at
 
 # Where the criterion falls by so much as the logarithm of all standard deviations grows by one, a
 # start is tried with standard deviations so many times as large.
