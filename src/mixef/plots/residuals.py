@@ -25,8 +25,7 @@ def residuals(
     ax: Any = None, shown: ShownResiduals | None = None,
 ) -> Any:  # fmt: skip
     """Draw residuals against fitted values or a variable; see ``fit.plot.residuals``."""
-    level = checks.level(level)
-    column = None if by is None else Rows(fit.frame.index, fit).column(by, "by")
+    level, column = checks.level(level), _column(fit, by)
     shown, ax = shown or shown_residuals(fit, type, seed), axes_of(ax)
     reference_line(ax, shown.centre)
     against(ax, shown.fitted if column is None else column, shown.values, level)
@@ -42,14 +41,18 @@ def scale_location(
     ax: Any = None, shown: ShownResiduals | None = None,
 ) -> Any:  # fmt: skip
     """Draw the spread of residuals; see ``fit.plot.scale_location``."""
-    level = checks.level(level)
-    column = None if by is None else Rows(fit.frame.index, fit).column(by, "by")
+    level, column = checks.level(level), _column(fit, by)
     shown, ax = shown or shown_residuals(fit, type, seed), axes_of(ax)
     spread = np.sqrt(np.abs(shown.standard))
     against(ax, shown.fitted if column is None else column, spread, level)
     ax.set_xlabel(x_label(fit, by, shown))
     ax.set_ylabel("√ |standardized residual|")
     return ax
+
+
+def _column(fit: Fit, by: Any) -> Any:
+    """Return a variable of the fit's rows, None for the fitted values."""
+    return None if by is None else Rows(fit.frame.index, fit).column(by, "by")
 
 
 def against(ax: Any, column: Any, y: np.ndarray, level: float) -> None:
@@ -88,7 +91,7 @@ def response_of(fit: Fit) -> str:
     return variable_names(response)[0] if fit.is_counted else response.text
 
 
-def mean_label(fit: Fit) -> str:
+def fitted_label(fit: Fit) -> str:
     """Return what means are of, with the unit: a probability where there is one."""
     name = response_of(fit)
     if fit.is_counted:
@@ -103,7 +106,7 @@ def x_label(fit: Fit, by: Any, shown: ShownResiduals) -> str:
     if by is not None:
         return with_unit(by, fit.units) if isinstance(by, str) else str(getattr(by, "name", "by"))
     at = "" if shown.conditional else ",\nrandom effects at zero"
-    return f"Fitted {mean_label(fit)}{at}"
+    return f"Fitted {fitted_label(fit)}{at}"
 
 
 def residual_label(fit: Fit, type: str) -> str:

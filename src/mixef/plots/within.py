@@ -11,7 +11,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.refits.within_groups import WithinGroups
 from mixef.plots.axes import grid_of, ink, one_legend, panels, shortened, with_unit
 from mixef.plots.caterpillar import text
-from mixef.plots.residuals import mean_label
+from mixef.plots.residuals import fitted_label
 
 # Levels that get a panel; of more, some in the order of their modes.
 MOST = 24
@@ -55,5 +55,5 @@ def within_panels(fit: Fit, found: WithinGroups, names: list[str]) -> Any:
         ax.set_title(shortened(text(found.mixed.index[level])), fontsize="small")
     one_legend(figure, "upper")
     figure.supxlabel(with_unit(moving[0], fit.units), fontsize="medium")
-    figure.supylabel(mean_label(fit), fontsize="medium")
+    figure.supylabel(fitted_label(fit), fontsize="medium")
     return figure

@@ -73,13 +73,13 @@ class Effects:
         if not self.are_means or not len(rows):
             return rows.drop(columns="weight").assign(n=1)
         parts = [
-            binned_means(*part[["x", "y", "weight"]].to_numpy().T).assign(series=place)
+            weighted_means(*part[["x", "y", "weight"]].to_numpy().T).assign(series=place)
             for place, part in rows.groupby("series")
         ]
         return pd.concat(parts, ignore_index=True)[["series", "x", "y", "n"]]
 
 
-def binned_means(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> pd.DataFrame:
+def weighted_means(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> pd.DataFrame:
     """Return means of x and y, and numbers of rows, by values of x or by quantiles of it."""
     bins = pd.Series(x)
     if bins.nunique() > MEANS:
