@@ -41,6 +41,10 @@ class MemoryNeededError(MixefError, MemoryError):
     """A model that takes more memory than there is; the message says how much, and why."""
 
 
+class ExactFactorNeededError(MixefError, RuntimeError):
+    """A result that only an exact factor of the random effects gives; the fit's is iterative."""
+
+
 class MissingLibraryError(MixefError, ImportError):
     """A library that mixef needs is not installed; the message gives the install line."""
 

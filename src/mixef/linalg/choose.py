@@ -9,7 +9,15 @@ from mixef.linalg import cholmod
 from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import SMALL_Q, CrossProducts
 from mixef.linalg.dense import DenseFactor
-from mixef.linalg.factor import DENSE_CELL, SPARSE_ENTRY, Factor, fits, require, too_large
+from mixef.linalg.factor import (
+    DENSE_CELL,
+    SPARSE_ENTRY,
+    CholeskyFactor,
+    Factor,
+    fits,
+    require,
+    too_large,
+)
 from mixef.linalg.ordering import is_nested, least_fill
 from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import Pattern, SimplicialFactor, SparseCholesky
@@ -27,7 +35,15 @@ LARGEST_REMAINDER = 20_000
 
 
 def make_factor(products: CrossProducts) -> Factor:
-    """Return the factor for a structure: dense, Schur or sparse.
+    """Return the factor for a structure.
+
+    The layout's first block is the one that Schur eliminates.
+    """
+    return make_cholesky(products)
+
+
+def make_cholesky(products: CrossProducts) -> CholeskyFactor:
+    """Return the exact factor for a structure: dense, Schur or sparse.
 
     The layout's first block is the one that Schur eliminates.
     """

@@ -12,7 +12,7 @@ from mixef.linalg.crossproducts import (
     assemble,
     squares_by_blocks,
 )
-from mixef.linalg.factor import SINGULAR, Factor, not_positive_definite
+from mixef.linalg.factor import SINGULAR, CholeskyFactor, not_positive_definite
 from mixef.linalg.remainder import lower_blocks, mirrored_cells
 from mixef.linalg.threads import run_large
 
@@ -57,7 +57,7 @@ def mirror(lower: np.ndarray) -> np.ndarray:
     return lower
 
 
-class DenseFactor(Factor):
+class DenseFactor(CholeskyFactor):
     """The factor that treats M as a dense matrix, for q up to about a hundred."""
 
     def __init__(self, products: CrossProducts):

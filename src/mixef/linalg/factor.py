@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from mixef.errors import FitError, MemoryNeededError
+from mixef.errors import ExactFactorNeededError, FitError, MemoryNeededError
 from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks, two_sided
 from mixef.memory import available
@@ -67,12 +67,11 @@ CHUNK = 512
 
 
 class Factor(ABC):
-    """A Cholesky factor ``P M P' = L L'`` whose values follow the templates.
+    """A factor of M whose values follow the templates: what every one can do.
 
-    Vectors go in and come out in the order of the layout; the permutation stays inside.
-
-    After ``update``, ``solve_L`` and ``solve_Lt`` come first; then, in any order, ``trace_blocks``
-    and ``inverse_pairs``, which share one inversion and may give up L. ``solve`` always works.
+    Vectors go in and come out in the order of the layout. After ``update``, ``solve_half`` and
+    ``solve_rest`` come first; then `trace_blocks`, in which a factor may give up what they need.
+    ``solve`` always works.
 
     Parameters
     ----------
@@ -80,7 +79,8 @@ class Factor(ABC):
         Held, not copied: where its blocks change in place, call `reload` before `update`.
     """
 
-    ldL2: float  # ``log|M|``
+    ldL2: float  # ``log|M|``, or an unbiased estimate of it
+    ldL2_se: float = 0.0  # standard error of ``ldL2``; 0 where it is exact
     has_squares = False
 
     def __init__(self, products: CrossProducts):
@@ -117,17 +117,13 @@ class Factor(ABC):
         """
         self.lams = tuple(lams)
         self._least = None
-        self._solved: dict[int, np.ndarray] | None = None
         self._refactor()
         if not np.isfinite(self.ldL2):
             raise not_positive_definite()
 
-    @property
-    def level_roots(self) -> np.ndarray:
-        """``C^-1`` (l, s, s), with ``M_11 = C C'`` level by level, of the first block."""
-        lam = self.lams[0]
-        M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + small.identity(len(lam))
-        return small.inverse_lower(small.cholesky(M11))
+    @abstractmethod
+    def _refactor(self) -> None:
+        """Compute the factor and ``ldL2`` at ``self.lams``."""
 
     @property
     def least(self) -> list[float]:
@@ -140,8 +136,108 @@ class Factor(ABC):
         """Read the cross-products again, after their blocks were changed in place."""
 
     @abstractmethod
-    def _refactor(self) -> None:
-        """Compute the factor and ``ldL2`` at ``self.lams``."""
+    def solve(self, rhs: np.ndarray) -> np.ndarray:
+        """Return ``M^-1 rhs`` for (q,) or (q, k), also after `trace_blocks`."""
+
+    def solve_half(self, rhs: np.ndarray) -> np.ndarray:
+        """Return as much of ``M^-1 rhs`` as `form` and `solve_rest` need: here all of it."""
+        return self.solve(rhs)
+
+    def form(self, half: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+        """Return ``rhs'M^-1 rhs``, where `solve_half` made ``half`` of ``rhs``."""
+        form: np.ndarray = rhs.T @ half
+        return form
+
+    def solve_rest(self, half: np.ndarray) -> np.ndarray:
+        """Return ``M^-1 rhs`` from what `solve_half` made of ``rhs``, or a combination of such."""
+        return half
+
+    @abstractmethod
+    def trace_blocks(self) -> list[np.ndarray]:
+        """Return ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i), with ``V = I + Z Lambda Lambda' Z'``.
+
+        ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is singular.
+        """
+
+    def trace_covariance(self) -> np.ndarray | None:
+        """Return the covariance (K, K) of errors of `trace_blocks`, flat and one after another.
+
+        None where they are exact.
+        """
+        return None
+
+    def refresh(self, target: float | None = None) -> None:  # noqa: B027  (none is ever stale)
+        """Estimate ``log|M|`` anew where the factor stands, for the end of a search.
+
+        Parameters
+        ----------
+        target : float, optional
+            Standard error of ``ldL2``, as far as that is possible.
+        """
+
+    def ZtZ_times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``Z'WZ v`` for (q,) or (q, k)."""
+        return self.products.ZtZ_times(v)
+
+    def projected_squares(self, B: np.ndarray) -> dict[tuple[int, int], np.ndarray] | None:
+        """Return ``sum P (x) P`` (s_i^2, s_j^2), i <= j, over the blocks P of ``Z'V^-1 Z - BB'``.
+
+        None where that costs more than an evaluation.
+
+        Parameters
+        ----------
+        B : ndarray (q, k)
+        """
+        return None
+
+    def marginal_squares(self) -> dict[tuple[int, int], np.ndarray] | None:
+        """Return ``sum A_lk (x) A_lk`` (s_i^2, s_j^2) over all levels l, k of factors i <= j.
+
+        These are the blocks of ``A = Z'V^-1 Z``. None where they are not cheap. May give up what
+        `solve_rest` needs.
+        """
+        return None
+
+    def cholesky(self, what: str) -> CholeskyFactor:
+        """Return the factor as the Cholesky factor that it is.
+
+        Parameters
+        ----------
+        what : str
+            What is asked for that needs one, for the message.
+
+        Raises
+        ------
+        ExactFactorNeededError
+            If it is none.
+        """
+        raise needs_cholesky(what)
+
+
+class CholeskyFactor(Factor):
+    """An exact factor ``P M P' = L L'``; the permutation stays inside.
+
+    After ``update``, ``solve_L`` and ``solve_Lt`` come first; then, in any order, ``trace_blocks``
+    and ``inverse_pairs``, which share one inversion and may give up L. ``solve`` always works.
+    """
+
+    def update(self, lams: Sequence[np.ndarray]) -> None:
+        """Refactor at new templates ``lams``, one (s_i, s_i) a block.
+
+        Raises
+        ------
+        FitError
+            If M is not positive definite; another ``update`` may follow.
+        """
+        self._solved: dict[int, np.ndarray] | None = None
+        super().update(lams)
+
+    @property
+    def level_roots(self) -> np.ndarray:
+        """``C^-1`` (l, s, s), with ``M_11 = C C'`` level by level, of the first block."""
+        lam = self.lams[0]
+        M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + small.identity(len(lam))
+        return small.inverse_lower(small.cholesky(M11))
 
     @abstractmethod
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
@@ -154,6 +250,23 @@ class Factor(ABC):
     def solve(self, rhs: np.ndarray) -> np.ndarray:
         """Return ``M^-1 rhs`` for (q,) or (q, k), also after `inverse_pairs`."""
         return self.solve_Lt(self.solve_L(rhs))
+
+    def solve_half(self, rhs: np.ndarray) -> np.ndarray:
+        """Return ``L^-1 P rhs``."""
+        return self.solve_L(rhs)
+
+    def form(self, half: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+        """Return ``rhs'M^-1 rhs``, a sum of squares."""
+        form: np.ndarray = half.T @ half
+        return form
+
+    def solve_rest(self, half: np.ndarray) -> np.ndarray:
+        """Return ``P'L^-T half``."""
+        return self.solve_Lt(half)
+
+    def cholesky(self, what: str) -> CholeskyFactor:
+        """Return the factor itself."""
+        return self
 
     @abstractmethod
     def inverse_block(self, i: int) -> np.ndarray:
@@ -171,35 +284,12 @@ class Factor(ABC):
         """
 
     def trace_blocks(self) -> list[np.ndarray]:
-        """Return ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i), with ``V = I + Z Lambda Lambda' Z'``.
-
-        ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is singular.
-        May give up L, as `inverse_block` does.
-        """
+        """Return ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i); may give up L."""
         by_solves = self._solved_traces()
         return [
             by_solves[i] if i in by_solves else self._trace_from_inverse(i)
             for i in range(len(self.lams))
         ]
-
-    def projected_squares(self, B: np.ndarray) -> dict[tuple[int, int], np.ndarray] | None:
-        """Return ``sum P (x) P`` (s_i^2, s_j^2), i <= j, over the blocks P of ``Z'V^-1 Z - BB'``.
-
-        None where that costs more than an evaluation.
-
-        Parameters
-        ----------
-        B : ndarray (q, k)
-        """
-        return None
-
-    def marginal_squares(self) -> dict[tuple[int, int], np.ndarray] | None:
-        """Return ``sum A_lk (x) A_lk`` (s_i^2, s_j^2) over all levels l, k of factors i <= j.
-
-        These are the blocks of ``A = Z'V^-1 Z``. None where they are not cheap. May give up L, as
-        `inverse_block` does.
-        """
-        return None
 
     def _solved_traces(self) -> dict[int, np.ndarray]:
         """Return T_i of the singular templates, solved for once an update."""
@@ -222,6 +312,16 @@ class Factor(ABC):
     @abstractmethod
     def _boundary_trace(self, i: int) -> np.ndarray:
         """Return T_i where lam_i is singular, without its inverse."""
+
+
+def needs_cholesky(what: str) -> ExactFactorNeededError:
+    """Return the error for what an iterative factor cannot give."""
+    return ExactFactorNeededError(
+        f"{what} needs an exact factor of the random effects, and this model was fitted with an "
+        "iterative one, which solves with M and estimates log|M|; fit it with "
+        'LmerControl(factor="cholmod") or factor="schur" where memory and time allow, or to '
+        "a part of the data"
+    )
 
 
 def not_positive_definite() -> FitError:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixef.linalg.factor import CHUNK, Factor
+from mixef.linalg.factor import CHUNK, CholeskyFactor
 
 
 def quadratic_forms(
-    factor: Factor, codes: Sequence[np.ndarray], v: Sequence[np.ndarray]
+    factor: CholeskyFactor, codes: Sequence[np.ndarray], v: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Return ``v_r'M^-1 v_r`` (m,), where the factor stands.
 
@@ -45,7 +45,7 @@ def quadratic_forms(
 
 
 def _blocks(
-    factor: Factor,
+    factor: CholeskyFactor,
     i: int,
     j: int,
     level_i: np.ndarray,
@@ -74,7 +74,9 @@ def _blocks(
     return out
 
 
-def _solved(factor: Factor, i: int, j: int, level_i: np.ndarray, level_j: np.ndarray) -> np.ndarray:
+def _solved(
+    factor: CholeskyFactor, i: int, j: int, level_i: np.ndarray, level_j: np.ndarray
+) -> np.ndarray:
     """Return the blocks (m, s_i, s_j) of ``M^-1``, by solves for the levels of factor j."""
     layout, s = factor.layout, factor.layout.widths[j]
     out = np.empty((len(level_i), layout.widths[i], s))

@@ -22,7 +22,7 @@ from mixef.linalg.crossproducts import (
     two_sided,
 )
 from mixef.linalg.dense import mirror, potrf, potri, solve_lower
-from mixef.linalg.factor import CHUNK, INVERTIBLE, SINGULAR, Factor, not_positive_definite
+from mixef.linalg.factor import CHUNK, INVERTIBLE, SINGULAR, CholeskyFactor, not_positive_definite
 from mixef.linalg.layout import Layout
 from mixef.linalg.remainder import Remainder, lower_blocks
 
@@ -32,7 +32,7 @@ DENSE_COUPLING = 0.15
 SMALL_COUPLING = 200_000
 
 
-class SchurFactor(Factor):
+class SchurFactor(CholeskyFactor):
     """The factor that eliminates the first block and keeps a dense remainder.
 
     In the notation of the linear model: ``C_l C_l' = lam_1' (Z'Z)_ll lam_1 + I`` for level l,

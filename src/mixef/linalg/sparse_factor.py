@@ -17,7 +17,7 @@ from mixef.linalg.crossproducts import (
     block_entries,
     diagonal_pairs,
 )
-from mixef.linalg.factor import SPARSE_ENTRY, Factor, too_large
+from mixef.linalg.factor import SPARSE_ENTRY, CholeskyFactor, too_large
 from mixef.linalg.flat_tree import FlatTree, flat_tree
 from mixef.linalg.kernels import compiled
 
@@ -25,7 +25,7 @@ from mixef.linalg.kernels import compiled
 _Pattern = tuple[np.ndarray, np.ndarray, FlatTree | None, dict[tuple[int, int], np.ndarray]]
 
 
-class SparseFactor(Factor):
+class SparseFactor(CholeskyFactor):
     """A factor of M as a sparse matrix: the pattern is analysed once, values change in place."""
 
     #: int (q,): the random effects in the order of their elimination; set by the analysis.

@@ -21,7 +21,7 @@ from mixef.errors import FitError
 from mixef.estimation.generalized.response import Response, RowState
 from mixef.estimation.linear.pls import solve_upper
 from mixef.families.auxiliary import Extra
-from mixef.linalg.factor import Factor
+from mixef.linalg.factor import CholeskyFactor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign
 
@@ -45,7 +45,7 @@ class WorkingModel:
     offset: np.ndarray  # (n,)
     designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
     groups: ReweightedProducts  # ``Z'WZ``, re-formed in place
-    factor: Factor  # Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``
+    factor: CholeskyFactor  # Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``
 
     def fixed_part(self, beta: np.ndarray) -> np.ndarray:
         """Return ``X beta + offset`` (n,)."""

@@ -19,9 +19,9 @@ from mixef.estimation.generalized.response import Response
 from mixef.estimation.linear.moments import moment_estimates, moment_start, principal_axes
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.families.auxiliary import Extra
-from mixef.linalg.choose import make_factor
+from mixef.linalg.choose import make_cholesky
 from mixef.linalg.crossproducts import crossproducts, rotate
-from mixef.linalg.factor import Factor
+from mixef.linalg.factor import CholeskyFactor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign, RowPieces, Rows
 from mixef.linalg.standardize import (
@@ -64,10 +64,10 @@ class GeneralizedProblem:
     units: np.ndarray  # (p + E,): size of a large change of beta and of the auxiliary coordinates
 
     @cached_property
-    def _analysed(self) -> tuple[ReweightedProducts, Factor]:
+    def _analysed(self) -> tuple[ReweightedProducts, CholeskyFactor]:
         """Products and a factor whose numbers nobody uses: the structure is analysed once."""
         groups = ReweightedProducts(self.designs)
-        return groups, make_factor(groups.products)
+        return groups, make_cholesky(groups.products)
 
     def working_model(self) -> WorkingModel:
         """Return a new working model, with products and a factor of its own."""

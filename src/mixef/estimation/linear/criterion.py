@@ -258,7 +258,7 @@ class LinearCriterion:
         Times sigma^2 it is the covariance of the conditional modes given beta; all terms of a
         block (one grouping factor) are in it together.
         """
-        factor = self.factor_at(par)
+        factor = self.factor_at(par).cholesky("the covariances of all conditional modes")
         return [
             back @ factor.inverse_block(i) @ back.T
             for i, back in enumerate(self.terms.back_to_user(par))

@@ -45,7 +45,7 @@ class MarginalView:
         layout = self._factor.layout
         if self._inverses is not None:
             return layout.multiply(self._inverses, back, transpose=True)
-        W: np.ndarray = -products.ZtZ_times(layout.multiply(self._factor.lams, back))
+        W: np.ndarray = -self._factor.ZtZ_times(layout.multiply(self._factor.lams, back))
         W[:, :-1] += products.ZtX
         W[:, -1] += products.Zty
         return W
@@ -56,7 +56,7 @@ class MarginalView:
         if self._inverses is not None:
             half = layout.multiply(self._inverses, H)
             return layout.multiply(self._inverses, half - factor.solve(half), transpose=True)
-        times = factor.products.ZtZ_times
+        times = factor.ZtZ_times
         ZtZH = times(H)
         half = factor.solve(layout.multiply(factor.lams, ZtZH, transpose=True))
         product: np.ndarray = ZtZH - times(layout.multiply(factor.lams, half))
@@ -69,11 +69,10 @@ class MarginalView:
             half = layout.multiply(self._inverses, H)
             whole = half.T @ half
         else:
-            ZtZH = self._factor.products.ZtZ_times(H)
+            ZtZH = self._factor.ZtZ_times(H)
             half = layout.multiply(self._factor.lams, ZtZH, transpose=True)
             whole = H.T @ ZtZH
-        solved = self._factor.solve_L(half)
-        gram: np.ndarray = whole - solved.T @ solved
+        gram: np.ndarray = whole - self._factor.form(self._factor.solve_half(half), half)
         return gram
 
 

@@ -36,7 +36,9 @@ class PLSSolution:
 
     objective: float  # The profiled deviance, or the REML criterion, without ``sum log w``
     beta: np.ndarray  # (p,)
-    solved: np.ndarray  # (q, p + 1): ``L [RZX cu] = P Lambda'Z'[X y]``, in the factor's order
+    # (q, p + 1): what the factor's `solve_half` makes of ``Lambda'Z'[X y]``; of a Cholesky factor
+    # it is ``[RZX cu]``, with ``L [RZX cu] = P Lambda'Z'[X y]``
+    solved: np.ndarray
     RX: np.ndarray  # (p, p): upper triangular
     pwrss: float  # Penalized weighted residual sum of squares
     ldL2: float
@@ -45,16 +47,6 @@ class PLSSolution:
     products: CrossProducts  # What was solved for
     # (q, p + 1): ``M^-1 Lambda'Z'[X y]``, where it was refined on the rows
     on_rows: np.ndarray | None = None
-
-    @property
-    def RZX(self) -> np.ndarray:
-        """What belongs to X (q, p)."""
-        return self.solved[:, :-1]
-
-    @property
-    def cu(self) -> np.ndarray:
-        """What belongs to y (q,)."""
-        return self.solved[:, -1]
 
     @property
     def s2(self) -> float:
@@ -79,9 +71,10 @@ def solve_pls(
     """
     n, p = products.n, products.XtX.shape[0]
     factor.update(lams)
-    solved = factor.solve_L(products.layout.multiply(lams, products.ZtXy, transpose=True))
+    right = products.layout.multiply(lams, products.ZtXy, transpose=True)
+    solved = factor.solve_half(right)
     if rows is None:
-        gram, on_rows = products.gram - solved.T @ solved, None
+        gram, on_rows = products.gram - factor.form(solved, right), None
     else:
         gram, on_rows = _on_rows(factor, rows, solved)
     XVX, XVy, yVy = gram[:p, :p], gram[:p, p], float(gram[p, p])
@@ -114,7 +107,7 @@ def spherical_effects(factor: Factor, solution: PLSSolution) -> np.ndarray:
         back = solution.on_rows
         modes: np.ndarray = back[:, -1] - back[:, :-1] @ solution.beta
         return modes
-    return factor.solve_Lt(solution.cu - solution.RZX @ solution.beta)
+    return factor.solve_rest(solution.solved[:, -1] - solution.solved[:, :-1] @ solution.beta)
 
 
 def _on_rows(factor: Factor, rows: RowSource, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,11 +117,11 @@ def _on_rows(factor: Factor, rows: RowSource, solved: np.ndarray) -> tuple[np.nd
     until its equations hold on the rows.
     """
     layout, lams = factor.layout, factor.lams
-    B = factor.solve_Lt(solved)
+    B = factor.solve_rest(solved)
     for _ in range(2):
         Zt_residual, _ = rows.residual_products(layout.multiply(lams, B))
         error = layout.multiply(lams, Zt_residual, transpose=True) - B
-        B = B + factor.solve_Lt(factor.solve_L(error))
+        B = B + factor.solve(error)
     return rows.residual_products(layout.multiply(lams, B))[1] + B.T @ B, B
 
 
@@ -164,7 +157,7 @@ def differentiate(
     p = len(solution.beta)
     back = solution.on_rows
     if back is None:
-        back = factor.solve_Lt(solution.solved)
+        back = factor.solve_rest(solution.solved)
     view = MarginalView(factor)
     W = view.project(back, solution.products)
     u = back[:, p] - back[:, :p] @ solution.beta

@@ -21,9 +21,9 @@ import numpy as np
 from mixef.estimation.fit import Fit
 from mixef.estimation.linear.pls import solve_upper
 from mixef.inference.residuals import response_of
-from mixef.linalg.choose import make_factor
+from mixef.linalg.choose import make_cholesky
 from mixef.linalg.crossproducts import CrossProducts, crossproducts
-from mixef.linalg.factor import Factor
+from mixef.linalg.factor import CholeskyFactor
 from mixef.linalg.forms import quadratic_forms
 from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.standardize import Basis, orthonormal_columns, root_weighted
@@ -47,7 +47,7 @@ class Linearized:
     q: np.ndarray  # (n,): scores over the roots of the weights, in standard deviations
     lams: tuple[np.ndarray, ...]  # each (s_i, s_i): templates, one a block
     products: CrossProducts  # of Z and Q, with q in the place of the response
-    factor: Factor  # of M
+    factor: CholeskyFactor  # of M
     j: np.ndarray  # (n, p)
     RX: np.ndarray  # (p, p): upper triangular, ``RX'RX = Q'V^-1 Q``
 
@@ -102,7 +102,7 @@ def linearized(fit: Fit) -> Linearized:
     lams = tuple(terms.parametrization.lams(fit.scaled_par))
     with one_blas_thread():
         products = crossproducts(Rows(groups, Q, q))
-        factor = make_factor(products)
+        factor = make_cholesky(products)
         factor.update(lams)
         layout = factor.layout
         RZX = factor.solve_L(layout.multiply(lams, products.ZtX, transpose=True))

@@ -23,7 +23,7 @@ from scipy.linalg import solve_triangular
 from mixef.errors import FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.residuals import response_of
-from mixef.linalg.choose import make_factor
+from mixef.linalg.choose import make_cholesky
 from mixef.linalg.crossproducts import crossproducts
 from mixef.linalg.rows import GroupDesign, Rows
 from mixef.terms.random import block_structure
@@ -130,7 +130,7 @@ def _inverse_products(
     """
     products = crossproducts(Rows(groups, Q, np.zeros(len(Q))))
     layout = products.layout
-    factor = make_factor(products)
+    factor = make_cholesky(products)
     factor.update([np.eye(s) for s in layout.widths])
     u = factor.solve(products.ZtX)
     rest = Q.copy()

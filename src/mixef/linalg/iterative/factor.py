@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from typing import Self
-
 import numpy as np
 
 from mixef.errors import FitError
 from mixef.linalg.crossproducts import CrossProducts
-from mixef.linalg.factor import not_positive_definite
+from mixef.linalg.factor import Factor, not_positive_definite
 
 # The standard error of log|M| that is aimed at.
 TARGET = 0.01
 
 
-class IterativeFactor:
+class IterativeFactor(Factor):
     """What ``M = Lambda'Z'WZ Lambda + I`` says of two crossed scalar factors, up to a stated error.
 
     Solves are exact, up to the tolerance of conjugate gradients. ``log|M|`` and the traces are
@@ -24,6 +20,10 @@ class IterativeFactor:
     the next: the same templates and the same seed give the same numbers, and differences between
     templates are known much better than the values are. Value and traces are estimated apart, and
     agree with each other in expectation only.
+
+    The first ``update`` chooses the effort (how many eigenvectors, random vectors and steps) for
+    the target; later ones, and twins, keep to it, until `adapt` or `refresh`. It raises FitError
+    where no effort in reason comes near: the graph of the pairs of levels is then like a chain.
 
     Vectors go in and come out in the order of the layout.
 
@@ -44,40 +44,20 @@ class IterativeFactor:
         The templates it stands at.
     """
 
-    ldL2: float
-    ldL2_se: float
-
     def __init__(self, products: CrossProducts, seed: int = 0, target: float = TARGET):
-        self.products = products
-        self.layout = products.layout
+        super().__init__(products)
         self.seed, self.target = seed, target
-        self.lams: tuple[np.ndarray, ...] = ()
         if self.layout.widths != (1, 1):
             raise FitError(
                 "the iterative factor is for two crossed grouping factors of one column each, and "
                 f"the terms have {', '.join(map(str, self.layout.widths))} columns"
             )
 
-    def twin(self, products: CrossProducts | None = None) -> Self:
-        """Return a factor of its own, with the same effort and the same random vectors."""
-        new = copy.copy(self)
-        new.products = self.products if products is None else products
-        new.lams = ()
-        return new
+    def _take_room(self) -> None:
+        """Take no room before the first ``update``."""
 
-    def update(self, lams: Sequence[np.ndarray]) -> None:
-        """Stand at new templates ``lams``, one (1, 1) a block, and estimate ``log|M|`` there.
-
-        The first call chooses the effort (how many eigenvectors, random vectors and steps) for the
-        target; later ones keep to it, until `adapt` or `refresh`.
-
-        Raises
-        ------
-        FitError
-            If M is not positive definite, or if no effort in reason comes near the target: the
-            graph of the pairs of levels is then like a chain.
-        """
-        self.lams = tuple(lams)
+    def _refactor(self) -> None:
+        """Estimate ``log|M|`` at ``self.lams``."""
         A = self.products.ZtZ
         ZtZ = A if isinstance(A, np.ndarray) else A.toarray()
         lam = np.repeat([float(x[0, 0]) for x in self.lams], self.layout.n_levels)
