@@ -49,7 +49,7 @@ SPINES = {
         "parametrization", "random",
     ),
     "linalg": (
-        "layout", "small", "rows", "crossproducts", "reweighted", "threads", "factor",
+        "layout", "small", "rows", "crossproducts", "patterned", "reweighted", "threads", "factor",
         "minimum_degree", "sparse_loops", "kernels", "coupling", "remainder", "dense",
         "schur", "flat_tree", "boundary", "ordering", "sparse_factor", "cholmod", "simplicial",
         "choose", "standardize", "sources",

@@ -8,24 +8,16 @@ matrix. Larger ones never form it: they sum its non-zeros into their places, col
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Self
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from mixef.linalg.crossproducts import (
-    SMALL_Q,
-    CrossProducts,
-    Pairs,
-    SymmetricBlocks,
-    assemble,
-    match_levels,
-)
+from mixef.linalg.crossproducts import SymmetricBlocks, match_levels
 from mixef.linalg.layout import ByLevel, Layout
+from mixef.linalg.patterned import Cells, PatternedProducts, entries
 from mixef.linalg.rows import GroupDesign, layout_of
 
 # Cells of a matrix up to which a dense product is faster than sums by level.
@@ -33,49 +25,13 @@ SMALL = 30_000
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """The distinct entries of the blocks (i, j) of ``Z'WZ``, among the values of all blocks."""
+class _Cells(Cells):
+    """Cells with the rows that add to them."""
 
-    #: `i`, `j`: grouping factors; equal for diagonal blocks, of which the lower triangle is kept.
-    i: int
-    j: int
-    #: `first`, `count`: where the values start, and the number of blocks.
-    first: int
-    count: int
     place: ByLevel  # the block that a row of the data adds to
-    #: `a`, `b`: int (c,); row and column inside a block of each of its c values.
-    a: np.ndarray
-    b: np.ndarray
-
-    @cached_property
-    def stop(self) -> int:
-        """Where the values end."""
-        return self.first + self.count * len(self.a)
-
-    @cached_property
-    def multiplicities(self) -> np.ndarray:
-        """How often each value of a block (c,) occurs in the whole symmetric matrix."""
-        return np.where((self.i == self.j) & (self.a == self.b), 1.0, 2.0)
-
-    def own(self, values: np.ndarray) -> np.ndarray:
-        """View the values of these blocks (count, c)."""
-        return values[self.first : self.stop].reshape(self.count, -1)
-
-    def blocks(self, values: np.ndarray) -> np.ndarray:
-        """Return the blocks (count, s_i, s_j): a view, save for mirrored diagonal blocks."""
-        shape = self.count, int(self.a[-1]) + 1, int(self.b[-1]) + 1
-        if self.i < self.j or len(self.a) == 1:
-            return values[self.first : self.stop].reshape(shape)
-        return self.mirror(values, np.empty(shape))
-
-    def mirror(self, values: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Write diagonal blocks to ``out`` (count, s, s), both triangles."""
-        entry = np.empty(out.shape[1:], dtype=np.intp)
-        entry[self.a, self.b] = entry[self.b, self.a] = np.arange(len(self.a))
-        return np.take(self.own(values), entry, axis=1, out=out, mode="clip")
 
 
-class ReweightedProducts:
+class ReweightedProducts(PatternedProducts[_Cells]):
     """The blocks of ``Z'WZ`` at weights that change, on a pattern that stays.
 
     Parameters
@@ -106,42 +62,14 @@ class ReweightedProducts:
     """
 
     def __init__(self, groups: Sequence[GroupDesign]):
-        self.n = len(groups[0].codes)
-        self.layout = layout_of(groups)
+        super().__init__(layout_of(groups), len(groups[0].codes), *_number(groups))
         self._groups = groups
         self._z = [[np.ascontiguousarray(z, dtype=float) for z in g.z.T] for g in groups]
         self._rows = [self.layout.slice(i) for i in range(len(groups))]
-        self._cells, levels = _number(groups)
-        self._pairs = levels
         self.levels = self._cells[0].place
         self._small_Z = self.n * self.layout.q <= SMALL
-        self._take_room()
         self._A = self._dense_A() if self.n * len(self._values) <= SMALL else None
         self.reweight(np.ones(self.n))
-
-    def twin(self) -> Self:
-        """Return products of their own, without weights yet, on the same pattern."""
-        new = copy.copy(self)
-        new._take_room()
-        return new
-
-    def _take_room(self) -> None:
-        # A zero in front stands for all that is not on the pattern.
-        self._values = np.zeros(self._cells[-1].stop)
-        diagonal, pairs = self._blocks(self._values)
-        q = self.layout.q
-        self.products = CrossProducts(
-            self.layout,
-            tuple(diagonal),
-            {key: Pairs(*self._pairs[key], blocks) for key, blocks in pairs.items()},
-            np.empty((q, 0)),
-            np.zeros(q),
-            np.empty((0, 0)),
-            np.empty(0),
-            0.0,
-            self.n,
-            np.zeros((q, q)) if q <= SMALL_Q and pairs else None,
-        )
 
     @cached_property
     def _Z(self) -> np.ndarray | sparse.csr_array:
@@ -167,11 +95,7 @@ class ReweightedProducts:
                 product = self._z[cells.i][a] * self._z[cells.j][b]
                 product *= w
                 own[:] = cells.place.sums(product)
-        for cells, blocks in zip(self._cells, self.products.diagonal, strict=False):
-            if blocks.shape[1] > 1:
-                cells.mirror(self._values, blocks)
-        if self.products.assembled is not None:
-            np.take(self._values, self._ZtZ_entries, out=self.products.assembled, mode="clip")
+        self._spread()
 
     def Zt(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v``, (q,) or (q, k), for v (n,) or (n, k)."""
@@ -209,10 +133,7 @@ class ReweightedProducts:
             Those of a symmetric matrix B on the pattern of ``products``, such as
             `Factor.inverse_pairs` returns them; other entries of B meet only zeros.
         """
-        values = np.empty(len(self._values))
-        for cells in self._cells:
-            B = blocks.diagonal[cells.i] if cells.i == cells.j else blocks.pairs[cells.i, cells.j]
-            np.multiply(B[:, cells.a, cells.b], cells.multiplicities, out=cells.own(values))
+        values = self.multiplied(blocks)
         if self._A is not None:
             return self._A @ values[1:]
         total = np.zeros(self.n)
@@ -236,27 +157,6 @@ class ReweightedProducts:
             A[row, cells.place.rows(number)] = self._z[cells.i][a] * self._z[cells.j][b]
         return A
 
-    def _blocks(self, values: np.ndarray) -> SymmetricBlocks:
-        """Return the blocks of a matrix with these values."""
-        k = len(self.layout)
-        return SymmetricBlocks(
-            [cells.blocks(values) for cells in self._cells[:k]],
-            {(cells.i, cells.j): cells.blocks(values) for cells in self._cells[k:]},
-        )
-
-    @cached_property
-    def _ZtZ_entries(self) -> np.ndarray:
-        """Which value stands where in the assembled ``Z'WZ`` (q, q)."""
-        numbers = self._blocks(np.arange(len(self._values), dtype=float))
-        pairs = {key: Pairs(*self._pairs[key], blocks) for key, blocks in numbers.pairs.items()}
-        whole = assemble(self.layout, numbers.diagonal, pairs)
-        return (whole if isinstance(whole, np.ndarray) else whole.toarray()).astype(np.intp)
-
-
-@lru_cache(maxsize=64)
-def _tril_indices(size: int) -> tuple[np.ndarray, ...]:
-    return np.tril_indices(size)
-
 
 def _number(
     groups: Sequence[GroupDesign],
@@ -266,15 +166,16 @@ def _number(
     levels = {}
     first = 1
     for i, g in enumerate(groups):
-        a, b = _tril_indices(g.z.shape[1])
-        cells.append(_Cells(i, i, first, g.n_levels, ByLevel(g.codes, g.n_levels), a, b))
+        s = g.z.shape[1]
+        place = ByLevel(g.codes, g.n_levels)
+        cells.append(_Cells(i, i, first, g.n_levels, *entries(i, i, s, s), place))
         first = cells[-1].stop
     for i, gi in enumerate(groups):
         for j, gj in enumerate(groups[i + 1 :], start=i + 1):
-            rows, cols, place = match_levels(gi, gj)
+            rows, cols, of_row = match_levels(gi, gj)
             levels[i, j] = rows, cols
-            a, b = (index.ravel() for index in np.indices((gi.z.shape[1], gj.z.shape[1])))
-            cells.append(_Cells(i, j, first, len(rows), ByLevel(place, len(rows)), a, b))
+            a_b = entries(i, j, gi.z.shape[1], gj.z.shape[1])
+            cells.append(_Cells(i, j, first, len(rows), *a_b, ByLevel(of_row, len(rows))))
             first = cells[-1].stop
     return cells, levels
 

@@ -47,6 +47,11 @@ class WorkingModel:
     groups: ReweightedProducts  # ``Z'WZ``, re-formed in place
     factor: CholeskyFactor  # Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``
 
+    @property
+    def p(self) -> int:
+        """Number of columns of X."""
+        return len(self.X.T)
+
     def fixed_part(self, beta: np.ndarray) -> np.ndarray:
         """Return ``X beta + offset`` (n,)."""
         return self.offset + self.X @ beta if len(beta) else self.offset
@@ -54,6 +59,28 @@ class WorkingModel:
     def random_part(self, lams: Sequence[np.ndarray], u: np.ndarray) -> np.ndarray:
         """Return ``Z Lambda u`` (n,) or (n, k)."""
         return self.groups.Z(self.groups.layout.multiply(lams, u))
+
+    def at(
+        self, fixed: np.ndarray, lams: Sequence[np.ndarray], u: np.ndarray, extra: Extra
+    ) -> RowState | None:
+        """Return the rows at modes u, given `fixed_part`; None outside the domain."""
+        return self.response.at(fixed + self.random_part(lams, u), extra)
+
+    def fixed_part_transposed(self, v: np.ndarray) -> np.ndarray:
+        """Return ``X'v`` (p,)."""
+        product: np.ndarray = self.X.T @ v
+        return product
+
+    def fixed_products(
+        self, lams: Sequence[np.ndarray], weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``Lambda'Z'WX`` (q, p) and ``X'WX`` (p, p)."""
+        WX = weights[:, None] * self.X
+        return self.random_part_transposed(lams, WX), self.X.T @ WX
+
+    def extent(self, state: RowState) -> tuple[float, float]:
+        """Return the largest linear predictor, and a change of one over which the mean curves."""
+        return float(np.abs(state.eta).max()), self.response.family.link.bend(state.eta)
 
     def random_part_transposed(self, lams: Sequence[np.ndarray], v: np.ndarray) -> np.ndarray:
         """Return ``Lambda'Z'v`` (q,) or (q, k)."""
@@ -132,7 +159,7 @@ def _mode_from(
             if with_beta:
                 new_beta = beta + share * step_beta
                 fixed = model.fixed_part(new_beta)
-            new_state = model.response.at(fixed + model.random_part(lams, new_u), extra)
+            new_state = model.at(fixed, lams, new_u, extra)
             if new_state is not None:
                 value = _penalized(new_state, new_u)
                 # The last step is too small to be seen in the value.
@@ -164,8 +191,7 @@ def _first_state(
 ) -> tuple[np.ndarray, RowState]:
     """Return a start inside the domain: the one given, or the mean without random effects."""
     for start in (u, np.zeros_like(u)) if u.any() else (u,):
-        eta = fixed + model.random_part(lams, start) if start.any() else fixed
-        state = model.response.at(eta, extra)
+        state = model.at(fixed, lams, start, extra)
         if state is not None:
             return start, state
     family = model.response.family
@@ -203,16 +229,16 @@ def _newton_step(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the steps of u and beta, and what they promise to take from the deviance."""
     factor = model.factor
-    if not with_beta or not model.X.shape[1]:
+    if not with_beta or not model.p:
         half = factor.solve_L(gradient)
-        return factor.solve_Lt(half), np.zeros(model.X.shape[1]), float(half @ half)
-    WX = weights[:, None] * model.X
-    right = np.column_stack([model.random_part_transposed(lams, WX), gradient])
+        return factor.solve_Lt(half), np.zeros(model.p), float(half @ half)
+    UtWX, XtWX = model.fixed_products(lams, weights)
+    right = np.column_stack([UtWX, gradient])
     solved = factor.solve_L(right)
     RZX, cu = solved[:, :-1], solved[:, -1]
-    rhs = model.X.T @ score - RZX.T @ cu
+    rhs = model.fixed_part_transposed(score) - RZX.T @ cu
     try:
-        RX = np.linalg.cholesky(model.X.T @ WX - RZX.T @ RZX).T
+        RX = np.linalg.cholesky(XtWX - RZX.T @ RZX).T
     except np.linalg.LinAlgError as error:
         raise FitError(
             "the fixed effects cannot be told from the random effects, or from each other, at "
@@ -236,10 +262,10 @@ def _saddle(model: WorkingModel) -> str:
 
 def _cause(model: WorkingModel, state: RowState, decrement: float) -> str:
     family = model.response.family
-    extreme = float(np.abs(state.eta).max())
+    extreme, curved = model.extent(state)
     hint = (
         f"the linear predictor reaches {extreme:.3g}: rescale predictors or offset"
-        if extreme > 50.0 * family.link.bend(state.eta)
+        if extreme > 50.0 * curved
         else "start elsewhere (start=), or use the canonical link"
     )
     return (
