@@ -66,7 +66,7 @@ def model(formula, d, weights=None):
 def without_rows(terms):
     """The terms as a source has them: their structure and levels, and no rows."""
     return [
-        replace(t, design=replace(t.design, matrix=t.design.matrix[:0]),
+        replace(t, design=t.design.with_matrix(t.z[:0]),
                 grouping=replace(t.grouping, codes=t.grouping.codes[:0]))
         for t in terms
     ]  # fmt: skip

@@ -43,7 +43,7 @@ class Factor:
         """Number of levels."""
         return len(self.level_set)
 
-    def take(self, rows: np.ndarray) -> Factor:
+    def take(self, rows: np.ndarray | slice) -> Factor:
         """Return the factor at some rows, with all its levels."""
         return replace(self, codes=self.codes[rows], full=False)
 

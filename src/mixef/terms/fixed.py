@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from mixef.terms.expressions import Scope, State, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame
 from mixef.terms.nodes import Node, by_known_names, unquoted
-from mixef.terms.values import Matrix, as_factor
+from mixef.terms.values import Matrix, as_factor, taken
 
 # What the values of a factor are, in words.
 _KINDS = {"factor": "a factor", "character": "text", "logical": "true or false"}
@@ -102,6 +102,11 @@ class DesignSpec:
     state: State
 
     @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """The variables, by their text."""
+        return {c.node.text: c.node for codings in self.terms for c in codings}
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Column names as R gives them."""
         names = ["(Intercept)"] if self.intercept else []
@@ -136,8 +141,7 @@ class DesignSpec:
         """
         columns = data if isinstance(data, Columns) else Columns(data)
         scope = Scope(columns, self.state, env)
-        nodes = {c.node.text: c.node for codings in self.terms for c in codings}
-        variables = {text: scope.variable(node) for text, node in nodes.items()}
+        variables = {text: scope.variable(node) for text, node in self.nodes.items()}
         scope.warn_of_missing()
         return self.build(variables, columns.n)
 
@@ -171,19 +175,41 @@ class DesignSpec:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A model matrix."""
+    """A model matrix, which is made of its variables when it is asked for."""
 
-    matrix: np.ndarray  # (n, p), Fortran order
     names: tuple[str, ...]  # column names as R gives them
     #: int (p,): term of each column: 0 for the intercept, then the position in `term_labels` plus
     #: 1.
     assign: np.ndarray
     term_labels: tuple[str, ...]
     spec: DesignSpec
+    variables: Mapping[str, Variable] = field(repr=False)  # what the spec builds the matrix of
+    n: int  # rows
+    held: np.ndarray | None = field(default=None, repr=False)  # (n, p): a matrix of another origin
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The matrix (n, p), in Fortran order."""
+        return self.spec.build(self.variables, self.n) if self.held is None else self.held
+
+    def rows(self, rows: slice) -> np.ndarray:
+        """Return some consecutive rows of the matrix, which need not be made for them."""
+        whole = rows.start == 0 and rows.stop >= self.n
+        if whole or self.held is not None or "matrix" in self.__dict__:
+            return self.matrix[rows]
+        some = {text: taken(self.variables[text], rows) for text in self.spec.nodes}
+        return self.spec.build(some, len(range(*rows.indices(self.n))))
+
+    def with_matrix(self, matrix: np.ndarray, **changes: Any) -> Design:
+        """Return the design with another matrix (m, p)."""
+        return replace(self, variables={}, n=len(matrix), held=matrix, **changes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def columns(self, kept: np.ndarray) -> np.ndarray:
         """Return the columns ``kept`` (n, k): the matrix itself where that is all of them."""
-        return self.matrix if len(kept) == self.matrix.shape[1] else self.matrix[:, kept]
+        return self.matrix if len(kept) == len(self.names) else self.matrix[:, kept]
 
 
 def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | None = None) -> Design:
@@ -224,8 +250,8 @@ def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | Non
     )
     spec = DesignSpec(terms.intercept, codings, terms.labels, frame.state)
     _warn_of_doubles(spec)
-    matrix = spec.build(variables, frame.n)
-    return Design(matrix, spec.names, spec.assign, spec.term_labels, spec)
+    own = {text: variables[text] for text in spec.nodes}
+    return Design(spec.names, spec.assign, spec.term_labels, spec, own, frame.n)
 
 
 def _warn_of_doubles(spec: DesignSpec) -> None:

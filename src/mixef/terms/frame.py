@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from mixef.terms.rows import (
     refuse_infinite,
     without_zero_weights,
 )
-from mixef.terms.values import Matrix
+from mixef.terms.values import Matrix, taken
 
 NA_ACTIONS = ("omit", "exclude", "fail")
 
@@ -49,7 +49,7 @@ class ModelFrame:
     weights: np.ndarray | None  # (n,)
     offset: np.ndarray | None  # (n,)
     n: int  # rows kept
-    rows: np.ndarray  # int (n,): their positions in the input
+    chosen: np.ndarray | None  # int (n,): their positions in the input; None for all of them
     n_input: int  # rows of the input
     #: Positions that `subset` chose; None for all. ``na_action="exclude"`` pads to these.
     considered: np.ndarray | None
@@ -83,6 +83,11 @@ class ModelFrame:
     def bar_terms(self, bar: BarTerm) -> TermSet:
         """Return the expanded terms of a bar term's left side."""
         return expand_terms(bar.lhs, self.dot_columns)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Positions of the kept rows in the input, int (n,)."""
+        return np.arange(self.n_input) if self.chosen is None else self.chosen
 
     @cached_property
     def index(self) -> pd.Index:
@@ -232,19 +237,18 @@ def model_frame(
     for terms in _with_absent(formula, dot):
         warn_of_absent(terms)
 
-    positions = np.arange(columns.n) if rows is None else rows
     kept = {text: _taken(v, rows, unused_levels) for text, v in variables.items()}
-    offset_sum = np.sum(offset_values, axis=0)[positions] if offset_values else None
+    offset_sum = _taken(reduce(np.add, offset_values), rows) if offset_values else None
     refuse_infinite(kept | ({} if offset_sum is None else {"offset": offset_sum}), formula.response)
     response = None if response is None else _taken(response, rows, unused_levels)
     return ModelFrame(
         formula=formula,
         y=_response_numbers(response),
         response=response,
-        weights=None if weight_values is None else weight_values[positions],
+        weights=None if weight_values is None else _taken(weight_values, rows),
         offset=offset_sum,
-        n=len(positions),
-        rows=positions,
+        n=columns.n if rows is None else len(rows),
+        chosen=rows,
         n_input=columns.n,
         considered=considered,
         na_action=na_action,
@@ -396,7 +400,7 @@ def _response(scope: Scope, node: Node) -> Variable | Exact:
 def _taken(value: Any, rows: np.ndarray | None, unused_levels: bool = False) -> Any:
     """Return a variable at the rows that are kept, with the levels that are left."""
     if rows is not None:
-        value = value[rows] if isinstance(value, np.ndarray) else value.take(rows)
+        value = taken(value, rows)
     return value.used_levels() if isinstance(value, Factor) and not unused_levels else value
 
 

@@ -57,7 +57,7 @@ def numbers(value: Variable, what: str) -> np.ndarray:
         if value.array.shape[1] != 1:
             raise DataError(f"{what} must be one column, but it is a matrix")
         value = value.array[:, 0]
-    return value.astype(np.float64)
+    return value.astype(np.float64, copy=False)
 
 
 def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:

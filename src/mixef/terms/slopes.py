@@ -32,10 +32,9 @@ def matrix_slopes(spec: DesignSpec, data: Mapping[str, Any], name: str) -> np.nd
     """Return the derivatives (m, P) of a model matrix for a numeric column of the data."""
     columns = Columns(data)
     scope = Scope(columns, spec.state, {})
-    nodes = {c.node.text: c.node for codings in spec.terms for c in codings}
-    variables = {text: scope.variable(node) for text, node in nodes.items()}
+    variables = {text: scope.variable(node) for text, node in spec.nodes.items()}
     out = np.zeros((columns.n, len(spec.names)))
-    for text, node in nodes.items():
+    for text, node in spec.nodes.items():
         slope = node_slopes(node, scope, name)
         if not np.any(slope):
             continue

@@ -30,9 +30,14 @@ class Matrix:
     def __len__(self) -> int:
         return len(self.array)
 
-    def take(self, rows: np.ndarray) -> Matrix:
+    def take(self, rows: np.ndarray | slice) -> Matrix:
         """Return the matrix at some rows."""
         return replace(self, array=self.array[rows])
+
+
+def taken(value: Any, rows: np.ndarray | slice) -> Any:
+    """Return a variable at some rows."""
+    return value[rows] if isinstance(value, np.ndarray) else value.take(rows)
 
 
 def numbered(values: np.ndarray) -> Matrix:

@@ -102,7 +102,7 @@ def _renamed(factor: Grouping, codes: np.ndarray, n_levels: int) -> Grouping:
 
 
 def _taken(design: Design, rows: np.ndarray) -> Design:
-    return replace(design, matrix=np.asfortranarray(design.matrix[rows]))
+    return design.with_matrix(np.asfortranarray(design.matrix[rows]))
 
 
 def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
@@ -118,7 +118,7 @@ def _taken_frame(frame: ModelFrame, rows: np.ndarray) -> ModelFrame:
         weights=taken(frame.weights),
         offset=taken(frame.offset),
         n=len(rows),
-        rows=frame.rows[rows],
+        chosen=frame.rows[rows],
         considered=None,
         na_action="omit",
         variables={text: taken(value) for text, value in frame.variables.items()},

@@ -67,11 +67,11 @@ def with_values(fit: Fit, name: str, count: int) -> ModelSpec:
         ) from None
     X, *zs = (np.asfortranarray(matrix) for matrix in designs)
     terms = tuple(
-        replace(term, design=replace(term.design, matrix=z))
+        replace(term, design=term.design.with_matrix(z))
         for term, z in zip(spec.terms, zs, strict=True)
     )
     frame = replace(spec.frame, variables=spec.frame.variables | moved)
-    return replace(spec, frame=frame, design=replace(spec.design, matrix=X), terms=terms)
+    return replace(spec, frame=frame, design=spec.design.with_matrix(X), terms=terms)
 
 
 def _designs(spec: ModelSpec) -> list[Any]:

@@ -101,7 +101,7 @@ def refuse_too_large(fit: Fit, place: Sequence[Size], n: int) -> None:
             continue
         n_levels = factors[size.group].n_levels
         n_rows = size.count * (n_levels if size.kind == "within" else max(1, n_rows // n_levels))
-    columns = fit.design.matrix.shape[1] + sum(term.z.shape[1] for term in fit.terms)
+    columns = len(fit.design.names) + sum(len(term.columns) for term in fit.terms)
     what = f"the size {_text(place)} has about {n_rows} rows"
     checks.refuse_beyond_memory(
         n_rows * (columns + n), what, f"{n} responses and {columns} columns"

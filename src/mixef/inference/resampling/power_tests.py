@@ -348,9 +348,8 @@ def constrained(fit: Fit, test: Hypothesis) -> tuple[Fit, np.ndarray, int]:
             "a likelihood-ratio test of a generalized model is of coefficients that are zero; "
             "use method='z' for other values"
         )
-    design = replace(
-        fit.design,
-        matrix=np.asfortranarray(fit.X @ N),
+    design = fit.design.with_matrix(
+        np.asfortranarray(fit.X @ N),
         names=tuple(f"x{j + 1}" for j in range(N.shape[1])),
         assign=np.arange(N.shape[1]),
     )
