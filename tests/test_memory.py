@@ -10,7 +10,7 @@ import mixef.errors
 from mixef import glmer, lmer
 from mixef import memory as system
 from mixef.linalg import cholmod, choose, crossproducts, factor
-from mixef.linalg.choose import make_factor
+from mixef.linalg.choose import make_cholesky
 from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.simplicial import SimplicialFactor
 
@@ -63,7 +63,7 @@ def test_a_remainder_that_is_never_dense_is_foreseen_too(filling, little, monkey
     if filling < 1:
         monkeypatch.setattr(choose, "sparse_factor", lambda _: pytest.fail("analysed"))
     with pytest.raises(mixef.errors.MemoryNeededError, match=r"terms number 1 .* and number 2"):
-        make_factor(products_of([900, 700], 30_000))
+        make_cholesky(products_of([900, 700], 30_000))
 
 
 def test_predictions_are_of_the_size_of_what_is_taken():
@@ -84,7 +84,7 @@ def test_memory_that_runs_out_is_called_so(monkeypatch):
 
     monkeypatch.setattr(choose, "SchurFactor", refuse)
     with pytest.raises(mixef.errors.MemoryNeededError, match="needs about"):
-        make_factor(products)
+        make_cholesky(products)
     factor = SimplicialFactor(products)
     monkeypatch.setattr(factor._cholesky, "factor", refuse)
     with pytest.raises(mixef.errors.MemoryNeededError, match="needs about"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self
 
 from mixef import checks
 from mixef.errors import MixefError, MixefWarning, warn
@@ -14,6 +14,8 @@ ACTIONS = ("ignore", "warn", "raise")
 INFORMATION = ("expected", "observed")
 #: Searches by name; all but "newton" are SciPy's.
 OPTIMIZERS = ("newton", "L-BFGS-B", "Nelder-Mead", "Powell", "COBYLA")
+#: Exact factors of the random effects by name; "auto" takes the one that is foreseen to be fastest.
+FACTORS = ("auto", "dense", "schur", "cholmod", "simplicial")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,14 @@ class Control(Made):
         The curvature at the end is not that of a minimum, or is flat.
     check_conv_singular : str
         A random-effects covariance is singular.
+    factor : str
+        How the random effects are factored: "dense", by one LAPACK Cholesky factor; "schur", which
+        eliminates one grouping factor first and keeps what is left dense; "cholmod" (with
+        scikit-sparse) or "simplicial" (our own), which are sparse; or "auto", the one of these that
+        is foreseen to be fastest. All give the same estimates.
     """
+
+    factors: ClassVar[tuple[str, ...]] = FACTORS
 
     optimizer: str = "newton"
     max_evaluations: int = 1000
@@ -61,22 +70,24 @@ class Control(Made):
     check_conv_grad: Action = "warn"
     check_conv_hess: Action = "warn"
     check_conv_singular: Action = "warn"
+    factor: str = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
         self._check("optimizer", checks.option, OPTIMIZERS)
         self._check("max_evaluations", checks.whole)
-        for field in fields(self):
-            if field.name.startswith("check_"):
-                self._check(field.name, checks.option, ACTIONS)
+        self._check("factor", checks.option, self.factors)
+        for each in fields(self):
+            if each.name.startswith("check_"):
+                self._check(each.name, checks.option, ACTIONS)
 
     def quiet(self, *but: str) -> Self:
         """Return the control with every check that only warns passed over, but for some."""
-        checks = [field.name for field in fields(self) if field.name.startswith("check_")]
+        checks = [each.name for each in fields(self) if each.name.startswith("check_")]
         loud = [name for name in checks if getattr(self, name) == "warn" and name not in but]
         return replace(self, **dict.fromkeys(loud, "ignore"))  # type: ignore[arg-type]
 
     def _facts(self) -> dict[str, str]:
-        values = {field.name: str(getattr(self, field.name)) for field in fields(self)}
+        values = {each.name: str(getattr(self, each.name)) for each in fields(self)}
         return {type(self).__name__: "Value"} | values
 
     def _check(self, name: str, check: Any, *known: Any) -> None:
@@ -87,7 +98,15 @@ class Control(Made):
 class LmerControl(Control):
     """Options of `lmer`; each check is one of "ignore", "warn" and "raise".
 
-    The attributes are those of `Control`.
+    The attributes are those of `Control`; ``factor`` has one choice more.
+
+    Attributes
+    ----------
+    factor : str
+        As in `Control`, or "iterative": two large crossed grouping factors with one column each,
+        ``(1 | a) + (1 | b)``, are never factored. Estimates, standard errors and modes are those of
+        the exact factors; the criterion has a standard error, ``fit.objective_se``. "auto" takes it
+        where an exact factor does not fit into memory, or would take long.
 
     Examples
     --------
@@ -95,6 +114,8 @@ class LmerControl(Control):
     >>> LmerControl(check_conv_singular="ignore").optimizer
     'newton'
     """
+
+    factors = (*FACTORS, "iterative")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from mixef.errors import MemoryNeededError, MissingLibraryError
 from mixef.linalg import cholmod
 from mixef.linalg.cholmod import CholmodFactor
 from mixef.linalg.crossproducts import SMALL_Q, CrossProducts
@@ -18,6 +19,7 @@ from mixef.linalg.factor import (
     require,
     too_large,
 )
+from mixef.linalg.iterative.factor import IterativeFactor
 from mixef.linalg.ordering import is_nested, least_fill
 from mixef.linalg.schur import SchurFactor
 from mixef.linalg.simplicial import Pattern, SimplicialFactor, SparseCholesky
@@ -34,19 +36,36 @@ FILLING = 0.5
 LARGEST_REMAINDER = 20_000
 
 
-def make_factor(products: CrossProducts) -> Factor:
-    """Return the factor for a structure.
+# Where one evaluation with an exact factor is foreseen to take more seconds than this, two crossed
+# factors get an iterative one.
+LONG = 20.0
 
-    The layout's first block is the one that Schur eliminates.
+
+def make_factor(products: CrossProducts, chosen: str = "auto") -> Factor:
+    """Return the factor for a structure: an iterative one where exact ones are too large.
+
+    The layout's first block is the one that is eliminated first.
+
+    Parameters
+    ----------
+    chosen : str
+        `LmerControl.factor`.
     """
-    return make_cholesky(products)
+    can_iterate = chosen == "auto" and products.layout.widths == (1, 1)
+    if chosen == "iterative" or (can_iterate and is_long(products)):
+        return IterativeFactor(products)
+    try:
+        return make_cholesky(products, chosen)
+    except MemoryNeededError:
+        if not can_iterate:
+            raise
+        return IterativeFactor(products)
 
 
-def make_cholesky(products: CrossProducts) -> CholeskyFactor:
-    """Return the exact factor for a structure: dense, Schur or sparse.
-
-    The layout's first block is the one that Schur eliminates.
-    """
+def make_cholesky(products: CrossProducts, chosen: str = "auto") -> CholeskyFactor:
+    """Return the exact factor for a structure: dense, Schur or sparse."""
+    if chosen != "auto":
+        return _chosen(products, chosen)
     layout = products.layout
     if len(layout) == 1:
         return SchurFactor(products)
@@ -55,23 +74,62 @@ def make_cholesky(products: CrossProducts) -> CholeskyFactor:
     if is_nested(products):
         return sparse_factor(products)
     remainder = layout.q - layout.offsets[1]
-    dense_bytes = DENSE_CELL * float(remainder) ** 2
-    fills = scatter_products(products) > FILLING * remainder**2
     if remainder <= LARGEST_REMAINDER:
         dense_time = schur_time(products)
-        if dense_time < CHEAP or fills:
-            return _schur(products, dense_bytes)
+        if dense_time < CHEAP or fills(products):
+            return _schur(products)
         factor = sparse_factor(products)
         slower = sparse_time(factor) > dense_time
-        return _schur(products, dense_bytes) if slower and fits(dense_bytes) else factor
-    if fills:  # half of the remainder is in L: no analysis is needed to say so
+        return _schur(products) if slower and fits(_dense_bytes(remainder)) else factor
+    if fills(products):  # half of the remainder is in L: no analysis is needed to say so
         require(products, SPARSE_ENTRY * float(remainder) ** 2 / 2)
-    factor = sparse_factor(products)
-    require(products, SPARSE_ENTRY * float(factor.column_counts().sum()))
+    return _not_too_large(sparse_factor(products))
+
+
+def is_long(products: CrossProducts) -> bool:
+    """Tell whether an exact factor is foreseen to take long, and no sparse one to be quick."""
+    remainder = products.layout.q - products.layout.offsets[1]
+    most = remainder * sum(len(pair.rows) for pair in products.pairs.values())
+    if remainder**3 / BLAS3_RATE + most / SCATTER_RATE < LONG:  # whatever its pattern is
+        return False
+    return schur_time(products) > LONG and fills(products) and not is_nested(products)
+
+
+def fills(products: CrossProducts) -> bool:
+    """Tell whether eliminating the first block fills the remainder entirely."""
+    layout = products.layout
+    return scatter_products(products) > FILLING * float(layout.q - layout.offsets[1]) ** 2
+
+
+def _chosen(products: CrossProducts, chosen: str) -> CholeskyFactor:
+    """Return the exact factor of a name, unless it is too large."""
+    q = products.layout.q
+    if chosen == "dense":
+        require(products, _dense_bytes(q))
+        return DenseFactor(products)
+    if chosen == "schur":
+        return _schur(products)
+    if chosen == "cholmod" and not cholmod.library():
+        raise MissingLibraryError(
+            'factor="cholmod" is by scikit-sparse 0.4, which is not installed: '
+            "pip install 'mixef[cholmod]', or factor=\"simplicial\", our own sparse factor"
+        )
+    sparse_class = CholmodFactor if chosen == "cholmod" else SimplicialFactor
+    return _not_too_large(sparse_class(products))
+
+
+def _dense_bytes(order: int) -> float:
+    return DENSE_CELL * float(order) ** 2
+
+
+def _not_too_large(factor: SparseFactor) -> SparseFactor:
+    require(factor.products, SPARSE_ENTRY * float(factor.column_counts().sum()))
     return factor
 
 
-def _schur(products: CrossProducts, needed: float) -> SchurFactor:
+def _schur(products: CrossProducts) -> SchurFactor:
+    layout = products.layout
+    needed = _dense_bytes(layout.q - layout.offsets[1])
     require(products, needed)
     try:
         return SchurFactor(products)

@@ -145,7 +145,9 @@ class Generalized(Kind):
         if not known:
             check_variance(response)
         X = spec.design.columns(kept)
-        return generalized_problem(X, response, spec.frame.offset, spec.terms, self.nAGQ)
+        return generalized_problem(
+            X, response, spec.frame.offset, spec.terms, self.nAGQ, spec.control.factor
+        )
 
     def report(self, fit: Fit) -> None:
         """Warn of separation and of poor approximations."""

@@ -62,12 +62,13 @@ class GeneralizedProblem:
     inside: np.ndarray  # (p,): coefficients well inside the domain, for a start that is not
     extra: Extra  # Starting values of the family's auxiliary parameters, 1 where there are none
     units: np.ndarray  # (p + E,): size of a large change of beta and of the auxiliary coordinates
+    chosen_factor: str = "auto"  # `GlmerControl.factor`
 
     @cached_property
     def _analysed(self) -> tuple[ReweightedProducts, CholeskyFactor]:
         """Products and a factor whose numbers nobody uses: the structure is analysed once."""
         groups = ReweightedProducts(self.designs)
-        return groups, make_cholesky(groups.products)
+        return groups, make_cholesky(groups.products, self.chosen_factor)
 
     def working_model(self) -> WorkingModel:
         """Return a new working model, with products and a factor of its own."""
@@ -93,6 +94,7 @@ def generalized_problem(
     offset: np.ndarray | None,
     terms: Sequence[RandomTerm],
     nAGQ: int,
+    chosen_factor: str = "auto",
 ) -> GeneralizedProblem:
     """Scale a model's columns and find starting values.
 
@@ -142,6 +144,7 @@ def generalized_problem(
         inside=basis.R @ plain_basis.back(glm.inside),
         extra=extra,
         units=_natural_units(response, glm, W, X.shape[1]),
+        chosen_factor=chosen_factor,
     )
 
 

@@ -107,6 +107,7 @@ class Gaussian(Kind):
             spec.frame.weights,
             self.REML,
             "" if spec.formula.response is None else spec.formula.response.text,
+            spec.control.factor,
         )
 
     def fit(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:

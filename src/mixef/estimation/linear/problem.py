@@ -44,6 +44,7 @@ class LinearProblem:
     moments: Moments  # where the search starts
     sum_log_w: float = 0.0  # of the weights
     rows: RowSource | None = None  # the scaled rows, where cross-products alone would lose digits
+    chosen_factor: str = "auto"  # `LmerControl.factor`
 
     @classmethod
     def from_rows(
@@ -54,6 +55,7 @@ class LinearProblem:
         weights: np.ndarray | None,
         REML: bool,
         response: str,
+        chosen_factor: str = "auto",
     ) -> LinearProblem:
         """Return the problem of rows in memory.
 
@@ -73,7 +75,14 @@ class LinearProblem:
         sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
         rows = Rows(groups, Q, residual)
         return cls.from_products(
-            crossproducts(rows), scaled, x_basis, y_scale, REML, sum_log_w, rows
+            crossproducts(rows, assembles=chosen_factor in ("auto", "dense")),
+            scaled,
+            x_basis,
+            y_scale,
+            REML,
+            sum_log_w,
+            rows,
+            chosen_factor,
         )
 
     @classmethod
@@ -113,6 +122,7 @@ class LinearProblem:
         REML: bool,
         sum_log_w: float = 0.0,
         rows: RowSource | None = None,
+        chosen_factor: str = "auto",
     ) -> LinearProblem:
         """Return the problem of the cross-products of scaled columns, wherever they come from.
 
@@ -131,6 +141,7 @@ class LinearProblem:
             moments.turned(axes),
             sum_log_w,
             rows,
+            chosen_factor,
         )
 
     def with_response(
@@ -181,7 +192,7 @@ class LinearProblem:
     @cached_property
     def _analysed(self) -> Factor:
         """A factor whose numbers nobody uses: the structure is analysed once."""
-        return make_factor(self.products)
+        return make_factor(self.products, self.chosen_factor)
 
     def factor(self) -> Factor:
         """Return a new factor of the penalized cross-products."""
