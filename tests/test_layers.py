@@ -45,7 +45,7 @@ SPINES = {
     "terms": (
         "covariance", "nodes", "parser", "algebra", "formula", "labels", "factor", "exact",
         "sources", "convert", "columns", "values", "operators", "recoding", "splines", "functions",
-        "outside", "expressions", "rows", "frame", "contrasts", "grouping", "fixed",
+        "outside", "expressions", "rows", "needed", "frame", "contrasts", "grouping", "fixed",
         "parametrization", "random",
     ),
     "linalg": (

@@ -19,8 +19,11 @@ from mixef.estimation.spec import Kind, ModelCall, ModelSpec
 from mixef.terms.columns import Columns
 from mixef.terms.fixed import design
 from mixef.terms.formula import Formula, parse_formula, update_formula
-from mixef.terms.frame import ModelFrame, model_frame, needed_names
+from mixef.terms.frame import ModelFrame, model_frame
+from mixef.terms.needed import needed_names
 from mixef.terms.random import random_terms
+from mixef.terms.relation.frame import relation_frame
+from mixef.terms.relation.relation import Relation, relation_of
 from mixef.terms.sources import guarded, is_lazy
 
 
@@ -87,8 +90,10 @@ def spec_of_call(
     """Return the model that a call asks for, on its data."""
     check_control(control, kind.control_type)
     parsed = parse_formula(formula)
-    call = with_data_read(parsed, call)
-    frame = frame_of(parsed, call, env)
+    relation = relation_of(call.data) if kind.takes_batches else None
+    if relation is None:
+        call = with_data_read(parsed, call)
+    frame = frame_of(parsed, call, env, relation)
     outcome = kind.outcome(frame)
     return ModelSpec(
         formula=parsed,
@@ -102,18 +107,21 @@ def spec_of_call(
     )
 
 
-def frame_of(formula: Formula, call: ModelCall, env: Mapping[str, Any]) -> ModelFrame:
-    """Evaluate the variables of a formula on the data of a call."""
+def frame_of(
+    formula: Formula, call: ModelCall, env: Mapping[str, Any], relation: Relation | None = None
+) -> ModelFrame:
+    """Evaluate the variables of a formula on the data of a call, or on what an engine holds."""
+    arguments = {
+        "weights": call.weights,
+        "offset": call.offset,
+        "subset": call.subset,
+        "na_action": call.na_action,
+        "env": env,
+    }
+    if relation is not None:
+        return relation_frame(formula, relation, **arguments)
     try:
-        return model_frame(
-            formula,
-            call.data,
-            weights=call.weights,
-            offset=call.offset,
-            subset=call.subset,
-            na_action=call.na_action,
-            env=env,
-        )
+        return model_frame(formula, call.data, **arguments)
     except FormulaError as error:
         if not call.is_pruned:
             raise

@@ -45,6 +45,10 @@ class ExactFactorNeededError(MixefError, RuntimeError):
     """A result that only an exact factor of the random effects gives; the fit's is iterative."""
 
 
+class RowsElsewhereError(MixefError, RuntimeError):
+    """What was asked needs the rows of the data in memory, and an engine holds them."""
+
+
 class MissingLibraryError(MixefError, ImportError):
     """A library that mixef needs is not installed; the message gives the install line."""
 

@@ -28,22 +28,42 @@ def refuse_extremes(
 
     A column of zeros is let through.
     """
-    parts = [((name,), y[:, None]), (design.names, design.matrix)]
+    parts = [y[:, None], design.matrix]
     if weights is not None:
-        parts.append((("weights",), weights[:, None]))
-    parts += [(term.columns, term.z) for term in terms]
-    squares = np.concatenate([np.einsum("ij,ij->j", z, z) for _, z in parts]) / max(len(y), 1)
-    inside = (squares > LARGEST**-2) & (squares < LARGEST**2)
-    if inside.all():
+        parts.append(weights[:, None])
+    parts += [term.z for term in terms]
+    squares = np.concatenate([np.einsum("ij,ij->j", z, z) for z in parts]) / max(len(y), 1)
+    if inside(squares).all():
         return
-    named = [(names[j], z[:, j]) for names, z in parts for j in range(z.shape[1])]
-    for j in np.flatnonzero(~inside).tolist():
-        of, column = named[j]
-        size = float(np.abs(column).max(initial=0.0))
-        if size == 0.0:
-            continue
+    largest = np.concatenate([np.abs(z).max(axis=0, initial=0.0) for z in parts])
+    refuse_sizes(column_names(name, weights is not None, design, terms), squares, largest)
+
+
+def column_names(
+    response: str, weighted: bool, design: Design, terms: Sequence[RandomTerm]
+) -> list[str]:
+    """Return the names of all columns of a model, in the order that `refuse_extremes` has."""
+    own = [response, *design.names, *(["weights"] if weighted else [])]
+    return [*own, *(name for term in terms for name in term.columns)]
+
+
+def inside(squares: np.ndarray) -> np.ndarray:
+    """Tell which mean squares (k,) are of numbers that can be squared once more."""
+    within: np.ndarray = (squares > LARGEST**-2) & (squares < LARGEST**2)
+    return within
+
+
+def refuse_sizes(names: Sequence[str], squares: np.ndarray, largest: np.ndarray) -> None:
+    """Raise a DataError for the first column, not all zeros, that is too large or too small.
+
+    Parameters
+    ----------
+    squares, largest : ndarray (k,)
+        Mean squares, and the largest absolute values.
+    """
+    for j in np.flatnonzero(~inside(squares) & (largest > 0)).tolist():
         raise DataError(
-            f"the largest value of {of} is {size:.3g} in size, and typical sizes must "
+            f"the largest value of {names[j]} is {largest[j]:.3g} in size, and typical sizes must "
             f"lie between {1 / LARGEST:g} and {LARGEST:g} for variances to be computed; "
             "rescale it (divide it by a constant)"
         )
@@ -52,6 +72,14 @@ def refuse_extremes(
 def independent(design: Design, weights: np.ndarray | None, control: Control) -> np.ndarray:
     """Return the columns of X that are independent, after the checks of X."""
     kept = independent_columns(weighted_pieces(design.matrix, weights))
+    report_dropped(design, kept, control)
+    if control.check_scaleX != "ignore":
+        report_scale(design, spread_of(design), control)
+    return kept
+
+
+def report_dropped(design: Design, kept: np.ndarray, control: Control) -> None:
+    """Say which columns are combinations of earlier ones, as `control` wants it."""
     dropped = [name for j, name in enumerate(design.names) if j not in set(kept.tolist())]
     if dropped:
         columns = (
@@ -66,13 +94,11 @@ def independent(design: Design, weights: np.ndarray | None, control: Control) ->
             DataError,
             DataWarning,
         )
-    if control.check_scaleX != "ignore":
-        _check_scale(design, control)
-    return kept
 
 
-def _check_scale(design: Design, control: Control) -> None:
-    found = odd_scale(design)
+def report_scale(design: Design, spread: np.ndarray, control: Control) -> None:
+    """Say that columns with standard deviations (p,) are on very different scales."""
+    found = odd_scale(design.names, spread)
     if found is not None:
         act(
             control.check_scaleX,
@@ -84,9 +110,13 @@ def _check_scale(design: Design, control: Control) -> None:
         )
 
 
-def odd_scale(design: Design) -> tuple[str, float] | None:
+def spread_of(design: Design) -> np.ndarray:
+    """Return the standard deviations (p,) of the columns."""
+    return np.array([column.std() for column in design.matrix.T])  # no copy of them all
+
+
+def odd_scale(names: Sequence[str], spread: np.ndarray) -> tuple[str, float] | None:
     """Return the column whose scale stands out most, and its standard deviation, if any does."""
-    spread = np.array([column.std() for column in design.matrix.T])  # no copy of them all
     if not len(spread):
         return None
     spread = np.where(spread > 0, spread, 1.0)
@@ -94,4 +124,4 @@ def odd_scale(design: Design) -> tuple[str, float] | None:
     worst = int(np.argmax(logs))
     if max(logs[worst], np.ptp(np.log(spread))) <= np.log(1e3):
         return None
-    return design.names[worst], float(spread[worst])
+    return names[worst], float(spread[worst])

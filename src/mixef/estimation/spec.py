@@ -18,7 +18,8 @@ from mixef.families import family as families
 from mixef.terms.covariance import make_covariance
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
-from mixef.terms.frame import ModelFrame, needed_names
+from mixef.terms.frame import ModelFrame
+from mixef.terms.needed import needed_names
 from mixef.terms.nodes import variable_names
 from mixef.terms.outcome import Outcome
 from mixef.terms.parametrization import Parametrization
@@ -58,6 +59,7 @@ class Kind(ABC):
     """What linear and generalized models do differently; a new kind gives the same verbs."""
 
     is_linear: ClassVar[bool]  # whether the model is exactly normal, so that its tests are t and F
+    takes_batches: ClassVar[bool] = False  # whether rows may stay where they lie, to be read anew
     searches_beta: bool  # whether the coefficients are parameters of the search
     #: The arguments of the fitting function that belong to the kind.
     options: ClassVar[tuple[str, ...]]

@@ -30,7 +30,8 @@ from mixef.terms.exact import Integers
 from mixef.terms.expressions import Scope, State
 from mixef.terms.fixed import design
 from mixef.terms.formula import Formula, parse_formula
-from mixef.terms.frame import model_frame, needed_names
+from mixef.terms.frame import model_frame
+from mixef.terms.needed import needed_names
 from mixef.terms.nodes import Call, Name
 from mixef.terms.random import random_terms
 

@@ -15,7 +15,7 @@ from mixef.terms.columns import Columns
 from mixef.terms.convert import read
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, cross
-from mixef.terms.frame import group_factors
+from mixef.terms.needed import group_factors
 from mixef.terms.nodes import Name, Node, unquoted
 from mixef.terms.parser import parse_expression
 from mixef.terms.values import as_factor

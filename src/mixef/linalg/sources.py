@@ -21,6 +21,7 @@ from mixef.linalg.standardize import (
     ALIASED,
     Basis,
     ResponseScale,
+    independent_columns,
     nothing_left,
     root_weighted,
 )
@@ -88,8 +89,71 @@ class ScaledChunks(RowSource):
         return [np.column_stack([chunk.z[t] for t in members]) for members in self.members]
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What one pass over raw rows tells of their columns.
+
+    Sums, squares and largest values are of the columns of ``[y X]``, of the weights where there
+    are some, and of each term, in this order.
+    """
+
+    n: int
+    sum_log_w: float
+    tops: list[np.ndarray]  # triangular factors: of the weighted ``[X y]``, and of each term
+    sums: np.ndarray  # (K,)
+    squares: np.ndarray  # (K,): their mean squares
+    largest: np.ndarray  # (K,): their largest absolute values
+
+    @property
+    def spread(self) -> np.ndarray:
+        """The standard deviations (p,) of the columns of X."""
+        columns = slice(1, self.tops[0].shape[1])
+        mean = self.sums[columns] / self.n
+        return np.sqrt(np.maximum(self.squares[columns] - mean**2, 0.0))
+
+    @property
+    def independent(self) -> np.ndarray:
+        """The columns of X that are no combinations of earlier ones."""
+        return independent_columns(self.tops[0][:, :-1])
+
+    def of(self, kept: np.ndarray) -> Scan:
+        """Return the scan with some columns of X alone, as far as scaling needs it."""
+        columns = self.tops[0][:, [*kept, -1]]
+        return replace(self, tops=[_stacked(columns[:0], columns), *self.tops[1:]])
+
+
+def scan(chunks: Iterable[Chunk]) -> Scan:
+    """Read rows once, for what their columns are like."""
+    n, sum_log_w = 0, 0.0
+    tops: list[np.ndarray] = []
+    sums = squares = largest = np.zeros(0)
+    for chunk in chunks:
+        parts = [chunk.y[:, None], chunk.X, *chunk.z]
+        columns = [np.column_stack([chunk.X, chunk.y]), *chunk.z]
+        if chunk.weights is not None:
+            sum_log_w += float(np.log(chunk.weights).sum())
+            parts.insert(2, chunk.weights[:, None])
+        if not n:
+            tops = [np.zeros((0, V.shape[1])) for V in columns]
+            sums = squares = largest = np.zeros(sum(V.shape[1] for V in parts))
+        n += len(chunk.y)
+        sums = sums + np.concatenate([V.sum(axis=0) for V in parts])
+        squares = squares + np.concatenate([np.einsum("ij,ij->j", V, V) for V in parts])
+        most = np.concatenate([np.abs(V).max(axis=0, initial=0.0) for V in parts])
+        largest = np.maximum(largest, most)
+        if np.isfinite(squares).all():  # else they are refused
+            tops = [
+                _stacked(top, root_weighted(V, chunk.weights))
+                for top, V in zip(tops, columns, strict=True)
+            ]
+    if not n:
+        raise ValueError("there are no rows in the chunks; expected some")
+    return Scan(n, sum_log_w, tops, sums, squares / n, largest)
+
+
 def scale_chunks(
     chunks: Callable[[], Iterable[Chunk]],
+    known: Scan,
     n_levels: Sequence[int],
     members: Sequence[list[int]],
     invariances: Sequence[str],
@@ -101,6 +165,8 @@ def scale_chunks(
     ----------
     chunks : callable
         Returns the chunks from the first on; it is called once for every pass.
+    known : Scan
+        Of the same columns.
     n_levels : sequence of int
         Of the grouping factors.
     members : sequence of list of int
@@ -114,16 +180,7 @@ def scale_chunks(
     tuple of Basis
         From each term's scaled columns back to its raw ones.
     """
-    n, sum_log_w, tops = 0, 0.0, [np.zeros((0, 0))] * (1 + len(invariances))
-    for chunk in chunks():
-        n += len(chunk.y)
-        if chunk.weights is not None:
-            sum_log_w += float(np.log(chunk.weights).sum())
-        columns = [np.column_stack([chunk.X, chunk.y]), *chunk.z]
-        for i, V in enumerate(columns):
-            tops[i] = _stacked(tops[i], root_weighted(V, chunk.weights))
-    if not n:
-        raise ValueError("there are no rows in the chunks; expected some")
+    n, tops = known.n, known.tops
     R, p = tops[0], tops[0].shape[1] - 1
     left = abs(float(R[p, p])) if len(R) > p else 0.0
     if left <= 1e-13 * float(np.linalg.norm(R[:, p])):
@@ -142,7 +199,7 @@ def scale_chunks(
             at += size
         back.append(whole)
     rows = ScaledChunks(
-        chunks, n, tuple(n_levels), members, tuple(back), x_basis, y_scale, sum_log_w
+        chunks, n, tuple(n_levels), members, tuple(back), x_basis, y_scale, known.sum_log_w
     )
     return rows, bases
 

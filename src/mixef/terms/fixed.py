@@ -251,7 +251,8 @@ def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | Non
     spec = DesignSpec(terms.intercept, codings, terms.labels, frame.state)
     _warn_of_doubles(spec)
     own = {text: variables[text] for text in spec.nodes}
-    return Design(spec.names, spec.assign, spec.term_labels, spec, own, frame.n)
+    held = frame.stand_in(len(spec.names))
+    return Design(spec.names, spec.assign, spec.term_labels, spec, own, frame.n, held)
 
 
 def _warn_of_doubles(spec: DesignSpec) -> None:

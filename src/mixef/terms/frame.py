@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, reduce
-from typing import Any
+from functools import cached_property, reduce
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.errors import DataError, FormulaError
+from mixef.errors import DataError
 from mixef.terms.algebra import TermSet, expand_terms
 from mixef.terms.columns import Columns, in_rows
 from mixef.terms.exact import Exact, Times
 from mixef.terms.expressions import Scope, State, Variable, as_variable
-from mixef.terms.factor import Factor
+from mixef.terms.factor import Factor, cross
 from mixef.terms.formula import BarTerm, Formula, warn_of_absent
-from mixef.terms.nodes import Binary, Name, Node, Number, strip_parens, variable_names
+from mixef.terms.needed import dot_columns, names_in, needed_variables, with_absent
+from mixef.terms.nodes import Node
 from mixef.terms.parser import parse_expression
 from mixef.terms.rows import (
     NOTHING_LEFT_OUT,
@@ -40,6 +41,8 @@ NA_ACTIONS = ("omit", "exclude", "fail")
 @dataclass(frozen=True, eq=False)
 class ModelFrame:
     """Variables of a formula, evaluated, over the rows that are kept."""
+
+    in_memory: ClassVar[bool] = True  # whether the rows are here, or come in batches
 
     formula: Formula
     #: (n,) or (n, 2): the response as numbers; a two-level factor is 0/1. None for any other
@@ -79,6 +82,19 @@ class ModelFrame:
     def fixed_terms(self) -> TermSet:
         """Expanded terms of the fixed part."""
         return expand_terms(self.formula.fixed, self.dot_columns)
+
+    def stand_in(self, p: int) -> Any:
+        """Return what stands for a matrix of p columns whose rows are not here; None if they are."""
+        return None
+
+    def group(self, nodes: Sequence[Node]) -> Factor:
+        """Return the factor that crosses some of the grouping variables."""
+        factors = [self.groups[node.text] for node in nodes]
+        return factors[0] if len(factors) == 1 else cross(factors)
+
+    def batches(self) -> Iterator[ModelFrame]:
+        """Yield the rows, some at a time where they are not in memory."""
+        yield self
 
     def bar_terms(self, bar: BarTerm) -> TermSet:
         """Return the expanded terms of a bar term's left side."""
@@ -208,10 +224,100 @@ def model_frame(
     (2, array([0, 2]))
     """
     na_action = checks.option(na_action, "na_action", NA_ACTIONS)
-    columns = _columns_of(formula, data, env)
-    scope = Scope(columns, State(), env)
-    dot = _dot_columns(formula, columns)
-    needed, group_nodes, offset_nodes = _needed(formula, dot)
+    found = evaluate(
+        formula, _columns_of(formula, data, env), State(), env, weights=weights, offset=offset
+    )
+    columns, scope = found.scope.columns, found.scope
+    chooser = Scope(columns, scope.state, env)
+    considered = considered_rows(subset, chooser)
+    chooser.warn_of_missing(end="; a condition that is missing chooses no row")
+    absent = absent_values(found.judged)
+    complete = kept_rows(absent, considered, columns.n, na_action)
+    rows = without_zero_weights(found.weights, complete, columns.n)
+    scope.warn_of_missing(considered, "; these rows are left out")
+    for terms in with_absent(formula, found.dot_columns):
+        warn_of_absent(terms)
+    counts = left_out(columns.n, considered, absent, complete, rows)
+    return found.frame(rows, considered, na_action, unused_levels, counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """The variables of a formula on all rows of some data."""
+
+    formula: Formula
+    scope: Scope
+    response: Variable | Exact | None
+    variables: dict[str, Variable]
+    groups: dict[str, Factor]
+    offsets: list[np.ndarray]  # each (n,)
+    weights: np.ndarray | None  # (n,)
+    dot_columns: tuple[str, ...] | None
+    offset_nodes: tuple[Node, ...]
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """What makes a row incomplete where it is missing, by the names that messages use."""
+        judged: dict[str, Any] = self.groups | self.variables
+        judged.update({f"offset {i + 1}": v for i, v in enumerate(self.offsets)})
+        if self.weights is not None:
+            judged["weights"] = self.weights
+        return judged
+
+    def frame(
+        self,
+        rows: np.ndarray | None,
+        considered: np.ndarray | None,
+        na_action: str,
+        unused_levels: bool,
+        counts: LeftOut,
+    ) -> ModelFrame:
+        """Return the frame of some rows (their positions; None for all)."""
+        columns, formula = self.scope.columns, self.formula
+        kept = {text: _taken(v, rows, unused_levels) for text, v in self.variables.items()}
+        offset = _taken(reduce(np.add, self.offsets), rows) if self.offsets else None
+        refuse_infinite(kept | ({} if offset is None else {"offset": offset}), formula.response)
+        response = None if self.response is None else _taken(self.response, rows, unused_levels)
+        return ModelFrame(
+            formula=formula,
+            y=_response_numbers(response),
+            response=response,
+            weights=None if self.weights is None else _taken(self.weights, rows),
+            offset=offset,
+            n=columns.n if rows is None else len(rows),
+            chosen=rows,
+            n_input=columns.n,
+            considered=considered,
+            na_action=na_action,
+            dot_columns=self.dot_columns,
+            state=self.scope.state,
+            offset_nodes=self.offset_nodes,
+            source_index=columns.labels,
+            variables=kept,
+            groups={text: _taken(v, rows) for text, v in self.groups.items()},
+            left_out=counts,
+        )
+
+
+def evaluate(
+    formula: Formula,
+    columns: Columns,
+    state: State,
+    env: Mapping[str, Any] | None,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+) -> Evaluated:
+    """Evaluate the variables of a formula on all rows, as `model_frame` has its arguments.
+
+    Parameters
+    ----------
+    state : State
+        What other rows taught; what is not in it yet is learnt from these.
+    """
+    scope = Scope(columns, state, env)
+    dot = dot_columns(formula, columns)
+    needed, group_nodes, offset_nodes = needed_variables(formula, dot)
     response = None if formula.response is None else _response(scope, formula.response)
     variables = {
         node.text: scope.variable(node) if response is None else as_variable(response)
@@ -219,46 +325,11 @@ def model_frame(
     }
     variables |= {node.text: scope.variable(node) for node in needed[1:]}
     groups = {node.text: scope.group(node) for node in group_nodes}
-    offset_values = [per_row(o, "offset", scope) for o in _several(offset)]
-    offset_values += [numbers(variables[o.text], o.text) for o in offset_nodes]
+    offsets = [per_row(o, "offset", scope) for o in _several(offset)]
+    offsets += [numbers(variables[o.text], o.text) for o in offset_nodes]
     weight_values = None if weights is None else per_row(weights, "weights", scope)
-
-    judged: dict[str, Any] = groups | variables
-    judged.update({f"offset {i + 1}": v for i, v in enumerate(offset_values)})
-    if weight_values is not None:
-        judged["weights"] = weight_values
-    chooser = Scope(columns, scope.state, env)
-    considered = considered_rows(subset, chooser)
-    chooser.warn_of_missing(end="; a condition that is missing chooses no row")
-    absent = absent_values(judged)
-    complete = kept_rows(absent, considered, columns.n, na_action)
-    rows = without_zero_weights(weight_values, complete, columns.n)
-    scope.warn_of_missing(considered, "; these rows are left out")
-    for terms in _with_absent(formula, dot):
-        warn_of_absent(terms)
-
-    kept = {text: _taken(v, rows, unused_levels) for text, v in variables.items()}
-    offset_sum = _taken(reduce(np.add, offset_values), rows) if offset_values else None
-    refuse_infinite(kept | ({} if offset_sum is None else {"offset": offset_sum}), formula.response)
-    response = None if response is None else _taken(response, rows, unused_levels)
-    return ModelFrame(
-        formula=formula,
-        y=_response_numbers(response),
-        response=response,
-        weights=None if weight_values is None else _taken(weight_values, rows),
-        offset=offset_sum,
-        n=columns.n if rows is None else len(rows),
-        chosen=rows,
-        n_input=columns.n,
-        considered=considered,
-        na_action=na_action,
-        dot_columns=dot,
-        state=scope.state,
-        offset_nodes=offset_nodes,
-        source_index=columns.labels,
-        variables=kept,
-        groups={text: _taken(v, rows) for text, v in groups.items()},
-        left_out=left_out(columns.n, considered, absent, complete, rows),
+    return Evaluated(
+        formula, scope, response, variables, groups, offsets, weight_values, dot, offset_nodes
     )
 
 
@@ -289,43 +360,12 @@ def numeric_response(frame: ModelFrame) -> np.ndarray:
     return frame.y
 
 
-def group_factors(node: Node) -> tuple[Node, ...]:
-    """Return the variables that a grouping expression such as ``c:(b:a)`` crosses, in order."""
-    out, stack = [], [node]
-    while stack:
-        top = strip_parens(stack.pop())
-        if isinstance(top, Binary) and top.op in (":", "%in%"):
-            stack += [top.right, top.left]
-        else:
-            out.append(top)
-    return tuple(out)
-
-
-def needed_names(formula: Formula, *arguments: Any) -> set[str] | None:
-    """Return the names that a formula and arguments that may be text read; None for all.
-
-    A function of the caller's may have one of the names: it is no column then, and no harm.
-    """
-    names = set(_names_in(formula))
-    for text in [text for a in arguments for text in (a if isinstance(a, list) else [a])]:
-        if isinstance(text, str):
-            names |= {text, *variable_names(parse_expression(text))}
-    return None if "." in names else names
-
-
-@lru_cache(maxsize=512)
-def _names_in(formula: Formula) -> tuple[str, ...]:
-    nodes: list[Node] = [formula.fixed, *([formula.response] if formula.response else [])]
-    nodes += [side for bar in formula.bars for side in (bar.lhs, bar.group)]
-    return tuple(dict.fromkeys(name for node in nodes for name in variable_names(node)))
-
-
 def _columns_of(formula: Formula, data: Any, env: Mapping[str, Any] | None) -> Columns:
     if isinstance(data, Columns):
         return data
     if data is not None:
         return Columns(data)
-    names = _names_in(formula)
+    names = names_in(formula)
     found = {name: env[name] for name in names if env and _is_array(env.get(name))}
     if not found:
         raise DataError("no data were given, and no variable of the formula is an array in reach")
@@ -334,57 +374,6 @@ def _columns_of(formula: Formula, data: Any, env: Mapping[str, Any] | None) -> C
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, list | tuple) or (hasattr(value, "__len__") and np.ndim(value) > 0)
-
-
-def _sides(formula: Formula) -> tuple[Node, ...]:
-    """Return what a formula expands to terms: the fixed part, and the left side of each bar."""
-    return (formula.fixed, *(bar.lhs for bar in formula.bars))
-
-
-def _dot_columns(formula: Formula, columns: Columns) -> tuple[str, ...] | None:
-    if not any(_has_dot(side) for side in _sides(formula)):
-        return None
-    used = set() if formula.response is None else set(variable_names(formula.response))
-    return tuple(name for name in columns.names if name not in used)
-
-
-@lru_cache(maxsize=512)
-def _has_dot(node: Node) -> bool:
-    return any(isinstance(n, Name) and n.name == "." and not n.quoted for n in node.walk())
-
-
-@lru_cache(maxsize=512)
-def _needed(
-    formula: Formula, dot: tuple[str, ...] | None
-) -> tuple[tuple[Node, ...], tuple[Node, ...], tuple[Node, ...]]:
-    """Return what a formula uses, each once: its variables, parts of groups, and offsets."""
-    fixed = expand_terms(formula.fixed, dot)
-    nodes: list[Node] = [] if formula.response is None else [formula.response]
-    nodes += [*fixed.variables, *fixed.offsets]
-    groups: list[Node] = []
-    for bar in formula.bars:
-        lhs = expand_terms(bar.lhs, dot)
-        if lhs.offsets:
-            raise FormulaError(f"an offset cannot stand inside a random-effects term: ({bar.text})")
-        nodes += lhs.variables
-        groups += group_factors(bar.group)
-    if formula.response in fixed.variables:
-        raise FormulaError(f"the response {nodes[0].text} is among its own predictors; drop it")
-    for node in nodes + groups:
-        if isinstance(node, Number):
-            raise FormulaError(f"the number {node.text} cannot be a response or grouping factor")
-    return _distinct(nodes), _distinct(groups), fixed.offsets
-
-
-@lru_cache(maxsize=512)
-def _with_absent(formula: Formula, dot: tuple[str, ...] | None) -> tuple[TermSet, ...]:
-    """Return the expansions of a formula that take away what is not there."""
-    expanded = (expand_terms(side, dot) for side in _sides(formula))
-    return tuple(terms for terms in expanded if terms.absent)
-
-
-def _distinct(nodes: list[Node]) -> tuple[Node, ...]:
-    return tuple({node.text: node for node in nodes}.values())
 
 
 def _response(scope: Scope, node: Node) -> Variable | Exact:

@@ -13,8 +13,9 @@ import pandas as pd
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, cross
-from mixef.terms.frame import ModelFrame, group_factors
+from mixef.terms.frame import ModelFrame
 from mixef.terms.labels import LevelSet
+from mixef.terms.needed import group_factors
 from mixef.terms.nodes import Node, bare_name
 
 # What messages call a group that is missing.
@@ -109,7 +110,7 @@ def grouping(node: Node, frame: ModelFrame) -> Grouping:
     ['1:v', '2:u', '10:u']
     """
     nodes = group_factors(node)
-    factor = _crossed([frame.groups[n.text] for n in nodes])
+    factor = frame.group(nodes)
     return Grouping(factor.codes, bare_name(node), nodes, frame.state, factor.level_set)
 
 

@@ -105,6 +105,19 @@ class LeftOut:
         """Rows that are left out."""
         return self.by_subset + self.missing + self.weightless
 
+    def __add__(self, other: LeftOut) -> LeftOut:
+        names = dict.fromkeys([*self.by_variable, *other.by_variable])
+        counts = {
+            name: self.by_variable.get(name, 0) + other.by_variable.get(name, 0) for name in names
+        }
+        return LeftOut(
+            self.n + other.n,
+            self.by_subset + other.by_subset,
+            self.missing + other.missing,
+            {name: count for name, count in counts.items() if count},
+            self.weightless + other.weightless,
+        )
+
     def __str__(self) -> str:
         if not self.total:
             return ""
@@ -169,11 +182,12 @@ def kept_rows(
         rows = complete if considered is None else considered[~missing[considered]]
     if n_wanted == 0 or (rows is not None and len(rows) == 0):
         empty = [name for name, m in absent.items() if n_wanted and m[wanted].all()]
-        raise DataError(_nothing_left(n, n_wanted, empty))
+        raise DataError(nothing_left(n, n_wanted, empty))
     return rows
 
 
-def _nothing_left(n: int, n_wanted: int, empty: Iterable[str]) -> str:
+def nothing_left(n: int, n_wanted: int, empty: Iterable[str]) -> str:
+    """Say why no row is left, given the variables that are missing in every row."""
     listed = ", ".join(empty)
     reason = f"{listed} is missing in every row" if listed else "every row misses some variable"
     if n == 0:
@@ -219,11 +233,16 @@ def refuse_infinite(variables: Mapping[str, Variable], response: Node | None) ->
             continue
         count = int(np.isinf(array).sum())
         if count:
-            role = "NA/NaN/Inf in 'y': the response" if _is(response, name) else "the variable"
-            raise DataError(
-                f"{role} {name} is infinite in {count} of {len(array)} rows; "
-                "drop those rows or transform it otherwise"
-            )
+            raise infinite_values(name, count, len(array), response)
+
+
+def infinite_values(name: str, count: int, n: int, response: Node | None) -> DataError:
+    """Return the error for a variable that is infinite in some of n rows."""
+    role = "NA/NaN/Inf in 'y': the response" if _is(response, name) else "the variable"
+    return DataError(
+        f"{role} {name} is infinite in {count} of {n} rows; "
+        "drop those rows or transform it otherwise"
+    )
 
 
 def _is(node: Node | None, text: str) -> bool:

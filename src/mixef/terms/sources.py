@@ -124,8 +124,15 @@ def guarded(data: Any, needed: Collection[str] | None) -> Any:
 
 
 def columns_alone(data: Any, needed: Collection[str] | None) -> Any:
-    """Return the data with the needed columns alone; with all for None."""
-    if data is None or needed is None:
+    """Return the data with the needed columns alone; with all for None.
+
+    What an engine holds goes with its process, save files, which are found again by their path.
+    """
+    if data is None or isinstance(data, str | PathLike):
+        return data
+    if is_lazy(data):
+        return None
+    if needed is None:
         return data
     if isinstance(data, pd.DataFrame):
         return data.loc[:, [name in needed for name in data.columns]]

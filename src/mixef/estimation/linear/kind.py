@@ -11,7 +11,15 @@ import numpy as np
 from mixef import checks
 from mixef.control import LmerControl
 from mixef.errors import DataError, FitError
-from mixef.estimation.columns import independent, refuse_extremes
+from mixef.estimation.chunked import ModelChunks
+from mixef.estimation.columns import (
+    column_names,
+    independent,
+    refuse_extremes,
+    refuse_sizes,
+    report_dropped,
+    report_scale,
+)
 from mixef.estimation.estimates import Estimates
 from mixef.estimation.fit import Fit
 from mixef.estimation.linear.criterion import LinearCriterion
@@ -30,6 +38,7 @@ from mixef.estimation.spec import (
 )
 from mixef.families import continuous
 from mixef.linalg.rows import RowPieces
+from mixef.linalg.sources import Scan, scan
 from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm, check_terms
@@ -45,6 +54,7 @@ class Gaussian(Kind):
 
     REML: bool = True
     is_linear = True
+    takes_batches = True
     searches_beta = False
     options = ("REML",)
     control_type = LmerControl
@@ -97,8 +107,21 @@ class Gaussian(Kind):
         """Return the profiled deviance or REML criterion."""
         return LinearCriterion(problem)
 
-    def problem(self, spec: ModelSpec, kept: np.ndarray) -> LinearProblem:
-        """Return the problem with its cross-products."""
+    def problem(
+        self, spec: ModelSpec, kept: np.ndarray, known: Scan | None = None
+    ) -> LinearProblem:
+        """Return the problem with its cross-products.
+
+        Parameters
+        ----------
+        known : Scan, optional
+            What a pass over rows that are not in memory told of the columns before.
+        """
+        name = "" if spec.formula.response is None else spec.formula.response.text
+        if not spec.frame.in_memory:
+            known = None if known is None else known.of(kept)
+            chunks = ModelChunks(spec, kept)
+            return LinearProblem.from_chunks(chunks, spec.terms, self.REML, name, known)
         y, offset = spec.outcome.y, spec.frame.offset
         return LinearProblem.from_rows(
             RowPieces(spec.design.matrix, kept=kept),
@@ -106,7 +129,7 @@ class Gaussian(Kind):
             spec.terms,
             spec.frame.weights,
             self.REML,
-            "" if spec.formula.response is None else spec.formula.response.text,
+            name,
             spec.control.factor,
         )
 
@@ -114,17 +137,13 @@ class Gaussian(Kind):
         """Search over the covariance parameters, and judge the end."""
         frame, terms, control = spec.frame, spec.terms, spec.control
         check_terms(terms, frame.n, control)
-        name, y = spec.formula.response_name, spec.outcome.y
-        if frame.offset is not None:
-            name, y = f"{name} - offset", y - frame.offset
-        refuse_extremes(y, name, frame.weights, spec.design, terms)
-        kept = independent(spec.design, frame.weights, control)
+        kept, known = _checked(spec)
         if self.REML and len(kept) >= frame.n:
             raise DataError(
                 f"{frame.n} observations cannot determine {len(kept)} fixed effects and a "
                 "variance: drop fixed effects or add data"
             )
-        problem = self.problem(spec, kept)
+        problem = self.problem(spec, kept, known)
         criterion = self.criterion(problem)
         begin, translated = problem.start(), _on_user_scale(criterion, trace)
         if start is None:
@@ -152,6 +171,24 @@ class Gaussian(Kind):
             vanished=vanished_directions(problem.terms, result.par, terms),
             held_problem=problem,
         )
+
+
+def _checked(spec: ModelSpec) -> tuple[np.ndarray, Scan | None]:
+    """Check the columns; return those of X that are estimated, and what a pass over rows told."""
+    frame, design, terms, control = spec.frame, spec.design, spec.terms, spec.control
+    name, weighted = spec.formula.response_name, frame.weights is not None
+    name = name if frame.offset is None else f"{name} - offset"
+    if frame.in_memory:
+        y = spec.outcome.y if frame.offset is None else spec.outcome.y - frame.offset
+        refuse_extremes(y, name, frame.weights, design, terms)
+        return independent(design, frame.weights, control), None
+    known = scan(ModelChunks(spec, np.arange(len(design.names)))())
+    refuse_sizes(column_names(name, weighted, design, terms), known.squares, known.largest)
+    kept = known.independent
+    report_dropped(design, kept, control)
+    if control.check_scaleX != "ignore":
+        report_scale(design, known.spread, control)
+    return kept, known
 
 
 def _refuse_exact(criterion: LinearCriterion, estimates: Estimates, end: Convergence) -> None:

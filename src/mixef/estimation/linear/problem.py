@@ -15,7 +15,7 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
 from mixef.linalg.factor import Factor
 from mixef.linalg.rows import RowPieces, Rows, RowSource
-from mixef.linalg.sources import Chunk, scale_chunks
+from mixef.linalg.sources import Chunk, Scan, scale_chunks, scan
 from mixef.linalg.standardize import (
     Basis,
     ResponseScale,
@@ -92,6 +92,7 @@ class LinearProblem:
         terms: Sequence[RandomTerm],
         REML: bool,
         response: str = "y",
+        known: Scan | None = None,
     ) -> LinearProblem:
         """Return the problem of rows that are never in memory at once.
 
@@ -102,11 +103,14 @@ class LinearProblem:
             groups explain nearly all of the response.
         terms : sequence of RandomTerm
             Without rows: what the chunks hold in their place.
+        known : Scan, optional
+            What a pass over them told before.
         """
         blocks, parametrization = block_structure(terms)
         n_levels = [terms[members[0]].n_levels for members in blocks]
         invariances = [term.structure.invariance for term in terms]
-        rows, bases = scale_chunks(chunks, n_levels, blocks, invariances, response)
+        known = scan(chunks()) if known is None else known
+        rows, bases = scale_chunks(chunks, known, n_levels, blocks, invariances, response)
         scaled = ScaledTerms(blocks, parametrization, bases)
         return cls.from_products(
             rows.products(), scaled, rows.x_basis, rows.y_scale, REML, rows.sum_log_w, rows

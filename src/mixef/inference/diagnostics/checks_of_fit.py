@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixef.estimation.columns import odd_scale
+from mixef.estimation.columns import odd_scale, spread_of
 from mixef.estimation.fit import Fit
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE, AtBound, VanishedDirection
 from mixef.inference.diagnostics.finding import NOTE, OK, WARNING, Finding, counted, with_remedy
@@ -132,7 +132,7 @@ def collinearity(fit: Fit) -> list[Finding]:
 
 def scale(fit: Fit) -> list[Finding]:
     """Tell whether predictors are on very different scales."""
-    found = odd_scale(fit.design)
+    found = odd_scale(fit.design.names, spread_of(fit.design))
     if found is None:
         return [Finding("scale of predictors", OK, np.nan, "predictors are on similar scales")]
     name, spread = found

@@ -17,7 +17,8 @@ from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
-from mixef.terms.frame import needed_names, new_offset
+from mixef.terms.frame import new_offset
+from mixef.terms.needed import needed_names
 from mixef.terms.nodes import Name, Node, variable_names
 from mixef.terms.parser import parse_expression
 from mixef.terms.rows import per_row

@@ -19,7 +19,7 @@ from mixef.inference.refits.many import ManyFits, refit_many
 from mixef.inference.refits.new_response import response_matrix
 from mixef.terms.fixed import design
 from mixef.terms.formula import Formula, parse_formula, update_formula
-from mixef.terms.frame import group_factors
+from mixef.terms.needed import group_factors
 from mixef.terms.random import random_terms
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable

@@ -23,8 +23,9 @@ from mixef.inference.tails import limit_names, t_quantile, t_tail
 from mixef.terms.columns import Columns
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
-from mixef.terms.frame import ModelFrame, needed_names, new_offset
+from mixef.terms.frame import ModelFrame, new_offset
 from mixef.terms.grouping import Grouping
+from mixef.terms.needed import needed_names
 from mixef.text.coefficients import CoefficientTables
 from mixef.text.layout import listed
 from mixef.text.numbers import format_number

@@ -17,7 +17,8 @@ from mixef.inference.simulation.sampler import LevelEffects
 from mixef.terms.columns import Columns
 from mixef.terms.covariance import psd_cholesky
 from mixef.terms.expressions import Scope
-from mixef.terms.frame import needed_names, new_offset
+from mixef.terms.frame import new_offset
+from mixef.terms.needed import needed_names
 from mixef.terms.rows import per_row
 
 NEW_LEVELS = ("draw", "error", "population", "missing")

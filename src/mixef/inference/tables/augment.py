@@ -16,7 +16,8 @@ from mixef.inference.residuals import RESIDUALS, residual_values
 from mixef.inference.tables.new_residuals import new_residuals
 from mixef.terms.columns import Columns
 from mixef.terms.factor import Factor
-from mixef.terms.frame import group_factors, new_offset
+from mixef.terms.frame import new_offset
+from mixef.terms.needed import group_factors
 from mixef.terms.nodes import Name, Node, variable_names
 from mixef.terms.values import Matrix
 

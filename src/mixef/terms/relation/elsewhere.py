@@ -1,0 +1,65 @@
+"""What stands where a model in memory has one value a row, and its rows are elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from mixef.errors import RowsElsewhereError
+
+
+class Elsewhere:
+    """Values of rows that an engine holds: their shape is known, and nothing else.
+
+    Parameters
+    ----------
+    what : str
+        What the values are, as a message calls them.
+    shape : tuple of int
+    engine : str
+        What holds the rows.
+
+    Examples
+    --------
+    >>> y = Elsewhere("the response", (1_000_000,), "DuckDB")
+    >>> len(y), y.shape
+    (1000000, (1000000,))
+    >>> y + 1
+    Traceback (most recent call last):
+    ...
+    mixef.errors.RowsElsewhereError: this needs the response in memory, but its 1,000,000 rows \
+are in DuckDB; collect them, and fit the model to that
+    """
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, what: str, shape: tuple[int, ...], engine: str) -> None:
+        self.what, self.shape, self.engine = what, shape, engine
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<{self.what}: {self.shape[0]:,} rows in {self.engine}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # asked by copying, pickling and others, which go on without
+            raise AttributeError(name)
+        self._refuse()
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RowsElsewhereError(
+            f"this needs {self.what} in memory, but its {self.shape[0]:,} rows are in "
+            f"{self.engine}; collect them, and fit the model to that"
+        )
+
+    __array__ = __array_ufunc__ = __array_function__ = __getitem__ = __iter__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __rpow__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = __float__ = _refuse
