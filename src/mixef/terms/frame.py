@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import Any, ClassVar
@@ -84,7 +84,7 @@ class ModelFrame:
         return expand_terms(self.formula.fixed, self.dot_columns)
 
     def stand_in(self, p: int) -> Any:
-        """Return what stands for a matrix of p columns whose rows are not here; None if they are."""
+        """Return what stands for a matrix of p columns whose rows are elsewhere, or None."""
         return None
 
     def group(self, nodes: Sequence[Node]) -> Factor:

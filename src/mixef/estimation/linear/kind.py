@@ -121,7 +121,9 @@ class Gaussian(Kind):
         if not spec.frame.in_memory:
             known = None if known is None else known.of(kept)
             chunks = ModelChunks(spec, kept)
-            return LinearProblem.from_chunks(chunks, spec.terms, self.REML, name, known)
+            return LinearProblem.from_chunks(
+                chunks, spec.terms, self.REML, name, known, spec.control.factor
+            )
         y, offset = spec.outcome.y, spec.frame.offset
         return LinearProblem.from_rows(
             RowPieces(spec.design.matrix, kept=kept),

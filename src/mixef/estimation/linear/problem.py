@@ -93,6 +93,7 @@ class LinearProblem:
         REML: bool,
         response: str = "y",
         known: Scan | None = None,
+        chosen_factor: str = "auto",
     ) -> LinearProblem:
         """Return the problem of rows that are never in memory at once.
 
@@ -113,7 +114,7 @@ class LinearProblem:
         rows, bases = scale_chunks(chunks, known, n_levels, blocks, invariances, response)
         scaled = ScaledTerms(blocks, parametrization, bases)
         return cls.from_products(
-            rows.products(), scaled, rows.x_basis, rows.y_scale, REML, rows.sum_log_w, rows
+            rows.products(, chosen_factor), scaled, rows.x_basis, rows.y_scale, REML, rows.sum_log_w, rows
         )
 
     @classmethod

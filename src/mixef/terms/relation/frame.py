@@ -6,7 +6,7 @@ levels of every factor, sizes of numbers), and then as often as somebody asks fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from mixef import checks
 from mixef.errors import DataError
-from mixef.terms.expressions import State, Variable
+from mixef.terms.expressions import State
 from mixef.terms.factor import Factor
 from mixef.terms.formula import Formula, warn_of_absent
 from mixef.terms.frame import NA_ACTIONS, Evaluated, ModelFrame
@@ -199,5 +199,3 @@ def _recoded(value: Any, known: Any) -> Any:
         return value
     table = np.append(known.level_set.index.get_indexer(value.level_set.index), -1)
     return replace(known, codes=table[value.codes].astype(np.int32))
-
-
