@@ -56,12 +56,14 @@ def _by_gram(pieces: RowPieces) -> tuple[np.ndarray | None, np.ndarray]:
     return (R if R.diagonal().min() > SAFE_PIVOT else None), norms
 
 
-def independent_columns(V: np.ndarray | RowPieces) -> np.ndarray:
+def independent_columns(V: np.ndarray | RowPieces, tolerance: float = ALIASED) -> np.ndarray:
     """Return the indices of the columns that are not combinations of earlier ones, as R does.
 
     Parameters
     ----------
     V : ndarray (n, p), or RowPieces
+    tolerance : float
+        What has to be left of a column beside what it was, after its mean.
     """
     pieces = as_pieces(V)
     n, p = pieces.shape
@@ -71,10 +73,11 @@ def independent_columns(V: np.ndarray | RowPieces) -> np.ndarray:
     if R is not None and p <= n:
         return np.arange(p)
     # The columns of a triangular factor lie to each other as those of the matrix do.
-    return _independent_by_projection(pieces.triangle(np.where(norms > 0, norms, 1.0)), norms)
+    unit = pieces.triangle(np.where(norms > 0, norms, 1.0))
+    return _independent_by_projection(unit, norms, tolerance)
 
 
-def _independent_by_projection(X: np.ndarray, norms: np.ndarray) -> np.ndarray:
+def _independent_by_projection(X: np.ndarray, norms: np.ndarray, tolerance: float) -> np.ndarray:
     """Take columns X of unit length, or of zero norm, in turn."""
     n, p = X.shape
     basis = np.empty((n, min(n, p)), order="F")
@@ -91,7 +94,7 @@ def _independent_by_projection(X: np.ndarray, norms: np.ndarray) -> np.ndarray:
                 centred = float(np.linalg.norm(residual)) if repeat == 0 else centred
                 residual = residual - basis[:, 1:k] @ (basis[:, 1:k].T @ residual)
         left = np.linalg.norm(residual)
-        if left > max(ALIASED * min(centred, 1.0), ROUNDING):
+        if left > max(tolerance * min(centred, 1.0), ROUNDING):
             basis[:, k] = residual / left
             kept.append(j)
     return np.array(kept, dtype=int)

@@ -44,7 +44,7 @@ from mixef.terms.values import (
 
 Variable = np.ndarray | Factor | Matrix
 
-_CONSTANTS: dict[str, Any] = {
+CONSTANTS: dict[str, Any] = {
     "TRUE": True, "FALSE": False, "True": True, "False": False, "T": True, "F": False,
     "NA": float("nan"), "NaN": float("nan"), "NULL": None, "None": None,
     "Inf": float("inf"), "pi": float(np.pi),
@@ -196,8 +196,8 @@ class Scope:
         name = node.name
         if name in self.columns:
             return self.columns[name]
-        if not node.quoted and name in _CONSTANTS:
-            return _CONSTANTS[name]
+        if not node.quoted and name in CONSTANTS:
+            return CONSTANTS[name]
         if name in self.state.outside and not callable(self.state.outside[name]):
             return self.state.outside[name]
         indexed = self.columns.index is not None and name in self.columns.index.names

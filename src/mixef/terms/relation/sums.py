@@ -1,0 +1,286 @@
+"""Sums of products over the groups of a table: what an engine is asked for in place of rows.
+
+Numbers are centred and scaled before they are multiplied, by amounts that cost no digit; the sums
+of one table add up to those of all rows, so nothing is summed twice in two orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixef.errors import DataError
+from mixef.late import LateModule
+from mixef.terms.columns import Columns
+from mixef.terms.expressions import Scope, State
+from mixef.terms.factor import Factor, compress, factor_from_logical
+from mixef.terms.functions import FUNCTIONS
+from mixef.terms.nodes import Call, Name, Node, variable_names
+from mixef.terms.relation.expressions import (
+    Condition,
+    Expressions,
+    NotOnEngineError,
+    Numeric,
+    is_finite,
+    is_present,
+)
+from mixef.terms.relation.polynomials import Centre, Monomial, centre
+from mixef.terms.slopes import function_name
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import pyarrow as pa
+    import pyarrow.compute as pc
+else:
+    nw, pa, pc = LateModule("narwhals"), LateModule("pyarrow"), LateModule("pyarrow.compute")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What rows are grouped by, so that a factor's level is known in every group."""
+
+    columns: Mapping[str, Any]  # nw.Expr by name; a condition goes by its text
+    is_condition: bool = False
+
+
+def keys_of(node: Node, expressions: Expressions) -> Keys:
+    """Return what rows are grouped by for a factor.
+
+    Raises
+    ------
+    NotOnEngineError
+        For a factor that an engine does not know, such as intervals of a variable with fractions.
+    """
+    schema = expressions.schema
+    if isinstance(node, Name) and node.name in schema:
+        return Keys({node.name: nw.col(node.name)})
+    names = variable_names(node)
+    calls = [n for n in node.walk() if isinstance(n, Call)]
+    labels = [name for name in names if name in schema and _is_label(schema[name], node)]
+    if labels == list(names) and calls and all(function_name(c) in FUNCTIONS for c in calls):
+        return Keys({name: nw.col(name) for name in names})
+    value = expressions.value(node)
+    if isinstance(value, Condition):
+        return Keys({node.text: value.expr}, is_condition=True)
+    raise NotOnEngineError(node.text)
+
+
+def _is_label(dtype: Any, node: Node) -> bool:
+    """Tell whether a column has few values beside its rows, as far as its type can say."""
+    if isinstance(node, Call) and len(node.args) == 1 and function_name(node) in _FACTORS:
+        return True
+    return not (dtype.is_float() or dtype.is_decimal())
+
+
+_FACTORS = ("factor", "as.factor", "ordered", "as.ordered", "as.character")
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of one query, with sums of products over the rows of each."""
+
+    codes: Mapping[str, np.ndarray]  # int (m,) by name: which distinct value of a key each has
+    values: Mapping[str, Any]  # the distinct values of each key, as Arrow
+    counts: np.ndarray  # (m,): rows
+    sums: np.ndarray  # (m, K): of weights times each monomial
+
+    def factor(self, node: Node, keys: Keys, state: State) -> Factor:
+        """Return the factor (m,) that a formula makes of the keys."""
+        names = list(keys.columns)
+        codes, cells = joint_codes(
+            [self.codes[n] for n in names], [len(self.values[n]) for n in names]
+        )
+        taken = {
+            name: self.values[name].take(pa.array(place))
+            for name, place in zip(names, cells, strict=True)
+        }
+        if keys.is_condition:
+            factor = factor_from_logical(np.asarray(taken[names[0]]).astype(bool))
+        else:
+            factor = Scope(Columns(pa.table(taken)), state, {}).group(node)
+        if (factor.codes < 0).any():  # such rows are missing, and no query has left them out
+            raise NotOnEngineError(node.text)
+        return factor.take(codes)
+
+
+def joint_codes(
+    codes: Sequence[np.ndarray], sizes: Sequence[int]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return codes of the combinations of codes that occur, in order.
+
+    Returns
+    -------
+    codes : ndarray of int (m,)
+        Number of each row's combination.
+    cells : list of ndarray of int
+        Each (combinations,): the codes that a combination consists of, one array for each.
+    """
+    if not codes:
+        return np.zeros(0, dtype=np.intp), []
+    joint, cells = codes[0], [np.arange(sizes[0])]
+    for own, size in zip(codes[1:], sizes[1:], strict=True):
+        wide = joint.astype(np.int64) * size + own
+        joint, used = compress(wide, len(cells[0]) * size)
+        cells = [cell[used // size] for cell in cells] + [used % size]
+    return joint, cells
+
+
+@dataclass(frozen=True)
+class CompleteRows:
+    """The rows of a table that a model uses, with what it makes of their columns."""
+
+    lazy: nw.LazyFrame[Any]
+    numbers: Mapping[str, Any]  # nw.Expr by text: centred and scaled
+    centres: Mapping[str, Centre]  # by text
+    largest: Mapping[str, float]  # by text: absolute values before
+    weight: Any | None  # nw.Expr
+    keys: Mapping[str, Any]  # nw.Expr by name
+    n: int
+    sum_log_w: float
+    sum_w: float
+    largest_weight: float | None
+
+    def groups(self, names: Collection[str], monomials: Sequence[Monomial]) -> Groups:
+        """Return sums of monomials over groups of rows with the same keys.
+
+        Raises
+        ------
+        DataError
+            If the table has changed since it was counted.
+        """
+        texts = sorted({text for monomial in monomials for text in monomial})
+        alias = {text: f"u{k}" for k, text in enumerate(texts)}
+        by = {name: f"k{k}" for k, name in enumerate(names)}
+        chosen = {by[name]: self.keys[name] for name in names}
+        chosen |= {alias[text]: self.numbers[text] for text in texts}
+        if self.weight is not None:
+            chosen["w"] = self.weight
+        rows = self.lazy.select(**chosen)
+        sums = {f"s{k}": self._product(m, alias) for k, m in enumerate(monomials)}
+        wanted = {"n": nw.len()} | {k: e.sum() for k, e in sums.items() if e is not None}
+        made = rows.group_by(*by.values()).agg(**wanted).collect("pyarrow").to_native()
+        counts = np.asarray(made["n"]).astype(np.int64)
+        if int(counts.sum()) != self.n:
+            raise changed(self.n, int(counts.sum()))
+        total = np.empty((len(counts), len(monomials)), order="F")
+        for k in range(len(monomials)):
+            total[:, k] = (
+                counts if sums[f"s{k}"] is None else np.asarray(made[f"s{k}"], dtype=float)
+            )
+        coded = {name: _encoded(made[column]) for name, column in by.items()}
+        return Groups(
+            {name: codes for name, (codes, _) in coded.items()},
+            {name: values for name, (_, values) in coded.items()},
+            counts,
+            total,
+        )
+
+    def _product(self, monomial: Monomial, alias: Mapping[str, str]) -> Any:
+        """Return the weight times the numbers of a monomial; None for a count."""
+        factors = [] if self.weight is None else [nw.col("w")]
+        factors += [nw.col(alias[text]) for text in monomial]
+        if not factors:
+            return None
+        made = factors[0]
+        for factor in factors[1:]:
+            made = made * factor
+        return made
+
+
+def _encoded(column: Any) -> tuple[np.ndarray, Any]:
+    """Return a column of Arrow as codes (m,) and its distinct values."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(whole, pa.ChunkedArray):  # what one array cannot hold
+        whole = pa.concat_arrays(whole.chunks)
+    coded = whole if pa.types.is_dictionary(whole.type) else pc.dictionary_encode(whole)
+    return np.asarray(coded.indices).astype(np.int32, copy=False), coded.dictionary
+
+
+def complete_rows(
+    lazy: nw.LazyFrame[Any],
+    expressions: Expressions,
+    numbers: Iterable[str],
+    extra: Mapping[str, Numeric],
+    keys: Mapping[str, Any],
+    weight: Numeric | None,
+    subset: Any | None,
+) -> CompleteRows:
+    """Read once how many rows are complete, and about where their numbers are.
+
+    Parameters
+    ----------
+    numbers : iterable of str
+        The texts of numbers of `expressions` that the model uses.
+    extra : mapping
+        More of them, by their texts, such as the response.
+    keys : mapping
+        nw.Expr by name: what rows will be grouped by.
+    subset : nw.Expr, optional
+        A condition.
+    """
+    made = {text: expressions.numbers[text] for text in numbers} | dict(extra)
+    rows = lazy if subset is None else lazy.filter(subset)
+    alias = {text: f"x{k}" for k, text in enumerate(made)}
+    by = {name: f"k{k}" for k, name in enumerate(keys)}
+    chosen = {alias[text]: number.expr for text, number in made.items()}
+    chosen |= {by[name]: expr for name, expr in keys.items()}
+    if weight is not None:
+        chosen["w"] = weight.expr
+    column = nw.col
+    schema = rows.select(**chosen).collect_schema()
+    present = [_is_there(column(name), schema[name]) for name in by.values()]
+    tested = [column(name) for name in alias.values()]
+    if weight is not None:
+        tested.append(column("w"))
+        present.append(column("w") > 0.0)
+    counted = rows.select(**chosen).filter(*present, *map(is_present, tested))
+    w = None if weight is None else column("w")
+    wanted: dict[str, Any] = {"n": nw.len()}
+    for name in alias.values():
+        x = column(name)
+        wanted |= {f"{name}_low": x.min(), f"{name}_high": x.max()}
+        wanted[f"{name}_mean"] = x.mean() if w is None else (x * w).sum() / w.sum()
+    if w is not None:
+        wanted |= {"log_w": w.log().sum(), "sum_w": w.sum(), "high_w": w.max()}
+    found = counted.select(**wanted).collect("pyarrow").to_native().to_pylist()[0]
+    n = int(found["n"])
+    if n == 0:
+        raise DataError("0 (non-NA) cases: every row misses some variable")
+    centres, largest = {}, {}
+    for text, name in alias.items():
+        low, mean, high = (float(found[f"{name}_{what}"]) for what in ("low", "mean", "high"))
+        if not np.isfinite([low, mean, high]).all():
+            raise NotOnEngineError(text)
+        centres[text] = centre(low, mean, high)
+        largest[text] = max(abs(low), abs(high))
+    return CompleteRows(
+        rows.select(**chosen).filter(*present, *map(is_finite, tested)),
+        {
+            text: (column(alias[text]) - own.origin) * (1.0 / own.unit)
+            for text, own in centres.items()
+        },
+        centres,
+        largest,
+        w,
+        {name: column(own) for name, own in by.items()},
+        n,
+        0.0 if w is None else float(found["log_w"]),
+        float(n) if w is None else float(found["sum_w"]),
+        None if w is None else float(found["high_w"]),
+    )
+
+
+def _is_there(key: Any, dtype: Any) -> Any:
+    """Return where what rows are grouped by is not missing."""
+    return is_present(key) if dtype.is_float() else ~key.is_null()
+
+
+def changed(before: int, now: int) -> DataError:
+    """Return the error for a table that other rows were found in than before."""
+    return DataError(
+        f"the table had {before:,} complete rows when they were counted, and {now:,} when they "
+        "were summed: it changes while it is read; fit the model to a copy of it"
+    )
