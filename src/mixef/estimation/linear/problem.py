@@ -114,7 +114,14 @@ class LinearProblem:
         rows, bases = scale_chunks(chunks, known, n_levels, blocks, invariances, response)
         scaled = ScaledTerms(blocks, parametrization, bases)
         return cls.from_products(
-            rows.products(, chosen_factor), scaled, rows.x_basis, rows.y_scale, REML, rows.sum_log_w, rows
+            rows.products(),
+            scaled,
+            rows.x_basis,
+            rows.y_scale,
+            REML,
+            rows.sum_log_w,
+            rows,
+            chosen_factor,
         )
 
     @classmethod
