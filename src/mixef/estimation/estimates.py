@@ -22,6 +22,8 @@ class Estimates:
     extra: Any  # auxiliary parameters: a number, a tuple of several; None without any
     sigma: float  # square root of the dispersion; 1 for families without
     objective: float  # what was minimized
+    #: Standard error of ``objective``; 0 where it is exact.
+    objective_se: float
     #: (p, p): ``(X'V^-1 X)^-1``: the covariance of beta over sigma^2 in a linear model, at the
     #: working weights in a generalized one.
     unscaled_vcov: np.ndarray

@@ -119,12 +119,10 @@ class Factor(ABC):
         self.lams = tuple(lams)
         self._least = None
         self._refactor()
-        if not np.isfinite(self.ldL2):
-            raise not_positive_definite()
 
     @abstractmethod
     def _refactor(self) -> None:
-        """Compute the factor and ``ldL2`` at ``self.lams``."""
+        """Go to ``self.lams``, where ``ldL2`` is then known."""
 
     @property
     def least(self) -> list[float]:
@@ -232,6 +230,8 @@ class CholeskyFactor(Factor):
         """
         self._solved: dict[int, np.ndarray] | None = None
         super().update(lams)
+        if not np.isfinite(self.ldL2):
+            raise not_positive_definite()
 
     @property
     def level_roots(self) -> np.ndarray:

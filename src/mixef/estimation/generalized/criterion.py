@@ -230,6 +230,10 @@ class GeneralizedCriterion:
             self._sharper[: len(par), : len(par)] += bend
         return self._sharper
 
+    def within_error(self) -> bool:
+        """Tell that the gradient is exact."""
+        return False
+
     def runs_away(self) -> bool:
         """Tell whether large random effects predict every response, where derivatives were taken.
 
@@ -385,6 +389,7 @@ class GeneralizedCriterion:
             beta=self.problem.basis.back(mode.beta),
             extra=extra if self.n_extra else None,
             sigma=float(np.sqrt(dispersion)),
+            objective_se=0.0,
             objective=objective,
             unscaled_vcov=0.5 * (vcov + vcov.T),
             effects=self.terms.user_effects(self.model.groups.layout, b),

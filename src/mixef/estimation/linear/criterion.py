@@ -23,11 +23,14 @@ from mixef.estimation.linear.pls import (
 )
 from mixef.estimation.linear.problem import LinearProblem
 from mixef.estimation.search.hessian import difference_hessian
+from mixef.estimation.search.trust_region import Quadratic
 from mixef.linalg.factor import Factor
 from mixef.terms.covariance import Covariance, theta_of
 
 # With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
 MOST_COLUMNS = 200
+# Standard error of the criterion that the end of a fit is known with, where log|M| is an estimate.
+OBJECTIVE_SE = 0.01
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -101,6 +104,18 @@ class LinearCriterion:
         """Tell that the criterion has a minimum, as those of linear models have."""
         return False
 
+    def within_error(self) -> bool:
+        """Tell whether a step promises less than the gradient's error makes steps promise."""
+        d = self._derivatives
+        if d is None or d.error is None:
+            return False
+        assert self._par is not None
+        unit = self.scale(self._par)
+        at = Quadratic(d.gradient, d.information, unit)
+        error = at.vectors.T @ (d.error * np.outer(unit, unit)) @ at.vectors
+        noise = 0.5 * float((error.diagonal() / np.abs(at.values)).sum())
+        return bool((at.values > 0.0).all()) and at.promise < noise
+
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         return self.parametrization.scale(par, floor=0.3)
@@ -129,13 +144,15 @@ class LinearCriterion:
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value.
 
-        Those of pwrss, a difference of cross-products, times what they do to m log(pwrss).
+        Those of pwrss, a difference of cross-products, times what they do to m log(pwrss), and the
+        error of log|M| where that is an estimate.
         """
         if self._solution is None:
             return 0.0
         problem, solution = self.problem, self._solution
         lost = 1.0 if problem.rows is not None else problem.products.yty / solution.pwrss
-        return EPSILON * (problem.m * lost + abs(solution.objective + problem.shift))
+        rounded = EPSILON * (problem.m * lost + abs(solution.objective + problem.shift))
+        return rounded + self.factor.ldL2_se
 
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the same covariances with non-negative diagonals, those up to floor at zero."""
@@ -154,7 +171,11 @@ class LinearCriterion:
         return self._user
 
     def estimates(self, par: np.ndarray) -> Estimates:
-        """Return the estimates at ``par``, on the user's scale."""
+        """Return the estimates at ``par``, on the user's scale.
+
+        An estimate of log|M| is refreshed, so that the criterion does not lean to what the search
+        has seen.
+        """
         if self._par is None or not np.array_equal(par, self._par):
             self.value(par)
         if self._solution is None:
@@ -163,7 +184,9 @@ class LinearCriterion:
             u = spherical_effects(self.factor, self._solution)
         else:
             u = self._derivatives.u
+        self.factor.refresh(OBJECTIVE_SE)
         problem, solution, layout = self.problem, self._solution, self.factor.layout
+        ldL2 = self.factor.ldL2
         b = layout.multiply(self.parametrization.lams(par), u)
         user = self._user_coordinates()
         lams = tuple(s.template(x) for s, x in user)
@@ -177,12 +200,13 @@ class LinearCriterion:
             beta=problem.x_basis.back(scale.beta0 + scale.scale * solution.beta),
             extra=sigma**2,
             sigma=sigma,
-            objective=float(solution.objective + problem.shift),
+            objective=float(solution.objective + (ldL2 - solution.ldL2) + problem.shift),
+            objective_se=self.factor.ldL2_se,
             unscaled_vcov=R @ R.T,
             effects=tuple(e * scale.scale for e in self.terms.user_effects(layout, b)),
             pwrss=solution.pwrss * scale.scale**2,
             ussq=float(u @ u) * scale.scale**2,
-            ldL2=solution.ldL2,
+            ldL2=ldL2,
             ldRX2=solution.ldRX2 + problem.ldRX2_shift,
         )
 
@@ -196,7 +220,9 @@ class LinearCriterion:
         d, solution = self._differentiated(), self._solution
         if d.is_exact:
             return d.information
-        if self.factor.has_squares or columns_in_largest_part(self.factor) <= MOST_COLUMNS:
+        if d.error is None and (
+            self.factor.has_squares or columns_in_largest_part(self.factor) <= MOST_COLUMNS
+        ):
             assert solution is not None
             dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
             return exact_information(self.factor, solution, d, dsigmas, self.problem.REML)

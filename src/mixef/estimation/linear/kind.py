@@ -147,6 +147,8 @@ class Gaussian(Kind):
             )
         problem = self.problem(spec, kept, known)
         criterion = self.criterion(problem)
+        if control.optimizer != "newton":
+            criterion.factor.cholesky(f"optimizer={control.optimizer!r}")
         begin, translated = problem.start(), _on_user_scale(criterion, trace)
         if start is None:
             result = search(criterion, begin, control, translated)

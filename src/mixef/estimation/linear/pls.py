@@ -140,6 +140,9 @@ class Derivatives:
     pwrss_slope: np.ndarray  # (k,): derivative of pwrss, ``-w' d(Lambda Lambda') w``
     ZtVX: np.ndarray  # (q, p): ``Z'V^-1 X``
     is_exact: bool  # Whether the information is the exact Hessian
+    # (k, k): covariance of the gradient's error, where traces are estimates; None where they are
+    # exact
+    error: np.ndarray | None = None
 
 
 def differentiate(
@@ -184,9 +187,22 @@ def differentiate(
             T = T - Q_l @ Q_l.T
         K.append(T)
     gradient, curvature = parametrization.chain(par, dlams, lams, K)
+    covariance = factor.trace_covariance()
+    error = None
+    if covariance is not None:
+        units = np.eye(len(covariance))
+        J = np.array([parametrization.gradient(dlams, lams, _blocks(K, unit)) for unit in units]).T
+        error = J @ covariance @ J.T
     return Derivatives(
-        gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], squares is not None
+        gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], squares is not None, error
     )
+
+
+def _blocks(like: Sequence[np.ndarray], flat: np.ndarray) -> list[np.ndarray]:
+    """Split numbers, flat and one block after another, into blocks of the shapes of others."""
+    ends = np.cumsum([block.size for block in like])
+    parts = np.split(flat, ends[:-1])
+    return [part.reshape(block.shape) for part, block in zip(parts, like, strict=True)]
 
 
 def exact_information(

@@ -107,9 +107,14 @@ def search(
         return scipy_search(criterion, start, control.optimizer, control.max_evaluations, trace)
     axes = MovingAxes(criterion)
 
+    def settled(par: np.ndarray, value: float) -> StopReason | None:
+        return StopReason.ERROR if axes.view.within_error() else None
+
     def stops(par: np.ndarray, value: float) -> StopReason | None:
         if axes.view.runs_away():
             return StopReason.RUNAWAY
+        if settled(par, value):
+            return StopReason.ERROR
         return None if until is None else until(axes.back(par), value)
 
     size = in_size(criterion, start, control.max_evaluations)
@@ -120,8 +125,8 @@ def search(
     told = _after_first(trace, size.beyond)
     result = newton(axes, size.start, left, told, axes, stops, size.known)
     result = _after(_inserted(result, size.beyond), size.before)
-    if stops(result.par, result.objective) is None:
-        result = _certified(axes, result, control.max_evaluations, trace)
+    if stops(result.par, result.objective) in (None, StopReason.ERROR):
+        result = _certified(axes, result, control.max_evaluations, trace, settled)
     if axes.view is criterion:
         return result
     par = axes.back(result.par)
@@ -152,7 +157,11 @@ def _inserted(result: SearchResult, steps: tuple[Step, ...]) -> SearchResult:
 
 
 def _certified(
-    axes: MovingAxes, result: SearchResult, max_evaluations: int, trace: Trace | None
+    axes: MovingAxes,
+    result: SearchResult,
+    max_evaluations: int,
+    trace: Trace | None,
+    until: Until,
 ) -> SearchResult:
     """Set vanishing diagonals to zero, and go on from there.
 
@@ -169,7 +178,7 @@ def _certified(
     if not axes.value(snapped) <= result.objective + VANISHING_COST + axes.rounding():
         axes.value(result.par)
         return result
-    return _after(newton(axes, snapped, left, trace, axes), result.log)
+    return _after(newton(axes, snapped, left, trace, axes, until), result.log)
 
 
 def search_from(

@@ -93,7 +93,8 @@ def judge(
     """
     end, gain = Quadratic(result.gradient, result.information, unit), result.expected_gain
     problems = []
-    if not gain < CONVERGED_GAIN:
+    converged = gain < CONVERGED_GAIN or result.reason is StopReason.ERROR
+    if not converged:
         worst = int(np.argmax(np.abs(end.step(radius=1.0)[0])))
         problems.append(
             f"Model failed to converge: one Newton step from here would lower the criterion by "
@@ -112,7 +113,7 @@ def judge(
             f"{remedy(flat)}"
         )
     return Convergence(
-        converged=gain < CONVERGED_GAIN,
+        converged=converged,
         reason=result.reason,
         n_evaluations=result.n_evaluations,
         labels=tuple(labels),

@@ -54,6 +54,9 @@ class MixedCriterion(Criterion, Protocol):
     def runs_away(self) -> bool:
         """Tell whether the criterion falls for ever from where derivatives were taken last."""
 
+    def within_error(self) -> bool:
+        """Tell whether the gradient, where it was taken last, vanishes up to its own error."""
+
     def plain(self, other: Self, par: np.ndarray) -> np.ndarray:
         """Return the parameters of this criterion at those of a turned one."""
 
@@ -85,6 +88,7 @@ class StopReason(Enum):
 
     OPTIMUM = "the exact gradient vanishes"
     ROUNDING = "the exact gradient vanishes up to rounding"
+    ERROR = "the estimated gradient vanishes within its standard error"
     EVALUATIONS = "the largest number of evaluations was reached"
     KNOWN_END = "the search has come back to an end of another one"
     RUNAWAY = "the random effects predict every response, and grow for ever"
