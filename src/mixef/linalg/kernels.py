@@ -8,6 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from mixef.linalg.iterative.loops import (
+    gather_eight,
+    gather_one,
+    gram_squares,
+    turn_pairs,
+    weighted_squares,
+)
 from mixef.linalg.minimum_degree import minimum_degree
 from mixef.linalg.sparse_loops import (
     boundary_forms,
@@ -45,6 +52,11 @@ def compiled() -> dict[str, Callable[..., Any]]:
         solve_columns_transposed,
         selected_inverse,
         boundary_forms,
+        turn_pairs,
+        weighted_squares,
+        gather_one,
+        gather_eight,
+        gram_squares,
     )
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 

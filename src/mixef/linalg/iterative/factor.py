@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.linalg.crossproducts import CrossProducts
+from mixef.linalg.crossproducts import CrossProducts, Pairs
 from mixef.linalg.factor import Factor, not_positive_definite
+from mixef.linalg.iterative.graph import graph_of
+from mixef.linalg.iterative.logdet import Effort, Estimate, adapted, estimate, more
+from mixef.linalg.iterative.pcg import solve_scaled
+from mixef.linalg.iterative.scaled import Scaled
 
 # The standard error of log|M| that is aimed at.
 TARGET = 0.01
+# `refresh` adds no more random vectors than this.
+MOST_FRESH = 3072
 
 
 class IterativeFactor(Factor):
@@ -22,8 +28,8 @@ class IterativeFactor(Factor):
     agree with each other in expectation only.
 
     The first ``update`` chooses the effort (how many eigenvectors, random vectors and steps) for
-    the target; later ones, and twins, keep to it, until `adapt` or `refresh`. It raises FitError
-    where no effort in reason comes near: the graph of the pairs of levels is then like a chain.
+    the target; later ones, and twins, keep to it, until `adapt`. It raises FitError where no effort
+    in reason comes near: the graph of the pairs of levels is then like a chain.
 
     Vectors go in and come out in the order of the layout.
 
@@ -52,30 +58,86 @@ class IterativeFactor(Factor):
                 "the iterative factor is for two crossed grouping factors of one column each, and "
                 f"the terms have {', '.join(map(str, self.layout.widths))} columns"
             )
+        self._effort: Effort | None = None
+        self._graph = graph_of(_pair(products), self.layout)
+        self._take_room()
 
     def _take_room(self) -> None:
-        """Take no room before the first ``update``."""
+        """Read the diagonals of ``Z_i'WZ_i``."""
+        both = [blocks.ravel() for blocks in self.products.diagonal]
+        first, orders = self._graph.first, self._graph.orders
+        self._d = both[first][orders[0]], both[1 - first][orders[1]]
+        self._scaled: Scaled | None = None
+        self._estimate: Estimate | None = None
+
+    def reload(self) -> None:
+        """Read the cross-products again, after their blocks were changed in place."""
+        self._graph = graph_of(_pair(self.products), self.layout)
+        self._take_room()
 
     def _refactor(self) -> None:
         """Estimate ``log|M|`` at ``self.lams``."""
-        A = self.products.ZtZ
-        ZtZ = A if isinstance(A, np.ndarray) else A.toarray()
-        lam = np.repeat([float(x[0, 0]) for x in self.lams], self.layout.n_levels)
-        M = lam[:, None] * ZtZ * lam + np.eye(self.layout.q)
-        sign, value = np.linalg.slogdet(M)
-        if not (sign > 0 and np.isfinite(value)):
+        lam = [float(self.lams[i][0, 0]) for i in self._roles]
+        scaled = Scaled(self._graph, *self._d, *lam)
+        if not (np.isfinite(scaled.base) and bool((scaled.dS > 0.0).all())):
             raise not_positive_definite()
-        self._C, self._ZtZ, self._lam = np.linalg.inv(M), ZtZ, lam
-        self.ldL2, self.ldL2_se = float(value), 0.0
+        self._scaled, self._estimate = scaled, None
+        if scaled.apart:
+            self.ldL2, self.ldL2_se = scaled.base, 0.0
+        elif self._effort is None:
+            self.adapt()
+        else:
+            self._take(estimate(scaled, self._effort))
 
     def adapt(self, target: float | None = None) -> None:
-        """Choose the effort afresh where the factor stands, and estimate ``log|M|`` with it."""
+        """Choose the effort afresh where the factor stands, and estimate ``log|M|`` with it.
+
+        Parameters
+        ----------
+        target : float, optional
+            Standard error of ``ldL2``; that of the factor if it is left out.
+
+        Raises
+        ------
+        FitError
+            If no effort in reason comes near.
+        """
+        scaled = self._standing
+        if scaled.apart:
+            return
+        found = adapted(scaled, self.target if target is None else target, self.seed)
+        self._effort = found.effort
+        self._take(found)
 
     def refresh(self, target: float | None = None) -> None:
-        """Estimate ``log|M|`` and the traces from fresh random vectors, for ends of a search.
+        """Add random vectors where the factor stands, for the end of a search.
 
-        As many as it takes for a standard error of ``log|M|`` of at most ``target`` (0.01).
+        As many as it takes for a standard error of ``log|M|`` of at most ``target``. The next
+        `update` is back at the effort from before.
+
+        Parameters
+        ----------
+        target : float, optional
+            Standard error of ``ldL2``; that of the factor if it is left out.
         """
+        if self._estimate is not None:
+            target = self.target if target is None else target
+            self._take(more(self._standing, self._estimate, target, MOST_FRESH))
+
+    def _take(self, found: Estimate) -> None:
+        self._estimate = found
+        self.ldL2, self.ldL2_se = found.value, found.se
+
+    @property
+    def _standing(self) -> Scaled:
+        if self._scaled is None:
+            raise RuntimeError("the factor stands nowhere yet: call update")
+        return self._scaled
+
+    @property
+    def _roles(self) -> tuple[int, int]:
+        """Which block of the layout is eliminated, and which stays."""
+        return self._graph.first, 1 - self._graph.first
 
     def solve(self, rhs: np.ndarray, tol: float = 1e-10) -> np.ndarray:
         """Return ``M^-1 rhs`` for (q,) or (q, k), by conjugate gradients on a block.
@@ -85,23 +147,57 @@ class IterativeFactor(Factor):
         tol : float
             Of the norm of residuals, relative to that of each right-hand side.
         """
-        x: np.ndarray = self._C @ rhs
-        return x
+        at, graph = self._standing, self._graph
+        D1, both = at.D1[:, None], at.lam1 * at.lam2
+        R1, R2 = self._split(rhs)
+        R2 = R2 - both * graph.transposed_times(R1 / D1)
+        sd = at.sd[:, None]
+        U2 = sd * solve_scaled(at, sd * R2, tol)
+        return self._joined((R1 - both * graph.times(U2)) / D1, U2, rhs.shape)
 
     def ZtZ_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'WZ v`` for (q,) or (q, k), without ``Z'WZ``."""
-        x: np.ndarray = self._ZtZ @ v
-        return x
+        graph, (d1, d2) = self._graph, self._d
+        V1, V2 = self._split(v)
+        one = d1[:, None] * V1 + graph.times(V2)
+        return self._joined(one, d2[:, None] * V2 + graph.transposed_times(V1), v.shape)
 
     def trace_blocks(self) -> list[np.ndarray]:
-        """Return estimates of ``T_i = sum_l (Z'V^-1 Z)_ll`` (1, 1), ``V = I + Z Lambda Lambda'Z'``.
+        """Return estimates of ``T_i = sum_l (Z'V^-1 Z)_ll`` (1, 1).
 
         ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is zero.
         """
-        inner = self._ZtZ - self._ZtZ @ (self._lam[:, None] * self._C * self._lam) @ self._ZtZ
-        diagonal = inner.diagonal()
-        return [diagonal[rows].sum().reshape(1, 1) for rows in self.layout.slices]
+        found = self._estimate
+        slopes = self._standing.base_slopes if found is None else found.slopes
+        return [slopes[[role]].reshape(1, 1) for role in self._roles]
 
-    def trace_covariance(self) -> np.ndarray:
-        """Return the covariance (2, 2) of the errors of `trace_blocks`."""
-        return np.zeros((2, 2))
+    def trace_covariance(self) -> np.ndarray | None:
+        """Return the covariance (2, 2) of the errors of `trace_blocks`; None where exact."""
+        if self._estimate is None:
+            return None
+        roles = list(self._roles)
+        return self._estimate.slopes_covariance[np.ix_(roles, roles)]
+
+    def _split(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of both factors, in the graph's order, as (l_1, k) and (l_2, k)."""
+        columns = v[:, None] if v.ndim == 1 else v
+        parts = [columns[self.layout.slice(i)] for i in self._roles]
+        one, two = (part[order] for part, order in zip(parts, self._graph.orders, strict=True))
+        return one, two
+
+    def _joined(self, one: np.ndarray, two: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return rows in the order of the layout, the inverse of `_split`."""
+        out = np.empty((self.layout.q, one.shape[1]))
+        for i, part, order in zip(self._roles, (one, two), self._graph.orders, strict=True):
+            out[self.layout.slice(i)][order] = part
+        return out.reshape(shape)
+
+
+def _pair(products: CrossProducts) -> Pairs:
+    """Return the pairs of levels of two factors, also where ``Z'WZ`` came in one piece."""
+    if (0, 1) in products.pairs:
+        return products.pairs[0, 1]
+    layout = products.layout
+    between = np.asarray(products.ZtZ[layout.slice(0), layout.slice(1)])
+    rows, cols = np.nonzero(between)
+    return Pairs(rows, cols, between[rows, cols][:, None, None])

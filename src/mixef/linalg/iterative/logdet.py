@@ -1,0 +1,253 @@
+"""``tr f(E)``: Ritz vectors one by one, random vectors for the rest, and what error that leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.linalg.iterative.graph import WIDTH
+from mixef.linalg.iterative.lanczos import Forms, first_order, forms, nothing, second_order
+from mixef.linalg.iterative.ritz import smallest, upper_bound
+from mixef.linalg.iterative.scaled import Scaled
+
+FUNCTIONS = {1: first_order, 2: second_order}
+# Lanczos steps: so many at first, and so many more where the last two still count, up to the most.
+STEPS, MORE_STEPS, MOST_STEPS = 12, 12, 48
+# Steps of the short runs that bound the spectrum.
+BOUND_STEPS = 6
+# Ritz vectors: doubled from the least while one more would save enough random vectors.
+LEAST_RITZ, MOST_RITZ = 4, 256
+WORTH_A_RITZ_VECTOR = 2.5
+# Rounds of filtering from random vectors, for random vectors that are added, and from Ritz vectors
+# of other templates.
+FIRST_ROUNDS, ADDED_ROUNDS, ROUNDS = 3, 2, 1
+# Random vectors: a pilot, then as many as its variance says and a margin, up to the most.
+PILOT, MOST_PROBES, MARGIN = 24, 768, 1.3
+# What the last two steps may leave, beside the target.
+CUT = 0.1
+# With a larger standard error no likelihood-ratio test could be read: such graphs are refused. From
+# so many Ritz vectors on, it is looked at before more are sought.
+HOPELESS, LOOK_FROM = 0.5, 32
+# A product of `Scaled.second_moment` takes about as long as a number of a pass, to and fro.
+MOMENT_COST = 1.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an estimate is made with; held while templates move, so that it moves with them."""
+
+    seed: int
+    order: int  # moments of E that are exact: 1 or 2
+    steps: int  # of a Lanczos run
+    n_probes: int  # random vectors; none where every unit vector is taken instead
+    start: np.ndarray  # (l_2, k): where the search for Ritz vectors begins
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``log|M|`` at one pair of templates, with what it was made of."""
+
+    effort: Effort
+    Q: np.ndarray  # (l_2, k): Ritz vectors, orthonormal; or unit vectors, all of them
+    ritz: Forms  # of these
+    probes: Forms  # of the random vectors, less their part in Q
+    fixed: float  # what is exact
+    fixed_slopes: np.ndarray  # (2,)
+
+    @property
+    def value(self) -> float:
+        """``log|M|``."""
+        return float(self.fixed + self._both("values"))
+
+    @property
+    def se(self) -> float:
+        """The standard error of the value; what the last two Lanczos steps did counts as error."""
+        values = self.probes.values[:, self.effort.order - 1]
+        random = values.std(ddof=1) / np.sqrt(len(values)) if len(values) else 0.0
+        return float(np.hypot(random, self._both("cut")))
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """Derivatives (2,) of ``log|M|`` by a and b, estimated by themselves."""
+        slopes: np.ndarray = self.fixed_slopes + self._both("slopes")
+        return slopes
+
+    @property
+    def slopes_covariance(self) -> np.ndarray:
+        """The covariance (2, 2) of the errors of the slopes."""
+        slopes = self.probes.slopes[:, self.effort.order - 1]
+        return np.cov(slopes.T) / len(slopes) if len(slopes) else np.zeros((2, 2))
+
+    def _both(self, what: str) -> np.ndarray:
+        """Return the sum over Ritz vectors and the mean over random vectors, for their order."""
+        which = self.effort.order - 1
+        ritz, probes = (getattr(forms, what)[:, which] for forms in (self.ritz, self.probes))
+        total: np.ndarray = ritz.sum(axis=0)
+        return total + probes.mean(axis=0) if len(probes) else total
+
+
+def estimate(scaled: Scaled, effort: Effort) -> Estimate:
+    """Estimate ``log|M|`` with an effort that stands."""
+    if not effort.n_probes:
+        return _estimate(scaled, effort, effort.start, nothing())
+    _, Q = smallest(scaled, effort.start, ROUNDS, _upper(scaled, effort.seed))
+    return _estimate(scaled, effort, Q, _probes(scaled, Q, effort, 0, effort.n_probes))
+
+
+def more(scaled: Scaled, old: Estimate, target: float, most: int) -> Estimate:
+    """Add random vectors until the standard error is at most the target."""
+    effort, probes = old.effort, old.probes
+    while True:
+        now = replace(old, probes=probes)
+        n = len(probes.values)
+        if now.se <= target or not 0 < n < most:
+            return now
+        needed = n * (now.se / target) ** 2
+        upto = _rounded(min(max(1.05 * needed, n + WIDTH), most))
+        probes = probes.joined(_probes(scaled, old.Q, effort, n, upto))
+
+
+def adapted(scaled: Scaled, target: float, seed: int) -> Estimate:
+    """Choose the effort for a standard error, and estimate with it.
+
+    Two moments are taken exactly where that costs less than the random vectors that it saves.
+
+    Raises
+    ------
+    FitError
+        If no effort in reason leaves less than `HOPELESS`.
+    """
+    upper = _upper(scaled, seed)
+    e, Q = _first_ritz(scaled, seed, upper)
+    e, Q = _grown(scaled, e, Q, 2, target, seed, upper)
+    effort = Effort(seed, 2, STEPS, PILOT, Q)
+    pilot, effort = _pilot(scaled, Q, effort, target)
+    need = {order: _needed(pilot, order, target) for order in FUNCTIONS}
+    cost = MOMENT_COST * scaled.moment_products / (effort.steps * max(scaled.graph.n_pairs, 1))
+    if need[1] <= need[2] + cost and need[1] <= MOST_PROBES:
+        effort = replace(effort, order=1)
+    n = min(need[effort.order], MOST_PROBES)
+    if n >= len(Q):
+        return _in_full(scaled, effort, target)
+    if n > PILOT:
+        pilot = pilot.joined(_probes(scaled, Q, effort, PILOT, n))
+    found = _estimate(scaled, replace(effort, n_probes=len(pilot.values)), Q, pilot)
+    if not found.se < HOPELESS:
+        raise _out_of_reach(scaled, found.se, target)
+    return found
+
+
+def _in_full(scaled: Scaled, effort: Effort, target: float) -> Estimate:
+    """Take every unit vector, where no fewer random vectors would do: no error but of the steps."""
+    effort = replace(effort, order=1, n_probes=0, start=np.eye(len(effort.start)))
+    while True:
+        found = estimate(scaled, effort)
+        if found.se <= CUT * target or effort.steps >= MOST_STEPS:
+            return found
+        effort = replace(effort, steps=effort.steps + MORE_STEPS)
+
+
+def _estimate(scaled: Scaled, effort: Effort, Q: np.ndarray, probes: Forms) -> Estimate:
+    fixed, slopes = scaled.base, scaled.base_slopes
+    if effort.order == 2:
+        moment, moment_slopes = scaled.second_moment()
+        fixed, slopes = fixed - 0.5 * moment, slopes - 0.5 * moment_slopes
+    return Estimate(effort, Q, forms(scaled, Q, effort.steps), probes, fixed, slopes)
+
+
+def _upper(scaled: Scaled, seed: int) -> float:
+    return upper_bound(scaled, _signs(len(scaled.sd), seed, 0), BOUND_STEPS)
+
+
+def _first_ritz(scaled: Scaled, seed: int, upper: float) -> tuple[np.ndarray, np.ndarray]:
+    n = len(scaled.sd)
+    V = _normal(n, min(LEAST_RITZ, n), seed)
+    V[:, 0] = np.sqrt(scaled.dS)  # the smallest of a graph in one piece is near this
+    return smallest(scaled, V, FIRST_ROUNDS, upper)
+
+
+def _grown(
+    scaled: Scaled,
+    e: np.ndarray,
+    Q: np.ndarray,
+    order: int,
+    target: float,
+    seed: int,
+    upper: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Double the Ritz vectors while one more saves random vectors."""
+    n = len(Q)
+    most = min(MOST_RITZ, n // 4)
+    f = FUNCTIONS[order]
+    while len(e) < most and 2.0 * f(e[-1]) ** 2 > WORTH_A_RITZ_VECTOR * target**2:
+        if len(e) >= LOOK_FROM:
+            _look_ahead(scaled, e, Q, order, target, seed)
+        added = _normal(n, min(len(e), most - len(e)), seed + len(e))
+        e, Q = smallest(scaled, np.hstack([Q, added]), ADDED_ROUNDS, upper)
+    return e, Q
+
+
+def _look_ahead(
+    scaled: Scaled, e: np.ndarray, Q: np.ndarray, order: int, target: float, seed: int
+) -> None:
+    """Refuse a graph where the most Ritz vectors and random vectors leave too much.
+
+    No eigenvalue that is left takes more variance away than the last one that was found.
+    """
+    values = _probes(scaled, Q, Effort(seed, order, STEPS, PILOT, Q), 0, PILOT).values
+    taken = 2.0 * FUNCTIONS[order](e[-1]) ** 2 * (MOST_RITZ - len(e))
+    left = float(values[:, order - 1].var(ddof=1)) / MARGIN - taken
+    if left > MOST_PROBES * HOPELESS**2:
+        raise _out_of_reach(scaled, float(np.sqrt(left / MOST_PROBES)), target)
+
+
+def _out_of_reach(scaled: Scaled, se: float, target: float) -> FitError:
+    return FitError(
+        f"the iterative factor cannot estimate log|M| for {scaled.graph.names}: its standard error "
+        f"would stay at {se:.2g}, where {target:g} was asked for and {HOPELESS:g} is the most that "
+        "a likelihood can be read with. The pairs of levels form a graph like a chain (each level "
+        "meets few others, or only its neighbours), where a sparse Cholesky factor is cheap: use "
+        'LmerControl(factor="cholmod") or factor="auto"'
+    )
+
+
+def _pilot(scaled: Scaled, Q: np.ndarray, effort: Effort, target: float) -> tuple[Forms, Effort]:
+    """Run the pilot with as many steps as it takes."""
+    while True:
+        pilot = _probes(scaled, Q, effort, 0, PILOT)
+        cut = np.abs(pilot.cut.mean(axis=0)).max()
+        if cut <= CUT * target or effort.steps >= MOST_STEPS:
+            return pilot, effort
+        effort = replace(effort, steps=effort.steps + MORE_STEPS)
+
+
+def _needed(pilot: Forms, order: int, target: float) -> int:
+    """Return how many random vectors the variance of the pilot asks for."""
+    variance = float(pilot.values[:, order - 1].var(ddof=1))
+    return max(_rounded(MARGIN * variance / target**2), PILOT)
+
+
+def _rounded(n: float) -> int:
+    return WIDTH * int(np.ceil(min(n, 1e9) / WIDTH))
+
+
+def _probes(scaled: Scaled, Q: np.ndarray, effort: Effort, first: int, last: int) -> Forms:
+    """Return the forms of random vectors number ``first`` to ``last``, less their part in Q."""
+    out = nothing()
+    for block in range(first // WIDTH, last // WIDTH):
+        V = _signs(len(Q), effort.seed, block)
+        V -= Q @ (Q.T @ V)
+        out = out.joined(forms(scaled, V, effort.steps))
+    return out
+
+
+def _signs(n: int, seed: int, block: int) -> np.ndarray:
+    """Return block number so and so of random signs (n, 8)."""
+    bits = np.random.default_rng([seed, block]).integers(0, 2, (n, WIDTH), dtype=np.int8)
+    return 2.0 * bits - 1.0
+
+
+def _normal(n: int, k: int, seed: int) -> np.ndarray:
+    return np.random.default_rng([seed, k, 1]).normal(size=(n, k))

@@ -1,0 +1,116 @@
+"""The remainder of two crossed factors, scaled to one on its diagonal: ``B = I + E``.
+
+With the larger factor eliminated, ``M`` becomes
+
+    D1 = I + a d1,  S = I + b (d2 - A'w A),  w = a / D1,   a = lam_1^2, b = lam_2^2
+
+and ``log|M| = sum log D1 + sum log dS + log|B|`` for ``B = dS^-1/2 S dS^-1/2``, dS the diagonal of
+S. All is smooth in a and b, at zero too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixef.linalg.iterative.graph import THREADS, Graph, in_threads
+from mixef.linalg.kernels import compiled
+
+
+class Scaled:
+    """``B = I + E`` and what goes with it at one pair of templates.
+
+    Parameters
+    ----------
+    graph : Graph
+    d1, d2 : ndarray (l_1,), (l_2,)
+        The diagonals of ``Z_i'WZ_i``, in the graph's order.
+    lam1, lam2 : float
+
+    Attributes
+    ----------
+    base : float
+        ``sum log D1 + sum log dS``.
+    base_slopes : ndarray (2,)
+        Its derivatives by a and b.
+    dlog : ndarray (l_2, 2)
+        Derivatives of ``log dS`` by a and b.
+    """
+
+    def __init__(self, graph: Graph, d1: np.ndarray, d2: np.ndarray, lam1: float, lam2: float):
+        self.graph, self.d1, self.d2 = graph, d1, d2
+        self.lam1, self.lam2 = lam1, lam2
+        self.a, self.b = lam1 * lam1, lam2 * lam2
+        self.D1 = 1.0 + self.a * d1
+        # w and its derivative by a, which both take the square of A's scale with them.
+        self.w = np.column_stack([self.a / self.D1, 1.0 / self.D1**2]) * graph.scale**2
+        own = graph.two.gather_squares(self.w)
+        self.dS = 1.0 + self.b * (d2 - own[:, 0])
+        self.sd = 1.0 / np.sqrt(self.dS)
+        self._own = self.b * own[:, 0] / self.dS  # what makes the diagonal of E zero
+        self.dlog = np.column_stack([-self.b * own[:, 1], d2 - own[:, 0]]) / self.dS[:, None]
+        self.base = float(np.log(self.D1).sum() + np.log(self.dS).sum())
+        self.base_slopes = self.dlog.sum(axis=0) + np.array([(d1 / self.D1).sum(), 0.0])
+
+    @property
+    def apart(self) -> bool:
+        """Whether E is zero: one of the templates is, or no levels occur together."""
+        return self.a == 0.0 or self.b == 0.0 or self.graph.n_pairs == 0
+
+    def E_times(self, V: np.ndarray) -> np.ndarray:
+        """Return ``E V`` for V (l_2, k)."""
+        out = self._gram_times(self.sd[:, None] * V, 0)
+        out *= (-self.b * self.sd)[:, None]
+        out += self._own[:, None] * V
+        return out
+
+    def slopes(self, V: np.ndarray, X: np.ndarray, EV: np.ndarray, EX: np.ndarray) -> np.ndarray:
+        """Return ``x'(dE/da) v`` and ``x'(dE/db) v`` (k, 2) for the columns of V and X.
+
+        Parameters
+        ----------
+        V, X, EV, EX : ndarray (l_2, k)
+            Two blocks of vectors, and their products with E.
+        """
+        v, x = self.sd[:, None] * V, self.sd[:, None] * X
+        by_a = -self.b * np.einsum("jk,jk->k", x, self._gram_times(v, 1))
+        # dS/db v = d2 v - A'w A v, and E V has the second product in it.
+        by_b = np.einsum("jk,j,jk->k", x, self.d2, v) + self._gram_form(X, V, EV)
+        BV, BX = V + EV, X + EX
+        middle = np.einsum("jk,ja,jk->ka", X, self.dlog, BV)
+        middle += np.einsum("jk,ja,jk->ka", BX, self.dlog, V)
+        out: np.ndarray = np.column_stack([by_a, by_b]) - 0.5 * middle
+        return out
+
+    def _gram_form(self, X: np.ndarray, V: np.ndarray, EV: np.ndarray) -> np.ndarray:
+        """Return minus ``x'A'w A v`` for the scaled vectors x and v."""
+        form: np.ndarray = np.einsum("jk,jk->k", X, EV - self._own[:, None] * V) / self.b
+        return form
+
+    def _gram_times(self, V: np.ndarray, which: int) -> np.ndarray:
+        """Return ``A' w A V``, for the weights or for their derivative, without A's scale twice."""
+        half = self.graph.one.gather(V)
+        half *= self.w[:, which, None]
+        return self.graph.two.gather(half)
+
+    def second_moment(self) -> tuple[float, np.ndarray]:
+        """Return ``tr E^2`` and its derivatives (2,) by a and b, exactly."""
+        n = len(self.sd)
+        sums = np.zeros((THREADS, 3))
+        sides = (*self.graph.two.arrays, *self.graph.one.arrays)
+
+        def part(first: int, last: int) -> None:
+            levels = np.arange(first, n, THREADS)
+            kernel = compiled()["gram_squares"]
+            kernel(*sides, self.w, self.sd, self.dlog, sums[first], levels)
+
+        in_threads(part, list(range(THREADS + 1)))
+        square, by_a, by_b = sums.sum(axis=0)
+        moment = 2.0 * self.b**2 * square
+        slopes = 4.0 * np.array([self.b**2 * by_a, self.b * square + self.b**2 * by_b])
+        return moment, slopes
+
+    @property
+    def moment_products(self) -> float:
+        """How many products `second_moment` forms."""
+        degrees = self.graph.one.degrees.astype(float)
+        return float((degrees * (degrees - 1.0)).sum()) / 2.0
