@@ -8,6 +8,7 @@ import pytest
 from benchmarks.crossed import errors, exact
 from benchmarks.crossed_graphs import products_of
 from mixef.errors import FitError
+from mixef.linalg import kernels
 from mixef.linalg.crossproducts import Pairs, crossproducts
 from mixef.linalg.iterative import graph, logdet, pcg
 from mixef.linalg.iterative.factor import IterativeFactor
@@ -67,6 +68,75 @@ def test_cross_products_in_one_piece_are_those_by_pairs():
     one, two = at(crossed(assembles=True), 1.0, 0.7), at(crossed(), 1.0, 0.7)
     assert isinstance(one.products.ZtZ, np.ndarray)
     assert one.ldL2 == pytest.approx(two.ldL2, abs=1e-9)
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def kernel(request):
+    return kernels.compiled().__getitem__ if request.param == "compiled" else kernels.__dict__.get
+
+
+def pairs(weighted, k=1):
+    """A as a dense matrix (12, 9), by its rows and by its columns, and some vectors."""
+    rng = np.random.default_rng(4)
+    A = np.where(rng.random((12, 9)) < 0.4, rng.normal(size=(12, 9)) if weighted else 1.0, 0.0)
+    sides = []
+    for matrix in (A, A.T):
+        rows, cols = np.nonzero(matrix)
+        start = np.searchsorted(rows, np.arange(len(matrix) + 1))
+        sides.append((start, cols.astype(np.int32), matrix[rows, cols][: None if weighted else 0]))
+    return A, *sides, rng.normal(size=(9, k))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_turn_pairs(kernel, weighted):
+    _, by_row, by_col, _ = pairs(weighted)
+    turned = np.zeros_like(by_col[0]), np.empty_like(by_col[1]), np.empty_like(by_col[2])
+    kernel("turn_pairs")(*by_row, *turned)
+    for ours, expected in zip(turned, by_col, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_weighted_squares(kernel, weighted):
+    A, by_row, _, V = pairs(weighted, 2)
+    out = np.full((12, 2), np.nan)
+    kernel("weighted_squares")(*by_row, V, out, 0, 7)
+    kernel("weighted_squares")(*by_row, V, out, 7, 12)
+    np.testing.assert_allclose(out, A**2 @ V, atol=1e-14)
+
+
+def check_gather(kernel, name, weighted, k):
+    A, by_row, _, V = pairs(weighted, k)
+    out = np.full((12, k), np.nan)
+    kernel(name)(*by_row, V, out, 0, 7)
+    kernel(name)(*by_row, V, out, 7, 12)
+    np.testing.assert_allclose(out, A @ V, atol=1e-14)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_gather_one(kernel, weighted):
+    check_gather(kernel, "gather_one", weighted, 1)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_gather_eight(kernel, weighted):
+    check_gather(kernel, "gather_eight", weighted, 8)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_gram_squares(kernel, weighted):
+    A, by_row, by_col, _ = pairs(weighted)
+    rng = np.random.default_rng(5)
+    w, sd, dlog = rng.random((12, 2)), rng.random(9), rng.normal(size=(9, 2))
+    scale = np.outer(sd, sd)
+    N, by_w = (scale * (A.T @ np.diag(column) @ A) for column in w.T)
+    halves = [0.5 * N * (column[:, None] + column) for column in dlog.T]
+    below = np.tri(9, k=-1)
+    expected = [np.sum(below * N * x) for x in (N, by_w - halves[0], -halves[1])]
+    out = np.zeros(3)
+    for levels in (np.arange(0, 9, 2), np.arange(1, 9, 2)):
+        kernel("gram_squares")(*by_col, *by_row, w, sd, dlog, out, levels)
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
 
 
 def scaled_of(kind, theta, **changes):
