@@ -34,15 +34,16 @@ def cholesky(M: np.ndarray) -> np.ndarray:
         return roots
     C = np.zeros_like(M)
     for j in range(s):
-        column = M[:, j:, j]
-        if j:
-            column = column.copy()
+        for i in range(j, s):
+            entry = M[:, i, j]
             for b in range(j):
-                column -= C[:, j:, b] * C[:, j, b, None]
-        pivot = column[:, :1]
-        if not (pivot > 0.0).all():
-            raise np.linalg.LinAlgError("a matrix is not positive definite")
-        np.divide(column, np.sqrt(pivot), out=C[:, j:, j])
+                entry = entry - C[:, i, b] * C[:, j, b]
+            if i > j:
+                np.divide(entry, C[:, j, j], out=C[:, i, j])
+            elif not entry.min(initial=np.inf) > 0.0:
+                raise np.linalg.LinAlgError("a matrix is not positive definite")
+            else:
+                np.sqrt(entry, out=C[:, j, j])
     return C
 
 
@@ -55,10 +56,13 @@ def inverse_lower(C: np.ndarray) -> np.ndarray:
         return 1.0 / C
     X = np.zeros_like(C)
     for i in range(s):
-        X[:, i, i] = 1.0
-        for b in range(i):
-            X[:, i, : b + 1] -= C[:, i, b, None] * X[:, b, : b + 1]
-        X[:, i, : i + 1] /= C[:, i, i, None]
+        own = X[:, i, i]
+        np.divide(1.0, C[:, i, i], out=own)
+        for j in range(i):
+            entry = C[:, i, j] * X[:, j, j]
+            for b in range(j + 1, i):
+                entry += C[:, i, b] * X[:, b, j]
+            np.multiply(entry, -own, out=X[:, i, j])
     return X
 
 

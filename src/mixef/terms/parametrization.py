@@ -150,17 +150,19 @@ class Parametrization:
         dsigmas : list of ndarray (k, s_i, s_i)
             ``d(lam lam') / d par``, one array a block, for all parameters.
         """
-        dlams = []
+        dlams = self.slopes(par)
         dsigmas = [np.zeros((self.n_par, s, s)) for s in self.widths]
-        for t, (structure, x) in enumerate(self.by_term(par)):
-            dlam = structure.d_lam(x)
+        for t, ((structure, x), dlam) in enumerate(zip(self.by_term(par), dlams, strict=True)):
             half = dlam @ structure.lam(x).T
             cols = self.columns[t]
             dsigmas[self.block_of[t]][self.par_slices[t], cols, cols] = half + half.transpose(
                 0, 2, 1
             )
-            dlams.append(dlam)
         return dlams, dsigmas
+
+    def slopes(self, par: np.ndarray) -> list[np.ndarray]:
+        """Return the derivatives ``d lam / d par`` (k_t, s_t, s_t) of the terms' roots."""
+        return [s.d_lam(x) for s, x in self.by_term(par)]
 
     def template_slopes(self, par: np.ndarray) -> list[list[np.ndarray]]:
         """Return the derivatives of all blocks' templates (s_i, s_i), a parameter at a time."""

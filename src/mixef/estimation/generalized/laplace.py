@@ -29,6 +29,7 @@ from mixef.errors import FitError
 from mixef.estimation.generalized.curvature import laplace_hessian
 from mixef.estimation.generalized.levels import Levels, Movement, movement
 from mixef.estimation.generalized.pirls import Mode, WorkingModel
+from mixef.estimation.generalized.response import RowSlopes
 from mixef.estimation.linear.pls import all_directions
 from mixef.families.auxiliary import Extra
 from mixef.terms.parametrization import Parametrization
@@ -71,51 +72,32 @@ def differentiate_laplace(
     ``lams`` are the templates at ``par``. Given the levels of a single grouping factor, the
     information is the exact Hessian.
     """
+    if levels is not None:
+        return _differentiate_levels(model, mode, parametrization, par, levels, extra)
     response, groups, factor = model.response, model.groups, model.factor
     layout, state, X = groups.layout, mode.state, model.X
     observed = response.uses_observed
     W = response.weights_of(state)
     w = groups.Zt(state.score)
     dlams, dsigmas = parametrization.derivatives(par)
-    information = np.empty((0, 0))
-    if levels is None:
-        H = all_directions(layout, w, dsigmas)
-        information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
+    H = all_directions(layout, w, dsigmas)
+    information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
 
     T = factor.trace_blocks()
     h = groups.row_forms(factor.inverse_pairs().between(lams))
     slopes = response.slopes(state, extra, observed)
     c = h * slopes.by_eta
-    between = 0.0
-    if W is not state.observed:
-        between = factor.ldL2
-        model.refactor(state.observed, lams)
-        between -= factor.ldL2
+    between = _to_observed(model, mode, lams)
     moved = _adjoint(model, lams, state.observed, c, with_beta)
     v = c - state.observed * moved
     t = groups.Zt(v)
 
     K = []
     for i, T_i in enumerate(T):
-        w_l, t_l = layout.by_level(i, w), layout.by_level(i, t)
-        cross = t_l.T @ w_l
-        K.append(T_i - w_l.T @ w_l + 0.5 * (cross + cross.T))
+        w_l, t_l = layout.by_level(i, w).T, layout.by_level(i, t).T
+        K.append(_by_covariance(T_i, w_l, t_l))
     by_beta = X.T @ (v - 2.0 * state.score)
-    k, by_extra = len(par), np.empty(0)
-    if slopes.by_extra is not None:
-        change = slopes.by_extra
-        by_extra = change.weights @ h + change.score @ moved - 2.0 * change.log_density
-    if levels is not None:
-        w_l, t_l = layout.by_level(0, w), layout.by_level(0, t)
-        movements = movement(model, mode, levels, parametrization, dlams, slopes, w_l)
-        information = laplace_hessian(
-            model, mode, levels, movements, extra, slopes, h, moved, w_l, t_l
-        )
-        information[:k, :k] += parametrization.bend(par, lams, K)
-        by_par = parametrization.gradient(dlams, lams, K)
-        return LaplaceDerivatives(
-            by_par, by_beta, by_extra, information, K, h, moved, between, movements
-        )
+    k, by_extra = len(par), _by_extra(slopes, h, moved)
     by_par, curvature = parametrization.chain(par, dlams, lams, K)
     information[:k, :k] += curvature
     if with_beta:
@@ -126,6 +108,61 @@ def differentiate_laplace(
         information = np.pad(information, (0, len(value)))
         information[size:, size:] = (vector * np.maximum(value, 1.0)) @ vector.T
     return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, moved, between)
+
+
+def _differentiate_levels(
+    model: WorkingModel,
+    mode: Mode,
+    parametrization: Parametrization,
+    par: np.ndarray,
+    levels: Levels,
+    extra: Extra,
+) -> LaplaceDerivatives:
+    """Return gradient and Hessian for one grouping factor, level by level."""
+    state, lams = mode.state, (levels.lam,)
+    T = model.factor.trace_blocks()[0]
+    between = _to_observed(model, mode, lams)
+    slopes = model.response.slopes(state, extra, model.response.uses_observed)
+    w = np.ascontiguousarray(model.groups.layout.by_level(0, model.groups.Zt(state.score)).T)
+    dlams = parametrization.slopes(par)
+    moved = movement(model, mode, levels, parametrization, dlams, slopes, w)
+    h, adjoint = moved.h, moved.adjoint
+
+    K = [_by_covariance(T, w, moved.t)]
+    v = h * slopes.by_eta - state.observed * adjoint
+    by_beta = model.X.T @ (v - 2.0 * state.score)
+    information = laplace_hessian(model, mode, levels, moved, extra, slopes, w)
+    k = len(par)
+    information[:k, :k] += parametrization.bend(par, lams, K)
+    by_par = parametrization.gradient(dlams, lams, K)
+    by_extra = _by_extra(slopes, h, adjoint)
+    return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, adjoint, between, moved)
+
+
+def _to_observed(model: WorkingModel, mode: Mode, lams: Sequence[np.ndarray]) -> float:
+    """Let the factor stand at the observed weights; return by how much ``log|M|`` falls."""
+    observed = mode.state.observed
+    if model.response.weights_of(mode.state) is observed:
+        return 0.0
+    ldL2 = model.factor.ldL2
+    model.refactor(observed, lams)
+    return ldL2 - model.factor.ldL2
+
+
+def _by_covariance(T: np.ndarray, w: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Return K (s, s), for ``sum_l (Z'V^-1 Z)_ll``, and w and t of every level (s, l)."""
+    cross = t @ w.T
+    K: np.ndarray = T - w @ w.T + 0.5 * (cross + cross.T)
+    return K
+
+
+def _by_extra(slopes: RowSlopes, h: np.ndarray, adjoint: np.ndarray) -> np.ndarray:
+    """Return the derivatives (E,) for the auxiliary parameters' coordinates."""
+    if slopes.by_extra is None:
+        return np.empty(0)
+    change = slopes.by_extra
+    by_extra: np.ndarray = change.weights @ h + change.score @ adjoint - 2.0 * change.log_density
+    return by_extra
 
 
 def _average_information(

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from mixef.estimation.generalized.pirls import Mode, WorkingModel
 from mixef.estimation.generalized.response import RowSlopes
-from mixef.linalg import small
 from mixef.linalg.crossproducts import two_sided
 from mixef.linalg.layout import ByLevel
 from mixef.terms.parametrization import Parametrization
@@ -36,15 +35,21 @@ class Levels:
 
     u: np.ndarray  # (l, s)
     half: np.ndarray  # (l, s, s): ``C^-T``, with ``M = C C'``
-    gram: np.ndarray  # (l, s, s): ``Z'WZ`` of every level
+    gram: np.ndarray  # (s, s, l): ``Z'WZ`` of every level
     z: np.ndarray  # (n, s)
     lam: np.ndarray  # (s, s)
     of_row: ByLevel  # The level of each row
 
     @cached_property
+    def roots(self) -> np.ndarray:
+        """``C^-1`` (s, s, l)."""
+        return np.ascontiguousarray(self.half.transpose(2, 1, 0))
+
+    @cached_property
     def inverse(self) -> np.ndarray:
-        """``M^-1`` (l, s, s)."""
-        return small.times(self.half, self.half.transpose(0, 2, 1))
+        """``M^-1`` (s, s, l)."""
+        columns = self.roots.transpose(1, 0, 2)
+        return times(columns, columns)
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -57,25 +62,25 @@ class Levels:
         """Columns of Z, each in one piece (s, n)."""
         return np.ascontiguousarray(self.z.T)
 
-    def sums(self, v: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Sum ``v_i columns_j`` over the rows of every level (m, j, l), a few columns at a time.
+    def sums(self, columns: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Sum ``columns_j v_i`` over the rows of every level (j, m, l), a few columns at a time.
 
         Parameters
         ----------
-        v, columns : ndarray (m, n), (j, n)
+        columns, v : ndarray (j, n), (m, n)
         """
-        out = np.empty((len(v), len(columns), len(self.u)))
+        out = np.empty((len(columns), len(v), len(self.u)))
         step = max(CELLS // max(v.size, 1), 1)
         for first in range(0, len(columns), step):
             part = slice(first, first + step)
-            out[:, part] = self.of_row.sums(v[:, None] * columns[part])
+            out[part] = self.of_row.sums(columns[part, None] * v)
         return out
 
 
 def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     """Collect the levels at a mode, where products and factor of ``model`` stand."""
     groups = model.groups
-    gram = groups.products.diagonal[0].copy()  # overwritten in place
+    gram = groups.products.diagonal[0].transpose(1, 2, 0).copy()  # overwritten in place
     half = model.factor.level_roots.transpose(0, 2, 1)
     u = groups.layout.by_level(0, mode.u)
     return Levels(u, half, gram, model.designs[0].z, lam, groups.levels)
@@ -86,12 +91,16 @@ class Movement:
     """Derivatives for the K parameters: par, beta, and those of the auxiliary ones."""
 
     dlam: np.ndarray  # (k, s, s): of the template, for par
-    u: np.ndarray  # (s, K, l): of u
-    b: np.ndarray  # (s, K, l): of ``lam u``
-    w: np.ndarray  # (s, K, l): of ``Z's``
-    gram: np.ndarray  # (s, s, K, l): of ``Z'WZ`` of every level, by the weights alone
-    M: np.ndarray  # (s, s, K, l)
-    ZtWX: np.ndarray  # (s, p, l): ``Z'W_o X`` of every level
+    u: np.ndarray  # (K, s, l): of u
+    b: np.ndarray  # (K, s, l): of ``lam u``
+    w: np.ndarray  # (K, s, l): of ``Z's``
+    gram: np.ndarray  # (K, s, s, l): of ``Z'WZ`` of every level, by the weights alone
+    M: np.ndarray  # (K, s, s, l)
+    ZtWX: np.ndarray  # (p, s, l): ``Z'W_o X`` of every level
+    # What the gradient takes, as in laplace.py
+    t: np.ndarray  # (s, l): ``Z'v``
+    h: np.ndarray  # (n,): diagonal of ``U M^-1 U'``
+    adjoint: np.ndarray  # (n,): ``U x``
 
 
 def movement(
@@ -109,59 +118,79 @@ def movement(
     ----------
     dlams : sequence of ndarray (k_t, s_t, s_t)
         Derivatives of the terms' templates.
-    w : ndarray (l, s)
+    w : ndarray (s, l)
         ``Z's`` of every level.
     """
     observed, X, z, lam = mode.state.observed, model.X.T, levels.rows, levels.lam
     (n_levels, s), k, p, extra = levels.u.shape, parametrization.n_par, len(X), slopes.by_extra
-    n_extra = 0 if extra is None else len(extra.score)
-    n_par, beta, last = k + p + n_extra, slice(k, k + p), slice(k + p, None)
+    beta, last = slice(k, k + p), slice(k + p, None)
     dlam = np.zeros((k, s, s))
     for of_term, where, cols in zip(
         dlams, parametrization.par_slices, parametrization.columns, strict=True
     ):
         dlam[where, cols, cols] = of_term
-    entry = np.empty((s, s), dtype=np.intp)
-    pairs = np.empty((s * (s + 1) // 2, len(observed)))
-    for pair, (row, col) in enumerate((i, j) for i in range(s) for j in range(i + 1)):
-        np.multiply(z[row], z[col], out=pairs[pair])
-        entry[row, col] = entry[col, row] = pair
+    row, col, entry = _lower_triangle(s)
+    pairs = z[row] * z[col]
     weights = np.concatenate([observed * z, slopes.by_eta * pairs])
-    by_x, by_z = levels.sums(weights, X), levels.sums(weights, z)
-    ZtWX, ZtWZ = by_x[:s], by_z[:s]
+    by_x, by_z = levels.sums(X, weights), levels.sums(weights, z)
+    ZtWX, ZtWZ, inverse = by_x[:, :s], by_z[:s], levels.inverse
+    kronecker = (lam[:, None, :, None] * lam[:, None, :]).reshape(s * s, s * s)
 
-    held, pull = np.zeros((2, s, n_par, n_levels))
-    held[:, :k] = (dlam.reshape(-1, s) @ levels.u.T).reshape(k, s, n_levels).transpose(1, 0, 2)
-    pull[:, :k] = -times(ZtWZ, held[:, :k])
-    pull[:, beta] = -ZtWX
-    if extra is not None:
-        pull[:, last] = levels.sums(z, extra.score)
-    right = (lam.T @ pull.reshape(s, -1)).reshape(pull.shape)
-    dlam_t = dlam.transpose(0, 2, 1).reshape(-1, s)
-    right[:, :k] += (dlam_t @ w.T).reshape(k, s, n_levels).transpose(1, 0, 2)
-    inverse = levels.inverse
+    # Each entry of ``lam M^-1 lam'`` as often as z has it
+    spread = (kronecker @ inverse.reshape(s * s, -1))[row * s + col]
+    spread[row != col] *= 2.0
+    by_row = levels.of_row.rows(spread)
+    by_row *= pairs
+    h = by_row.sum(axis=0)
     if not model.response.uses_observed and mode.state.observed is not mode.state.expected:
-        inverse = np.linalg.inv(two_sided(lam.T, ZtWZ.transpose(2, 0, 1), lam.T) + np.eye(s))
-    u = times(inverse.transpose(1, 2, 0), right)
-    own = (lam @ u.reshape(s, -1)).reshape(u.shape)
+        M = two_sided(lam.T, ZtWZ.transpose(2, 0, 1), lam.T) + np.eye(s)
+        inverse = np.linalg.inv(M).transpose(1, 2, 0)
+    Ztc = (spread[:, None] * by_z[s:]).sum(axis=0)
+    x = lam @ times(inverse, (lam.T @ Ztc)[None])[0]
+    by_row = levels.of_row.rows(x)
+    by_row *= z
+    adjoint = by_row.sum(axis=0)
+
+    n_extra = 0 if extra is None else len(extra.score)
+    held, pull = np.zeros((2, k + p + n_extra, s, n_levels))
+    np.matmul(dlam, levels.u.T, out=held[:k])
+    np.negative(times(ZtWZ, held[:k]), out=pull[:k])
+    np.negative(ZtWX, out=pull[beta])
+    if extra is not None:
+        pull[last] = levels.sums(extra.score, z)
+    right = lam.T @ pull
+    dlam_t = dlam.transpose(0, 2, 1)
+    right[:k] += dlam_t @ w
+    u = times(inverse, right)
+    own = lam @ u
     b = held + own
 
     flat = times(by_z[s:], b)
-    flat[:, beta] += by_x[s:]
+    flat[beta] += by_x[:, s:]
     if extra is not None:
-        flat[:, last] += levels.sums(pairs, extra.weights)
-    gram = flat[entry]
-    across = (lam.T @ gram.reshape(s, -1)).reshape(gram.shape)
-    M = (lam.T @ across.reshape(s, s, -1)).reshape(gram.shape)
-    half = dlam_t @ (levels.gram @ lam).transpose(1, 2, 0).reshape(s, -1)
-    half = half.reshape(k, s, s, n_levels).transpose(1, 2, 0, 3)
-    M[:, :, :k] += half + half.transpose(1, 0, 2, 3)
-    return Movement(dlam, u, b, pull - times(ZtWZ, own), gram, M, ZtWX)
+        flat[last] += levels.sums(extra.weights, pairs)
+    gram = flat[:, entry]
+    M = (kronecker.T @ gram.reshape(-1, s * s, n_levels)).reshape(gram.shape)
+    half = dlam_t @ (lam.T @ levels.gram).reshape(s, -1)
+    half = half.reshape(k, s, s, n_levels)
+    M[:k] += half
+    M[:k] += half.transpose(0, 2, 1, 3)
+    t = Ztc - times(ZtWZ, x[None])[0]
+    return Movement(dlam, u, b, pull - times(ZtWZ, own), gram, M, ZtWX, t, h, adjoint)
 
 
 def times(blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Multiply every level's v (t, K, l) by its block (s, t, l)."""
-    out: np.ndarray = blocks[:, 0, None] * v[0]
-    for t in range(1, len(v)):
-        out += blocks[:, t, None] * v[t]
+    """Multiply every level's v (K, t, l) by its block (r, t, l)."""
+    out: np.ndarray = blocks[:, 0] * v[:, 0, None]
+    for t in range(1, v.shape[1]):
+        out += blocks[:, t] * v[:, t, None]
     return out
+
+
+@lru_cache(maxsize=64)
+def _lower_triangle(s: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows and columns of a lower triangle, and the number of each entry there (s, s)."""
+    row, col = np.tril_indices(s)
+    entry = np.empty((s, s), dtype=np.intp)
+    entry[row, col] = entry[col, row] = np.arange(len(row))
+    return row, col, entry

@@ -27,6 +27,8 @@ from mixef.linalg.rows import GroupDesign
 
 # A Newton step that promises less than this leaves an error of its square: it is the last one.
 LAST_STEP = 1e-9
+# ... and one that promises less than this is not taken: it would change the mode by 1e-11.
+HERE = 1e-22
 # Scoring steps (expected information where the observed one is not positive) that promise less
 # than this are at a saddle, which they leave slowly if at all: a few of them in a row are enough.
 SADDLE, MOST_AT_SADDLE = 1e-4, 10
@@ -140,7 +142,7 @@ def _mode_from(
     """Find the mode from one start."""
     fixed = model.fixed_part(beta)
     u, state = _first_state(model, lams, fixed, extra, u)
-    penalized, at_saddle = _penalized(state, u), 0
+    penalized, at_saddle, factored = _penalized(state, u), 0, None
     for _ in range(MAX_STEPS):
         gradient = model.random_part_transposed(lams, state.score) - u
         scoring = _refactor_positive(model, state, lams)
@@ -148,6 +150,9 @@ def _mode_from(
         step_u, step_beta, decrement = _newton_step(
             model, lams, weights, gradient, state.score, with_beta
         )
+        if decrement < HERE and not scoring:
+            factored = weights
+            break
         at_saddle = at_saddle + 1 if scoring and decrement < SADDLE else 0
         if at_saddle > MOST_AT_SADDLE:
             raise FitError(_saddle(model))
@@ -178,7 +183,8 @@ def _mode_from(
             "effects still change; rescale the response, use another link, or start elsewhere "
             "(start=)"
         )
-    model.refactor(model.response.weights_of(state), lams)
+    if factored is not model.response.weights_of(state):
+        model.refactor(model.response.weights_of(state), lams)
     return Mode(u, beta, state, penalized)
 
 

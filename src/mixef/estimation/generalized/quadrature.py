@@ -224,7 +224,7 @@ class Quadrature:
         response, X = model.response, model.X
         codes, z = model.designs[0].codes, model.designs[0].z
         k, p = len(moved.dlam), X.shape[1]
-        dM = moved.M.transpose(2, 3, 0, 1)
+        dM = moved.M.transpose(0, 3, 1, 2)
         inner = levels.half.transpose(0, 2, 1) @ dM @ levels.half
         lower = np.tril(inner, -1) + 0.5 * inner * np.eye(inner.shape[-1])
         dhalf = -levels.half @ lower.transpose(0, 1, 3, 2)
@@ -246,7 +246,7 @@ class Quadrature:
             if response.has_auxiliary:
                 gradient[k + p :] -= 2.0 * response.slope_by_extra(values.mu, extra, by_row)
             pull = lam.T @ A - share[:, None, :] * u
-            gradient -= 2.0 * np.einsum("ls,sal->a", pull.sum(axis=2), moved.u)
+            gradient -= 2.0 * np.einsum("ls,asl->a", pull.sum(axis=2), moved.u)
             gradient -= 2.0 * np.tensordot(dhalf, pull @ nodes.T, axes=3)
         return gradient
 
