@@ -119,7 +119,7 @@ class Scan:
     def of(self, kept: np.ndarray) -> Scan:
         """Return the scan with some columns of X alone, as far as scaling needs it."""
         columns = self.tops[0][:, [*kept, -1]]
-        return replace(self, tops=[_stacked(columns[:0], columns), *self.tops[1:]])
+        return replace(self, tops=[stacked(columns[:0], columns), *self.tops[1:]])
 
 
 def scan(chunks: Iterable[Chunk]) -> Scan:
@@ -143,7 +143,7 @@ def scan(chunks: Iterable[Chunk]) -> Scan:
         largest = np.maximum(largest, most)
         if np.isfinite(squares).all():  # else they are refused
             tops = [
-                _stacked(top, root_weighted(V, chunk.weights))
+                stacked(top, root_weighted(V, chunk.weights))
                 for top, V in zip(tops, columns, strict=True)
             ]
     if not n:
@@ -204,7 +204,7 @@ def scale_chunks(
     return rows, bases
 
 
-def _stacked(top: np.ndarray, V: np.ndarray) -> np.ndarray:
+def stacked(top: np.ndarray, V: np.ndarray) -> np.ndarray:
     """Return the triangular factor (min(n, k), k), diagonal not negative, of V (m, k) under top."""
     k = V.shape[1]
     R = qr(np.vstack([top.reshape(-1, k), V]), mode="r", check_finite=False)[0]

@@ -24,6 +24,7 @@ from mixef.estimation.estimates import Estimates
 from mixef.estimation.fit import Fit
 from mixef.estimation.linear.criterion import LinearCriterion
 from mixef.estimation.linear.problem import LinearProblem
+from mixef.estimation.linear.pushed import KnownRows, known_rows
 from mixef.estimation.search.certified import search, search_from, search_others
 from mixef.estimation.search.convergence import Convergence, judge
 from mixef.estimation.search.optimize import Step
@@ -38,7 +39,6 @@ from mixef.estimation.spec import (
 )
 from mixef.families import continuous
 from mixef.linalg.rows import RowPieces
-from mixef.linalg.sources import Scan, scan
 from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm, check_terms
@@ -108,21 +108,26 @@ class Gaussian(Kind):
         return LinearCriterion(problem)
 
     def problem(
-        self, spec: ModelSpec, kept: np.ndarray, known: Scan | None = None
+        self, spec: ModelSpec, kept: np.ndarray, known: KnownRows | None = None
     ) -> LinearProblem:
         """Return the problem with its cross-products.
 
         Parameters
         ----------
-        known : Scan, optional
-            What a pass over rows that are not in memory told of the columns before.
+        known : KnownRows, optional
+            What is known of rows that are not in memory.
         """
         name = "" if spec.formula.response is None else spec.formula.response.text
         if not spec.frame.in_memory:
-            known = None if known is None else known.of(kept)
-            chunks = ModelChunks(spec, kept)
+            known = known_rows(spec) if known is None else known
             return LinearProblem.from_chunks(
-                chunks, spec.terms, self.REML, name, known, spec.control.factor
+                ModelChunks(spec, kept),
+                spec.terms,
+                self.REML,
+                name,
+                known.scan.of(kept),
+                spec.control.factor,
+                known.products(kept),
             )
         y, offset = spec.outcome.y, spec.frame.offset
         return LinearProblem.from_rows(
@@ -146,6 +151,7 @@ class Gaussian(Kind):
                 "variance: drop fixed effects or add data"
             )
         problem = self.problem(spec, kept, known)
+        del known  # sums that are not needed again
         criterion = self.criterion(problem)
         if control.optimizer != "newton":
             criterion.factor.cholesky(f"optimizer={control.optimizer!r}")
@@ -177,8 +183,8 @@ class Gaussian(Kind):
         )
 
 
-def _checked(spec: ModelSpec) -> tuple[np.ndarray, Scan | None]:
-    """Check the columns; return those of X that are estimated, and what a pass over rows told."""
+def _checked(spec: ModelSpec) -> tuple[np.ndarray, KnownRows | None]:
+    """Check the columns; return those of X that are estimated, and what is known of the rows."""
     frame, design, terms, control = spec.frame, spec.design, spec.terms, spec.control
     name, weighted = spec.formula.response_name, frame.weights is not None
     name = name if frame.offset is None else f"{name} - offset"
@@ -186,12 +192,13 @@ def _checked(spec: ModelSpec) -> tuple[np.ndarray, Scan | None]:
         y = spec.outcome.y if frame.offset is None else spec.outcome.y - frame.offset
         refuse_extremes(y, name, frame.weights, design, terms)
         return independent(design, frame.weights, control), None
-    known = scan(ModelChunks(spec, np.arange(len(design.names)))())
-    refuse_sizes(column_names(name, weighted, design, terms), known.squares, known.largest)
-    kept = known.independent
+    known = known_rows(spec)
+    seen = known.scan
+    refuse_sizes(column_names(name, weighted, design, terms), seen.squares, seen.largest)
+    kept = seen.independent
     report_dropped(design, kept, control)
     if control.check_scaleX != "ignore":
-        report_scale(design, known.spread, control)
+        report_scale(design, seen.spread, control)
     return kept, known
 
 

@@ -15,7 +15,7 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
 from mixef.linalg.factor import Factor
 from mixef.linalg.rows import RowPieces, Rows, RowSource
-from mixef.linalg.sources import Chunk, Scan, scale_chunks, scan
+from mixef.linalg.sources import Chunk, Scan, ScaledChunks, scale_chunks, scan
 from mixef.linalg.standardize import (
     Basis,
     ResponseScale,
@@ -94,6 +94,7 @@ class LinearProblem:
         response: str = "y",
         known: Scan | None = None,
         chosen_factor: str = "auto",
+        products: Callable[[ScaledChunks], CrossProducts] = ScaledChunks.products,
     ) -> LinearProblem:
         """Return the problem of rows that are never in memory at once.
 
@@ -106,6 +107,8 @@ class LinearProblem:
             Without rows: what the chunks hold in their place.
         known : Scan, optional
             What a pass over them told before.
+        products : callable, optional
+            Takes the scaled rows and returns their cross-products, by a pass if not otherwise.
         """
         blocks, parametrization = block_structure(terms)
         n_levels = [terms[members[0]].n_levels for members in blocks]
@@ -114,7 +117,7 @@ class LinearProblem:
         rows, bases = scale_chunks(chunks, known, n_levels, blocks, invariances, response)
         scaled = ScaledTerms(blocks, parametrization, bases)
         return cls.from_products(
-            rows.products(),
+            products(rows),
             scaled,
             rows.x_basis,
             rows.y_scale,

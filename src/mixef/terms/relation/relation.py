@@ -173,6 +173,10 @@ def _of_polars(frame: Any, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _of_ibis(table: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    backend = table.get_backend()
+    if backend.name == "duckdb":  # whose own batches depend on DuckDB's release
+        yield from _of_duckdb(backend.con.sql(backend.compile(table)), rows)
+        return
     yield from table.to_pyarrow_batches(chunk_size=rows)
 
 

@@ -1,0 +1,373 @@
+"""A linear model as sums that an engine takes: push-down, so that no row leaves the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mixef.errors import DataError
+from mixef.estimation.chunked import ModelChunks
+from mixef.estimation.spec import ModelSpec
+from mixef.linalg.crossproducts import CrossProducts
+from mixef.linalg.sources import Scan, ScaledChunks, scan
+from mixef.linalg.tables import SumTable, TableSums
+from mixef.terms.factor import Factor
+from mixef.terms.fixed import Coding, DesignSpec
+from mixef.terms.grouping import Grouping
+from mixef.terms.nodes import Name, Node
+from mixef.terms.parser import parse_expression
+from mixef.terms.random import block_structure
+from mixef.terms.relation.expressions import Expressions, NotOnEngineError, Numeric
+from mixef.terms.relation.frame import RelationFrame
+from mixef.terms.relation.polynomials import (
+    Monomial,
+    Polynomial,
+    centred_coefficients,
+    closure,
+    times,
+)
+from mixef.terms.relation.relation import Relation
+from mixef.terms.relation.sums import (
+    CompleteRows,
+    Groups,
+    Keys,
+    changed,
+    complete_rows,
+    joint_codes,
+    keys_of,
+)
+from mixef.terms.values import Matrix
+
+#: The response, among the texts of other numbers; no expression of a formula has this text.
+RESPONSE = "(response)"
+#: More sums in one query, more groups, or more cells of coefficients than these, and reading the
+#: rows costs less.
+MOST_SUMS = 600
+MOST_GROUPS = 20_000_000
+MOST_CELLS = 50_000_000
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """What is known of the rows of a model that an engine holds."""
+
+    scan: Scan
+    sums: TableSums | None  # that the engine took; None where the rows are read in batches
+
+    def products(self, kept: np.ndarray) -> Callable[[ScaledChunks], CrossProducts]:
+        """Return what makes cross-products of scaled rows, with some columns of X."""
+        return ScaledChunks.products if self.sums is None else partial(self.sums.products, kept)
+
+
+def known_rows(spec: ModelSpec) -> KnownRows:
+    """Ask the engine for what a linear model needs of its rows, or read them in batches.
+
+    Raises
+    ------
+    DataError
+        For a table that changes while it is read.
+    """
+    try:
+        sums = PushedModel(spec).sums()
+        scanned = sums.scan()
+        if scanned is not None:
+            return KnownRows(scanned, sums)
+    except NotOnEngineError:
+        pass
+    return KnownRows(scan(ModelChunks(spec, np.arange(len(spec.design.names)))()), None)
+
+
+@dataclass(frozen=True, eq=False)
+class PushedModel:
+    """A model whose rows an engine holds, in expressions of the engine."""
+
+    spec: ModelSpec
+
+    @property
+    def relation(self) -> Relation:
+        """The table, with the columns that the model uses."""
+        frame = self.spec.frame
+        assert isinstance(frame, RelationFrame)
+        return frame.relation
+
+    @cached_property
+    def expressions(self) -> Expressions:
+        """What formulas mean on the table."""
+        return Expressions(self.relation.schema, self.spec.frame.state)
+
+    @cached_property
+    def designs(self) -> list[DesignSpec]:
+        """What builds the columns of X, and of each term."""
+        return [self.spec.design.spec, *(term.design.spec for term in self.spec.terms)]
+
+    @cached_property
+    def blocks(self) -> list[list[int]]:
+        """The terms of each grouping factor."""
+        return block_structure(self.spec.terms)[0]
+
+    @cached_property
+    def groupings(self) -> list[Grouping]:
+        """The grouping factor of each block."""
+        return [self.spec.terms[members[0]].grouping for members in self.blocks]
+
+    @cached_property
+    def polynomials(self) -> list[list[Polynomial]]:
+        """The columns of X and of each term, without the coefficients of their factors."""
+        return [_polynomials(design, self.expressions) for design in self.designs]
+
+    @cached_property
+    def features(self) -> list[Monomial]:
+        """The monomials that all columns are linear in; the response is the last."""
+        known = closure(p for polynomials in self.polynomials for p in polynomials)
+        return [*known, (RESPONSE,)]
+
+    @cached_property
+    def keys(self) -> dict[str, Keys]:
+        """By their texts, what rows are grouped by for each factor."""
+        nodes = [c.node for design in self.designs for c in _factors(design)]
+        nodes += [node for grouping in self.groupings for node in grouping.nodes]
+        return {node.text: keys_of(node, self.expressions) for node in nodes}
+
+    @cached_property
+    def response(self) -> Numeric:
+        """The response, offsets taken off."""
+        node = self.spec.formula.response
+        assert node is not None
+        total, frame = self.expressions.number(node).expr, self.spec.frame
+        for offset in frame.offset_nodes:
+            total = total - self.expressions.number(offset).expr
+        given = self.spec.call.offset
+        for text in given if isinstance(given, list) else [given]:
+            if text is not None:
+                total = total - self.expressions.number(self._named(text)).expr
+        return Numeric(total, Polynomial.of(RESPONSE))
+
+    @cached_property
+    def rows(self) -> CompleteRows:
+        """The rows that count, which the engine has counted."""
+        call, used = self.spec.call, {t for monomial in self.features[:-1] for t in monomial}
+        subset = call.subset
+        made = complete_rows(
+            self.relation.lazy,
+            self.expressions,
+            sorted(used),
+            {RESPONSE: self.response},
+            {name: expr for keys in self.keys.values() for name, expr in keys.columns.items()},
+            None if call.weights is None else self.expressions.number(self._named(call.weights)),
+            None if subset is None else self.expressions.condition(parse_expression(subset)),
+        )
+        if made.n != self.spec.frame.n:
+            raise changed(self.spec.frame.n, made.n)
+        return made
+
+    def _named(self, text: str) -> Node:
+        """Return an argument that is a column, or an expression of columns."""
+        return Name(text) if text in self.relation.schema else parse_expression(text)
+
+    # ------------------------------------------------------------------ the sums
+
+    def sums(self) -> TableSums:
+        """Ask the engine for all sums of the model."""
+        used = [_used(self.features, polynomials) for polynomials in self.polynomials]
+        last = len(self.features) - 1
+        X = [*used[0], last]
+        z = [sorted({a for t in members for a in used[1 + t]}) for members in self.blocks]
+        wanted = [
+            {*_pairs(own, own), *_pairs(own, X), *(_pairs(X, X) if i == 0 else ())}
+            for i, own in enumerate(z)
+        ]
+        self._refuse_large(wanted)
+        own = tuple(self._table([i], pairs) for i, pairs in enumerate(wanted))
+        crossed = {
+            (i, j): self._table([i, j], set(_pairs(z[i], z[j])))
+            for i, j in combinations(range(len(self.blocks)), 2)
+        }
+        weight = self.spec.frame.weights
+        return TableSums(
+            n=self.rows.n,
+            sum_log_w=self.rows.sum_log_w,
+            sum_w=self.rows.sum_w,
+            n_levels=tuple(grouping.n_levels for grouping in self.groupings),
+            members=self.blocks,
+            own=own,
+            pairs=crossed,
+            largest=self._largest(),
+            largest_weight=None if weight is None else self.rows.largest_weight,
+        )
+
+    def _refuse_large(self, wanted: Sequence[set[tuple[int, int]]]) -> None:
+        """Leave to batches of rows what would make tables about as large as the data."""
+        levels = {c.node.text: len(c.levels) for d in self.designs for c in _factors(d)}
+        cells = float(np.prod([*levels.values(), 1.0]))
+        groups = max(cells * grouping.n_levels for grouping in self.groupings)
+        columns = sum(len(polynomials) for polynomials in self.polynomials)
+        sums = max(len({self._product(*pair) for pair in pairs}) for pairs in wanted)
+        of_coefficients = min(cells, self.spec.frame.n) * len(self.features) * columns
+        few = min(groups, self.spec.frame.n) <= MOST_GROUPS and sums <= MOST_SUMS
+        if not few or of_coefficients > MOST_CELLS:
+            raise NotOnEngineError(self.spec.formula.text)
+
+    def _product(self, a: int, b: int) -> Monomial:
+        return times(self.features[a], self.features[b])
+
+    def _table(self, blocks: Sequence[int], pairs: set[tuple[int, int]]) -> SumTable:
+        """Return the sums of products of pairs of features, by levels of one block or of two."""
+        products = {pair: self._product(*pair) for pair in sorted(pairs)}
+        monomials = list(dict.fromkeys(products.values()))
+        place = np.full((len(self.features),) * 2, -1)
+        for (a, b), monomial in products.items():
+            place[a, b] = place[b, a] = monomials.index(monomial)
+        terms = [1 + t for i in blocks for t in self.blocks[i]]
+        designs = terms if len(blocks) > 1 else [0, *terms]
+        factors = {c.node.text: c for d in designs for c in _factors(self.designs[d])}
+        groupings = [self.groupings[i] for i in blocks]
+        nodes = [c.node for c in factors.values()]
+        nodes += [node for grouping in groupings for node in grouping.nodes]
+        names = dict.fromkeys(n for node in nodes for n in self.keys[node.text].columns)
+        groups = self.rows.groups(list(names), monomials)
+        codes = {text: self._codes(groups, c.node, c.levels) for text, c in factors.items()}
+        sizes = [len(c.levels) for c in factors.values()]
+        cells, combos = joint_codes(list(codes.values()), sizes)
+        if not combos:
+            cells = np.zeros(len(groups.counts), dtype=np.intp)
+        n_cells = len(combos[0]) if combos else 1
+        cell_codes = dict(zip(factors, combos, strict=True))
+        levels = [self._levels(groups, grouping) for grouping in groupings]
+        columns = [self._columns(d, cell_codes, factors, n_cells) for d in designs]
+        if len(blocks) > 1:
+            ends = np.cumsum([len(self.blocks[i]) for i in blocks]).tolist()
+            columns = [np.concatenate(columns[: ends[0]], 2), np.concatenate(columns[ends[0] :], 2)]
+        return SumTable(
+            *_collapsed(levels, cells, groups.sums), place=place, columns=tuple(columns)
+        )
+
+    def _codes(self, groups: Groups, node: Node, levels: tuple[str, ...]) -> np.ndarray:
+        """Return the places (m,) of a factor's levels among those that the model knows."""
+        factor = groups.factor(node, self.keys[node.text], self.spec.frame.state)
+        codes = factor.used_levels().recode(levels)
+        if (codes < 0).any():
+            raise DataError(
+                f"{node.text} has a level that it did not have when the rows were counted: the "
+                "table changes while it is read; fit the model to a copy of it"
+            )
+        return codes
+
+    def _levels(self, groups: Groups, grouping: Grouping) -> np.ndarray:
+        """Return the levels (m,) of a grouping factor."""
+        if len(grouping.nodes) == 1:
+            return self._codes(groups, grouping.nodes[0], grouping.level_set.labels)
+        parts = grouping.level_set.parts  # type: ignore[attr-defined]
+        codes = [
+            self._codes(groups, node, part.labels)
+            for node, part in zip(grouping.nodes, parts, strict=True)
+        ]
+        sizes = [len(part) for part in parts]
+        known = np.ravel_multi_index(tuple(grouping.level_set.values.T), sizes)
+        found: np.ndarray = np.searchsorted(known, np.ravel_multi_index(tuple(codes), sizes))
+        return found
+
+    def _columns(
+        self,
+        which: int,
+        codes: Mapping[str, np.ndarray],
+        factors: Mapping[str, Coding],
+        n_cells: int,
+    ) -> np.ndarray:
+        """Return the columns of X and y, or of a term, in features by cell (cells, F, k)."""
+        design, polynomials = self.designs[which], self.polynomials[which]
+        variables: dict[str, Any] = {}
+        for coding in (c for codings in design.terms for c in codings):
+            text, k = coding.node.text, len(coding.suffixes)
+            if coding.matrix is not None:
+                variables[text] = Factor(codes[text].astype(np.int32), coding.levels)
+            elif k > 1:
+                variables[text] = Matrix(np.ones((n_cells, k)), coding.suffixes)
+            else:
+                variables[text] = np.ones(n_cells)
+        by_factors = design.build(variables, n_cells)
+        by_numbers = centred_coefficients(polynomials, self.features, self.rows.centres)
+        columns: np.ndarray = by_factors[:, None, :] * by_numbers
+        if which:
+            return columns
+        y = centred_coefficients([Polynomial.of(RESPONSE)], self.features, self.rows.centres)
+        return np.concatenate([columns, np.broadcast_to(y, (n_cells, *y.shape))], axis=2)
+
+    def _largest(self) -> np.ndarray:
+        """Bound the absolute values of the columns of y, of X and of the terms."""
+        out = [self.rows.largest[RESPONSE]]
+        for design, polynomials in zip(self.designs, self.polynomials, strict=True):
+            most = iter(_most(design))
+            for polynomial in polynomials:
+                parts = (
+                    abs(value) * np.prod([self.rows.largest[text] for text in monomial])
+                    for monomial, value in polynomial.terms.items()
+                )
+                out.append(next(most) * float(sum(parts)))
+        return np.array(out)
+
+
+def _factors(design: DesignSpec) -> list[Coding]:
+    """Return the codings of a design's factors, one for each factor."""
+    codings = [c for codings in design.terms for c in codings if c.matrix is not None]
+    return list({c.node.text: c for c in codings}.values())
+
+
+def _polynomials(design: DesignSpec, expressions: Expressions) -> list[Polynomial]:
+    """Return the columns of a design in numbers alone, as `DesignSpec.names` has them."""
+    one = Polynomial.constant(1.0)
+    out = [one] if design.intercept else []
+    for codings in design.terms:
+        columns = [one]
+        for coding in codings:
+            parts = [one] * len(coding.suffixes)
+            if coding.matrix is None:
+                parts = expressions.polynomials(coding.node)
+            if len(parts) != len(coding.suffixes):
+                raise NotOnEngineError(coding.node.text)
+            columns = [column.product(part) for part in parts for column in columns]
+        out += columns
+    if not all(np.isfinite(list(p.terms.values())).all() for p in out):
+        raise NotOnEngineError(design.term_labels)
+    return out
+
+
+def _most(design: DesignSpec) -> list[float]:
+    """Return the largest coefficient in size that factors give to each column."""
+    out = [1.0] if design.intercept else []
+    for codings in design.terms:
+        columns = [1.0]
+        for coding in codings:
+            own = [1.0] * len(coding.suffixes)
+            if coding.matrix is not None:
+                own = np.abs(coding.matrix).max(axis=0).tolist()
+            columns = [column * part for part in own for column in columns]
+        out += columns
+    return out
+
+
+def _used(features: Sequence[Monomial], polynomials: Sequence[Polynomial]) -> list[int]:
+    """Return which features some polynomials are linear in once their numbers are centred."""
+    place = {monomial: a for a, monomial in enumerate(features)}
+    return [place[m] for m in closure(polynomials)] if polynomials else []
+
+
+def _pairs(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, int]]:
+    return [(min(a, b), max(a, b)) for a in left for b in right]
+
+
+def _collapsed(
+    levels: Sequence[np.ndarray], cells: np.ndarray, sums: np.ndarray
+) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+    """Add up groups that are one to the model, such as numbers with one label."""
+    codes = [*levels, cells]
+    sizes = [int(c.max(initial=0)) + 1 for c in codes]
+    joint, places = joint_codes(codes, sizes)
+    if len(places[0]) == len(cells):
+        return tuple(levels), cells, sums
+    total = np.column_stack([np.bincount(joint, column) for column in sums.T])
+    return tuple(places[:-1]), places[-1], total

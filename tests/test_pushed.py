@@ -1,0 +1,123 @@
+"""Linear models as sums that an engine takes: the fits of rows in memory, and no row leaves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixef import LmerControl, lmer
+from mixef.arguments import model_call, spec_of_call
+from mixef.errors import DataError
+from mixef.estimation.linear import pushed
+from mixef.estimation.linear.criterion import LinearCriterion
+from mixef.estimation.linear.kind import Gaussian
+from mixef.terms.relation.relation import Relation
+
+N = 900
+ENGINES = ("duckdb", "polars", "ibis")
+
+
+def rows():
+    """Rows with factors, nested and crossed groups, missing values of all kinds, and weights."""
+    rng = np.random.default_rng(8)
+    g, h = rng.integers(0, 30, N), rng.integers(0, 9, N)
+    f = np.array(["low", "high", "mid", "Other"])[rng.integers(0, 4, N)]
+    x, z = rng.normal(50, 10, N), rng.gamma(2.0, size=N)
+    y = 100 + 0.04 * x + rng.normal(size=30)[g] * (1 + 0.02 * x) + rng.normal(size=9)[h]
+    d = pd.DataFrame({"y": y + rng.normal(size=N) + (f == "high"), "x": x, "z": z, "f": f})
+    d["g"], d["h"], d["k"] = g * 7 + 3, [f"h{k}" for k in h], rng.integers(0, 5, N)
+    d["b"], d["o"], d["w"] = rng.random(N) < 0.4, rng.normal(size=N), rng.integers(0, 4, N) / 2.0
+    d.loc[[3, 50], "x"], d.loc[[4], "y"] = np.nan, np.nan
+    d["f"] = d["f"].astype(object)
+    d.loc[[7], "h"], d.loc[[8], "f"] = None, None
+    return d
+
+
+MODELS = {
+    "slopes": ("y ~ x + f + (x | g)", {}),
+    "crossed": ("y ~ x * f + (1 | g) + (1 | h)", {}),
+    "nested": ("y ~ x + (1 | h / g)", {}),
+    "crossed slopes": ("y ~ x + z + (x + z | g) + (0 + x | h) + (1 | k)", {}),
+    "weights": ("y ~ x + b + (1 | g) + (1 | h)", {"weights": "w", "offset": "o"}),
+    "offsets": ("y ~ x + offset(o) + (1 | g)", {"offset": ["o", "z"], "weights": "w + 1"}),
+    "functions": ("log(y) ~ scale(x) + poly(z, 2) + log(z) + (1 | g)", {}),
+    "powers": ("y ~ x + I(x^2) + x:z + (x | g)", {"REML": False}),
+    "slopes of a factor": ("y ~ x + (0 + f | h) + (b || g)", {}),
+    "contrasts": ("y ~ f + z:f + factor(k) + (1 | g)", {"contrasts": {"f": "sum"}}),
+    "cells": ("y ~ f * factor(k) * b + x + (1 | g) + (x | h)", {"weights": "w"}),
+    "subset": ("y ~ x + (1 | g:f)", {"subset": "z > 1 & f != 'mid'"}),
+    "aliased": ("y ~ x + I(2 * x) + f + f:h + (z || g)", {}),
+    "no intercept": ("y ~ 0 + f:x + (0 + x | g)", {}),
+    "no fixed effects": ("y ~ 0 + (1 | g)", {}),
+    "structures": ("y ~ x + cs(0 + f | g) + diag(x | h, hom = TRUE)", {}),
+    "matrix": ("y ~ cbind(x, z) * f + (1 | g)", {}),
+    "labels": ("y ~ relevel(f, 'mid') + interaction(b, k) + (1 | factor(g))", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return rows()
+
+
+@pytest.fixture(scope="module")
+def path(data, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("pushed") / "rows.parquet")
+    data.to_parquet(path, row_group_size=200)
+    return path
+
+
+def table(engine, path):
+    """The rows where an engine holds them."""
+    module = pytest.importorskip(engine)
+    if engine == "duckdb":
+        return module.read_parquet(path)
+    if engine == "polars":
+        return module.scan_parquet(path)
+    return module.duckdb.connect().read_parquet(path)
+
+
+def spec_of(formula, data, REML=True, **arguments):
+    given = {"weights": None, "offset": None, "subset": None, "na_action": "omit"}
+    call = model_call(data, {}, **(given | {"contrasts": None} | arguments))
+    return spec_of_call(formula, call, Gaussian(REML), LmerControl(), {})
+
+
+def assert_same(name, data, other):
+    """The criterion and the coefficients agree at the same parameters, and where searches end."""
+    formula, arguments = MODELS[name]
+    ours, theirs = (lmer(formula, d, **arguments) for d in (other, data))
+    spec, pushed_spec = theirs._fit.spec, ours._fit.spec
+    np.testing.assert_array_equal(ours._fit.kept, theirs._fit.kept)
+    par = theirs._fit.estimates.par
+    problems = ours._fit.problem, theirs._fit.problem
+    at = [LinearCriterion(p).estimates(p.scaled_par(par)) for p in problems]
+    # Without an intercept, the squares of a response far from zero are mostly those of its mean.
+    close = 1e-12 if name == "no fixed effects" else 1e-13
+    np.testing.assert_allclose(at[0].objective, at[1].objective, rtol=close)
+    np.testing.assert_allclose(at[0].beta, at[1].beta, rtol=1e-11, atol=1e-13)
+    for one, two in zip(at[0].effects, at[1].effects, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(ours.objective, theirs.objective, rtol=close)
+    assert [t.grouping.levels.tolist() for t in spec.terms] == [
+        t.grouping.levels.tolist() for t in pushed_spec.terms
+    ]
+
+
+@pytest.fixture
+def no_batches(monkeypatch):
+    """Nobody reads rows of a linear model in batches."""
+
+    def refuse(chunks):
+        raise AssertionError("the rows are read in batches")
+
+    monkeypatch.setattr(pushed, "scan", refuse)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("no_batches")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_fit_is_that_of_rows_in_memory(name, engine, path, data):
+    if engine != "duckdb" and name not in ("crossed", "weights", "cells", "subset", "labels"):
+        return  # the sums are asked for in the same way
+    assert_same(name, data, table(engine, path))
