@@ -4,16 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixef import LmerControl, lmer
-from mixef.arguments import model_call, spec_of_call
+from mixef import lmer
 from mixef.errors import DataError
 from mixef.estimation.linear import pushed
 from mixef.estimation.linear.criterion import LinearCriterion
-from mixef.estimation.linear.kind import Gaussian
-from mixef.terms.relation.relation import Relation
 
 N = 900
-ENGINES = ("duckdb", "polars", "ibis")
 
 
 def rows():
@@ -76,12 +72,6 @@ def table(engine, path):
     return module.duckdb.connect().read_parquet(path)
 
 
-def spec_of(formula, data, REML=True, **arguments):
-    given = {"weights": None, "offset": None, "subset": None, "na_action": "omit"}
-    call = model_call(data, {}, **(given | {"contrasts": None} | arguments))
-    return spec_of_call(formula, call, Gaussian(REML), LmerControl(), {})
-
-
 def assert_same(name, data, other):
     """The criterion and the coefficients agree at the same parameters, and where searches end."""
     formula, arguments = MODELS[name]
@@ -115,9 +105,61 @@ def no_batches(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("no_batches")
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", MODELS)
-def test_the_fit_is_that_of_rows_in_memory(name, engine, path, data):
-    if engine != "duckdb" and name not in ("crossed", "weights", "cells", "subset", "labels"):
-        return  # the sums are asked for in the same way
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [("duckdb", name) for name in MODELS]
+    + [(e, name) for e in ("polars", "ibis") for name in ("crossed", "weights", "cells", "labels")],
+)
+def test_the_fit_is_that_of_rows_in_memory(engine, name, path, data):
     assert_same(name, data, table(engine, path))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ ns(x, df = 3) + (1 | g)",  # no engine has splines
+        "y ~ x + I(x + 1e-7 * z) + (1 | g)",  # sums of squares cannot tell them from each other
+        "y ~ cut(z, 3) + (1 | g)",  # as many groups as numbers
+    ],
+)
+def test_what_sums_cannot_do_is_read_in_batches(formula, path, data, monkeypatch):
+    passes, scan = [], pushed.scan
+    monkeypatch.setattr(pushed, "scan", lambda chunks: passes.append(1) or scan(chunks))
+    ours, theirs = lmer(formula, table("duckdb", path)), lmer(formula, data)
+    assert passes == [1]
+    np.testing.assert_allclose(ours.objective, theirs.objective, rtol=1e-11)
+
+
+def test_groups_that_tell_nearly_all_take_rows_besides(data, tmp_path):
+    """Sums of squares lose what the groups leave; the rows are read for it."""
+    told = data.assign(y=1e4 * data.g + data.y)
+    told.to_parquet(tmp_path / "told.parquet")
+    ours = lmer("y ~ 1 + (1 | g)", str(tmp_path / "told.parquet"))
+    theirs = lmer("y ~ 1 + (1 | g)", told)
+    assert ours._fit.problem.rows is not None
+    np.testing.assert_allclose(ours.sigma, theirs.sigma, rtol=1e-9)
+    np.testing.assert_allclose(ours.objective, theirs.objective, rtol=1e-10)
+
+
+@pytest.mark.parametrize("change", ["more rows", "a new level", "a missing value"])
+def test_a_table_that_changes_meanwhile_is_refused(change, data, monkeypatch):
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect()
+    complete = data.dropna()
+    connection.execute("create table t as select * from complete")
+    known = pushed.PushedModel.sums
+
+    def changed_first(self):
+        if change == "more rows":
+            connection.execute("insert into t select * from t limit 3")
+        elif change == "a new level":
+            connection.execute("update t set g = -5 where g = 3")
+        else:
+            connection.execute("update t set x = null where g = 3")
+        return known(self)
+
+    monkeypatch.setattr(pushed.PushedModel, "sums", changed_first)
+    assert len(complete) < len(data)
+    with pytest.raises(DataError, match="changes while it is read"):
+        lmer("y ~ x + (1 | g)", connection.table("t"))

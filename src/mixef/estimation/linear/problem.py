@@ -15,7 +15,7 @@ from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
 from mixef.linalg.factor import Factor
 from mixef.linalg.rows import RowPieces, Rows, RowSource
-from mixef.linalg.sources import Chunk, Scan, ScaledChunks, scale_chunks, scan
+from mixef.linalg.sources import Chunk, ScaledChunks, Scan, scale_chunks, scan
 from mixef.linalg.standardize import (
     Basis,
     ResponseScale,

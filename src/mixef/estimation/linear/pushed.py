@@ -14,7 +14,7 @@ from mixef.errors import DataError
 from mixef.estimation.chunked import ModelChunks
 from mixef.estimation.spec import ModelSpec
 from mixef.linalg.crossproducts import CrossProducts
-from mixef.linalg.sources import Scan, ScaledChunks, scan
+from mixef.linalg.sources import ScaledChunks, Scan, scan
 from mixef.linalg.tables import SumTable, TableSums
 from mixef.terms.factor import Factor
 from mixef.terms.fixed import Coding, DesignSpec
