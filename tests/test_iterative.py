@@ -163,7 +163,8 @@ def test_E_has_a_zero_diagonal_and_exact_moments(kind):
     # The same for the forms x'dE v.
     rng = np.random.default_rng(3)
     V, X = rng.normal(size=(2, len(scaled.sd), 3))
-    got = scaled.slopes(V, X, scaled.E_times(V), scaled.E_times(X))
+    turned = scaled.turned(V, scaled.E_times(V), single=False)
+    got = scaled.slopes(V, turned, X, scaled.E_times(X))
     for which, (up, down) in enumerate([(1, 2), (3, 4)]):
         by_difference = np.einsum("jk,jk->k", X, (E[up] - E[down]) @ V) / 2e-5
         np.testing.assert_allclose(got[:, which], by_difference, rtol=1e-5, atol=1e-5)
@@ -199,7 +200,7 @@ def test_few_ritz_vectors_and_one_moment_leave_a_larger_error(monkeypatch):
     value, _ = exact(products, (1.0, 1.0))
     assert abs(usual.ldL2 - value) < 4 * usual.ldL2_se < 0.05
     monkeypatch.setattr(logdet, "MOST_PROBES", 48)
-    monkeypatch.setattr(logdet, "MOST_RITZ", 4)
+    monkeypatch.setattr(logdet, "MOST_RITZ", 8)
     few = at(products, 1.0, 1.0)
     assert few.ldL2_se > 10 * usual.ldL2_se
 
@@ -254,18 +255,14 @@ def test_conjugate_gradients_that_do_not_converge_say_so(monkeypatch):
 def test_levels_without_rows_and_levels_that_occur_once():
     rng = np.random.default_rng(0)
     g, h = rng.integers(0, 20, 200), rng.integers(0, 15, 200)
-    g[:10], h[:10] = (
-        30 + np.arange(10),
-        20 + np.arange(10),
-    )  # pairs by themselves
+    g[:10], h[:10] = 30 + np.arange(10), 20 + np.arange(10)  # pairs by themselves
     groups = [GroupDesign(codes, size, np.ones((200, 1))) for codes, size in ((g, 42), (h, 31))]
     products = crossproducts(Rows(groups, np.ones((200, 1)), rng.normal(size=200)), assembles=False)
     _, C, inner = dense(products, (0.8, 1.1))
     factor = at(products, 0.8, 1.1)
     assert abs(factor.ldL2 + np.linalg.slogdet(C)[1]) < 4.0 * factor.ldL2_se
     np.testing.assert_allclose(factor.solve(np.eye(73)), C, atol=1e-8)
-    off = factor.trace_blocks()[0][0, 0] - inner.diagonal()[:42].sum()
-    assert abs(off) < 4.0 * np.sqrt(factor.trace_covariance()[0, 0])
+    assert factor.trace_blocks()[0][0, 0] == pytest.approx(inner.diagonal()[:42].sum(), rel=1e-6)
 
 
 def test_terms_of_several_columns_are_refused():

@@ -41,12 +41,12 @@ class Side:
         return np.diff(self.start)
 
     def gather(self, V: np.ndarray) -> np.ndarray:
-        """Return the sums (l, k) of ``a V`` over the pairs of each level, for V (l', k)."""
+        """Return the sums (l, k) of ``a V`` over the pairs of each level, V (l', k) in its type."""
         n, k = len(self.start) - 1, V.shape[1]
         if k not in (1, WIDTH):
             parts = [self.gather(block) for block in by_width(V)]
             return np.concatenate([*parts, np.empty((n, 0))], axis=1)[:, :k]
-        out = np.empty((n, k))
+        out = np.empty((n, k), dtype=V.dtype)
         kernel = compiled()["gather_one" if k == 1 else "gather_eight"]
         V = np.ascontiguousarray(V)
         in_threads(lambda a, b: kernel(*self.arrays, V, out, a, b), self._bounds(k))

@@ -57,32 +57,38 @@ def nothing() -> Forms:
     return Forms(np.empty((0, 2)), np.empty((0, 2, 2)), np.empty((0, 2)))
 
 
-def forms(scaled: Scaled, Z: np.ndarray, steps: int) -> Forms:
-    """Return the forms of the columns of Z (l_2, k)."""
+def forms(scaled: Scaled, Z: np.ndarray, steps: int, single: bool = False) -> Forms:
+    """Return the forms of the columns of Z (l_2, k), by runs of some steps.
+
+    Parameters
+    ----------
+    single : bool
+        As in `Scaled.E_times`.
+    """
     out = nothing()
     for block in by_width(Z):
-        out = out.joined(_forms_of_block(scaled, block, steps))
+        out = out.joined(_forms_of_block(scaled, block, steps, single))
     k = Z.shape[1]
     return Forms(out.values[:k], out.slopes[:k], out.cut[:k])
 
 
-def _forms_of_block(scaled: Scaled, Z: np.ndarray, steps: int) -> Forms:
-    basis, T, norm, EZ = run(scaled, Z, steps)
+def _forms_of_block(scaled: Scaled, Z: np.ndarray, steps: int, single: bool) -> Forms:
+    basis, T, norm, EZ = run(scaled, Z, steps, single)
     whole, fewer = _spectrum(T, norm), _spectrum(T[:, :-2, :-2], norm)
     values = _sums(whole)
     e, vectors, _ = whole
     # d tr f(E) = tr(f'(E) dE), with f'(E) z on the basis of the run.
-    slopes = []
+    slopes, turned = [], scaled.turned(Z, EZ, single)
     for derivative in (-e / (1.0 + e), e * e / (1.0 + e)):
         at = derivative * vectors[:, 0] * norm[:, None]
         X = _combined(basis, np.einsum("kij,kj->ik", vectors, at))
         EX = _combined(basis, np.einsum("kij,kj->ik", vectors, at * e))
-        slopes.append(scaled.slopes(Z, X, EZ, EX))
+        slopes.append(scaled.slopes(Z, turned, X, EX))
     return Forms(values, np.stack(slopes, axis=1), values - _sums(fewer))
 
 
 def run(
-    scaled: Scaled, Z: np.ndarray, steps: int
+    scaled: Scaled, Z: np.ndarray, steps: int, single: bool
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """Run Lanczos from the columns of Z (l_2, k), each by itself.
 
@@ -102,7 +108,7 @@ def run(
     basis = [Z / np.where(norm > 0.0, norm, 1.0)]
     EZ = Z
     for s in range(steps):
-        w = scaled.E_times(basis[s])
+        w = scaled.E_times(basis[s], single)
         if s == 0:
             EZ = w * norm
         else:

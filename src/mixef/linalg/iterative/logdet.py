@@ -13,20 +13,21 @@ from mixef.linalg.iterative.ritz import smallest, upper_bound
 from mixef.linalg.iterative.scaled import Scaled
 
 FUNCTIONS = {1: first_order, 2: second_order}
-# Lanczos steps: so many at first, and so many more where the last two still count, up to the most.
-STEPS, MORE_STEPS, MOST_STEPS = 12, 12, 48
+# Lanczos steps: doubled from the least while the last two still count.
+LEAST_STEPS, MOST_STEPS = 6, 48
+# What the last two steps may leave, beside the target.
+CUT = 0.05
 # Steps of the short runs that bound the spectrum.
-BOUND_STEPS = 6
+BOUND_STEPS = 4
 # Ritz vectors: doubled from the least while one more would save enough random vectors.
-LEAST_RITZ, MOST_RITZ = 4, 256
+LEAST_RITZ, MOST_RITZ = 8, 256
 WORTH_A_RITZ_VECTOR = 2.5
 # Rounds of filtering from random vectors, for random vectors that are added, and from Ritz vectors
 # of other templates.
 FIRST_ROUNDS, ADDED_ROUNDS, ROUNDS = 3, 2, 1
-# Random vectors: a pilot, then as many as its variance says and a margin, up to the most.
+# Random vectors: a pilot, which is also the least at the end of a search; as many as its variance
+# says and a margin, up to the most.
 PILOT, MOST_PROBES, MARGIN = 24, 768, 1.3
-# What the last two steps may leave, beside the target.
-CUT = 0.1
 # With a larger standard error no likelihood-ratio test could be read: such graphs are refused. From
 # so many Ritz vectors on, it is looked at before more are sought.
 HOPELESS, LOOK_FROM = 0.5, 32
@@ -90,10 +91,15 @@ class Estimate:
 
 def estimate(scaled: Scaled, effort: Effort) -> Estimate:
     """Estimate ``log|M|`` with an effort that stands."""
-    if not effort.n_probes:
-        return _estimate(scaled, effort, effort.start, nothing())
-    _, Q = smallest(scaled, effort.start, ROUNDS, _upper(scaled, effort.seed))
-    return _estimate(scaled, effort, Q, _probes(scaled, Q, effort, 0, effort.n_probes))
+    Q = effort.start
+    if effort.n_probes:
+        _, Q = smallest(scaled, Q, ROUNDS, _upper(scaled, effort.seed))
+    ritz, probes = forms(scaled, Q, effort.steps), _probes(scaled, Q, effort, 0, effort.n_probes)
+    fixed, slopes = scaled.base, scaled.base_slopes
+    if effort.order == 2:
+        moment, moment_slopes = scaled.second_moment()
+        fixed, slopes = fixed - 0.5 * moment, slopes - 0.5 * moment_slopes
+    return Estimate(effort, Q, ritz, probes, fixed, slopes)
 
 
 def more(scaled: Scaled, old: Estimate, target: float, most: int) -> Estimate:
@@ -102,10 +108,10 @@ def more(scaled: Scaled, old: Estimate, target: float, most: int) -> Estimate:
     while True:
         now = replace(old, probes=probes)
         n = len(probes.values)
-        if now.se <= target or not 0 < n < most:
+        if (now.se <= target and n >= PILOT) or not 0 < n < most:
             return now
         needed = n * (now.se / target) ** 2
-        upto = _rounded(min(max(1.05 * needed, n + WIDTH), most))
+        upto = _rounded(min(max(1.05 * needed, n + WIDTH, PILOT), most))
         probes = probes.joined(_probes(scaled, old.Q, effort, n, upto))
 
 
@@ -122,18 +128,15 @@ def adapted(scaled: Scaled, target: float, seed: int) -> Estimate:
     upper = _upper(scaled, seed)
     e, Q = _first_ritz(scaled, seed, upper)
     e, Q = _grown(scaled, e, Q, 2, target, seed, upper)
-    effort = Effort(seed, 2, STEPS, PILOT, Q)
-    pilot, effort = _pilot(scaled, Q, effort, target)
+    pilot, effort = _pilot(scaled, Effort(seed, 2, LEAST_STEPS, PILOT, Q), target)
     need = {order: _needed(pilot, order, target) for order in FUNCTIONS}
-    cost = MOMENT_COST * scaled.moment_products / (effort.steps * max(scaled.graph.n_pairs, 1))
+    cost = MOMENT_COST * scaled.moment_products / (effort.steps * scaled.graph.n_pairs)
     if need[1] <= need[2] + cost and need[1] <= MOST_PROBES:
         effort = replace(effort, order=1)
     n = min(need[effort.order], MOST_PROBES)
-    if n >= len(Q):
+    if max(n, PILOT) + len(e) >= len(Q):
         return _in_full(scaled, effort, target)
-    if n > PILOT:
-        pilot = pilot.joined(_probes(scaled, Q, effort, PILOT, n))
-    found = _estimate(scaled, replace(effort, n_probes=len(pilot.values)), Q, pilot)
+    found = estimate(scaled, replace(effort, n_probes=n))
     if not found.se < HOPELESS:
         raise _out_of_reach(scaled, found.se, target)
     return found
@@ -146,15 +149,7 @@ def _in_full(scaled: Scaled, effort: Effort, target: float) -> Estimate:
         found = estimate(scaled, effort)
         if found.se <= CUT * target or effort.steps >= MOST_STEPS:
             return found
-        effort = replace(effort, steps=effort.steps + MORE_STEPS)
-
-
-def _estimate(scaled: Scaled, effort: Effort, Q: np.ndarray, probes: Forms) -> Estimate:
-    fixed, slopes = scaled.base, scaled.base_slopes
-    if effort.order == 2:
-        moment, moment_slopes = scaled.second_moment()
-        fixed, slopes = fixed - 0.5 * moment, slopes - 0.5 * moment_slopes
-    return Estimate(effort, Q, forms(scaled, Q, effort.steps), probes, fixed, slopes)
+        effort = replace(effort, steps=2 * effort.steps)
 
 
 def _upper(scaled: Scaled, seed: int) -> float:
@@ -196,7 +191,7 @@ def _look_ahead(
 
     No eigenvalue that is left takes more variance away than the last one that was found.
     """
-    values = _probes(scaled, Q, Effort(seed, order, STEPS, PILOT, Q), 0, PILOT).values
+    values = _probes(scaled, Q, Effort(seed, order, 2 * LEAST_STEPS, PILOT, Q), 0, PILOT).values
     taken = 2.0 * FUNCTIONS[order](e[-1]) ** 2 * (MOST_RITZ - len(e))
     left = float(values[:, order - 1].var(ddof=1)) / MARGIN - taken
     if left > MOST_PROBES * HOPELESS**2:
@@ -213,20 +208,21 @@ def _out_of_reach(scaled: Scaled, se: float, target: float) -> FitError:
     )
 
 
-def _pilot(scaled: Scaled, Q: np.ndarray, effort: Effort, target: float) -> tuple[Forms, Effort]:
-    """Run the pilot with as many steps as it takes."""
+def _pilot(scaled: Scaled, effort: Effort, target: float) -> tuple[Forms, Effort]:
+    """Run the Ritz vectors and the pilot with as many steps as it takes."""
+    Q = effort.start
     while True:
-        pilot = _probes(scaled, Q, effort, 0, PILOT)
-        cut = np.abs(pilot.cut.mean(axis=0)).max()
+        ritz, pilot = forms(scaled, Q, effort.steps), _probes(scaled, Q, effort, 0, PILOT)
+        cut = np.abs(ritz.cut.sum(axis=0) + pilot.cut.mean(axis=0)).max()
         if cut <= CUT * target or effort.steps >= MOST_STEPS:
             return pilot, effort
-        effort = replace(effort, steps=effort.steps + MORE_STEPS)
+        effort = replace(effort, steps=2 * effort.steps)
 
 
 def _needed(pilot: Forms, order: int, target: float) -> int:
     """Return how many random vectors the variance of the pilot asks for."""
     variance = float(pilot.values[:, order - 1].var(ddof=1))
-    return max(_rounded(MARGIN * variance / target**2), PILOT)
+    return max(_rounded(MARGIN * variance / target**2), WIDTH)
 
 
 def _rounded(n: float) -> int:
@@ -239,7 +235,7 @@ def _probes(scaled: Scaled, Q: np.ndarray, effort: Effort, first: int, last: int
     for block in range(first // WIDTH, last // WIDTH):
         V = _signs(len(Q), effort.seed, block)
         V -= Q @ (Q.T @ V)
-        out = out.joined(forms(scaled, V, effort.steps))
+        out = out.joined(forms(scaled, V, effort.steps, single=True))
     return out
 
 

@@ -57,17 +57,17 @@ def _filtered(scaled: Scaled, Q: np.ndarray, e: np.ndarray, upper: float) -> np.
     lower, least = float(e[-1]), float(e[0])
     half, centre = 0.5 * max(upper - lower, 1e-8), 0.5 * (upper + lower)
     ratio = first = half / min(least - centre, -half)
-    before, now = Q, (_E_times(scaled, Q) - centre * Q) * (ratio / half)
+    before, now = Q, (_E_times(scaled, Q, single=True) - centre * Q) * (ratio / half)
     for _ in range(DEGREE - 1):
         following = 1.0 / (2.0 / first - ratio)
-        after = (_E_times(scaled, now) - centre * now) * (2.0 * following / half)
+        after = (_E_times(scaled, now, single=True) - centre * now) * (2.0 * following / half)
         after -= ratio * following * before
         before, now, ratio = now, after, following
     return now
 
 
-def _E_times(scaled: Scaled, V: np.ndarray) -> np.ndarray:
-    parts = [scaled.E_times(block) for block in by_width(V)]
+def _E_times(scaled: Scaled, V: np.ndarray, single: bool = False) -> np.ndarray:
+    parts = [scaled.E_times(block, single) for block in by_width(V)]
     return np.concatenate(parts, axis=1)[:, : V.shape[1]]
 
 
@@ -78,5 +78,5 @@ def upper_bound(scaled: Scaled, Z: np.ndarray, steps: int) -> float:
     ----------
     Y. Zhou and R.-C. Li (2011), Linear Algebra and its Applications 435, 480-493.
     """
-    _, T, _, _ = run(scaled, Z, steps)
+    _, T, _, _ = run(scaled, Z, steps, single=True)
     return float(np.linalg.eigvalsh(T)[:, -1].max() + T[:, -1, -2].max())
