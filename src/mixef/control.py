@@ -107,6 +107,9 @@ class LmerControl(Control):
         ``(1 | a) + (1 | b)``, are never factored. Estimates, standard errors and modes are those of
         the exact factors; the criterion has a standard error, ``fit.objective_se``. "auto" takes it
         where an exact factor does not fit into memory, or would take long.
+    objective_se : float
+        The largest standard error of the criterion at the end, where ``factor`` is iterative: half
+        of it takes four times the random vectors. Estimates do not depend on it.
 
     Examples
     --------
@@ -115,7 +118,13 @@ class LmerControl(Control):
     'newton'
     """
 
+    objective_se: float = field(default=0.01, kw_only=True)
+
     factors = (*FACTORS, "iterative")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("objective_se", checks.number, 1e-9, "a number above 0")
 
 
 @dataclass(frozen=True)

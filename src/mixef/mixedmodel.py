@@ -98,6 +98,15 @@ class MixedModel(
         return self._fit.estimates.objective
 
     @property
+    def objective_se(self) -> float:
+        """Standard error of `objective`, and of AIC and BIC; twice that of `loglik`.
+
+        It is 0 where the random effects are factored exactly, as they are in most models. With an
+        iterative factor (``LmerControl(factor="iterative")``) log|M| is an estimate.
+        """
+        return self._fit.estimates.objective_se
+
+    @property
     def loglik(self) -> float:
         """Log-likelihood; restricted for a REML fit."""
         return information.log_likelihood(self._fit)

@@ -103,6 +103,7 @@ class Summary(Printed):
     digits: int = 4  # Significant digits of estimates
     correlation: bool | None = None  # Whether to show `corr`; by default for up to 12 coefficients
     left_out: str = ""  # How many rows of the data were left out, and why
+    criterion_se: float = 0.0  # Standard error of the criterion; 0 where it is exact
 
     def tables(self) -> list[Table]:
         """Return the tables of this summary, the same for every form of output.
@@ -201,15 +202,23 @@ class Summary(Printed):
         values = dict(self.criterion if several else [self.criterion])  # type: ignore[arg-type,list-item]
         df = values.pop(DF_RESIDUAL, None)
         cells = format_common(round_all(values.values(), decimals), DIGITS)
+        note = self._criterion_error()
         if df is None:
-            return Table(list(values), [cells])
-        return Table([*values, DF_RESIDUAL], [[*cells, format_number(df)]])
+            return Table(list(values), [cells], note=note)
+        return Table([*values, DF_RESIDUAL], [[*cells, format_number(df)]], note=note)
+
+    def _criterion_error(self) -> str | None:
+        if not self.criterion_se > 0.0:
+            return None
+        label = "-2*log(L)" if isinstance(self.criterion, Mapping) else "the criterion"
+        return f"(log|M| is an estimate: standard error of {label} {self.criterion_se:.2g})"
 
     def _criterion_lines(self, decimals: int) -> list[str]:
         table = self._criterion(decimals)
+        error = [] if table.note is None else [str(table.note)]
         if isinstance(self.criterion, Mapping):
-            return named_vector(table.columns, table.rows[0])
-        return [f"{table.columns[0]}: {table.rows[0][0]}"]
+            return [*named_vector(table.columns, table.rows[0]), *error]
+        return [f"{table.columns[0]}: {table.rows[0][0]}", *error]
 
     def _residuals(self) -> Table | None:
         if self.scaled_residuals is None:
@@ -279,6 +288,7 @@ def summarize(
         digits=digits,
         correlation=correlation,
         left_out=str(fit.frame.left_out),
+        criterion_se=fit.estimates.objective_se,
     )
 
 

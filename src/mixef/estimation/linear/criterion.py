@@ -29,7 +29,7 @@ from mixef.terms.covariance import Covariance, theta_of
 
 # With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
 MOST_COLUMNS = 200
-# Standard error of the criterion that the end of a fit is known with, where log|M| is an estimate.
+# Standard error of the criterion in estimates, where log|M| is an estimate.
 OBJECTIVE_SE = 0.01
 EPSILON = float(np.finfo(float).eps)
 
@@ -170,11 +170,10 @@ class LinearCriterion:
             self._user = self.terms.user_coordinates(self._par)
         return self._user
 
-    def estimates(self, par: np.ndarray) -> Estimates:
+    def estimates(self, par: np.ndarray, objective_se: float = OBJECTIVE_SE) -> Estimates:
         """Return the estimates at ``par``, on the user's scale.
 
-        An estimate of log|M| is refreshed, so that the criterion does not lean to what the search
-        has seen.
+        Where log|M| is an estimate, that is brought to a standard error of ``objective_se``.
         """
         if self._par is None or not np.array_equal(par, self._par):
             self.value(par)
@@ -184,7 +183,7 @@ class LinearCriterion:
             u = spherical_effects(self.factor, self._solution)
         else:
             u = self._derivatives.u
-        self.factor.refresh(OBJECTIVE_SE)
+        self.factor.refresh(objective_se)
         problem, solution, layout = self.problem, self._solution, self.factor.layout
         ldL2 = self.factor.ldL2
         b = layout.multiply(self.parametrization.lams(par), u)

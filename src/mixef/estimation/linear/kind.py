@@ -143,6 +143,7 @@ class Gaussian(Kind):
     def fit(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
         """Search over the covariance parameters, and judge the end."""
         frame, terms, control = spec.frame, spec.terms, spec.control
+        assert isinstance(control, LmerControl)
         check_terms(terms, frame.n, control)
         kept, known = _checked(spec)
         if self.REML and len(kept) >= frame.n:
@@ -162,7 +163,7 @@ class Gaussian(Kind):
             chosen = _starting_point(start, criterion, terms)
             result = search_from(criterion, chosen, begin, control, translated)
         result = search_others(criterion, result, control, translated)
-        estimates = criterion.estimates(result.par)
+        estimates = criterion.estimates(result.par, control.objective_se)
         convergence = judge(
             result,
             criterion.scale(result.par),

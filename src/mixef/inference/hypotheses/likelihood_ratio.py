@@ -14,6 +14,13 @@ from mixef import checks
 from mixef.errors import ArgumentError, DataError, FormulaError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.anova import AnovaTable, f_table
+from mixef.inference.hypotheses.criterion_error import (
+    End,
+    chi_square_tail,
+    error_note,
+    error_of,
+    refuse_uncertain,
+)
 from mixef.inference.hypotheses.ddf import check_ddf, f_test, method_name
 from mixef.inference.hypotheses.ordinary import OrdinaryFit, law_of
 from mixef.inference.hypotheses.term_contrasts import droppable, term_after_others
@@ -58,13 +65,21 @@ def anova_of_models(
     order = np.lexsort((loglik, npar))
     models, names = [models[i] for i in order], [names[i] for i in order]
     table = likelihood_table(npar[order], loglik[order], rows_of(models[0]), names)
+    fits = [[m] if isinstance(m, Fit) else [] for m in models]
+    for i in range(1, len(models)):
+        df, se = float(table["Df"].iloc[i]), error_of(*fits[i - 1], *fits[i])
+        if df > 0:
+            chisq = float(table["Chisq"].iloc[i])
+            refuse_uncertain(names[i - 1], names[i], chisq, se, chi_square_tail(df))
     first, heading = (REFITTED,) if refitted else (), ["Models:"]
     for name, model in zip(names, models, strict=True):
         heading += f"{name}: {_text(model)}".splitlines()
     data = {m.call.data_name for m in models if not isinstance(m, OrdinaryFit)}
     if len(data) == 1 and None not in data:
         heading.insert(0, f"Data: {data.pop()}")
-    notes = unused + _notes(table, models, any(restricted) and not refit)
+    errors = [f"{note}." for name, own in zip(names, fits, strict=True)
+              for note in error_note([name] * len(own), own)]  # fmt: skip
+    notes = unused + errors + _notes(table, models, any(restricted) and not refit)
     return AnovaTable(table, (*first, *heading), (*first, *notes))
 
 
@@ -304,10 +319,9 @@ class _Without:
 
     fit: Fit
 
-    def __call__(self, label: str) -> tuple[int, float, bool]:
-        """Return parameters, -2 log L, and whether the search converged."""
-        small = without_terms(self.fit, [label])
-        return small.npar, small.estimates.objective, small.convergence.converged
+    def __call__(self, label: str) -> End:
+        """Return the end of the fit without a term."""
+        return End.of(without_terms(self.fit, [label]))
 
 
 def without_terms(fit: Fit, labels: Sequence[str]) -> Fit:
@@ -326,8 +340,8 @@ def written_out(fit: Fit) -> str:
 
 
 def _table(full, labels, ends, test, k, notes) -> AnovaTable:
-    npar = np.array([full.npar, *(end[0] for end in ends)])
-    deviance = np.array([full.estimates.objective, *(end[1] for end in ends)])
+    npar = np.array([full.npar, *(end.npar for end in ends)])
+    deviance = np.array([full.estimates.objective, *(end.objective for end in ends)])
     dropped = npar[0] - npar
     columns = {
         "npar": np.where(np.arange(len(npar)) > 0, dropped, np.nan),
@@ -338,9 +352,13 @@ def _table(full, labels, ends, test, k, notes) -> AnovaTable:
         LRT = np.where(np.abs(LRT) < EQUAL, 0.0, LRT)
         tested = (dropped > 0) & (LRT >= 0)
         p = scipy.special.chdtrc(np.where(tested, dropped, 1), np.where(tested, LRT, 0.0))
+        for label, end, value, df in zip(labels, ends, LRT[1:], dropped[1:], strict=True):
+            se = float(np.hypot(full.estimates.objective_se, end.objective_se))
+            name = f"the model without {label}"
+            refuse_uncertain(name, "the whole one", float(value), se, chi_square_tail(df))
         LRT[0] = np.nan
         columns |= {"LRT": LRT, "Pr(Chi)": np.where(tested, p, np.nan)}
-    stopped = [label for label, end in zip(labels, ends, strict=True) if not end[2]]
+    stopped = [label for label, end in zip(labels, ends, strict=True) if not end.converged]
     notes = [*notes, *(f"The fit without {label} did not converge." for label in stopped)]
     if not full.convergence.converged:
         notes.append("The fit of the whole model did not converge.")

@@ -16,7 +16,7 @@ effects model, Biometrics 50, 1171-1177.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,7 @@ from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.estimation.search.optimize import newton
 from mixef.inference.hypotheses.anova import AnovaTable
+from mixef.inference.hypotheses.criterion_error import End, chi_square_tail, refuse_uncertain
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL, NONE, unused_covariance
 from mixef.inference.hypotheses.term_contrasts import INTERCEPT, uncontained
 from mixef.inference.refits.refits import with_text
@@ -160,12 +161,11 @@ class _Reduced:
 
     full: Fit
 
-    def __call__(self, reduction: Reduction) -> tuple[int, float, bool]:
-        """Return parameters, criterion, and whether the search converged."""
+    def __call__(self, reduction: Reduction) -> End:
+        """Return the end of the fit of a reduction."""
         if not reduction.bars:
             return without_random_effects(self.full)
-        small = reduction.fit(self.full)
-        return small.npar, small.estimates.objective, small.convergence.converged
+        return End.of(reduction.fit(self.full))
 
 
 class _AtZero:
@@ -198,7 +198,7 @@ class _AtZero:
         return float(self._criterion.rounding())
 
 
-def without_random_effects(fit: Fit) -> tuple[int, float, bool]:
+def without_random_effects(fit: Fit) -> End:
     """Return parameters and criterion of the regression, and whether it was found.
 
     It is the fit's own criterion where all covariances are zero: of a linear model that of least
@@ -207,9 +207,9 @@ def without_random_effects(fit: Fit) -> tuple[int, float, bool]:
     at_zero, k = _AtZero(fit), len(fit.estimates.par)
     npar, rest = fit.npar - k, fit.point[k:]
     if not len(rest):
-        return npar, at_zero.value(rest), True
+        return End(npar, at_zero.value(rest), True)
     result = newton(at_zero, rest, fit.control.max_evaluations)
-    return npar, result.objective, result.expected_gain < EQUAL
+    return End(npar, result.objective, result.expected_gain < EQUAL)
 
 
 def ranova(fit: Fit, reduce_terms: Any = True, n_jobs: Any = 1, progress: Any = None) -> AnovaTable:
@@ -224,14 +224,18 @@ def table_of(
 ) -> AnovaTable:
     """Return the table of some reductions of a fit."""
     ends = in_parallel(_Reduced(fit), reductions, n_jobs=n_jobs, progress=progress, label="ranova")
-    npar = np.array([fit.npar, *(end[0] for end in ends)], dtype=float)
-    deviance = np.array([fit.estimates.objective, *(end[1] for end in ends)])
+    npar = np.array([fit.npar, *(end.npar for end in ends)], dtype=float)
+    deviance = np.array([fit.estimates.objective, *(end.objective for end in ends)])
     LRT, df = deviance - deviance[0], npar[0] - npar
     LRT = np.where(np.abs(LRT) < EQUAL, 0.0, LRT)
     one = np.array([False, *(step.is_one_variance for step in reductions)])
     tested = (df > 0) & (LRT >= 0)
     plain = _tail(np.where(tested, LRT, 0.0), np.where(tested, df, 1.0))
     mixed = 0.5 * (plain + _tail(np.where(tested, LRT, 0.0), np.where(tested, df, 1.0) - 1.0))
+    for step, end, value, n in zip(reductions, ends, LRT[1:], df[1:], strict=True):
+        se = float(np.hypot(fit.estimates.objective_se, end.objective_se))
+        tail = mixture_tail(n) if step.is_one_variance else chi_square_tail(n)
+        refuse_uncertain(f"the model without {step.name}", "the whole one", float(value), se, tail)
     LRT[0] = df[0] = np.nan
     values = (npar, -0.5 * deviance, deviance + 2.0 * npar, LRT, df,
               np.where(tested & one, mixed, np.nan), np.where(tested, plain, np.nan))  # fmt: skip
@@ -239,13 +243,23 @@ def table_of(
     frame = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)), index=names)
     title = "ANOVA-like table for random-effects: Single term deletions"
     heading = (title, "", "Model:", *formula_lines(fit.formula.text))
-    return AnovaTable(frame, heading, tuple(_notes(fit, frame, [end[2] for end in ends])))
+    return AnovaTable(frame, heading, tuple(_notes(fit, frame, [end.converged for end in ends])))
 
 
 def _tail(LRT: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Return the probability of a larger chi-square; with no degrees of freedom it is zero."""
     some = df > 0
     return np.where(some, scipy.special.chdtrc(np.where(some, df, 1.0), LRT), LRT <= 0.0)
+
+
+def mixture_tail(df: float) -> Callable[[float], float]:
+    """Return the function from a statistic to its p value where one variance is at its bound."""
+
+    def tail(statistic: float) -> float:
+        at = np.full(2, max(statistic, 0.0))
+        return 0.5 * float(_tail(at, np.array([df, df - 1.0])).sum())
+
+    return tail
 
 
 def _notes(fit: Fit, frame: pd.DataFrame, converged: list[bool]) -> Iterator[str]:

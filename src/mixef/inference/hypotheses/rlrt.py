@@ -12,6 +12,7 @@ import scipy
 from mixef import checks
 from mixef.errors import DataError, FormulaError
 from mixef.estimation.fit import Fit
+from mixef.inference.hypotheses.criterion_error import End, refuse_uncertain
 from mixef.linalg.standardize import orthonormal_columns, root_weighted
 from mixef.terms.nodes import unquoted
 from mixef.terms.random import RandomTerm
@@ -143,10 +144,19 @@ def exact_rlrt(
             f"{len(fit.terms[t].columns)} columns {', '.join(fit.terms[t].columns)}; use a "
             "parametric bootstrap"
         )
-    statistic = max(float(null_criterion(fit, t, null) - fit.estimates.objective), 0.0)
+    null_end = null_criterion(fit, t, null)
+    statistic = max(float(null_end.objective - fit.estimates.objective), 0.0)
     statistic = statistic if statistic > NOTHING else 0.0
     spectrum = spectrum_of(fit.X, fit.terms[t], fit.frame.weights)
     draws = simulate_rlrt(spectrum, n, rng)
+    label, se = fit.terms[t].label, np.hypot(null_end.objective_se, fit.estimates.objective_se)
+    refuse_uncertain(
+        f"the model without ({label})",
+        "the whole one",
+        statistic,
+        float(se),
+        lambda value: float(np.mean(draws >= value)),
+    )
     p_value = (1.0 + np.count_nonzero(draws >= statistic)) / (n + 1.0)
     return ExactTest(
         term=fit.terms[t].label,
@@ -239,8 +249,8 @@ def _or_zeros(fit: Fit) -> np.ndarray:
     return np.zeros(fit.frame.n) if fit.frame.offset is None else fit.frame.offset
 
 
-def null_criterion(fit: Fit, t: int, null: Any = None) -> float:
-    """Return the REML criterion without term t; of an ordinary regression if it is the only one."""
+def null_criterion(fit: Fit, t: int, null: Any = None) -> End:
+    """Return the REML fit without term t; an ordinary regression if it is the only one."""
     others = tuple(term for i, term in enumerate(fit.terms) if i != t)
     if null is not None:
         null = _linear(null, "null")
@@ -248,11 +258,11 @@ def null_criterion(fit: Fit, t: int, null: Any = None) -> float:
         if sorted(x.label for x in null.terms) != sorted(x.label for x in others):
             listed = ", ".join(f"({x.label})" for x in others) or "no random effects"
             raise FormulaError(f"null has not the terms of the model without the tested: {listed}")
-        return _by_reml(null).estimates.objective
+        return End.of(_by_reml(null))
     if others:
         quiet = fit.control.quiet()
-        return fit.again(terms=others, REML=True, control=quiet).estimates.objective
-    return regression_criterion(fit)
+        return End.of(fit.again(terms=others, REML=True, control=quiet))
+    return End(len(fit.kept), regression_criterion(fit), True)
 
 
 def regression_criterion(fit: Fit) -> float:

@@ -13,6 +13,7 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
+from mixef.inference.hypotheses.criterion_error import error_note
 from mixef.inference.hypotheses.likelihood_ratio import (
     REFITTED,
     approximation_note,
@@ -114,6 +115,7 @@ def compare_models(
             notes.append(f"{name} has no R2: {share}")
         if not fit.convergence.converged:
             notes.append(f"{name} did not converge: its likelihood may be too small")
+    notes += error_note(names, judged)
     notes += approximation_note({fit.nAGQ for fit in fits})
     chosen = [
         (n, fit) for n, fit in zip(names, fits, strict=True) if fit.beta_covariance is not None

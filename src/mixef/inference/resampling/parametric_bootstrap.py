@@ -17,6 +17,7 @@ import scipy
 from mixef import checks
 from mixef.errors import DataError, FitError
 from mixef.estimation.fit import Fit
+from mixef.inference.hypotheses.criterion_error import error_of, refuse_uncertain
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refits import with_formula
@@ -183,6 +184,14 @@ def pb_test(
     if np.isnan(simulated).all():
         raise FitError(f"all {n} replicates failed, most of them by: {failures.index[0]}")
     small_text = null.text if isinstance(null, Regression) else null.formula.text
+    fits = [large] if isinstance(null, Regression) else [null, large]
+    refuse_uncertain(
+        small_text,
+        large.formula.text,
+        LRT,
+        error_of(*fits),
+        lambda value: float(np.nanmean(simulated >= value)),
+    )
     return PBTest(reference_tests(LRT, df, simulated), simulated, failures, n_unconverged,
                         large.formula.text, small_text, notes)  # fmt: skip
 
