@@ -322,6 +322,15 @@ class Fit:
             return self.held_problem
         return self.kind.problem(self.spec, self.kept)
 
+    def needs_exact(self, what: str) -> None:
+        """Refuse what takes an exact factor of the random effects, where the fit's is none.
+
+        Raises
+        ------
+        ExactFactorNeededError
+        """
+        self.kind.needs_exact(self, what)
+
     def criterion(self) -> Any:
         """Return a criterion with a factor of its own, for the caller to move about."""
         return self.kind.criterion(self.problem, self.estimates.u)

@@ -115,6 +115,9 @@ class Kind(ABC):
     def vcov(self, fit: Fit) -> np.ndarray:
         """Return the covariance (p, p) of the fixed effects."""
 
+    def needs_exact(self, fit: Fit, what: str) -> None:  # noqa: B027
+        """Refuse what takes an exact factor of the random effects, where the fit's is none."""
+
     def report(self, fit: Fit) -> None:  # noqa: B027
         """Warn of what is wrong with a fit of this kind alone."""
 

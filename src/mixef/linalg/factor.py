@@ -65,6 +65,8 @@ SINGULAR = 1e-4
 INVERTIBLE = 1e-2
 # Right-hand sides solved at a time, which bounds the memory of a long block of columns.
 CHUNK = 512
+# ... and by iterations; and the most that are asked for at once then.
+FEW, MOST_SOLVES = 32, 1000
 
 
 class Factor(ABC):
@@ -82,6 +84,7 @@ class Factor(ABC):
 
     ldL2: float  # ``log|M|``, or an unbiased estimate of it
     ldL2_se: float = 0.0  # standard error of ``ldL2``; 0 where it is exact
+    is_exact = False
     has_squares = False
 
     def __init__(self, products: CrossProducts):
@@ -165,6 +168,37 @@ class Factor(ABC):
         """
         return None
 
+    def trace_samples(self) -> np.ndarray:
+        """Return what each random vector says (m, K) of `trace_blocks`, of which means are taken.
+
+        Those of one vector at several templates belong together. None (0, K) where no mean is.
+        """
+        return np.empty((0, sum(s * s for s in self.layout.widths)))
+
+    def inverse_block(self, i: int) -> np.ndarray:
+        """Return the diagonal blocks (l_i, s_i, s_i) of ``C = M^-1`` that belong to block i.
+
+        Raises
+        ------
+        ExactFactorNeededError
+            Where that takes too many solves.
+        """
+        layout, n, s = self.layout, self.layout.n_levels[i], self.layout.widths[i]
+        if n * s > MOST_SOLVES:
+            name = layout.names[i] if layout.names else f"term number {i + 1}"
+            raise needs_cholesky(
+                f"the covariances of the conditional modes of all {n:,} levels of {name}",
+                "predict(newdata, se_fit=True) has standard errors for the levels that you ask for",
+            )
+        out, column = np.empty((n, s, s)), np.arange(n * s).reshape(n, s)
+        for first in range(0, n, FEW):
+            levels = np.arange(first, min(first + FEW, n))
+            unit = np.zeros((layout.q, len(levels) * s))
+            unit[layout.offsets[i] + column[levels].ravel(), np.arange(len(levels) * s)] = 1.0
+            own = layout.by_level(i, self.solve(unit))[levels].reshape(len(levels), s, -1, s)
+            out[levels] = own[np.arange(len(levels)), :, np.arange(len(levels))]
+        return out
+
     def refresh(self, target: float | None = None) -> None:  # noqa: B027  (none is ever stale)
         """Estimate ``log|M|`` anew where the factor stands, for the end of a search.
 
@@ -219,6 +253,8 @@ class CholeskyFactor(Factor):
     After ``update``, ``solve_L`` and ``solve_Lt`` come first; then, in any order, ``trace_blocks``
     and ``inverse_pairs``, which share one inversion and may give up L. ``solve`` always works.
     """
+
+    is_exact = True
 
     def update(self, lams: Sequence[np.ndarray]) -> None:
         """Refactor at new templates ``lams``, one (s_i, s_i) a block.
@@ -315,13 +351,14 @@ class CholeskyFactor(Factor):
         """Return T_i where lam_i is singular, without its inverse."""
 
 
-def needs_cholesky(what: str) -> ExactFactorNeededError:
+def needs_cholesky(what: str, remedy: str = "") -> ExactFactorNeededError:
     """Return the error for what an iterative factor cannot give."""
     return ExactFactorNeededError(
-        f"{what} needs an exact factor of the random effects, and this model was fitted with an "
-        "iterative one, which solves with M and estimates log|M|; fit it with "
-        'LmerControl(factor="cholmod") or factor="schur" where memory and time allow, or to '
-        "a part of the data"
+        f"an exact factor of the random effects is needed for {what}, and this model has an "
+        "iterative one, which solves with M and estimates log|M|. "
+        + (f"{remedy[:1].upper()}{remedy[1:]}; or fit" if remedy else "Fit")
+        + ' the model with LmerControl(factor="cholmod") or factor="schur", where memory and time '
+        "allow, or to a part of the data"
     )
 
 

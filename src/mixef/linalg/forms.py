@@ -6,16 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixef.linalg.factor import CHUNK, CholeskyFactor
+from mixef.errors import ExactFactorNeededError
+from mixef.linalg.factor import CHUNK, FEW, MOST_SOLVES, CholeskyFactor, Factor, needs_cholesky
+
+# Without an exact factor, rows beyond this are not looked at for how many of them differ.
+LARGEST = 1_000_000
 
 
 def quadratic_forms(
-    factor: CholeskyFactor, codes: Sequence[np.ndarray], v: Sequence[np.ndarray]
+    factor: Factor, codes: Sequence[np.ndarray], v: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Return ``v_r'M^-1 v_r`` (m,), where the factor stands.
 
     Blocks of ``M^-1`` on the pattern of the data come from the selected inverse; those of pairs of
-    levels that the data do not have together, from solves for the levels of one factor.
+    levels that the data do not have together, from solves for the levels of one factor. Without an
+    exact factor there is a solve for each vector.
 
     Parameters
     ----------
@@ -24,6 +29,9 @@ def quadratic_forms(
     v : sequence of ndarray (m, s_i)
         The row's vector at that level.
     """
+    if not factor.is_exact:
+        return _by_solves(factor, codes, v)
+    factor = factor.cholesky("quadratic forms")
     layout, total = factor.layout, np.zeros(len(v[0]))
     used = [np.flatnonzero((c >= 0) & part.any(axis=1)) for c, part in zip(codes, v, strict=True)]
     several = sum(len(rows) > 0 for rows in used) > 1
@@ -42,6 +50,38 @@ def quadratic_forms(
                 blocks = _blocks(factor, i, j, codes[i][rows], codes[j][rows], held)
                 total[rows] += 2.0 * np.einsum("ma,mab,mb->m", v[i][rows], blocks, v[j][rows])
     return total
+
+
+def _by_solves(factor: Factor, codes: Sequence[np.ndarray], v: Sequence[np.ndarray]) -> np.ndarray:
+    """Return ``v_r'M^-1 v_r`` (m,), by a solve for each vector that differs."""
+    layout = factor.layout
+    v = [np.where(c[:, None] >= 0, part, 0.0) for c, part in zip(codes, v, strict=True)]
+    rows = np.column_stack([*codes, *v])
+    if len(rows) > LARGEST:
+        raise _too_many(len(rows))
+    distinct, which = np.unique(rows, axis=0, return_inverse=True)
+    if len(distinct) > MOST_SOLVES:
+        raise _too_many(len(distinct))
+    forms = np.empty(len(distinct))
+    for first in range(0, len(distinct), FEW):
+        some = distinct[first : first + FEW]
+        unit, place = np.zeros((layout.q, len(some))), len(codes)
+        for i, s in enumerate(layout.widths):
+            known = np.flatnonzero(some[:, i] >= 0)
+            level = layout.offsets[i] + some[known, i].astype(int) * s
+            for a in range(s):
+                unit[level + a, known] = some[known, place + a]
+            place += s
+        forms[first : first + FEW] = np.einsum("qk,qk->k", unit, factor.solve(unit))
+    out: np.ndarray = forms[which.ravel()]
+    return out
+
+
+def _too_many(n: int) -> ExactFactorNeededError:
+    return needs_cholesky(
+        f"the standard errors of predictions for {n:,} combinations of levels",
+        f"up to {MOST_SOLVES:,} of them at a time are solved for one by one",
+    )
 
 
 def _blocks(

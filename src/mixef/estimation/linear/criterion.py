@@ -10,6 +10,7 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.estimation.estimates import Estimates
+from mixef.estimation.linear.estimated import estimated_hessian, promised_by_error
 from mixef.estimation.linear.marginal import columns_in_largest_part
 from mixef.estimation.linear.pls import (
     Derivatives,
@@ -112,9 +113,7 @@ class LinearCriterion:
         assert self._par is not None
         unit = self.scale(self._par)
         at = Quadratic(d.gradient, d.information, unit)
-        error = at.vectors.T @ (d.error * np.outer(unit, unit)) @ at.vectors
-        noise = 0.5 * float((error.diagonal() / np.abs(at.values)).sum())
-        return bool((at.values > 0.0).all()) and at.promise < noise
+        return at.values.min() > 0.0 and at.promise < promised_by_error(at, d.error, unit)
 
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
@@ -216,17 +215,27 @@ class LinearCriterion:
         longer: where the factor is sparse and the data hold together in large parts.
         """
         self.value(par)
+        assert self._par is not None
         d, solution = self._differentiated(), self._solution
         if d.is_exact:
             return d.information
-        if d.error is None and (
-            self.factor.has_squares or columns_in_largest_part(self.factor) <= MOST_COLUMNS
-        ):
+        if d.error is not None:
+            elsewhere, unit = copy.copy(self), self.scale(self._par)
+            elsewhere.factor = self.factor.twin()
+            return estimated_hessian(elsewhere._gradient, self._par, unit, d.information)
+        if self.factor.has_squares or columns_in_largest_part(self.factor) <= MOST_COLUMNS:
             assert solution is not None
             dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
             return exact_information(self.factor, solution, d, dsigmas, self.problem.REML)
         H = difference_hessian(self, np.asarray(par, dtype=float), d.information)
         return d.information if H is None else H
+
+    def _gradient(self, par: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the gradient (k,) and what each random vector says of it (m, k)."""
+        self.value(par)
+        d = self._differentiated()
+        assert d.samples is not None
+        return d.gradient, d.samples
 
     def curvature(self, par: np.ndarray) -> Curvature:
         """Return the curvature over ``par`` and log sigma, where sigma is the profiled estimate.
@@ -283,7 +292,7 @@ class LinearCriterion:
         Times sigma^2 it is the covariance of the conditional modes given beta; all terms of a
         block (one grouping factor) are in it together.
         """
-        factor = self.factor_at(par).cholesky("the covariances of all conditional modes")
+        factor = self.factor_at(par)
         return [
             back @ factor.inverse_block(i) @ back.T
             for i, back in enumerate(self.terms.back_to_user(par))

@@ -103,6 +103,10 @@ class Gaussian(Kind):
         """Return the prior weights: sigma is outside of M."""
         return fit.frame.weights
 
+    def needs_exact(self, fit: Fit, what: str) -> None:
+        """Refuse what takes an exact factor of the random effects, where the fit's is none."""
+        fit.problem.factor().cholesky(what)
+
     def criterion(self, problem: LinearProblem, u: np.ndarray | None = None) -> LinearCriterion:
         """Return the profiled deviance or REML criterion."""
         return LinearCriterion(problem)

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
+from mixef.estimation.linear.estimated import gradient_error
 from mixef.estimation.linear.marginal import MarginalView, expected_information, marginal_squares
 from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts
@@ -140,9 +141,10 @@ class Derivatives:
     pwrss_slope: np.ndarray  # (k,): derivative of pwrss, ``-w' d(Lambda Lambda') w``
     ZtVX: np.ndarray  # (q, p): ``Z'V^-1 X``
     is_exact: bool  # Whether the information is the exact Hessian
-    # (k, k): covariance of the gradient's error, where traces are estimates; None where they are
-    # exact
+    # (k, k): covariance of the gradient's error where traces are estimates, None where they are
+    # exact; and what each random vector says of the gradient (m, k)
     error: np.ndarray | None = None
+    samples: np.ndarray | None = None
 
 
 def differentiate(
@@ -187,22 +189,18 @@ def differentiate(
             T = T - Q_l @ Q_l.T
         K.append(T)
     gradient, curvature = parametrization.chain(par, dlams, lams, K)
-    covariance = factor.trace_covariance()
-    error = None
-    if covariance is not None:
-        units = np.eye(len(covariance))
-        J = np.array([parametrization.gradient(dlams, lams, _blocks(K, unit)) for unit in units]).T
-        error = J @ covariance @ J.T
+    error = gradient_error(factor, parametrization, dlams)
     return Derivatives(
-        gradient, information + curvature, tuple(K), u, w, -k, W[:, :p], squares is not None, error
+        gradient,
+        information + curvature,
+        tuple(K),
+        u,
+        w,
+        -k,
+        W[:, :p],
+        squares is not None,
+        *(error or ()),
     )
-
-
-def _blocks(like: Sequence[np.ndarray], flat: np.ndarray) -> list[np.ndarray]:
-    """Split numbers, flat and one block after another, into blocks of the shapes of others."""
-    ends = np.cumsum([block.size for block in like])
-    parts = np.split(flat, ends[:-1])
-    return [part.reshape(block.shape) for part, block in zip(parts, like, strict=True)]
 
 
 def exact_information(

@@ -134,7 +134,7 @@ class LinearDeviance:
         self._n = problem.n
         self._shift = problem.shift + self._n * np.log(2.0 * np.pi)
         self._whole, self._rows = problem.products, problem.rows
-        self._factor = problem.factor()
+        self._factor = problem.factor().cholesky("a profile of the deviance")
         self.log_unit = float(np.log(self._y.scale))
         self.size = self._k + 1
         self._turn: np.ndarray | None = None

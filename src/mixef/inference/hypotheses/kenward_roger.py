@@ -113,8 +113,8 @@ def kenward_roger(fit: Fit) -> KenwardRoger:
 
 def _kenward_roger(fit: Fit) -> KenwardRoger:
     criterion, par = fit.criterion(), fit.scaled_par
+    factor = criterion.factor.cholesky("Kenward and Roger's approximation")
     criterion.value(par)
-    factor = criterion.factor
     layout, parametrization = factor.layout, criterion.parametrization
     changes, second = covariance_changes(parametrization, par)
     root = np.linalg.cholesky(fit.estimates.unscaled_vcov)

@@ -151,6 +151,7 @@ class Downdated:
     """Searches of a linear model on cross-products that rows are taken off."""
 
     def __init__(self, fit: Fit):
+        fit.needs_exact("searches without some rows")
         self.fit, self.problem = fit, fit.problem
         weights, y, scale = fit.frame.weights, fit.y, fit.problem.y_scale
         y = root_weighted(y if fit.frame.offset is None else y - fit.frame.offset, weights)

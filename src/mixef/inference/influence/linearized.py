@@ -83,6 +83,7 @@ class Linearized:
 
 def linearized(fit: Fit) -> Linearized:
     """Return the problem at the modes, at working weights of expected information."""
+    fit.needs_exact("what single rows do (hat values, influence, residuals of draws)")
     state = response_of(fit).at(fit.eta, fit.extra)
     assert state is not None
     scale, terms = fit.covariance_scale, fit.problem.terms

@@ -227,7 +227,7 @@ def effects_variance(fit: Fit, rows: PredictionRows, factor: Factor, par: np.nda
         code, z = _block_rows(fit, rows.terms, members, len(rows.X))
         codes.append(code)
         v.append(z @ back)
-    return fit.covariance_scale * quadratic_forms(factor.cholesky("se"), codes, v)
+    return fit.covariance_scale * quadratic_forms(factor, codes, v)
 
 
 def _block_rows(

@@ -76,6 +76,7 @@ def working_model(fit: Fit, codes: np.ndarray, levels: Sequence[str]) -> Working
         Where rows have no information on their means, so that their working responses are not
         there.
     """
+    fit.needs_exact("robust covariances")
     state = response_of(fit).at(fit.eta, fit.extra)
     assert state is not None
     information = state.expected

@@ -47,6 +47,7 @@ def joint_draws(
 
 def conditional_draws(fit: Fit, n: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Draw the random effects (l_t, s_t, n) of all terms, given the parameters."""
+    fit.needs_exact("draws of random effects given the data")
     factor, terms = fit.criterion().factor_at(fit.point), fit.problem.terms
     layout = factor.layout
     u = factor.solve_Lt(rng.standard_normal((layout.q, n)))
