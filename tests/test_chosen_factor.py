@@ -74,19 +74,15 @@ def test_cholmod_without_its_library_says_what_to_install(monkeypatch):
         )
 
 
-@pytest.mark.parametrize(
-    ("formula", "columns"),
-    [
-        ("y ~ 1 + (x | a) + (1 | b)", "have 2, 1 columns"),
-        ("y ~ 1 + (1 | a)", "have 1 columns"),
-    ],
-)
-def test_what_the_iterative_factor_is_not_for(formula, columns):
+def test_what_the_iterative_factor_is_not_for():
     rng = np.random.default_rng(0)
     data = pd.DataFrame(rng.integers(0, 9, (300, 2)), columns=["a", "b"])
     data = data.assign(x=rng.normal(size=300), y=rng.normal(size=300))
-    with pytest.raises(mixef.errors.FitError, match=f"two crossed .* {columns}"):
-        lmer(formula, data, control=LmerControl(factor="iterative"))
+    control = LmerControl(factor="iterative")
+    with pytest.raises(mixef.errors.FitError, match=r"two crossed .* have 2, 1 columns"):
+        lmer("y ~ 1 + (x | a) + (1 | b)", data, control=control)
+    control = LmerControl(factor="iterative", check_conv_singular="ignore")
+    assert factor_of(lmer("y ~ 1 + (1 | a)", data, control=control)) is SchurFactor  # exact anyway
 
 
 def crossed(n=6000, levels=(300, 250), seed=0):

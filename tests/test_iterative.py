@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.crossed import errors, exact
 from benchmarks.crossed_graphs import products_of
-from mixef.errors import FitError
+from mixef.errors import ExactFactorNeededError, FitError
 from mixef.linalg import kernels
 from mixef.linalg.crossproducts import Pairs, crossproducts
 from mixef.linalg.iterative import graph, logdet, pcg
@@ -241,7 +241,9 @@ def test_differences_between_templates_are_known_better_than_values():
 
 def test_a_chain_is_refused():
     products = products_of("chain", 60_000, 14_000, 12_000)
-    with pytest.raises(FitError, match=r"\(1 \| g\) and \(1 \| h\): its standard error would stay"):
+    with pytest.raises(
+        ExactFactorNeededError, match=r"\(1 \| g\) and \(1 \| h\): its standard error would stay"
+    ):
         at(products, 3.0, 3.0)
 
 

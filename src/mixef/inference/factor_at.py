@@ -196,7 +196,7 @@ def factor_at(
     fit: Fit, theta: Any = None, order: Any = None, permute: bool = True, weights: Any = None
 ) -> FactorAt:
     """Return the sparse Cholesky factor at theta; see the method ``factor_at`` of a model."""
-    fit.needs_exact("its Cholesky factor")
+    fit.needs_exact("factor_at")
     of_fit = working_weights(fit) * fit.covariance_scale / fit.estimates.sigma**2
     return factor_of(fit.terms, of_fit, fit.estimates.theta, theta, order, permute, weights)
 

@@ -87,7 +87,7 @@ def _weighted_A(fit: Fit) -> sparse.csc_array:
 
 
 def _L(fit: Fit) -> tuple[sparse.csc_array, np.ndarray]:
-    fit.needs_exact("its Cholesky factor")
+    fit.needs_exact("getME of the Cholesky factor")
     A = _weighted_A(fit)
     return sparse_cholesky(A @ A.T)
 

@@ -51,20 +51,28 @@ def make_factor(products: CrossProducts, chosen: str = "auto") -> Factor:
     chosen : str
         `LmerControl.factor`.
     """
-    can_iterate = chosen == "auto" and products.layout.widths == (1, 1)
-    if chosen == "iterative" or (can_iterate and is_long(products)):
+    if chosen == "iterative" and len(products.layout) > 1:
+        return IterativeFactor(products)
+    if chosen == "auto" and products.layout.widths == (1, 1):
+        return _exact_or_iterative(products)
+    return make_cholesky(products, "auto" if chosen == "iterative" else chosen)
+
+
+def _exact_or_iterative(products: CrossProducts) -> Factor:
+    """Return an iterative factor of two crossed factors where an exact one takes too much."""
+    if is_long(products):
         return IterativeFactor(products)
     try:
-        return make_cholesky(products, chosen)
+        factor = make_cholesky(products)
     except MemoryNeededError:
-        if not can_iterate:
-            raise
         return IterativeFactor(products)
+    is_slow = isinstance(factor, SparseFactor) and sparse_time(factor) > LONG
+    return IterativeFactor(products) if is_slow else factor
 
 
 def make_cholesky(products: CrossProducts, chosen: str = "auto") -> CholeskyFactor:
-    """Return the exact factor for a structure: dense, Schur or sparse."""
-    if chosen != "auto":
+    """Return the exact factor for a structure: dense, Schur or sparse; "exact" is "auto"."""
+    if chosen not in ("auto", "exact"):
         return _chosen(products, chosen)
     layout = products.layout
     if len(layout) == 1:

@@ -82,8 +82,6 @@ class Factor(ABC):
         Held, not copied: where its blocks change in place, call `reload` before `update`.
     """
 
-    ldL2: float  # ``log|M|``, or an unbiased estimate of it
-    ldL2_se: float = 0.0  # standard error of ``ldL2``; 0 where it is exact
     is_exact = False
     has_squares = False
 
@@ -126,6 +124,16 @@ class Factor(ABC):
     @abstractmethod
     def _refactor(self) -> None:
         """Go to ``self.lams``, where ``ldL2`` is then known."""
+
+    @property
+    @abstractmethod
+    def ldL2(self) -> float:
+        """``log|M|``, or an unbiased estimate of it."""
+
+    @property
+    def ldL2_se(self) -> float:
+        """Standard error of ``ldL2``; 0 where it is exact."""
+        return 0.0
 
     @property
     def least(self) -> list[float]:
@@ -255,6 +263,7 @@ class CholeskyFactor(Factor):
     """
 
     is_exact = True
+    ldL2: float = np.nan
 
     def update(self, lams: Sequence[np.ndarray]) -> None:
         """Refactor at new templates ``lams``, one (s_i, s_i) a block.

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixef import checks
 from mixef.control import LmerControl
-from mixef.errors import DataError, FitError
+from mixef.errors import DataError, ExactFactorNeededError, FitError
 from mixef.estimation.chunked import ModelChunks
 from mixef.estimation.columns import (
     column_names,
@@ -27,7 +27,7 @@ from mixef.estimation.linear.problem import LinearProblem
 from mixef.estimation.linear.pushed import KnownRows, known_rows
 from mixef.estimation.search.certified import search, search_from, search_others
 from mixef.estimation.search.convergence import Convergence, judge
-from mixef.estimation.search.optimize import Step
+from mixef.estimation.search.optimize import SearchResult, Step
 from mixef.estimation.search.singular import vanished_directions
 from mixef.estimation.spec import (
     Kind,
@@ -157,16 +157,13 @@ class Gaussian(Kind):
             )
         problem = self.problem(spec, kept, known)
         del known  # sums that are not needed again
-        criterion = self.criterion(problem)
-        if control.optimizer != "newton":
-            criterion.factor.cholesky(f"optimizer={control.optimizer!r}")
-        begin, translated = problem.start(), _on_user_scale(criterion, trace)
-        if start is None:
-            result = search(criterion, begin, control, translated)
-        else:
-            chosen = _starting_point(start, criterion, terms)
-            result = search_from(criterion, chosen, begin, control, translated)
-        result = search_others(criterion, result, control, translated)
+        try:
+            criterion, result = self._searched(problem, spec, start, trace)
+        except ExactFactorNeededError:  # of a graph that no estimate of log|M| is good enough for
+            if control.factor != "auto":
+                raise
+            problem = replace(problem, chosen_factor="exact")
+            criterion, result = self._searched(problem, spec, start, trace)
         estimates = criterion.estimates(result.par, control.objective_se)
         convergence = judge(
             result,
@@ -186,6 +183,21 @@ class Gaussian(Kind):
             vanished=vanished_directions(problem.terms, result.par, terms),
             held_problem=problem,
         )
+
+    def _searched(
+        self, problem: LinearProblem, spec: ModelSpec, start: Any, trace: Trace | None
+    ) -> tuple[LinearCriterion, SearchResult]:
+        """Return the criterion of a problem, and the end of its search."""
+        criterion, control = self.criterion(problem), spec.control
+        if control.optimizer != "newton":
+            criterion.factor.cholesky(f"optimizer={control.optimizer!r}")
+        begin, translated = problem.start(), _on_user_scale(criterion, trace)
+        if start is None:
+            result = search(criterion, begin, control, translated)
+        else:
+            chosen = _starting_point(start, criterion, spec.terms)
+            result = search_from(criterion, chosen, begin, control, translated)
+        return criterion, search_others(criterion, result, control, translated)
 
 
 def _checked(spec: ModelSpec) -> tuple[np.ndarray, KnownRows | None]:

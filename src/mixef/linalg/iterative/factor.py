@@ -28,7 +28,7 @@ class IterativeFactor(Factor):
     agree with each other in expectation only.
 
     The first ``update`` chooses the effort (how many eigenvectors, random vectors and steps) for
-    the target; later ones, and twins, keep to it, until `adapt`. It raises FitError where no effort
+    the target; later ones, and twins, keep to it, until `adapt`. It is refused where no effort
     in reason comes near: the graph of the pairs of levels is then like a chain.
 
     Vectors go in and come out in the order of the layout.
@@ -76,18 +76,34 @@ class IterativeFactor(Factor):
         self._take_room()
 
     def _refactor(self) -> None:
-        """Estimate ``log|M|`` at ``self.lams``."""
+        """Go to ``self.lams``; ``log|M|`` is estimated there when it is asked for."""
         lam = [float(self.lams[i][0, 0]) for i in self._roles]
         scaled = Scaled(self._graph, *self._d, *lam)
         if not (np.isfinite(scaled.base) and bool((scaled.dS > 0.0).all())):
             raise not_positive_definite()
         self._scaled, self._estimate = scaled, None
-        if scaled.apart:
-            self.ldL2, self.ldL2_se = scaled.base, 0.0
-        elif self._effort is None:
-            self.adapt()
-        else:
-            self._take(estimate(scaled, self._effort))
+
+    def _found(self) -> Estimate | None:
+        """Return the estimate where the factor stands; None where ``log|M|`` is exact."""
+        scaled = self._standing
+        if self._estimate is None and not scaled.apart:
+            if self._effort is None:
+                self.adapt()
+            else:
+                self._estimate = estimate(scaled, self._effort)
+        return self._estimate
+
+    @property
+    def ldL2(self) -> float:
+        """``log|M|``, or an estimate of it."""
+        found = self._found()
+        return self._standing.base if found is None else found.value
+
+    @property
+    def ldL2_se(self) -> float:
+        """Standard error of ``ldL2``."""
+        found = self._found()
+        return 0.0 if found is None else found.se
 
     def adapt(self, target: float | None = None) -> None:
         """Choose the effort afresh where the factor stands, and estimate ``log|M|`` with it.
@@ -99,15 +115,14 @@ class IterativeFactor(Factor):
 
         Raises
         ------
-        FitError
+        ExactFactorNeededError
             If no effort in reason comes near.
         """
         scaled = self._standing
         if scaled.apart:
             return
         found = adapted(scaled, self.target if target is None else target, self.seed)
-        self._effort = found.effort
-        self._take(found)
+        self._effort, self._estimate = found.effort, found
 
     def refresh(self, target: float | None = None) -> None:
         """Add random vectors where the factor stands, for the end of a search.
@@ -120,13 +135,10 @@ class IterativeFactor(Factor):
         target : float, optional
             Standard error of ``ldL2``; that of the factor if it is left out.
         """
-        if self._estimate is not None:
+        found = self._found()
+        if found is not None:
             target = self.target if target is None else target
-            self._take(more(self._standing, self._estimate, target, MOST_FRESH))
-
-    def _take(self, found: Estimate) -> None:
-        self._estimate = found
-        self.ldL2, self.ldL2_se = found.value, found.se
+            self._estimate = more(self._standing, found, target, MOST_FRESH)
 
     @property
     def _standing(self) -> Scaled:
@@ -167,16 +179,20 @@ class IterativeFactor(Factor):
 
         ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is zero.
         """
-        found = self._estimate
+        found = self._found()
         slopes = self._standing.base_slopes if found is None else found.slopes
         return [slopes[[role]].reshape(1, 1) for role in self._roles]
 
     def trace_covariance(self) -> np.ndarray | None:
         """Return the covariance (2, 2) of the errors of `trace_blocks`; None where exact."""
-        if self._estimate is None:
-            return None
-        roles = list(self._roles)
-        return self._estimate.slopes_covariance[np.ix_(roles, roles)]
+        found, roles = self._found(), list(self._roles)
+        return None if found is None else found.slopes_covariance[np.ix_(roles, roles)]
+
+    def trace_samples(self) -> np.ndarray:
+        """Return what each random vector says (m, 2) of `trace_blocks`."""
+        found = self._found()
+        samples = np.empty((0, 2)) if found is None else found.slopes_by_probe
+        return samples[:, list(self._roles)]
 
     def _split(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of both factors, in the graph's order, as (l_1, k) and (l_2, k)."""

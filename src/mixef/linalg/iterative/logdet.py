@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixef.errors import FitError
+from mixef.errors import ExactFactorNeededError
 from mixef.linalg.iterative.graph import WIDTH
 from mixef.linalg.iterative.lanczos import Forms, first_order, forms, nothing, second_order
 from mixef.linalg.iterative.ritz import smallest, upper_bound
@@ -76,9 +76,15 @@ class Estimate:
         return slopes
 
     @property
+    def slopes_by_probe(self) -> np.ndarray:
+        """What each random vector says (m, 2) of the slopes."""
+        slopes: np.ndarray = self.probes.slopes[:, self.effort.order - 1]
+        return slopes
+
+    @property
     def slopes_covariance(self) -> np.ndarray:
         """The covariance (2, 2) of the errors of the slopes."""
-        slopes = self.probes.slopes[:, self.effort.order - 1]
+        slopes = self.slopes_by_probe
         return np.cov(slopes.T) / len(slopes) if len(slopes) else np.zeros((2, 2))
 
     def _both(self, what: str) -> np.ndarray:
@@ -122,7 +128,7 @@ def adapted(scaled: Scaled, target: float, seed: int) -> Estimate:
 
     Raises
     ------
-    FitError
+    ExactFactorNeededError
         If no effort in reason leaves less than `HOPELESS`.
     """
     upper = _upper(scaled, seed)
@@ -198,8 +204,8 @@ def _look_ahead(
         raise _out_of_reach(scaled, float(np.sqrt(left / MOST_PROBES)), target)
 
 
-def _out_of_reach(scaled: Scaled, se: float, target: float) -> FitError:
-    return FitError(
+def _out_of_reach(scaled: Scaled, se: float, target: float) -> ExactFactorNeededError:
+    return ExactFactorNeededError(
         f"the iterative factor cannot estimate log|M| for {scaled.graph.names}: its standard error "
         f"would stay at {se:.2g}, where {target:g} was asked for and {HOPELESS:g} is the most that "
         "a likelihood can be read with. The pairs of levels form a graph like a chain (each level "
