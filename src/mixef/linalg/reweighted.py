@@ -135,7 +135,8 @@ class ReweightedProducts(PatternedProducts[_Cells]):
         """
         values = self.multiplied(blocks)
         if self._A is not None:
-            return self._A @ values[1:]
+            product: np.ndarray = self._A @ values[1:]
+            return product
         total = np.zeros(self.n)
         for cells, own, a, b in self._columns(values):
             product = cells.place.rows(own)
