@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from typing import Generic, Self, TypeVar
 
 import numpy as np
+from scipy import sparse
 
 from mixef.linalg.crossproducts import SMALL_Q, CrossProducts, Pairs, SymmetricBlocks, assemble
 from mixef.linalg.layout import Layout
@@ -113,6 +114,32 @@ class PatternedProducts(Generic[SomeCells]):
             self.n,
             np.zeros((q, q)) if q <= SMALL_Q and blocks.pairs else None,
         )
+
+    @property
+    def cells(self) -> tuple[SomeCells, ...]:
+        """Where the values of every block are."""
+        return tuple(self._cells)
+
+    def load(self, values: np.ndarray) -> None:
+        """Overwrite ``products`` with a matrix of these values (v,)."""
+        self._values[:] = values
+        self._spread()
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        """Return ``Z'WZ v``, (q,) or (q, k)."""
+        layout, out = self.layout, np.empty(v.shape)
+        for i, blocks in enumerate(self.products.diagonal):
+            by_level = layout.by_level(i, v.reshape(len(v), -1))
+            layout.by_level(i, out)[...] = (blocks @ by_level).reshape(
+                -1, layout.widths[i], *v.shape[1:]
+            )
+        for (i, j), pair in self.products.pairs.items():
+            start = np.searchsorted(pair.rows, np.arange(layout.n_levels[i] + 1))
+            shape = tuple(layout.n_levels[k] * layout.widths[k] for k in (i, j))
+            ZtZ = sparse.bsr_array((pair.blocks, pair.cols, start), shape=shape)
+            out[layout.slice(i)] += ZtZ @ v[layout.slice(j)]
+            out[layout.slice(j)] += ZtZ.T @ v[layout.slice(i)]
+        return out
 
     def _spread(self) -> None:
         """Bring the values to the blocks of ``products`` that are no views of them."""

@@ -29,13 +29,19 @@ from mixef.linalg.standardize import (
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a linear model."""
+    """Some rows of a model."""
 
     X: np.ndarray  # (m, p): columns that are independent over all rows
     y: np.ndarray  # (m,)
     z: tuple[np.ndarray, ...]  # each (m, s_t): raw columns, one array a term
     codes: tuple[np.ndarray, ...]  # each int (m,): levels, one array a grouping factor
-    weights: np.ndarray | None = None  # (m,)
+    weights: np.ndarray | None = None  # (m,); those of a binomial response are trials, too
+    #: What a generalized model has besides:
+    offset: np.ndarray | None = None  # (m,)
+    copies: np.ndarray | None = None  # (m,): the part of the weights that does not count trials
+    n_rows: int | None = None  # rows of the data that these stand for; None for themselves
+    within: np.ndarray | None = None  # (m,): weighted sums of squares of y inside each of them
+    surplus: float = 0.0  # what the log density of the rows of the data has beside that of these
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,8 @@ def scale_chunks(
     x_basis = Basis(R[:p, :p] / np.sqrt(n))
     y_scale = ResponseScale(R[:p, p] / np.sqrt(n), left / np.sqrt(n))
     bases = tuple(
-        _basis(top, n, invariance) for top, invariance in zip(tops[1:], invariances, strict=True)
+        column_basis(top, n, invariance)
+        for top, invariance in zip(tops[1:], invariances, strict=True)
     )
     back = []
     for of_group in members:
@@ -212,7 +219,7 @@ def stacked(top: np.ndarray, V: np.ndarray) -> np.ndarray:
     return R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]
 
 
-def _basis(top: np.ndarray, n: int, invariance: str) -> Basis:
+def column_basis(top: np.ndarray, n: int, invariance: str) -> Basis:
     """Return the basis of a term's columns from their triangular factor; see `scale_columns`."""
     rms = np.sqrt(np.einsum("ij,ij->j", top, top) / n)
     rms[rms == 0] = 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.crossed_hessian import crossed_hessian
-from mixef.estimation.generalized.effects import mode_slopes
+from mixef.estimation.generalized.effects import Anchor, mode_slopes, pull
 from mixef.estimation.generalized.laplace import (
     LaplaceDerivatives,
     differentiate_laplace,
@@ -41,15 +40,6 @@ LARGE = 3.0
 MODE_ROUNDING = 10.0 * float(np.finfo(float).eps)
 
 
-@dataclass(frozen=True)
-class _Anchor:
-    """Where derivatives were taken last."""
-
-    mode: Mode
-    lams: tuple[np.ndarray, ...]
-    extra: Extra
-
-
 class GeneralizedCriterion:
     """-2 log L of a generalized linear mixed model, by Laplace or by quadrature.
 
@@ -69,14 +59,14 @@ class GeneralizedCriterion:
     def __init__(self, problem: GeneralizedProblem, u: np.ndarray | None = None):
         self.problem, self.response, self.nAGQ = problem, problem.response, problem.nAGQ
         self.family = self.response.family
-        self.n, self.p = problem.X.shape
+        self.n, self.p = problem.n, problem.p
         self.with_beta = self.nAGQ == 0
         self.n_extra = len(self.family.auxiliary)
         self.terms, self.parametrization = problem.terms, problem.terms.parametrization
         self.model = problem.working_model()
         self._beta0 = problem.beta
         self._u = np.zeros(self.model.groups.layout.q) if u is None else u
-        self._anchor: _Anchor | None = None
+        self._anchor: Anchor | None = None
         self._factor_at_anchor = False
         self._forget()
 
@@ -172,17 +162,20 @@ class GeneralizedCriterion:
         if not self._factor_at_anchor:
             return mode.u
         change = [new - old for new, old in zip(lams, anchor.lams, strict=True)]
-        moved = model.random_part(change, mode.u) + model.X @ (beta - mode.beta)
-        pull = -mode.state.observed * moved
+        by_extra = np.zeros(self.n_extra)
         if extra != anchor.extra:
-            slopes = self.response.slopes(mode.state, anchor.extra, self.response.uses_observed)
-            assert slopes.by_extra is not None
-            end, start = (np.array(self.family.coordinates(e)) for e in (extra, anchor.extra))
-            pull += (end - start) @ slopes.by_extra.score
-        right = model.random_part_transposed(anchor.lams, pull)
+            end, begin = (np.array(self.family.coordinates(e)) for e in (extra, anchor.extra))
+            by_extra = end - begin
+        right = self._pull(anchor, change, beta - mode.beta, by_extra)
         right += model.random_part_transposed(change, mode.state.score)
         foreseen: np.ndarray = mode.u + model.factor.solve(right)
         return foreseen
+
+    def _pull(
+        self, anchor: Anchor, by_lam: list[np.ndarray], by_beta: np.ndarray, by_extra: np.ndarray
+    ) -> np.ndarray:
+        """Return ``Lambda'Z'`` times what changes of parameters do to the scores while u stays."""
+        return pull(self.model, anchor, by_lam, by_beta, by_extra)
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient and information at the last value."""
@@ -197,25 +190,25 @@ class GeneralizedCriterion:
             lams = self._lams
             if not self._factor_at_mode:
                 self.model.refactor(self.response.weights_of(self._mode.state), lams)
-            d = differentiate_laplace(
-                self.model,
-                self._mode,
-                self.parametrization,
-                par,
-                lams,
-                extra,
-                self.with_beta,
-                self._levels,
-            )
+            d = self._differentiate(self._mode, par, lams, extra)
             # The factor may be given up, but solves with it stay possible.
             self._factor_at_mode, self._factor_at_anchor = False, True
-            self._anchor = _Anchor(self._mode, lams, extra)
+            self._anchor = Anchor(self._mode, lams, extra)
             parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
             self._gradient = np.concatenate([*parts, d.by_extra])
             if self._quadrature is not None and d.moved is not None:
                 self._gradient = self._quadrature.gradient(d.moved, lams[0])
             self._derivatives = d
         return self._derivatives
+
+    def _differentiate(
+        self, mode: Mode, par: np.ndarray, lams: tuple[np.ndarray, ...], extra: Extra
+    ) -> LaplaceDerivatives:
+        """Return the derivatives of Laplace's approximation at a mode, where the factor stands."""
+        P = self.parametrization
+        return differentiate_laplace(
+            self.model, mode, P, par, lams, extra, self.with_beta, self._levels
+        )
 
     def sharper(self) -> np.ndarray | None:
         """Return the Hessian at the last value; None where it is the information, or too dear."""
@@ -336,6 +329,12 @@ class GeneralizedCriterion:
         extra = self.split(point)[2]
         return laplace_error(self.model, self._mode, self._lams, extra, derivatives)
 
+    def _mode_slopes(
+        self, mode: Mode, par: np.ndarray, extra: Extra
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the derivatives of beta (p, K) and of b (q, K) on scaled columns."""
+        return mode_slopes(self.model, mode, self.parametrization, par, extra, self.with_beta)
+
     # The user's scale
 
     def scaled_point(self, par: np.ndarray, beta: np.ndarray, extra: Extra) -> np.ndarray:
@@ -370,18 +369,16 @@ class GeneralizedCriterion:
         user = self.terms.user_coordinates(par)
         lams = tuple(s.template(x) for s, x in user)
         ussq = float(mode.u @ mode.u)
-        WX = state.expected[:, None] * self.problem.X
         if not self._factor_at_expected:
             self.model.refactor(state.expected, self._lams)
             self._factor_at_mode = self._factor_at_anchor = False
-        UtWX = self.model.random_part_transposed(self._lams, WX)
-        XVX = self.problem.X.T @ WX - UtWX.T @ self.model.factor.solve(UtWX)
+        UtWX, XtWX = self.model.fixed_products(self._lams, state.expected)
+        XVX = XtWX - UtWX.T @ self.model.factor.solve(UtWX)
         R = self.problem.basis.back(small.inverse(XVX)) if self.p else XVX
         vcov = self.problem.basis.back(R.T) if self.p else XVX
         back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
         b = self.model.groups.layout.multiply(self._lams, mode.u)
         dispersion = self.response.family.dispersion(extra)
-        weighted = state.score**2 / np.where(state.expected > 0, state.expected, 1.0)
         return Estimates(
             par=np.concatenate([s.par(x) for s, x in user]),
             theta=np.concatenate([theta_of(lam) for lam in lams]),
@@ -395,7 +392,7 @@ class GeneralizedCriterion:
             effects=self.terms.user_effects(self.model.groups.layout, b),
             eta=state.eta,
             mu=state.mu,
-            pwrss=float(weighted.sum()) + ussq,
+            pwrss=self.model.pearson(state) + ussq,
             ussq=ussq,
             u=mode.u,
             ldL2=self._ldL2,
@@ -437,9 +434,7 @@ class GeneralizedCriterion:
             raise self.failure
         par, _, extra = self.split(point)
         self._factor_at_mode = self._factor_at_anchor = False
-        beta, b = mode_slopes(
-            self.model, self._mode, self.parametrization, par, extra, self.with_beta
-        )
+        beta, b = self._mode_slopes(self._mode, par, extra)
         layout = self.model.groups.layout
         by_point = [self.terms.user_effects(layout, column) for column in b.T]
         effects = [np.array(of_term) for of_term in zip(*by_point, strict=True)]

@@ -10,7 +10,7 @@ which takes the whole inverse: small models alone can afford it, near the end of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -76,13 +76,13 @@ def crossed_hessian(
         model.refactor(W, lams)
     C = factor.solve(np.eye(layout.q))
     inverse = factor.inverse_pairs()
-    forms = np.stack([groups.row_forms(_mixed(inverse, lams, D)) for D in dlams])
+    forms = np.stack([groups.row_forms(mixed(inverse, lams, D)) for D in dlams])
     t = groups.Zt(h * slopes.by_eta - observed * adjoint)
     half = np.zeros_like(H)
     half[:k] = 2.0 * forms @ weights + by_template(t, transpose=True).T @ u
     half[:k] += by_template(layout.multiply(lams, t, transpose=True)).T @ groups.Zt(score)
     H += half + half.T
-    H[:k, :k] += _template_pairs(groups.products, inverse, dlams)
+    H[:k, :k] += template_pairs(groups.products, inverse, dlams)
     H -= _squares(model, lams, dlams, weights, C)
     model.refactor(observed, lams)
     second = response.second_slopes(state, extra, slopes)
@@ -105,15 +105,38 @@ def _squares(
 ) -> np.ndarray:
     """Return ``tr(C M_a C M_b)`` (K, K) for ``C = M^-1``; overwrites the products."""
     groups, products = model.groups, model.groups.products
+    own = by_templates(products, lams, dlams)
     backs = [lam.T for lam in lams]
-    gram = _blocks(products)
-    own = [_mixed(gram, backs, [D.T for D in Ds], 2.0) for Ds in dlams]
-    place = _Places(products)
-    found = np.empty((weights.shape[1], *C.shape))
-    for a, change in enumerate(weights.T):
-        groups.reweight(change)
-        M = _blocks(products).between(backs)
-        found[a] = place(_sum(M, own[a]) if a < len(own) else M) @ C
+
+    def moved() -> Iterator[SymmetricBlocks]:
+        for a, change in enumerate(weights.T):
+            groups.reweight(change)
+            M = blocks_of(products).between(backs)
+            yield total(M, own[a]) if a < len(own) else M
+
+    return traces(products, moved(), weights.shape[1], C)
+
+
+def by_templates(
+    products: CrossProducts, lams: Sequence[np.ndarray], dlams: Sequence[Sequence[np.ndarray]]
+) -> list[SymmetricBlocks]:
+    """Return ``Lambda_a' Z'WZ Lambda + Lambda' Z'WZ Lambda_a``, one a covariance parameter."""
+    backs, gram = [lam.T for lam in lams], blocks_of(products)
+    return [mixed(gram, backs, [D.T for D in Ds], 2.0) for Ds in dlams]
+
+
+def traces(
+    products: CrossProducts, moved: Iterable[SymmetricBlocks], n_par: int, C: np.ndarray
+) -> np.ndarray:
+    """Return ``tr(C M_a C M_b)`` (K, K) of symmetric M_a on the pattern of ``products``.
+
+    Parameters
+    ----------
+    C : ndarray (q, q)
+    """
+    place, found = _Places(products), np.empty((n_par, *C.shape))
+    for a, M in enumerate(moved):
+        found[a] = place(M) @ C
     out = np.zeros((len(found), len(found)))
     for first in range(0, len(C), TILE):  # transposed by tiles, which stay in cache
         tile = slice(first, first + TILE)
@@ -126,7 +149,7 @@ class _Places:
     """Where the blocks of symmetric matrices on one pattern go among all rows and columns."""
 
     def __init__(self, products: CrossProducts):
-        layout, blocks = products.layout, _blocks(products)
+        layout, blocks = products.layout, blocks_of(products)
         ends = np.cumsum([1, *(b.size for b in (*blocks.diagonal, *blocks.pairs.values()))])
         numbers = [np.arange(a, b, dtype=float) for a, b in itertools.pairwise(ends)]
         diagonal = [v.reshape(b.shape) for v, b in zip(numbers, blocks.diagonal, strict=False)]
@@ -149,13 +172,14 @@ class _Places:
         return self._matrix
 
 
-def _blocks(products: CrossProducts) -> SymmetricBlocks:
+def blocks_of(products: CrossProducts) -> SymmetricBlocks:
+    """Return the blocks of ``Z'WZ``, views of those of the products."""
     return SymmetricBlocks(
         list(products.diagonal), {key: pair.blocks for key, pair in products.pairs.items()}
     )
 
 
-def _sum(a: SymmetricBlocks, b: SymmetricBlocks, share: float = 1.0) -> SymmetricBlocks:
+def total(a: SymmetricBlocks, b: SymmetricBlocks, share: float = 1.0) -> SymmetricBlocks:
     """Return ``a + share b``."""
     return SymmetricBlocks(
         [x + share * y for x, y in zip(a.diagonal, b.diagonal, strict=True)],
@@ -163,21 +187,21 @@ def _sum(a: SymmetricBlocks, b: SymmetricBlocks, share: float = 1.0) -> Symmetri
     )
 
 
-def _mixed(
+def mixed(
     B: SymmetricBlocks, lams: Sequence[np.ndarray], dlams: Sequence[np.ndarray], share: float = 1.0
 ) -> SymmetricBlocks:
     """Return ``share / 2 (Lambda_a B Lambda' + Lambda B Lambda_a')`` on the pattern of ``Z'WZ``."""
     ends = [
         B.between([lam + sign * D for lam, D in zip(lams, dlams, strict=True)]) for sign in (1, -1)
     ]
-    twice = _sum(ends[0], ends[1], -1.0)
+    twice = total(ends[0], ends[1], -1.0)
     return SymmetricBlocks(
         [0.25 * share * x for x in twice.diagonal],
         {key: 0.25 * share * x for key, x in twice.pairs.items()},
     )
 
 
-def _template_pairs(
+def template_pairs(
     products: CrossProducts, inverse: SymmetricBlocks, dlams: Sequence[Sequence[np.ndarray]]
 ) -> np.ndarray:
     """Return ``2 tr(M^-1 Lambda_a' Z'WZ Lambda_b)`` (k, k)."""

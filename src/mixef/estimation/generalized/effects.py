@@ -13,6 +13,7 @@ eta stays. Where beta is part of the mode, ``X's = 0`` is solved with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,15 @@ from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import Factor
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Where derivatives were taken last."""
+
+    mode: Mode
+    lams: tuple[np.ndarray, ...]
+    extra: Extra
 
 
 def mode_slopes(
@@ -72,6 +82,32 @@ def mode_slopes(
     elif not with_beta:
         beta[:, k : k + p] = np.eye(p)
     return beta, np.column_stack(held) + model.groups.layout.multiply(lams, u)
+
+
+def pull(
+    model: WorkingModel,
+    anchor: Anchor,
+    by_lam: Sequence[np.ndarray],
+    by_beta: np.ndarray,
+    by_extra: np.ndarray,
+) -> np.ndarray:
+    """Return ``Lambda'Z'`` times the change (q,) of the scores, to first order, while u stays.
+
+    Parameters
+    ----------
+    by_lam : sequence of ndarray (s_i, s_i)
+        Changes of the templates, one a block.
+    by_beta, by_extra : ndarray (p,), (E,)
+        Changes of the coefficients and of the auxiliary coordinates.
+    """
+    mode = anchor.mode
+    moved = model.random_part(by_lam, mode.u) + model.X @ by_beta
+    change = -mode.state.observed * moved
+    if by_extra.any():
+        slopes = model.response.slopes(mode.state, anchor.extra, model.response.uses_observed)
+        assert slopes.by_extra is not None
+        change += by_extra @ slopes.by_extra.score
+    return model.random_part_transposed(anchor.lams, change)
 
 
 def slopes_by_beta(

@@ -10,6 +10,7 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.generalized.response import Response, RowState
 from mixef.families.auxiliary import Extra, joined, separate
+from mixef.families.family import Family
 from mixef.linalg import small
 
 MAX_STEPS = 50
@@ -128,7 +129,12 @@ def _start(
                 state = response.at(offset + X @ start, extra)
                 if state is not None:
                     return start, state
-    raise FitError(
+    raise no_start(family)
+
+
+def no_start(family: Family) -> FitError:
+    """Return the error for a model whose mean starts outside the domain, whatever is tried."""
+    return FitError(
         f"no starting values are inside the domain of the {family.link.name} link of the "
         f"{family.name} family: the offset or the fixed effects force means that are not possible; "
         "add an intercept, or use another link"

@@ -28,10 +28,11 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.generalized.curvature import laplace_hessian
 from mixef.estimation.generalized.levels import Levels, Movement, movement
-from mixef.estimation.generalized.pirls import Mode, WorkingModel
+from mixef.estimation.generalized.pirls import Mode, RowModel, WorkingModel
 from mixef.estimation.generalized.response import RowSlopes
 from mixef.estimation.linear.pls import all_directions
 from mixef.families.auxiliary import Extra
+from mixef.linalg.layout import Layout
 from mixef.terms.parametrization import Parametrization
 
 
@@ -52,7 +53,7 @@ class LaplaceDerivatives:
     moved: Movement | None = None  # How the mode moves, where there is one grouping factor
 
 
-def laplace_value(model: WorkingModel, mode: Mode) -> float:
+def laplace_value(model: RowModel, mode: Mode) -> float:
     """Return ``d`` at the mode, where the factor stands."""
     return mode.penalized + model.factor.ldL2
 
@@ -92,21 +93,15 @@ def differentiate_laplace(
     v = c - state.observed * moved
     t = groups.Zt(v)
 
-    K = []
-    for i, T_i in enumerate(T):
-        w_l, t_l = layout.by_level(i, w).T, layout.by_level(i, t).T
-        K.append(_by_covariance(T_i, w_l, t_l))
+    K = slopes_by_covariance(layout, T, w, t)
     by_beta = X.T @ (v - 2.0 * state.score)
     k, by_extra = len(par), _by_extra(slopes, h, moved)
     by_par, curvature = parametrization.chain(par, dlams, lams, K)
     information[:k, :k] += curvature
     if with_beta:
-        information = _profiled(information, k)
+        information = profiled(information, k)
     if slopes.by_extra is not None:
-        value, vector = np.linalg.eigh(response.curvature_of_extra(state, extra))
-        size = len(information)
-        information = np.pad(information, (0, len(value)))
-        information[size:, size:] = (vector * np.maximum(value, 1.0)) @ vector.T
+        information = with_extra(information, response.curvature_of_extra(state, extra))
     return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, moved, between)
 
 
@@ -165,6 +160,33 @@ def _by_extra(slopes: RowSlopes, h: np.ndarray, adjoint: np.ndarray) -> np.ndarr
     return by_extra
 
 
+def slopes_by_covariance(
+    layout: Layout, T: Sequence[np.ndarray], w: np.ndarray, t: np.ndarray
+) -> list[np.ndarray]:
+    """Return K (s_i, s_i), one a block: the derivative for ``lam lam'``.
+
+    Parameters
+    ----------
+    T : sequence of ndarray (s_i, s_i)
+        ``sum_l (Z'V^-1 Z)_ll``.
+    w, t : ndarray (q,)
+        ``Z's`` and ``Z'v``.
+    """
+    return [
+        _by_covariance(T_i, layout.by_level(i, w).T, layout.by_level(i, t).T)
+        for i, T_i in enumerate(T)
+    ]
+
+
+def with_extra(information: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+    """Return the information with that of the auxiliary coordinates (E, E), kept positive."""
+    value, vector = np.linalg.eigh(curvature)
+    size = len(information)
+    information = np.pad(information, (0, len(value)))
+    information[size:, size:] = (vector * np.maximum(value, 1.0)) @ vector.T
+    return information
+
+
 def _average_information(
     model: WorkingModel, lams: Sequence[np.ndarray], W: np.ndarray, F: np.ndarray
 ) -> np.ndarray:
@@ -178,13 +200,13 @@ def _average_information(
     return gram
 
 
-def _profiled(information: np.ndarray, k: int) -> np.ndarray:
+def profiled(information: np.ndarray, k: int) -> np.ndarray:
     """Return the information (k, k) of the covariance parameters with beta profiled out."""
     cross, fixed = information[:k, k:], 0.5 * information[k:, k:]
     if not fixed.size:
         return information[:k, :k]
-    profiled: np.ndarray = information[:k, :k] - cross @ np.linalg.solve(fixed, cross.T)
-    return profiled
+    left: np.ndarray = information[:k, :k] - cross @ np.linalg.solve(fixed, cross.T)
+    return left
 
 
 def _adjoint(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +37,49 @@ SADDLE, MOST_AT_SADDLE = 1e-4, 10
 NOISE = 1e-13
 MAX_STEPS = 200
 MAX_HALVINGS = 40
+
+
+class RowModel(Protocol):
+    """What is asked of the rows of a model, wherever they are.
+
+    Scores and weights of rows, and their states, are its own affair: they come from `at`, and go
+    back to it.
+    """
+
+    @property
+    def response(self) -> Response:
+        """The response, for its family."""
+
+    @property
+    def factor(self) -> CholeskyFactor:
+        """The factor of ``Lambda'Z'WZ Lambda + I``."""
+
+    @property
+    def p(self) -> int:
+        """Number of columns of X."""
+
+    def fixed_part(self, beta: np.ndarray) -> Any:
+        """Return what `at` takes for coefficients."""
+
+    def at(self, fixed: Any, lams: Sequence[np.ndarray], u: np.ndarray, extra: Extra) -> Any:
+        """Return the state of the rows at modes u; None outside the domain."""
+
+    def random_part_transposed(self, lams: Sequence[np.ndarray], v: Any) -> np.ndarray:
+        """Return ``Lambda'Z'v`` (q,)."""
+
+    def fixed_part_transposed(self, v: Any) -> np.ndarray:
+        """Return ``X'v`` (p,)."""
+
+    def fixed_products(
+        self, lams: Sequence[np.ndarray], weights: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``Lambda'Z'WX`` (q, p) and ``X'WX`` (p, p)."""
+
+    def refactor(self, weights: Any, lams: Sequence[np.ndarray]) -> None:
+        """Factor ``Lambda'Z'WZ Lambda + I``."""
+
+    def extent(self, state: Any) -> tuple[float, float]:
+        """Return the largest linear predictor, and a change of one over which the mean curves."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +128,11 @@ class WorkingModel:
         """Return the largest linear predictor, and a change of one over which the mean curves."""
         return float(np.abs(state.eta).max()), self.response.family.link.bend(state.eta)
 
+    def pearson(self, state: RowState) -> float:
+        """Return the sum of ``s^2 / W_e``."""
+        weights = np.where(state.expected > 0, state.expected, 1.0)
+        return float((state.score**2 / weights).sum())
+
     def random_part_transposed(self, lams: Sequence[np.ndarray], v: np.ndarray) -> np.ndarray:
         """Return ``Lambda'Z'v`` (q,) or (q, k)."""
         return self.groups.layout.multiply(lams, self.groups.Zt(v), transpose=True)
@@ -106,7 +155,7 @@ class Mode:
 
 
 def conditional_mode(
-    model: WorkingModel,
+    model: RowModel,
     lams: Sequence[np.ndarray],
     beta: np.ndarray,
     extra: Extra,
@@ -132,7 +181,7 @@ def conditional_mode(
 
 
 def _mode_from(
-    model: WorkingModel,
+    model: RowModel,
     lams: Sequence[np.ndarray],
     beta: np.ndarray,
     extra: float,
@@ -189,7 +238,7 @@ def _mode_from(
 
 
 def _first_state(
-    model: WorkingModel,
+    model: RowModel,
     lams: Sequence[np.ndarray],
     fixed: np.ndarray,
     extra: float,
@@ -212,7 +261,7 @@ def _penalized(state: RowState, u: np.ndarray) -> float:
     return -2.0 * state.log_density + float(u @ u)
 
 
-def _refactor_positive(model: WorkingModel, state: RowState, lams: Sequence[np.ndarray]) -> bool:
+def _refactor_positive(model: RowModel, state: RowState, lams: Sequence[np.ndarray]) -> bool:
     """Factor by observed information; return True where only the expected one is positive."""
     if state.observed is state.expected:
         model.refactor(state.expected, lams)
@@ -226,11 +275,11 @@ def _refactor_positive(model: WorkingModel, state: RowState, lams: Sequence[np.n
 
 
 def _newton_step(
-    model: WorkingModel,
+    model: RowModel,
     lams: Sequence[np.ndarray],
-    weights: np.ndarray,
+    weights: Any,
     gradient: np.ndarray,
-    score: np.ndarray,
+    score: Any,
     with_beta: bool,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return the steps of u and beta, and what they promise to take from the deviance."""
@@ -256,7 +305,7 @@ def _newton_step(
     return step_u, step_beta, float(cu @ cu + cbeta @ cbeta)
 
 
-def _saddle(model: WorkingModel) -> str:
+def _saddle(model: RowModel) -> str:
     family = model.response.family
     return (
         f"PIRLS has come to a saddle: where the random effects' score vanishes, their observed "
@@ -266,7 +315,7 @@ def _saddle(model: WorkingModel) -> str:
     )
 
 
-def _cause(model: WorkingModel, state: RowState, decrement: float) -> str:
+def _cause(model: RowModel, state: RowState, decrement: float) -> str:
     family = model.response.family
     extreme, curved = model.extent(state)
     hint = (

@@ -45,24 +45,49 @@ NO_SCALE = (
 )
 
 
-@dataclass(frozen=True)
-class GeneralizedProblem:
-    """A generalized model on scaled columns, with starting values; it never changes."""
+@dataclass(frozen=True, kw_only=True)
+class ScaledModel:
+    """A generalized model on scaled columns, wherever its rows are; it never changes."""
 
     response: Response
     nAGQ: int  # 0, 1 (Laplace), or the number of quadrature nodes
-    glm: GLMFit  # The model without random effects
     terms: ScaledTerms
-    designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
-    X: np.ndarray  # (n, p): scaled columns
     basis: Basis  # From the scaled columns of X back to the user's
-    offset: np.ndarray  # (n,)
     par: np.ndarray  # (k,): starting values
     beta: np.ndarray  # (p,): starting values
     inside: np.ndarray  # (p,): coefficients well inside the domain, for a start that is not
     extra: Extra  # Starting values of the family's auxiliary parameters, 1 where there are none
     units: np.ndarray  # (p + E,): size of a large change of beta and of the auxiliary coordinates
     chosen_factor: str = "auto"  # `GlmerControl.factor`
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return len(self.basis.R)
+
+    def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients of the scaled columns of X."""
+        scaled: np.ndarray = self.basis.R @ beta
+        return scaled
+
+    def user_beta(self, beta: np.ndarray) -> np.ndarray:
+        """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
+        return self.basis.back(beta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralizedProblem(ScaledModel):
+    """A generalized model on scaled columns in memory, with starting values."""
+
+    glm: GLMFit  # The model without random effects
+    designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
+    X: np.ndarray  # (n, p): scaled columns
+    offset: np.ndarray  # (n,)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.X)
 
     @cached_property
     def _analysed(self) -> tuple[ReweightedProducts, CholeskyFactor]:
@@ -77,15 +102,6 @@ class GeneralizedProblem:
         return WorkingModel(
             self.response, self.X, self.offset, self.designs, groups, factor.twin(groups.products)
         )
-
-    def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
-        """Return coefficients of the scaled columns of X."""
-        scaled: np.ndarray = self.basis.R @ beta
-        return scaled
-
-    def user_beta(self, beta: np.ndarray) -> np.ndarray:
-        """Return coefficients, or the rows of a matrix (p, m), on the user's scale."""
-        return self.basis.back(beta)
 
 
 def generalized_problem(

@@ -122,11 +122,15 @@ class Response:
 
     def is_told(self, mu: np.ndarray) -> bool:
         """Tell whether every response is at an edge, and the means (n,) next to most of them."""
-        sides = self._sides
-        if (sides == 0.0).any():
+        if (self._sides == 0.0).any():
             return False
-        gap = np.abs(self.y - mu)[~np.isnan(sides)]
+        gap = self.gaps(mu)[0]
         return bool(gap.max(initial=0.0) < 0.5 and np.median(gap) < TOLD)
+
+    def gaps(self, mu: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return how far means are from responses with a weight, and how many are at no edge."""
+        sides = self._sides
+        return np.abs(self.y - mu)[~np.isnan(sides)], int((sides == 0.0).sum())
 
     @cached_property
     def _sides(self) -> np.ndarray:
@@ -157,6 +161,24 @@ class Response:
             saturated = self.saturated(extra) if large else None
             self._held = extra, (float(np.sum(normalizer)), saturated)
         return self._held[1]
+
+    def leave_constants(self, extra: Extra, by_deviance: bool) -> None:
+        """Leave what is free of the means out of log densities at ``extra``: `constant` has it."""
+        self._held = extra, (0.0, 0.0 if by_deviance else None)
+
+    def constant(self, extra: Extra, by_deviance: bool) -> float:
+        """Return the part of the log density that is free of the means.
+
+        Parameters
+        ----------
+        by_deviance : bool
+            Whether the other part is by deviances, as keeps the digits of large counts.
+        """
+        return self.saturated(extra) if by_deviance else float(np.sum(self.normalizers(extra)))
+
+    def normalizers(self, extra: Extra) -> np.ndarray:
+        """Return the part of each row's log density (n,) that is free of the mean."""
+        return self._log_normalizer(extra)
 
     def _log_density(self, mu: np.ndarray, kernel: np.ndarray, extra: Extra) -> float:
         """Return the sum of the log densities, by the form that keeps its digits."""

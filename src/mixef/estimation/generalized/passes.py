@@ -1,0 +1,297 @@
+"""What one pass over the rows of a generalized model sums, in chunks that are never all in memory.
+
+Every pass goes to all rows at one point: linear predictors ``X beta + offset + Z b``, with
+``b = Lambda u``, and auxiliary parameters. What they sum are products with Z and X of what
+response.py says of each row, with its symbols; the rest is algebra of what is as large as the
+random effects (streamed.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixef.estimation.generalized.density_response import make_response
+from mixef.estimation.generalized.response import TOLD, Response, RowState
+from mixef.families.auxiliary import Extra
+from mixef.families.family import Family
+from mixef.linalg.chunk_rows import ChunkRows, RowScale, weighted_gram
+from mixef.linalg.chunks import Largest, Sums
+from mixef.linalg.sources import Chunk
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How the responses of a chunk are to be taken; it pickles."""
+
+    family: Family
+    information: str | None = None  # weights in ``log|M|``; None for the family's own
+    by_deviance: bool = False  # whether log densities are by deviances, beside constants
+
+    def of(self, chunk: Chunk, extra: Extra) -> Response:
+        """Return a chunk's response, whose log density is left without its constants."""
+        response = make_response(
+            self.family, chunk.y, chunk.weights, self.information, chunk.copies
+        )
+        response.leave_constants(extra, self.by_deviance)
+        return response
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the rows are."""
+
+    b: np.ndarray  # (q,): random effects ``Lambda u``
+    beta: np.ndarray  # (p,)
+    extra: Extra
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A step at a point; subclasses say what they sum."""
+
+    rows: RowScale
+    meaning: Meaning
+    point: Point
+
+    def _state(self, chunk: Chunk) -> tuple[ChunkRows, Response, RowState | None]:
+        rows, extra = self.rows.rows(chunk), self.point.extra
+        response = self.meaning.of(chunk, extra)
+        return rows, response, response.at(rows.eta(self.point.b, self.point.beta), extra)
+
+    def _inside(self, chunk: Chunk) -> tuple[ChunkRows, Response, RowState]:
+        """Return rows that are inside the domain, as an earlier pass has found."""
+        rows, response, state = self._state(chunk)
+        assert state is not None
+        return rows, response, state
+
+
+@dataclass(frozen=True)
+class Gram(Sums):
+    """Cross-products at some weights."""
+
+    ZtWX: np.ndarray  # (q, p)
+    XtWX: np.ndarray  # (p, p)
+
+
+def gram_of(rows: ChunkRows, weights: np.ndarray) -> Gram:
+    """Return the cross-products with X of a chunk's rows."""
+    WX = rows.X * weights[:, None]
+    return Gram(rows.Zt(WX), WX.T @ rows.X)
+
+
+@dataclass(frozen=True)
+class StateSums(Sums):
+    """What PIRLS asks of the rows."""
+
+    n_outside: float  # chunks outside the domain of link or family; the rest is None then
+    log_density: float = 0.0
+    constant: float | None = None  # the part of it that is free of the means, if asked for
+    score_z: np.ndarray | None = None  # (q,): ``Z's``
+    score_x: np.ndarray | None = None  # (p,): ``X's``
+    observed: np.ndarray | None = None  # (v,): values of ``Z'W_oZ``
+    expected: np.ndarray | None = None  # (v,): values of ``Z'W_eZ``; None where it is the same
+    observed_gram: Gram | None = None  # with X, if asked for
+    expected_gram: Gram | None = None
+
+
+@dataclass(frozen=True)
+class StatePass(Pass):
+    """Log density, scores and weights."""
+
+    with_constant: bool = False
+    with_gram: bool = False
+
+    def __call__(self, chunk: Chunk) -> StateSums:
+        """Return the sums of a chunk."""
+        rows, response, state = self._state(chunk)
+        if state is None:
+            return StateSums(1.0)
+        extra, same = self.point.extra, state.expected is state.observed
+        constant = None
+        if self.with_constant:
+            constant = chunk.surplus + response.constant(extra, self.meaning.by_deviance)
+        return StateSums(
+            0.0,
+            state.log_density,
+            constant,
+            rows.Zt(state.score),
+            rows.X.T @ state.score,
+            rows.products(state.observed),
+            None if same else rows.products(state.expected),
+            gram_of(rows, state.observed) if self.with_gram else None,
+            gram_of(rows, state.expected) if self.with_gram and not same else None,
+        )
+
+
+@dataclass(frozen=True)
+class GramSums(Sums):
+    """Cross-products with X by both weights."""
+
+    observed: Gram
+    expected: Gram | None  # None where it is the same
+
+
+class GramPass(Pass):
+    """Cross-products with X."""
+
+    def __call__(self, chunk: Chunk) -> GramSums:
+        """Return the sums of a chunk."""
+        rows, _, state = self._inside(chunk)
+        same = state.expected is state.observed
+        return GramSums(
+            gram_of(rows, state.observed), None if same else gram_of(rows, state.expected)
+        )
+
+
+@dataclass(frozen=True)
+class ExtraSums(Sums):
+    """What the auxiliary coordinates do to the rows while linear predictors stay."""
+
+    score_z: np.ndarray  # (q, E): ``Z's_e``, with the derivatives of scores
+    score_x: np.ndarray  # (p, E): ``X's_e``
+    weights: np.ndarray  # (E,): derivatives of weights in ``log|M|``, times h
+    log_density: np.ndarray  # (E,)
+    curvature: np.ndarray  # (E, E): of -2 log f
+
+
+@dataclass(frozen=True)
+class SlopeSums(Sums):
+    """What the gradient asks of the rows."""
+
+    c_z: np.ndarray  # (q,): ``Z'c``, ``c = h dW/d eta``
+    c_x: np.ndarray  # (p,): ``X'c``
+    gram: GramSums
+    extra: ExtraSums | None
+
+
+@dataclass(frozen=True)
+class SlopePass(Pass):
+    """Derivatives of the weights, by h."""
+
+    inverse: np.ndarray  # (v,): ``Lambda M^-1 Lambda'``, each value times how often it occurs
+
+    def __call__(self, chunk: Chunk) -> SlopeSums:
+        """Return the sums of a chunk."""
+        rows, response, state = self._inside(chunk)
+        extra, same = self.point.extra, state.expected is state.observed
+        h = rows.forms(self.inverse)
+        slopes = response.slopes(state, extra, response.uses_observed)
+        c, of_extra, change = h * slopes.by_eta, None, slopes.by_extra
+        if change is not None:
+            of_extra = ExtraSums(
+                rows.Zt(change.score.T),
+                rows.X.T @ change.score.T,
+                change.weights @ h,
+                change.log_density,
+                response.curvature_of_extra(state, extra),
+            )
+        grams = GramSums(
+            gram_of(rows, state.observed), None if same else gram_of(rows, state.expected)
+        )
+        return SlopeSums(rows.Zt(c), rows.X.T @ c, grams, of_extra)
+
+
+@dataclass(frozen=True)
+class CurvatureSums(Sums):
+    """What the exact Hessian asks of the rows; see crossed_hessian.py."""
+
+    weights: np.ndarray  # (K, v): values of ``Z' diag(dW/d a) Z`` as all moves with a parameter
+    curved: np.ndarray  # (K, K): ``eta_a'(h W'' + (U x) s'')eta_b``
+    cross: np.ndarray | None  # (E, K)
+    extra: np.ndarray | None  # (E, E)
+
+
+@dataclass(frozen=True)
+class CurvaturePass(Pass):
+    """Second derivatives, as linear predictors move with the parameters."""
+
+    inverse: np.ndarray  # (v,): as `SlopePass` has it
+    adjoint: Point  # ``Lambda x``, and x of the coefficients
+    #: `b`, `beta`: (q, K), (p, K); how random effects and coefficients move with K parameters, of
+    #: which the auxiliary ones come last.
+    b: np.ndarray
+    beta: np.ndarray
+
+    def __call__(self, chunk: Chunk) -> CurvatureSums:
+        """Return the sums of a chunk."""
+        rows, response, state = self._inside(chunk)
+        extra, h = self.point.extra, rows.forms(self.inverse)
+        adjoint = rows.Z(self.adjoint.b) + rows.X @ self.adjoint.beta
+        slopes = response.slopes(state, extra, response.uses_observed)
+        second = response.second_slopes(state, extra, slopes)
+        eta = rows.Z(self.b) + rows.X @ self.beta
+        moved = slopes.by_eta * eta.T
+        curved = weighted_gram(eta, h * second.weights[0] + adjoint * second.score[0])
+        cross = own = None
+        if slopes.by_extra is not None:
+            moved[len(moved) - len(slopes.by_extra.weights) :] += slopes.by_extra.weights
+            cross = (h * second.weights[1] + adjoint * second.score[1]) @ eta
+            own = second.weights[2] @ h + second.score[2] @ adjoint - 2.0 * second.log_density
+        return CurvatureSums(np.array([rows.products(w) for w in moved]), curved, cross, own)
+
+
+@dataclass(frozen=True)
+class ErrorSums(Sums):
+    """What the next terms of Laplace's expansion ask of the rows; see laplace_error.py."""
+
+    c_z: np.ndarray  # (q,): ``Z'(h dW_o/d eta)``
+    second: float  # ``sum h^2 d^2W_o/d eta^2``
+    effective: float  # ``h'W_o``
+
+
+@dataclass(frozen=True)
+class ErrorPass(Pass):
+    """The next terms of Laplace's expansion."""
+
+    inverse: np.ndarray  # (v,): as `SlopePass` has it
+
+    def __call__(self, chunk: Chunk) -> ErrorSums:
+        """Return the sums of a chunk."""
+        rows, response, state = self._inside(chunk)
+        h = rows.forms(self.inverse)
+        first, second = response.observed_slopes(state, self.point.extra)
+        return ErrorSums(rows.Zt(h * first), float(h**2 @ second), float(h @ state.observed))
+
+
+@dataclass(frozen=True)
+class ExtentSums(Sums):
+    """How the rows are spread."""
+
+    n: float
+    largest: Largest  # linear predictor, in size
+    bend: float  # rows times the change of a linear predictor over which the mean curves
+    pearson: float  # weighted squared residuals ``s^2 / W_e``
+    sides: float  # rows whose response is at no edge of its range
+    gap: Largest  # between responses and means
+    told: float  # rows whose mean is next to the response
+    said: float  # rows with a weight
+    not_positive: float  # rows with negative weights by observed information
+
+
+class ExtentPass(Pass):
+    """Extremes and counts for messages."""
+
+    def __call__(self, chunk: Chunk) -> ExtentSums:
+        """Return the sums of a chunk."""
+        _, response, state = self._inside(chunk)
+        gap, free = response.gaps(state.mu)
+        weights = np.where(state.expected > 0, state.expected, 1.0)
+        pearson = float((state.score**2 / weights).sum())
+        if chunk.within is not None:
+            family, extra = response.family, self.point.extra
+            V = family.dispersion(extra) * family.variance_at(state.eta, state.mu, extra)
+            pearson += float((chunk.within / np.where(V > 0, V, 1.0)).sum())
+        m = float(len(chunk.y))
+        return ExtentSums(
+            m,
+            Largest(float(np.abs(state.eta).max())),
+            m * response.family.link.bend(state.eta),
+            pearson,
+            float(free),
+            Largest(gap.max(initial=0.0)),
+            float((gap < TOLD).sum()),
+            float(len(gap)),
+            float((state.observed < 0.0).sum()),
+        )

@@ -1,0 +1,183 @@
+"""What stays the same while the parameters of a generalized model change, of rows in chunks.
+
+It has the verbs of `RowModel`. What goes around as scores, weights and states of rows are sums over
+all of them, of one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from mixef.estimation.generalized.passes import (
+    ExtentPass,
+    ExtentSums,
+    Gram,
+    GramPass,
+    GramSums,
+    Meaning,
+    Pass,
+    Point,
+    StatePass,
+)
+from mixef.estimation.generalized.response import Response
+from mixef.families.auxiliary import Extra
+from mixef.linalg.chunk_rows import RowScale
+from mixef.linalg.chunks import ChunkSource
+from mixef.linalg.factor import CholeskyFactor
+from mixef.linalg.patterned import Cells, PatternedProducts
+
+
+@dataclass(frozen=True)
+class SummedRows:
+    """A vector v of rows, by its products."""
+
+    z: np.ndarray  # (q,): ``Z'v``
+    x: np.ndarray  # (p,): ``X'v``
+
+
+class SummedWeights:
+    """Weights of rows, by their products."""
+
+    def __init__(self, values: np.ndarray, state: SummedState):
+        self.values = values  # (v,): of ``Z'WZ``
+        self.state = state
+        self.gram: Gram | None = None  # with X; None before anybody asked
+
+
+class SummedState:
+    """What the rows are at one point, summed over all of them.
+
+    Attributes
+    ----------
+    point : Point
+    log_density : float
+    score : SummedRows
+    expected, observed : SummedWeights
+        One object where they are the same.
+    """
+
+    eta = mu = None  # of single rows nothing is held
+    extent: ExtentSums | None = None
+
+    def __init__(
+        self,
+        point: Point,
+        log_density: float,
+        score: SummedRows,
+        observed: np.ndarray,
+        expected: np.ndarray | None,
+    ):
+        self.point, self.log_density, self.score = point, log_density, score
+        self.observed = SummedWeights(observed, self)
+        same = expected is None
+        self.expected = self.observed if same else SummedWeights(np.asarray(expected), self)
+
+    def take(self, grams: GramSums) -> None:
+        """Take in the cross-products with X."""
+        self.observed.gram = grams.observed
+        if grams.expected is not None:
+            self.expected.gram = grams.expected
+
+
+class StreamedModel:
+    """A generalized model with rows in chunks, with products and a factor of its own."""
+
+    def __init__(
+        self,
+        source: ChunkSource,
+        rows: RowScale,
+        meaning: Meaning,
+        response: Response,
+        groups: PatternedProducts[Cells],
+        factor: CholeskyFactor,
+        constant: tuple[Extra, float] | None,
+    ):
+        self.source, self.rows, self.meaning = source, rows, meaning
+        self.response, self.groups, self.factor = response, groups, factor
+        self._constant = constant
+        self.with_gram = False  # whether steps ask for cross-products with X
+
+    @property
+    def p(self) -> int:
+        """Number of columns of X."""
+        return len(self.rows.R)
+
+    def fixed_part(self, beta: np.ndarray) -> np.ndarray:
+        """Return the coefficients."""
+        return beta
+
+    def at(
+        self, fixed: np.ndarray, lams: Sequence[np.ndarray], u: np.ndarray, extra: Extra
+    ) -> SummedState | None:
+        """Return the rows at modes u, by one pass; None outside the domain."""
+        point = Point(self.groups.layout.multiply(lams, u), fixed, extra)
+        known = self._constant is not None and self._constant[0] == extra
+        step = partial(StatePass, with_constant=not known, with_gram=self.with_gram)
+        sums = self.source.total(step(self.rows, self.meaning, point))
+        if sums.n_outside or sums.score_z is None or sums.score_x is None:
+            return None
+        if sums.constant is not None:
+            self._constant = extra, sums.constant
+        assert self._constant is not None
+        assert sums.observed is not None
+        value = sums.log_density + self._constant[1]
+        score = SummedRows(sums.score_z, sums.score_x)
+        finite = np.isfinite(value) and np.isfinite(score.z).all() and np.isfinite(score.x).all()
+        if not (finite and np.isfinite(sums.observed).all()):
+            return None
+        state = SummedState(point, value, score, sums.observed, sums.expected)
+        if sums.observed_gram is not None:
+            state.take(GramSums(sums.observed_gram, sums.expected_gram))
+        return state
+
+    def step(self, kind: type[Pass], state: SummedState) -> partial[Pass]:
+        """Return a kind of pass at a state, which takes what else it asks for."""
+        return partial(kind, self.rows, self.meaning, state.point)
+
+    def random_part_transposed(self, lams: Sequence[np.ndarray], v: SummedRows) -> np.ndarray:
+        """Return ``Lambda'Z'v`` (q,)."""
+        return self.groups.layout.multiply(lams, v.z, transpose=True)
+
+    def fixed_part_transposed(self, v: SummedRows) -> np.ndarray:
+        """Return ``X'v`` (p,)."""
+        return v.x
+
+    def gram(self, weights: SummedWeights) -> Gram:
+        """Return the cross-products with X; by a pass where no other has summed them."""
+        if weights.gram is None:
+            state = weights.state
+            state.take(self.source.total(GramPass(self.rows, self.meaning, state.point)))
+        assert weights.gram is not None
+        return weights.gram
+
+    def fixed_products(
+        self, lams: Sequence[np.ndarray], weights: SummedWeights
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``Lambda'Z'WX`` (q, p) and ``X'WX`` (p, p)."""
+        gram = self.gram(weights)
+        return self.groups.layout.multiply(lams, gram.ZtWX, transpose=True), gram.XtWX
+
+    def refactor(self, weights: SummedWeights, lams: Sequence[np.ndarray]) -> None:
+        """Factor ``Lambda'Z'WZ Lambda + I``."""
+        self.groups.load(weights.values)
+        self.factor.reload()
+        self.factor.update(lams)
+
+    def extent_of(self, state: SummedState) -> ExtentSums:
+        """Return extremes and counts of the rows, by one pass."""
+        if state.extent is None:
+            state.extent = self.source.total(ExtentPass(self.rows, self.meaning, state.point))
+        return state.extent
+
+    def extent(self, state: SummedState) -> tuple[float, float]:
+        """Return the largest linear predictor, and a change of one over which the mean curves."""
+        found = self.extent_of(state)
+        return found.largest.value, found.bend / found.n
+
+    def pearson(self, state: SummedState) -> float:
+        """Return the sum of ``s^2 / W_e``."""
+        return self.extent_of(state).pearson

@@ -1,0 +1,231 @@
+"""A generalized model whose rows come in chunks: its scaled columns and where its search starts.
+
+What problem.py does with rows in memory, by passes: moment estimates come from the cross-products
+of the working residuals of the model without random effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mixef.errors import FitError
+from mixef.estimation.generalized.density_response import make_response
+from mixef.estimation.generalized.passes import Meaning
+from mixef.estimation.generalized.problem import EXACT, LEAST_WEIGHT, NO_SCALE, ScaledModel
+from mixef.estimation.generalized.response import LARGE
+from mixef.estimation.generalized.streamed_glm import GLMPass, Scan, fit_glm_by_passes
+from mixef.estimation.generalized.streamed_model import StreamedModel
+from mixef.estimation.linear.moments import moment_estimates, moment_start, principal_axes
+from mixef.estimation.scaling import ScaledTerms
+from mixef.families.auxiliary import Extra
+from mixef.families.family import Family
+from mixef.linalg import small
+from mixef.linalg.choose import make_cholesky
+from mixef.linalg.chunk_rows import PairPlaces, RowScale, pattern
+from mixef.linalg.chunks import ChunkSource, Sums, Triangle
+from mixef.linalg.crossproducts import rotate
+from mixef.linalg.factor import CholeskyFactor
+from mixef.linalg.layout import Layout
+from mixef.linalg.patterned import Cells, PatternedProducts
+from mixef.linalg.sources import Chunk, column_basis
+from mixef.linalg.standardize import Basis, root_weighted
+from mixef.terms.random import RandomTerm, block_structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedProblem(ScaledModel):
+    """A generalized model on scaled columns of chunks, with starting values; it never changes."""
+
+    source: ChunkSource
+    rows: RowScale  # the way from raw columns to scaled ones
+    meaning: Meaning
+    n: int  # rows of the data
+    groups: PatternedProducts[Cells]  # products whose numbers nobody uses
+    analysed: CholeskyFactor  # a factor whose numbers nobody uses
+    #: Auxiliary parameters, and the part of the log density free of means at them; None where it
+    #: is not known.
+    constant: tuple[Extra, float] | None
+
+    def working_model(self) -> StreamedModel:
+        """Return a new working model, with products and a factor of its own."""
+        groups = self.groups.twin()
+        return StreamedModel(
+            self.source,
+            self.rows,
+            self.meaning,
+            self.response,
+            groups,
+            self.analysed.twin(groups.products),
+            self.constant,
+        )
+
+
+@dataclass(frozen=True)
+class BasisSums(Sums):
+    """Triangular factors of weighted columns."""
+
+    X: Triangle
+    z: TriangleList
+
+
+class TriangleList(list[Triangle]):
+    """Triangular factors that add up one by one."""
+
+    def __iadd__(self, other: Any) -> TriangleList:  # type: ignore[override, misc]
+        """Return the factors of the columns of both."""
+        return TriangleList(
+            [Triangle(np.vstack([a.R, b.R])) for a, b in zip(self, other, strict=True)]
+        )
+
+
+@dataclass(frozen=True)
+class BasisPass:
+    """The columns at the weights of the model without random effects."""
+
+    glm: GLMPass
+    least: float  # the smallest weight
+
+    def __call__(self, chunk: Chunk) -> BasisSums:
+        """Return the sums of a chunk."""
+        state = self.glm.state(chunk)[2]
+        assert state is not None
+        W = np.maximum(state.expected, self.least)
+        return BasisSums(
+            Triangle(root_weighted(chunk.X, W)),
+            TriangleList([Triangle(root_weighted(z, W)) for z in chunk.z]),
+        )
+
+
+@dataclass(frozen=True)
+class MomentSums(Sums):
+    """Cross-products of the weighted rows and their working residuals."""
+
+    ZtZ: np.ndarray  # (v,)
+    ZtX: np.ndarray  # (q, p)
+    Zty: np.ndarray  # (q,)
+    XtX: np.ndarray  # (p, p)
+    Xty: np.ndarray  # (p,)
+    yty: float
+
+
+@dataclass(frozen=True)
+class MomentPass:
+    """Cross-products for moment estimates."""
+
+    rows: RowScale
+    basis: BasisPass
+
+    def __call__(self, chunk: Chunk) -> MomentSums:
+        """Return the sums of a chunk."""
+        state = self.basis.glm.state(chunk)[2]
+        assert state is not None
+        rows, W = self.rows.rows(chunk), np.maximum(state.expected, self.basis.least)
+        WX = rows.X * W[:, None]
+        return MomentSums(
+            rows.products(W),
+            rows.Zt(WX),
+            rows.Zt(state.score),
+            WX.T @ rows.X,
+            rows.X.T @ state.score,
+            float((state.score**2 / W).sum()),
+        )
+
+
+def streamed_problem(
+    source: ChunkSource,
+    terms: Sequence[RandomTerm],
+    family: Family,
+    nAGQ: int = 1,
+    information: str | None = None,
+) -> StreamedProblem:
+    """Scale a model's columns and find starting values, in some ten passes over its rows.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        Without rows: what the chunks hold in their place.
+    """
+    blocks, parametrization = block_structure(terms)
+    n_levels = tuple(terms[members[0]].n_levels for members in blocks)
+    names = tuple(" and ".join(f"({terms[t].label})" for t in members) for members in blocks)
+    layout = Layout(n_levels, parametrization.widths, names)
+    scan = source.total(Scan(Meaning(family, information), n_levels))
+    meaning = Meaning(family, information, scan.size > LARGE * scan.m)
+    plain = Basis(scan.X.R / np.sqrt(scan.m))
+    inside, glm, sums = fit_glm_by_passes(source, meaning, plain.R, scan)
+
+    level = sums.weight / scan.m
+    basis_pass = BasisPass(glm, LEAST_WEIGHT * level)
+    columns = source.total(basis_pass)
+    basis = Basis(columns.X.R / np.sqrt(scan.m))
+    bases = tuple(
+        column_basis(top.R, scan.m, term.structure.invariance)
+        for top, term in zip(columns.z, terms, strict=True)
+    )
+    places = {
+        (i, j): PairPlaces(pairs.keys, (n_levels[i], n_levels[j]))
+        for (i, j), pairs in scan.pairs.items()
+    }
+    groups = pattern(layout, places, scan.n)
+    rows = RowScale(
+        layout,
+        tuple(map(tuple, blocks)),
+        tuple(_back([bases[t] for t in members]) for members in blocks),
+        basis.R,
+        places,
+        groups.cells,
+    )
+    moment_sums = source.total(MomentPass(rows, basis_pass))
+    if family.has_dispersion and moment_sums.yty < EXACT * scan.m:
+        raise FitError(NO_SCALE)
+    groups.load(moment_sums.ZtZ)
+    s = moment_sums
+    products = replace(
+        groups.products, ZtX=s.ZtX, Zty=s.Zty, XtX=s.XtX, Xty=s.Xty, yty=s.yty, n=scan.m
+    )
+    moments = moment_estimates(products, None if family.has_dispersion else 1.0)
+    axes = principal_axes(moments, parametrization)
+    par = moment_start(moments.turned(axes), rotate(products, axes), parametrization)
+    extra = glm.extra
+    if family.has_dispersion:  # so far all was relative to the dispersion without random effects
+        par = parametrization.resized(par, np.sqrt(moments.sigma2))
+        extra *= moments.sigma2
+    largest = max(float(np.sqrt(sums.eta / scan.m)), 3.0 / np.sqrt(level))
+    unit = min(sums.bend / scan.m, largest) * np.sqrt(level)
+    p = len(basis.R)
+    return StreamedProblem(
+        response=make_response(family, np.zeros(0), None, information),
+        nAGQ=nAGQ,
+        terms=ScaledTerms(blocks, parametrization, bases).turned(axes),
+        basis=basis,
+        par=par,
+        beta=basis.R @ plain.back(glm.beta),
+        inside=basis.R @ plain.back(inside),
+        extra=extra,
+        units=np.concatenate([np.full(p, unit), np.ones(len(family.auxiliary))]),
+        source=source,
+        rows=replace(
+            rows, z_back=tuple(back @ V for back, V in zip(rows.z_back, axes, strict=True))
+        ),
+        meaning=meaning,
+        n=scan.n,
+        groups=groups,
+        analysed=make_cholesky(groups.products),
+        constant=None
+        if meaning.by_deviance
+        else (family.first_extra, scan.normalizer + scan.surplus),
+    )
+
+
+def _back(bases: Sequence[Basis]) -> np.ndarray:
+    """Return the matrix (s_i, s_i) from raw columns of a block's terms to scaled ones."""
+    sizes = [len(basis.R) for basis in bases]
+    out, at = np.zeros((sum(sizes), sum(sizes))), 0
+    for basis, size in zip(bases, sizes, strict=True):
+        out[at : at + size, at : at + size] = small.inverse(basis.R)
+        at += size
+    return out

@@ -1,0 +1,252 @@
+"""The rows of a chunk on scaled columns: ``Z b + X beta``, and sums of products over its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.linalg.blas import dtrsm
+
+from mixef.linalg.layout import Layout
+from mixef.linalg.patterned import Cells, PatternedProducts, entries
+from mixef.linalg.sources import Chunk
+
+# Pairs of levels of two factors up to which a table says where each one stands.
+LARGEST_TABLE = 2**24
+
+
+class PairPlaces:
+    """Where pairs of levels of two factors stand among those that occur.
+
+    Parameters
+    ----------
+    keys : ndarray of int64 (m,)
+        ``level_i * n_levels_j + level_j`` of the pairs that occur, sorted.
+    n_levels : tuple of int
+        Of both factors.
+    """
+
+    def __init__(self, keys: np.ndarray, n_levels: tuple[int, int]):
+        self.keys, self.n_levels = keys, n_levels
+
+    @cached_property
+    def _table(self) -> np.ndarray | None:
+        size = self.n_levels[0] * self.n_levels[1]
+        if size > LARGEST_TABLE:
+            return None
+        table = np.zeros(size, dtype=np.int32)
+        table[self.keys] = np.arange(len(self.keys))
+        return table
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return the place (m,) of the pair of levels of every row."""
+        key = first * self.n_levels[1] + second
+        if self._table is None:
+            return np.asarray(np.searchsorted(self.keys, key))
+        return np.asarray(self._table[key], dtype=np.intp)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"keys": self.keys, "n_levels": self.n_levels}
+
+    @property
+    def levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The levels of both factors, sorted by the first, then the second."""
+        return self.keys // self.n_levels[1], self.keys % self.n_levels[1]
+
+
+class PairKeys:
+    """The pairs of levels that occur together in some rows, as sorted keys; sets of them add up.
+
+    Those of many chunks wait until there are more of them than were merged before.
+    """
+
+    def __init__(self, first: np.ndarray, second: np.ndarray, n_second: int):
+        self._merged = np.zeros(0, dtype=np.int64)
+        self._waiting = [pd.unique(first.astype(np.int64) * n_second + second)]
+
+    def __iadd__(self, other: PairKeys) -> PairKeys:
+        """Take in the pairs of another set."""
+        self._waiting += [other._merged, *other._waiting]
+        if sum(map(len, self._waiting)) > len(self._merged):
+            self._merged, self._waiting = self.keys, []
+        return self
+
+    @property
+    def keys(self) -> np.ndarray:
+        """The keys (m,), sorted."""
+        return np.unique(np.concatenate([self._merged, *self._waiting]))
+
+
+def pattern(
+    layout: Layout, places: dict[tuple[int, int], PairPlaces], n: int
+) -> PatternedProducts[Cells]:
+    """Return ``Z'WZ`` on a pattern that comes without rows."""
+    cells: list[Cells] = []
+    first, widths = 1, layout.widths
+    keys = [(i, i) for i in range(len(layout))] + list(places)
+    for i, j in keys:
+        count = layout.n_levels[i] if i == j else len(places[i, j].keys)
+        cells.append(Cells(i, j, first, count, *entries(i, j, widths[i], widths[j])))
+        first = cells[-1].stop
+    levels = {key: place.levels for key, place in places.items()}
+    return PatternedProducts(layout, n, cells, levels)
+
+
+@dataclass(frozen=True)
+class RowScale:
+    """How the rows of chunks come onto scaled columns; it pickles."""
+
+    layout: Layout
+    members: tuple[tuple[int, ...], ...]  # the terms of each grouping factor
+    z_back: tuple[np.ndarray, ...]  # each (s_i, s_i): from raw columns to scaled ones
+    R: np.ndarray  # (p, p): upper triangular, raw columns of X are scaled ones times it
+    places: dict[tuple[int, int], PairPlaces]
+    cells: tuple[Cells, ...]  # the values of ``Z'WZ``
+
+    def rows(self, chunk: Chunk) -> ChunkRows:
+        """Return the rows of a chunk."""
+        return ChunkRows(self, chunk)
+
+
+class ChunkRows:
+    """The rows of a chunk on scaled columns.
+
+    Attributes
+    ----------
+    X : ndarray (m, p)
+    z : list of ndarray (s_i, m)
+        One a grouping factor.
+    codes : list of ndarray of int (m,)
+    """
+
+    def __init__(self, scale: RowScale, chunk: Chunk):
+        self.scale, self.layout = scale, scale.layout
+        self.m, self.offset = len(chunk.y), chunk.offset
+        self.X = scaled_columns(chunk.X, scale.R)
+        self.codes = [np.asarray(codes, dtype=np.intp) for codes in chunk.codes]
+        self.z = [
+            _scaled([chunk.z[t] for t in members], back)
+            for members, back in zip(scale.members, scale.z_back, strict=True)
+        ]
+
+    def eta(self, b: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        """Return ``X beta + offset + Z b`` (m,)."""
+        eta = self.Z(b)
+        if len(beta):
+            eta += self.X @ beta
+        if self.offset is not None:
+            eta += self.offset
+        return eta
+
+    def Z(self, b: np.ndarray) -> np.ndarray:
+        """Return ``Z b``, (m,) or (m, k), for b (q,) or (q, k)."""
+        out = np.zeros((self.m, *b.shape[1:]))
+        for i, (codes, z) in enumerate(zip(self.codes, self.z, strict=True)):
+            by_level = self.layout.by_level(i, b)
+            for a, column in enumerate(z):
+                part = by_level[:, a].take(codes, axis=0)
+                part *= column if b.ndim == 1 else column[:, None]
+                out += part
+        return out
+
+    def Zt(self, v: np.ndarray) -> np.ndarray:
+        """Return ``Z'v``, (q,) or (q, k), for v (m,) or (m, k)."""
+        if v.ndim > 1:
+            return np.concatenate([self._Zt(i, v) for i in range(len(self.codes))])
+        out = np.empty(self.layout.q)
+        for i, (codes, z) in enumerate(zip(self.codes, self.z, strict=True)):
+            own = self.layout.by_level(i, out)
+            for a, column in enumerate(z):
+                own[:, a] = np.bincount(codes, column * v, minlength=len(own))
+        return out
+
+    def _Zt(self, i: int, v: np.ndarray) -> np.ndarray:
+        """Return the product (l_i s_i, k) of one grouping factor."""
+        s, n_levels = len(self.z[i]), self.layout.n_levels[i]
+        index = (self.codes[i][:, None] * s + np.arange(s)).ravel()
+        start = np.arange(0, self.m * s + 1, s)
+        Z = sparse.csr_array((self.z[i].T.ravel(), index, start), shape=(self.m, n_levels * s))
+        product: np.ndarray = Z.T @ np.ascontiguousarray(v)
+        return product
+
+    def products(self, w: np.ndarray) -> np.ndarray:
+        """Return the values (v,) of ``Z'WZ`` at weights w (m,)."""
+        values = np.zeros(self.scale.cells[-1].stop)
+        for cells in self.scale.cells:
+            place, own = self._place(cells.i, cells.j), cells.own(values)
+            before, weighted = -1, w
+            for k, (a, b) in enumerate(zip(cells.a.tolist(), cells.b.tolist(), strict=True)):
+                if a != before:
+                    before, weighted = a, w * self.z[cells.i][a]
+                column = weighted * self.z[cells.j][b]
+                own[:, k] = np.bincount(place, column, minlength=cells.count)
+        return values
+
+    def forms(self, values: np.ndarray) -> np.ndarray:
+        """Return ``z_r'B z_r`` (m,) for the values of `PatternedProducts.multiplied` of B."""
+        total = np.zeros(self.m)
+        for cells in self.scale.cells:
+            place, own = self._place(cells.i, cells.j), cells.own(values)
+            for k, (a, b) in enumerate(zip(cells.a.tolist(), cells.b.tolist(), strict=True)):
+                part = own[:, k].take(place)
+                part *= self.z[cells.i][a]
+                part *= self.z[cells.j][b]
+                total += part
+        return total
+
+    def _place(self, i: int, j: int) -> np.ndarray:
+        """Return the block (m,) that every row adds to."""
+        return self.codes[i] if i == j else self._pair_places[i, j]
+
+    @cached_property
+    def _pair_places(self) -> dict[tuple[int, int], np.ndarray]:
+        codes = self.codes
+        return {(i, j): f(codes[i], codes[j]) for (i, j), f in self.scale.places.items()}
+
+
+def scaled_columns(X: np.ndarray, R: np.ndarray) -> np.ndarray:
+    """Return the columns ``X R^-1`` (m, p)."""
+    scaled: np.ndarray = dtrsm(1.0, R, X, side=1) if X.size else np.zeros(X.shape)
+    return scaled
+
+
+def _scaled(raw: Sequence[np.ndarray], back: np.ndarray) -> np.ndarray:
+    """Return the scaled columns (s, m) of one grouping factor."""
+    if len(back) == 1:
+        return np.asarray(raw[0].T * back[0, 0])
+    if len(raw) == 1:
+        return np.asarray(back.T @ raw[0].T)
+    return np.asarray(back.T @ np.concatenate([z.T for z in raw]))
+
+
+def weighted_gram(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return ``X'WX`` (p, p)."""
+    product: np.ndarray = (X * weights[:, None]).T @ X
+    return product
+
+
+class PairDict(dict[tuple[int, int], PairKeys]):
+    """Sets of pairs by factors, which add up one by one."""
+
+    def __iadd__(self, other: PairDict) -> PairDict:
+        """Take in the pairs of others."""
+        for key, pairs in other.items():
+            self[key] += pairs
+        return self
+
+
+def pairs_of(chunk: Chunk, n_levels: Sequence[int]) -> PairDict:
+    """Return the pairs of levels of every two factors that occur in a chunk."""
+    k = len(n_levels)
+    return PairDict(
+        {
+            (i, j): PairKeys(chunk.codes[i], chunk.codes[j], n_levels[j])
+            for i in range(k)
+            for j in range(i + 1, k)
+        }
+    )

@@ -1,0 +1,162 @@
+"""Rows that come in chunks as often as they are asked for, and sums over all of them.
+
+A pass over the rows is one call: a step makes sums of every chunk, and the source adds them up. So
+a source says where the work is done: here, one chunk after another; on several threads; or where
+the rows are, since steps and sums pickle.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from scipy.linalg import qr
+
+from mixef.linalg import small
+from mixef.linalg.sources import Chunk
+from mixef.linalg.standardize import SAFE_PIVOT
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a step makes of a chunk; a subclass has fields that add up, or are None."""
+
+    def __iadd__(self, other: Self) -> Self:
+        """Return the sums over the chunks of both; it takes over the arrays of the first."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return type(self)(*(None if a is None or b is None else _sum(a, b) for a, b in pairs))
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """Return the sum, which takes over ``a`` where that is no number."""
+    a += b
+    return a
+
+
+AnySums = TypeVar("AnySums", bound=Sums)
+
+
+class ChunkSource(ABC):
+    """Rows of a model, some at a time, as often as they are asked for.
+
+    Attributes
+    ----------
+    passes : int
+        How often all rows were read.
+    """
+
+    passes: int = 0
+
+    @abstractmethod
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows, from the first on."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        self.passes += 1
+        return self.chunks()
+
+    def __call__(self) -> Iterator[Chunk]:
+        """Return the chunks, from the first on."""
+        return iter(self)
+
+    def total(self, step: Callable[[Chunk], AnySums]) -> AnySums:
+        """Return the sums that a step makes of every chunk, added up: one pass over the rows.
+
+        Parameters
+        ----------
+        step : callable
+            It pickles, as do the sums that it returns.
+
+        Raises
+        ------
+        ValueError
+            If there are no chunks.
+        """
+        self.passes += 1
+        total = self.added(map(step, self.chunks()))
+        if total is None:
+            raise ValueError("there are no rows in the chunks; expected some")
+        return total
+
+    @staticmethod
+    def added(parts: Iterable[AnySums]) -> AnySums | None:
+        """Return the sum of the sums of chunks; None of none."""
+        total: AnySums | None = None
+        for part in parts:
+            total = part if total is None else _sum(total, part)
+        return total
+
+
+class Looped(ChunkSource):
+    """Chunks from a function, one after another.
+
+    Parameters
+    ----------
+    function : callable
+        Returns the chunks from the first on.
+
+    Examples
+    --------
+    >>> chunk = Chunk(np.ones((2, 1)), np.array([1.0, 2.0]), (), ())
+    >>> source = Looped(lambda: [chunk, chunk])
+    >>> sum(len(chunk.y) for chunk in source), source.passes
+    (4, 1)
+    """
+
+    def __init__(self, function: Callable[[], Iterable[Chunk]]):
+        self._function = function
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield what the function returns."""
+        return iter(self._function())
+
+
+class Triangle:
+    """The triangular factor R (min(m, k), k) of columns V, so that ``V'V = R'R``; factors add up.
+
+    Parameters
+    ----------
+    V : ndarray (m, k)
+    """
+
+    def __init__(self, V: np.ndarray):
+        self.R = triangular_factor(V)
+
+    def __iadd__(self, other: Triangle) -> Triangle:
+        """Return the factor of the columns of both, one over the other."""
+        return Triangle(np.vstack([self.R, other.R]))
+
+
+def triangular_factor(V: np.ndarray) -> np.ndarray:
+    """Return R (min(m, k), k) of ``V = QR`` with a non-negative diagonal, of any columns.
+
+    Well-conditioned columns take the cheap route by the Gram matrix.
+    """
+    m, k = V.shape
+    if m > 4 * k > 0:
+        gram = V.T @ V
+        norms = np.sqrt(gram.diagonal())
+        if norms.all() and np.isfinite(norms).all():
+            try:
+                R = small.root(gram / (norms[:, None] * norms))
+            except np.linalg.LinAlgError:
+                R = np.zeros((k, k))
+            if R.diagonal().min() > SAFE_PIVOT:
+                upper: np.ndarray = np.triu(R) * norms
+                return upper
+    R = np.atleast_2d(qr(V, mode="r", check_finite=False)[0])[: min(m, k)]
+    return R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]
+
+
+class Largest:
+    """The largest of several numbers; it takes the place of a sum."""
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def __iadd__(self, other: Largest) -> Largest:
+        """Return the larger of both."""
+        return self if self.value >= other.value else other
