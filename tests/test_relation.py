@@ -10,7 +10,7 @@ import pytest
 
 from mixef import lmer
 from mixef.errors import DataError, RowsElsewhereError
-from mixef.terms.relation import relation as relations
+from mixef.terms.relation import engines as relations
 
 N = 700
 

@@ -85,6 +85,9 @@ class Columns:
     (array([1.5, 2. ]), ('a', 'b'))
     """
 
+    #: What holds all rows, of which these are some; None for data in memory.
+    engine: str | None = None
+
     def __init__(self, data: Any, needed: Collection[str] | None = None) -> None:
         self._cache: dict[str, Column] = {}
         self.index: pd.Index | None = None
@@ -99,6 +102,23 @@ class Columns:
         else:
             self._source = frame_of(data, needed)
             self.n = len(self._source)
+
+    @classmethod
+    def in_batches(
+        cls, columns: Mapping[str, Column], n: int, names: tuple[str, ...], engine: str
+    ) -> Columns:
+        """Return some rows of a table that an engine holds, read already.
+
+        Parameters
+        ----------
+        names : tuple of str
+            The columns of the table: what was not read is among them.
+        """
+        made = cls.__new__(cls)
+        made._cache, made._source, made.n = dict(columns), columns, n
+        made.index = made.labels = None
+        made.names, made.engine = names, engine
+        return made
 
     @cached_property
     def names(self) -> tuple[str, ...]:

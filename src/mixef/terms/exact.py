@@ -81,6 +81,8 @@ class Integers(Exact):
     array: np.ndarray  # (n,) of int64, uint64 or Python's integers: zero where missing
     missing: np.ndarray | None  # bool (n,)
     name: str  # for messages
+    #: Names that a warning told of, shared by the batches of a table; None for a whole column.
+    told: set[str] | None = None
 
     def __len__(self) -> int:
         return len(self.array)
@@ -137,9 +139,13 @@ class Integers(Exact):
     def _tell_of_lost_digits(self, numbers: np.ndarray) -> None:
         if len(self) == 0 or (int(self.array.min()) >= -EXACT and int(self.array.max()) <= EXACT):
             return
+        if self.told is not None and self.name in self.told:
+            return
         pairs = zip(self.array.tolist(), numbers.tolist(), strict=True)
         lost = next((value for value, number in pairs if value != int(number)), None)
         if lost is not None:
+            if self.told is not None:
+                self.told.add(self.name)
             warn(
                 f"the column {self.name!r} holds whole numbers beyond 2^53, such as {lost}, which "
                 "lose their last digits as numbers of a model; subtract a constant from them "

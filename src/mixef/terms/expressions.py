@@ -133,15 +133,27 @@ class Scope:
         if is_number(value):
             value = np.full(1, float(value))
         if isinstance(value, list):
+            if self.columns.engine is not None:
+                raise self._other_length(node, len(value))
             value = read(value, node.text)
         if not is_column(value):
             raise FormulaError(f"{node.text} is {shown(value)}, which is not a variable")
         if len(value) != self.n:
-            raise DataError(
-                f"variable lengths differ: {node.text} has length {len(value)}, but the data have "
+            raise self._other_length(node, len(value))
+        return value
+
+    def _other_length(self, node: Node, length: int) -> DataError:
+        engine = self.columns.engine
+        if engine is None:
+            return DataError(
+                f"variable lengths differ: {node.text} has length {length}, but the data have "
                 f"{self.n} rows; expected one value a row"
             )
-        return value
+        return DataError(
+            f"variable lengths differ: {node.text} has length {length}, but the rows are in "
+            f"{engine}, in no order that values of yours could follow; expected what is computed "
+            "from columns of the table"
+        )
 
     def warn_of_missing(self, rows: np.ndarray | None = None, end: str = "") -> None:
         """Warn of values that functions made missing, among some rows or all."""
@@ -171,12 +183,21 @@ class Scope:
         if isinstance(node, Unary):
             return negate(node, parts[0])
         if isinstance(node, Binary):
+            if self.columns.engine is not None and node.op not in ("%in%", ":"):
+                self._refuse_lists(node, parts)
             value = operate(node, *parts)
         else:
             assert isinstance(node, Call)
             value = self._call(node, parts)
         self._watch(node, value, parts)
         return value
+
+    def _refuse_lists(self, node: Binary, parts: list[Any]) -> None:
+        """Refuse several values beside a column: they would be those of some rows by chance."""
+        if any(map(is_column, parts)):
+            for part, side in zip(parts, (node.left, node.right), strict=True):
+                if isinstance(part, list) and len(part) > 1:
+                    raise self._other_length(side, len(part))
 
     def _watch(self, node: Node, value: Any, parts: list[Any]) -> None:
         """Keep which rows became missing here."""
@@ -210,7 +231,8 @@ class Scope:
             )
         if isinstance(found, pd.Series) and len(found) == self.n:
             found = in_rows(found, name, self.columns.labels, self.n)
-        value = caller_variable(found, name, self.n)
+        # No array has a value for each row of a table that comes in batches.
+        value = caller_variable(found, name, self.n if self.columns.engine is None else -1)
         if isinstance(value, list) or is_constant(value):
             # An array of one value a row belongs to the training rows: new data must bring theirs.
             self.state.outside[name] = value
@@ -219,10 +241,7 @@ class Scope:
     def _call(self, node: Call, parts: list[Any]) -> Any:
         for part, argument in zip(parts, node.args, strict=True):
             if is_column(part) and len(part) != self.n:
-                raise DataError(
-                    f"variable lengths differ: {argument.text} has length {len(part)}, but the "
-                    f"data have {self.n} rows; expected one value a row"
-                )
+                raise self._other_length(argument, len(part))
         function, is_ours = self._function(node)
         pairs = list(zip(node.keywords, parts, strict=True))
         args = [value for key, value in pairs if key is None]

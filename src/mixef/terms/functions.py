@@ -244,3 +244,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: _elementwise(ufunc, name) for name, ufunc in _UFUNCS.items()},
     **{name: _summary(reduce, name) for name, reduce in _SUMMARIES.items()},
 }
+
+#: Those that learn something of all rows before they know their value in one.
+LEARNING = frozenset({"scale", "center", "poly", "bs", "ns", "cut", *_SUMMARIES})
+#: Those whose value in one row may depend on the levels that other rows have, and those of them
+#: that ask which levels their arguments have.
+ASKING = frozenset({"relevel", "interaction", "dummy"})
+LEVELLING = ASKING | {"factor", "as.factor", "ordered", "as.ordered", "as.character", "ifelse"}

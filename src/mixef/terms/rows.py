@@ -70,12 +70,12 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
     if isinstance(value, Factor) and value.kind == "logical":
         return np.flatnonzero(value.codes == 1)
     expected = f"a condition, {scope.n} booleans, or row positions from 0"
+    if isinstance(subset, str) and not _is_condition(value):
+        raise DataError(f"subset is {subset!r}, which is no condition; expected one, as in 'x > 0'")
     several = isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | range)
     if not several or ndim(value) != 1:
         raise refusal("subset", value, expected)
     array = np.asarray(value, dtype=object if len(value) == 0 else None)
-    if isinstance(subset, str) and array.dtype.kind != "b":
-        raise refusal("subset", value, expected)
     if array.dtype.kind == "b" and len(array) == scope.n:
         return np.flatnonzero(array)
     if array.dtype.kind not in "iu":
@@ -87,6 +87,10 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
             "are counted from 0; to leave rows out, give a condition or booleans"
         )
     return np.unique(array).astype(np.intp)
+
+
+def _is_condition(value: Variable) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "b" and value.ndim == 1
 
 
 @dataclass(frozen=True)

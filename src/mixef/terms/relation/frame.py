@@ -15,17 +15,19 @@ import numpy as np
 from mixef import checks
 from mixef.errors import DataError
 from mixef.terms.expressions import State
-from mixef.terms.factor import Factor
+from mixef.terms.factor import Factor, factor_from_logical
 from mixef.terms.formula import Formula, warn_of_absent
 from mixef.terms.frame import NA_ACTIONS, Evaluated, ModelFrame
 from mixef.terms.needed import needed_names, with_absent
 from mixef.terms.nodes import Node
 from mixef.terms.relation.elsewhere import Elsewhere
-from mixef.terms.relation.levels import places_in
-from mixef.terms.relation.reader import Reader, learn
+from mixef.terms.relation.learning import learn
+from mixef.terms.relation.levels import KnownLevels, places_in
+from mixef.terms.relation.reader import Reader
 from mixef.terms.relation.relation import Relation
+from mixef.terms.relation.sums import changed
 from mixef.terms.relation.survey import Summary, Survey
-from mixef.terms.relation.text import text_columns
+from mixef.terms.relation.text import TableColumns, text_columns
 from mixef.terms.values import Matrix
 
 
@@ -38,13 +40,15 @@ class RelationFrame(ModelFrame):
     reader: Reader = field(kw_only=True, repr=False)
     #: By their text, what is known of the numbers of a variable.
     summaries: dict[str, Summary] = field(kw_only=True)
+    #: By ("variable" or "group", text), the levels of all rows.
+    levels: dict[tuple[str, str], KnownLevels] = field(kw_only=True, repr=False)
     #: By their text, factors without rows that cross several grouping variables.
     crossings: dict[tuple[str, ...], Factor] = field(kw_only=True)
 
     @property
     def relation(self) -> Relation:
         """The table, with the columns that the model uses."""
-        return self.reader.relation
+        return self.reader.columns.relation
 
     def stand_in(self, p: int) -> Any:
         """Return what stands for a model matrix of p columns."""
@@ -58,24 +62,52 @@ class RelationFrame(ModelFrame):
         return replace(factor, codes=self._elsewhere("the groups"))
 
     def batches(self) -> Iterator[ModelFrame]:
-        """Yield the rows that the model uses, as frames in memory; factors have all levels."""
-        for found, rows in self.reader:
+        """Yield the rows that the model uses, as frames in memory; factors have all levels.
+
+        Raises
+        ------
+        DataError
+            At the end, if these are not as many rows as before: the table has changed.
+        """
+        complete, total = 0, 0
+        for batch, rows in self.reader:
+            total += batch.n
+            complete += len(rows)
             if len(rows):
-                yield self._batch(found, rows)
+                yield self._batch(batch.found, rows)
+        if complete != self.n or total != self.n_input:
+            raise changed(self.n, complete)
 
     def _batch(self, found: Evaluated, rows: np.ndarray) -> ModelFrame:
         """Return some rows with the levels of the whole table."""
         variables = {
-            text: _recoded(value, self.variables[text]) for text, value in found.variables.items()
+            text: self._recoded(("variable", text), value, rows)
+            for text, value in found.variables.items()
         }
-        groups = {text: _recoded(value, self.groups[text]) for text, value in found.groups.items()}
+        groups = {
+            text: self._recoded(("group", text), value, rows)
+            for text, value in found.groups.items()
+        }
         response = found.response
-        if isinstance(response, Factor) and isinstance(self.response, Factor):
-            response = _recoded(response, self.response)
+        if isinstance(response, Factor):
+            assert self.formula.response is not None
+            response = variables[self.formula.response.text]
         known = replace(found, variables=variables, groups=groups, response=response)
         whole = known.frame(rows, None, "omit", True, self.left_out)
         groups = {text: factor.take(rows) for text, factor in groups.items()}
         return BatchFrame(**(vars(whole) | {"groups": groups}), crossings=self.crossings)
+
+    def _recoded(self, key: tuple[str, str], value: Any, rows: np.ndarray) -> Any:
+        """Return a batch's variable with the levels of the whole table, in their order."""
+        if isinstance(value, np.ndarray) and value.dtype.kind == "b":
+            value = factor_from_logical(value)
+        if not isinstance(value, Factor):
+            return value
+        levels = self.levels[key]
+        codes = levels.of(value.level_set)[value.codes]
+        if (codes[rows] < 0).any():
+            raise changed(self.n, None)
+        return replace(levels.factor, codes=codes)
 
     def _elsewhere(self, what: str, *more: int) -> Any:
         return Elsewhere(what, (self.n, *more), self.relation.engine)
@@ -124,18 +156,19 @@ def relation_frame(
     na_action = checks.option(na_action, "na_action", NA_ACTIONS)
     for name, value in (("weights", weights), ("offset", offset), ("subset", subset)):
         items = value if isinstance(value, list) else [value]
-        if value is not None and not all(isinstance(item, str) for item in items):
+        kinds = str if name == "subset" else str | int | float | np.number
+        if value is not None and not all(isinstance(item, kinds) for item in items):
             raise DataError(
                 f"{name} is {checks.shown(value)}; with data in {relation.engine}, whose rows have "
                 f"no fixed order, {name} is the name of a column or an expression of columns"
             )
     needed = needed_names(formula, weights, offset, subset)
-    chosen = relation if needed is None else relation.select(needed)
-    reader = Reader(chosen, formula, text_columns(chosen), State(), env, weights, offset, subset)
-    learn(reader)
+    chosen = relation.select(relation.names if needed is None else needed)
+    columns = TableColumns(chosen, relation.names, text_columns(chosen), set())
+    reader = learn(Reader(columns, formula, State(), env, weights, offset, subset))
     survey = Survey()
-    for found, considered in reader.considered():
-        survey.add(found, considered)
+    for batch in reader.batches():
+        survey.add(batch)
     survey.finish(na_action)
     assert survey.sample is not None
     for terms in with_absent(formula, survey.sample.dot_columns):
@@ -145,16 +178,16 @@ def relation_frame(
 
 def _frame(reader: Reader, survey: Survey, na_action: str) -> RelationFrame:
     """Return the frame of a table that was read."""
-    found, n, engine = survey.sample, survey.n, reader.relation.engine
+    found, n, engine = survey.sample, survey.n, reader.columns.relation.engine
     assert found is not None
 
     def away(what: str, *more: int) -> Any:
         return Elsewhere(what, (n, *more), engine)
 
     def standing(text: str, value: Any) -> Any:
-        factor = survey.factors.get(("variable", text))
-        if factor is not None:
-            return replace(factor, codes=away(text))
+        levels = survey.levels.get(("variable", text))
+        if levels is not None:
+            return replace(levels.factor, codes=away(text))
         if isinstance(value, Matrix):
             return Matrix(away(text, value.array.shape[1]), value.suffixes)
         return away(text)
@@ -173,16 +206,18 @@ def _frame(reader: Reader, survey: Survey, na_action: str) -> RelationFrame:
         considered=None,
         na_action=na_action,
         dot_columns=found.dot_columns,
-        state=reader.state,
+        state=_state(reader, survey),
         offset_nodes=found.offset_nodes,
         variables=variables,
         groups={
-            text: replace(survey.factors["group", text], codes=away(text)) for text in found.groups
+            text: replace(survey.levels["group", text].factor, codes=away(text))
+            for text in found.groups
         },
         left_out=survey.left_out,
         reader=reader,
         summaries=survey.summaries,
-        crossings=survey.crossings(),
+        levels=survey.levels,
+        crossings=survey.crossings,
     )
 
 
@@ -193,9 +228,11 @@ def _numbers(response: Any) -> Any:
     return response.array if isinstance(response, Matrix) else response
 
 
-def _recoded(value: Any, known: Any) -> Any:
-    """Return a batch's variable with the levels of the whole table, in their order."""
-    if not isinstance(value, Factor) or value.level_set is known.level_set:
-        return value
-    table = np.append(known.level_set.index.get_indexer(value.level_set.index), -1)
-    return replace(known, codes=table[value.codes].astype(np.int32))
+def _state(reader: Reader, survey: Survey) -> State:
+    """Return what new data are coded by: what functions learnt, and levels of all rows."""
+    own = {
+        text: {"levels": known.factor.levels}
+        for (_, text), known in survey.levels.items()
+        if text.startswith("factor(") and text not in reader.state.transforms
+    }
+    return State(own | reader.state.transforms, reader.state.outside)

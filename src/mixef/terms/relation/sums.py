@@ -278,9 +278,10 @@ def _is_there(key: Any, dtype: Any) -> Any:
     return is_present(key) if dtype.is_float() else ~key.is_null()
 
 
-def changed(before: int, now: int) -> DataError:
-    """Return the error for a table that other rows were found in than before."""
+def changed(before: int, now: int | None) -> DataError:
+    """Return the error for a table that other rows, or levels, were found in than before."""
+    found = "levels that it had not had" if now is None else f"{now:,}"
     return DataError(
-        f"the table had {before:,} complete rows when they were counted, and {now:,} when they "
+        f"the table had {before:,} complete rows when they were counted, and {found} when they "
         "were summed: it changes while it is read; fit the model to a copy of it"
     )

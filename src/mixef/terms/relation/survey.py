@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from mixef.errors import DataError, DataWarning, warn
 from mixef.terms.factor import Factor, factor_from_logical
 from mixef.terms.frame import Evaluated
 from mixef.terms.needed import group_factors
-from mixef.terms.relation.levels import Crossing, LevelUnion, crossed
+from mixef.terms.relation.levels import Crossing, KnownLevels, LevelUnion, crossed
 from mixef.terms.rows import (
     NOTHING_LEFT_OUT,
     LeftOut,
@@ -20,6 +22,9 @@ from mixef.terms.rows import (
     nothing_left,
 )
 from mixef.terms.values import Matrix
+
+if TYPE_CHECKING:
+    from mixef.terms.relation.reader import Batch
 
 
 @dataclass(frozen=True)
@@ -71,17 +76,21 @@ class Survey:
     left_out: LeftOut = NOTHING_LEFT_OUT
     summaries: dict[str, Summary] = field(default_factory=dict)
     #: By ("variable" or "group", text), without rows.
-    factors: dict[tuple[str, str], Factor] = field(default_factory=dict)
-    negative: int = 0  # weights below zero
-    _levels: dict[tuple[str, str], LevelUnion] = field(default_factory=dict)
-    _crossings: dict[tuple[str, ...], Crossing] = field(default_factory=dict)
-    _made_missing: dict[str, list[int]] = field(default_factory=dict)
+    levels: dict[tuple[str, str], KnownLevels] = field(default_factory=dict)
+    crossings: dict[tuple[str, ...], Factor] = field(default_factory=dict)
+    #: Of weights: how many are below zero, how many infinite, and the smallest.
+    negative: int = 0
+    infinite: int = 0
+    lowest: float = np.inf
+    _unions: dict[tuple[str, str], LevelUnion] = field(default_factory=dict)
+    _crossed: dict[tuple[str, ...], Crossing] = field(default_factory=dict)
+    _made_missing: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, found: Evaluated, considered: np.ndarray | None) -> None:
-        """Take in a batch, of which `subset` chose the rows ``considered``."""
-        self.sample = found
-        absent, rows, weightless = complete_rows(found, considered)
-        self._count(found, considered, absent, rows, weightless)
+    def add(self, batch: Batch) -> None:
+        """Take in a batch."""
+        found = self.sample = batch.found
+        absent, rows, weightless = complete_rows(found, batch.chosen)
+        self._count(batch, absent, rows, weightless)
         if not len(rows):
             return
         self.n += len(rows)
@@ -93,8 +102,8 @@ class Survey:
                 continue
             array = value.array if isinstance(value, Matrix) else value[:, None]
             self._summarize(text, array[rows])
-        for number, offset in enumerate(found.offsets):
-            self._summarize(f"offset {number + 1}", offset[rows][:, None])
+        if found.offsets:
+            self._summarize("offset", reduce(np.add, found.offsets)[rows][:, None])
         if found.weights is not None:
             self._summarize("weights", found.weights[rows][:, None])
         numbers = {
@@ -104,88 +113,93 @@ class Survey:
         for bar in found.formula.bars:
             texts = tuple(node.text for node in group_factors(bar.group))
             if len(texts) > 1:
-                own = self._crossings.setdefault(texts, Crossing(np.empty((0, len(texts)), int)))
+                own = self._crossed.setdefault(texts, Crossing(len(texts)))
                 own.add([numbers[text] for text in texts])
 
     def finish(self, na_action: str) -> None:
-        """Order the levels; refuse what no model can be fitted to, and warn of rows left out."""
+        """Order the levels; refuse what no model can be fitted to, and warn of rows left out.
+
+        What is refused, in which order and in which words, is what `model_frame` does.
+        """
+        asked = self.left_out.n - self.left_out.by_subset
+        self._warn_of_missing(
+            "subset", self.left_out.n, "a condition that is missing chooses no row"
+        )
         by_variable = self.left_out.by_variable
         if na_action == "fail" and by_variable:
             listed = ", ".join(f"{name} ({count} rows)" for name, count in by_variable.items())
             raise DataError(f"missing values, and na_action is 'fail': {listed}")
+        if self.n + self.left_out.weightless == 0:
+            empty = [name for name, count in by_variable.items() if asked and count == asked]
+            raise DataError(nothing_left(self.left_out.n, asked, empty))
         if self.negative:
-            low = self.summaries["weights"].low[0]
             raise DataError(
-                f"weights must not be negative, but {self.negative} are (the smallest is {low:g})"
+                f"weights must not be negative, but {self.negative} are "
+                f"(the smallest is {self.lowest:g})"
             )
-        if self.n == 0 and self.left_out.weightless:
-            raise DataError("all weights are zero; nothing is left to fit")
+        if self.infinite:
+            raise DataError("weights must be finite, but some are infinite")
         if self.n == 0:
-            wanted = self.left_out.n - self.left_out.by_subset
-            empty = [name for name, count in by_variable.items() if count == wanted]
-            raise DataError(nothing_left(self.left_out.n, wanted, empty))
-        assert self.sample is not None
-        for text, summary in self.summaries.items():
-            if text == "weights" and summary.infinite:
-                raise DataError("weights must be finite, but some are infinite")
-            if summary.infinite:
-                raise infinite_values(text, summary.infinite, self.n, self.sample.formula.response)
+            raise DataError("all weights are zero; nothing is left to fit")
         if self.left_out.weightless:
             warn(
                 f"{self.left_out.weightless} of {self.n + self.left_out.weightless} rows have "
                 "weight zero and are dropped: they would tell the model nothing",
                 DataWarning,
             )
-        for text, (count, asked) in self._made_missing.items():
-            if count:
+        self._warn_of_missing("variable", asked, "these rows are left out")
+        assert self.sample is not None
+        for text, summary in self.summaries.items():
+            if summary.infinite:
+                raise infinite_values(text, summary.infinite, self.n, self.sample.formula.response)
+        ranks = {}
+        for key, union in self._unions.items():
+            self.levels[key], ranks[key] = union.ordered()
+        for texts, own in self._crossed.items():
+            places = [ranks["group", t][own.found[:, j]] for j, t in enumerate(texts)]
+            factors = [self.levels["group", t].factor for t in texts]
+            self.crossings[texts] = crossed(_distinct_rows(places), factors)
+
+    def _warn_of_missing(self, where: str, asked: int, end: str) -> None:
+        for (place, text), count in self._made_missing.items():
+            if count and place == where:
                 warn(
                     f"{text} is missing (NaNs produced) in {count} of {asked} rows where nothing "
-                    "that it is made of is missing; these rows are left out",
+                    f"that it is made of is missing; {end}",
                     DataWarning,
                 )
-        self._ranks = {}
-        for key, levels in self._levels.items():
-            self.factors[key], self._ranks[key] = levels.ordered()
-
-    def crossings(self) -> dict[tuple[str, ...], Factor]:
-        """Return the factors that cross grouping variables, without rows."""
-        return {
-            texts: crossed(
-                np.column_stack(
-                    [self._ranks["group", t][own.found[:, j]] for j, t in enumerate(texts)]
-                ),
-                [self.factors["group", t] for t in texts],
-            )
-            for texts, own in self._crossings.items()
-        }
 
     def _number(self, key: tuple[str, str], factor: Factor) -> np.ndarray:
-        return self._levels.setdefault(key, LevelUnion(key[1])).add(factor)
+        return self._unions.setdefault(key, LevelUnion(key[1])).add(factor)
 
     def _summarize(self, text: str, values: np.ndarray) -> None:
         own, before = summary_of(values), self.summaries.get(text)
         self.summaries[text] = own if before is None else before.with_more(own)
 
     def _count(
-        self,
-        found: Evaluated,
-        considered: np.ndarray | None,
-        absent: Mapping[str, np.ndarray],
-        rows: np.ndarray,
-        weightless: int,
+        self, batch: Batch, absent: Mapping[str, np.ndarray], rows: np.ndarray, weightless: int
     ) -> None:
-        n, wanted = found.scope.n, slice(None) if considered is None else considered
-        counted = n if considered is None else len(considered)
+        wanted = slice(batch.n) if batch.chosen is None else batch.chosen
+        counted = batch.n if batch.chosen is None else len(batch.chosen)
         by_variable = {name: int(m[wanted].sum()) for name, m in absent.items()}
         missing = counted - len(rows) - weightless
-        self.left_out += LeftOut(n, n - counted, missing, by_variable, weightless)
-        for text, made in found.scope.made_missing.items():
-            own = self._made_missing.setdefault(text, [0, 0])
-            own[0] += int(made[wanted].sum())
-        for own in self._made_missing.values():
-            own[1] += counted
-        if found.weights is not None:
-            self.negative += int((found.weights[rows] < 0).sum())
+        self.left_out += LeftOut(batch.n, batch.n - counted, missing, by_variable, weightless)
+        of_all = ("subset", batch.chooser, slice(batch.n)), ("variable", batch.found.scope, wanted)
+        for where, scope, asked in of_all:
+            for text, made in scope.made_missing.items():
+                before = self._made_missing.get((where, text), 0)
+                self._made_missing[where, text] = before + int(made[asked].sum())
+        weights = batch.found.weights
+        if weights is not None and len(rows):
+            used = weights[rows]
+            self.negative += int((used < 0).sum())
+            self.infinite += int(np.isinf(used).sum())
+            self.lowest = min(self.lowest, float(used.min()))
+
+
+def _distinct_rows(places: list[np.ndarray]) -> np.ndarray:
+    """Return the distinct combinations (m, factors); several numbers may be one level."""
+    return np.unique(np.column_stack(places), axis=0)
 
 
 def complete_rows(

@@ -1,9 +1,9 @@
-"""Text columns of a relation: their levels, which are asked for once, and codes in each batch."""
+"""Columns of a relation in batches: text by codes of levels that are asked for once."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from mixef.late import LateModule
 from mixef.terms.columns import Columns
 from mixef.terms.convert import Column, read
+from mixef.terms.exact import Integers
 from mixef.terms.factor import Factor
 from mixef.terms.labels import LevelSet
+from mixef.terms.relation.engines import as_batch, reading
 from mixef.terms.relation.relation import Relation
 
 if TYPE_CHECKING:
@@ -31,11 +33,14 @@ class TextColumn:
     values: Any  # the same, as an array of Arrow
     kind: str  # {"character", "factor"}
 
-    def factor(self, column: Any) -> Factor:
-        """Return a batch's part of the column (n,)."""
+    def read(self, column: Any) -> Column:
+        """Return a batch's part of the column (n,): a factor, or NaN if nothing is anywhere."""
+        if not len(self.level_set):
+            return np.full(len(column), np.nan)
         if pa.types.is_dictionary(column.type):
             table = np.append(self._places(column.dictionary), np.int32(-1))
-            codes = table[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+            indices = column.indices.cast(pa.int32()).fill_null(-1)
+            codes = table[indices.to_numpy(zero_copy_only=False)]
         else:
             codes = self._places(column)
         return Factor(codes, self.level_set, kind=self.kind)
@@ -56,11 +61,12 @@ def text_columns(relation: Relation) -> dict[str, TextColumn]:
     found = {}
     for name, dtype in relation.schema.items():
         if dtype == nw.Enum:
-            found[name] = _column(list(dtype.categories), "factor")
+            found[name] = _column(list(map(str, dtype.categories)), "factor")
         elif dtype in (nw.String, nw.Categorical):
-            text = nw.col(name).cast(nw.String)
-            distinct = relation.lazy.select(text).filter(~nw.col(name).is_null()).unique()
-            labels = distinct.collect("pyarrow").to_native().column(0).to_pylist()
+            with reading(relation.engine):
+                text = relation.lazy.select(nw.col(name).cast(nw.String))
+                distinct = text.filter(~nw.col(name).is_null()).unique()
+                labels = distinct.collect("pyarrow").to_native().column(0).to_pylist()
             found[name] = _column(sorted(labels), "character" if dtype == nw.String else "factor")
     return found
 
@@ -69,19 +75,41 @@ def _column(labels: list[str], kind: str) -> TextColumn:
     return TextColumn(LevelSet(tuple(labels)), pa.array(labels, pa.large_string()), kind)
 
 
-def columns_of(batch: pa.RecordBatch, text: Mapping[str, TextColumn]) -> Columns:
-    """Return a batch as columns of a formula; every factor has the levels of the whole table."""
-    columns: dict[str, Column] = {}
-    frame = nw.from_native(pa.Table.from_batches([batch]), eager_only=True)
-    for name in batch.schema.names:
-        own = text.get(name)
-        columns[name] = read(frame[name], name) if own is None else own.factor(batch.column(name))
-    return Columns(columns)
+@dataclass(frozen=True, eq=False)
+class TableColumns:
+    """Reads batches of a table as columns of a formula."""
+
+    relation: Relation  # with the columns that are read
+    all_names: tuple[str, ...]  # of the whole table, for messages
+    text: Mapping[str, TextColumn]
+    told: set[str]  # columns of whole numbers that lose digits, of which a warning told
+
+    def of(self, batch: pa.RecordBatch) -> Columns:
+        """Return a batch; every factor has the levels of the whole table."""
+        columns: dict[str, Column] = {}
+        frame = nw.from_native(pa.Table.from_batches([batch]), eager_only=True)
+        for name in batch.schema.names:
+            own, held = self.text.get(name), batch.column(name)
+            if own is not None:
+                columns[name] = own.read(held)
+            elif pa.types.is_decimal(held.type) and held.type.scale > 0:
+                columns[name] = read(_floats(held), name)
+            else:
+                columns[name] = read(frame[name], name)
+            if isinstance(whole := columns[name], Integers):
+                columns[name] = replace(whole, told=self.told)
+        return Columns.in_batches(columns, batch.num_rows, self.all_names, self.relation.engine)
+
+    def collected(self, names: Collection[str]) -> Columns:
+        """Return some columns of all rows, in memory."""
+        table = self.relation.select(names).collect()
+        for place, name in enumerate(table.column_names):
+            if name in self.text:  # 32 bits may not count the letters of a whole column
+                table = table.set_column(place, name, table.column(place).cast(pa.large_string()))
+        return self.of(as_batch(table))
 
 
-def collected(
-    relation: Relation, names: Collection[str], text: Mapping[str, TextColumn]
-) -> Columns:
-    """Return some columns of all rows, in memory."""
-    table = relation.select(names).collect().combine_chunks()
-    return columns_of(table.to_batches()[0], text)
+def _floats(decimals: Any) -> np.ndarray:
+    """Return decimal numbers with a fraction as floats, NaN where missing."""
+    floats: np.ndarray = decimals.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return floats

@@ -1,0 +1,168 @@
+"""The engines that hold tables: how each yields rows in batches of Arrow, and how each fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mixef.errors import DataError, MixefError
+from mixef.late import LateModule
+
+if TYPE_CHECKING:
+    import ibis
+    import polars
+    import pyarrow as pa
+else:
+    ibis, polars, pa = map(LateModule, ("ibis", "polars", "pyarrow"))
+
+#: Rows that are read at a time: their columns fit into a processor's cache, and what a batch costs
+#: by itself is not seen.
+BATCH = 131_072
+#: What the engines are called, by narwhals' names.
+ENGINES = {
+    "duckdb": "DuckDB",
+    "polars": "polars",
+    "ibis": "ibis",
+    "pyspark": "Spark",
+    "pyspark[connect]": "Spark",
+    "sqlframe": "SQLFrame",
+    "dask": "dask",
+}
+
+
+@contextmanager
+def reading(engine: str) -> Iterator[None]:
+    """Make an engine's errors ours, which say what failed in one line."""
+    try:
+        yield
+    except (MixefError, MemoryError):
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip("- \n")]
+        what = " ".join(lines[:2]) or type(error).__name__
+        raise DataError(
+            f"{engine} failed to read the table: {what[:500]}{_remedy(str(error))}"
+        ) from error
+
+
+def _remedy(text: str) -> str:
+    if "busy" in text or "open result" in text:  # of a connection of DuckDB
+        return (
+            "; one connection serves one thread and one query at a time: give every thread a "
+            "relation of a cursor of its own, as by con.cursor().table(...)"
+        )
+    return ""
+
+
+def arrow_has(name: str, native: Any) -> Any:
+    """Return a table with the types that Arrow has too: whole numbers of 128 bits as decimal."""
+    if name != "polars" or not hasattr(polars, "Int128"):
+        return native
+    return native.cast({polars.Int128: polars.Decimal(38, 0)}, strict=True)
+
+
+def batches_of(name: str, native: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a table, about so many at a time, none of the batches empty.
+
+    Parameters
+    ----------
+    name : str
+        Of the engine, as narwhals has it.
+    native : Any
+        The engine's own object.
+    """
+    read = BATCHES[name](native, rows)
+    try:
+        yield from _gathered(read, rows, ENGINES[name])
+    finally:
+        read.close()  # a connection takes no other query while a result is open
+
+
+def _gathered(read: Iterator[pa.RecordBatch], rows: int, engine: str) -> Iterator[pa.RecordBatch]:
+    """Join small batches, and cut large ones."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    while True:
+        with reading(engine):
+            batch = next(read, None)
+        if batch is not None:
+            held.append(batch)
+            count += batch.num_rows
+        if count and (batch is None or 2 * count > rows):
+            whole = _joined(held) if len(held) > 1 else held[0]
+            for start in range(0, count, 2 * rows):
+                yield whole.slice(start, 2 * rows)
+            held, count = [], 0
+        if batch is None:
+            return
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return batches as one, their categories in one dictionary."""
+    table = pa.Table.from_batches(batches).unify_dictionaries()
+    return as_batch(table)
+
+
+def as_batch(table: pa.Table) -> pa.RecordBatch:
+    """Return a table in one piece."""
+    return pa.RecordBatch.from_arrays(
+        [_one_array(column) for column in table.columns], schema=table.schema
+    )
+
+
+def _one_array(column: Any) -> Any:
+    whole = column.combine_chunks()
+    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _of_duckdb(relation: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
+    yield from reader(rows)
+
+
+def _of_polars(frame: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    if hasattr(frame, "collect_batches"):
+        parts = frame.collect_batches(chunk_size=rows)
+    else:  # polars 1 had no way to
+        parts = frame.collect().iter_slices(rows)
+    for part in parts:
+        yield from part.to_arrow().to_batches()
+
+
+def _of_ibis(table: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    backend = ibis.get_backend(table)
+    if backend.name != "duckdb":
+        yield from table.to_pyarrow_batches(chunk_size=rows)
+        return
+    # ibis 12 asks DuckDB's connections for a method that those of DuckDB 2 do not have. What the
+    # caller holds in memory is made known to the connection when a query of it is run by ibis.
+    table.limit(0).to_pyarrow()
+    yield from _of_duckdb(backend.con.sql(backend.compile(table)), rows)
+
+
+def _of_spark(frame: Any, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read Arrow batches as the workers make them, each written into one cell of a table."""
+
+    # A function inside of a function goes to the workers as code: they need not have this package.
+    def packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow
+
+        for batch in batches:
+            sink = pyarrow.BufferOutputStream()
+            with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            cell = pyarrow.array([sink.getvalue().to_pybytes()], pyarrow.binary())
+            yield pyarrow.record_batch([cell], names=["batch"])
+
+    for row in frame.mapInArrow(packed, "batch binary").toLocalIterator():
+        yield from pa.ipc.open_stream(row["batch"])
+
+
+BATCHES: dict[str, Callable[[Any, int], Any]] = {
+    "duckdb": _of_duckdb,
+    "polars": _of_polars,
+    "ibis": _of_ibis,
+    "pyspark": _of_spark,
+    "pyspark[connect]": _of_spark,
+}

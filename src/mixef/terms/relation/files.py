@@ -1,0 +1,98 @@
+"""Parquet files as tables of an engine: by DuckDB, or by polars where that reads more of them."""
+
+from __future__ import annotations
+
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixef.errors import DataError, MissingLibraryError, MixefError
+from mixef.late import LateModule
+
+if TYPE_CHECKING:
+    import duckdb
+    import narwhals as nw
+    import polars
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+else:
+    duckdb, nw, polars, pa, parquet = map(
+        LateModule, ("duckdb", "narwhals", "polars", "pyarrow", "pyarrow.parquet")
+    )
+
+ENDINGS = (".parquet", ".pq", ".parq")
+
+
+def scanned(path: str) -> nw.LazyFrame[Any]:
+    """Return the table of Parquet files.
+
+    Parameters
+    ----------
+    path : str
+        Of a file, a pattern of paths, or a folder, whose subfolders may be named after values of
+        columns, as in ``year=2024/``.
+
+    Raises
+    ------
+    DataError
+        For a path that leads to no Parquet file.
+    MissingLibraryError
+        Without DuckDB and polars.
+    """
+    is_folder = Path(path).is_dir()
+    if not (has_magic(path) or path.endswith(ENDINGS) or is_folder):
+        raise DataError(
+            f"the data are {path!r}; a path leads to Parquet files (.parquet, or a pattern such as "
+            "'data/*.parquet'): read another file before, as by pandas.read_csv()"
+        )
+    pattern = f"{path.rstrip('/')}/**/*.parquet" if is_folder else path
+    changed = _changed_by_duckdb(pattern)
+    engines = [_by_polars] if changed else [_by_duckdb, _by_polars]
+    for scan in engines:
+        try:
+            lazy: nw.LazyFrame[Any] = nw.from_native(scan(pattern))
+            return lazy
+        except ImportError:
+            continue
+        except MixefError:
+            raise
+        except Exception as error:
+            what = str(error).splitlines()[0]
+            raise DataError(f"cannot read Parquet files from {path!r}: {what}") from None
+    reason = f", whose {changed}," if changed else ""
+    needed = "polars" if changed else "duckdb"
+    raise MissingLibraryError(
+        f"reading Parquet files where they lie ({path!r}){reason} takes "
+        f"{'polars' if changed else 'DuckDB or polars'}: pip install {needed}"
+    )
+
+
+def _by_duckdb(pattern: str) -> Any:
+    # A connection of its own, since one serves one thread at a time.
+    return duckdb.connect().read_parquet(pattern)
+
+
+def _by_polars(pattern: str) -> Any:
+    return polars.scan_parquet(pattern, hive_partitioning=True if "=" in pattern else None)
+
+
+def _changed_by_duckdb(pattern: str) -> str | None:
+    """Say which columns of the files DuckDB would read as something else; None for none."""
+    first = next(iter(sorted(glob(pattern, recursive=True))), None)
+    if first is None:
+        return None
+    try:
+        schema = parquet.read_schema(first)
+    except Exception:  # what reads the rows will say it better
+        return None
+    names = [name.lower() for name in schema.names]
+    twice = [name for name in schema.names if names.count(name.lower()) > 1]
+    if twice:
+        return f"columns {' and '.join(map(repr, twice))} are one name to DuckDB"
+    for field in schema:
+        if pa.types.is_duration(field.type):
+            return f"column {field.name!r} holds durations, which are whole numbers to DuckDB"
+        zone = getattr(field.type, "tz", None)
+        if zone not in (None, "UTC", "Etc/UTC"):
+            return f"column {field.name!r} holds times of {zone}, which have no zone to DuckDB"
+    return None
