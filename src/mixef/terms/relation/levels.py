@@ -155,8 +155,11 @@ def _distinct(rows: np.ndarray) -> np.ndarray:
     if np.prod(np.array(sizes, dtype=float)) < 2.0**62:
         for column, size in zip(columns[1:], sizes[1:], strict=True):
             key = key * size + column
-        return rows[~pd.Series(key).duplicated().to_numpy()]
-    return rows[~pd.DataFrame(rows).duplicated().to_numpy()]
+        again = pd.Series(key).duplicated()
+    else:
+        again = pd.DataFrame(rows).duplicated()
+    distinct: np.ndarray = rows[~np.asarray(again)]
+    return distinct
 
 
 def crossed(combinations: np.ndarray, factors: list[Factor]) -> Factor:
