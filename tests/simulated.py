@@ -1,10 +1,12 @@
 """Small simulated data sets with several grouping factors, and criteria at chosen parameters."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
+from mixef.estimation.chunked import ModelRows
 from mixef.estimation.linear.criterion import LinearCriterion
 from mixef.estimation.linear.problem import LinearProblem
 from mixef.terms.fixed import design
@@ -36,9 +38,9 @@ def criterion(formula, data, REML=True, weights=None, contrasts=None):
     """The criterion of a model, and its terms, frame and X."""
     parsed = parse_formula(formula)
     frame = model_frame(parsed, data, weights=weights)
-    X = design(frame.fixed_terms, frame, contrasts).matrix
+    X = design(frame.fixed_terms, frame, contrasts)
     terms = random_terms(frame, contrasts)
     y = numeric_response(frame)
-    y = y if frame.offset is None else y - frame.offset
-    problem = LinearProblem.from_rows(X, y, terms, frame.weights, REML, "y")
-    return LinearCriterion(problem), terms, frame, X
+    spec = SimpleNamespace(design=X, frame=frame, terms=terms, outcome=SimpleNamespace(y=y))
+    problem = LinearProblem.from_chunks(ModelRows(spec, None), terms, REML)
+    return LinearCriterion(problem), terms, frame, X.matrix

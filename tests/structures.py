@@ -146,7 +146,7 @@ def make(cls, variant, products, monkeypatch):
     if cls is SchurFactor:
         share = 2.0 if variant == ("sparse",) and len(products.layout) > 1 else 0.0
         monkeypatch.setattr("mixef.linalg.schur.DENSE_COUPLING", share)
-        monkeypatch.setattr("mixef.linalg.schur.SMALL_COUPLING", 0)
+        monkeypatch.setattr("mixef.linalg.schur.FEW_CELLS", 0)
         factor = cls(products)
         if len(products.layout) > 1:
             expected = SparseCoupling if variant == ("sparse",) else DenseCoupling

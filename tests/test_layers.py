@@ -49,8 +49,9 @@ SPINES = {
         "parametrization", "random",
     ),
     "linalg": (
-        "layout", "small", "rows", "crossproducts", "patterned", "reweighted", "threads", "factor",
-        "minimum_degree", "sparse_loops", "kernels", "coupling", "remainder", "dense",
+        "layout", "small", "rows", "level_sums", "pairs", "crossproducts", "patterned",
+        "reweighted", "threads", "factor", "minimum_degree", "sparse_loops", "kernels",
+        "coupling", "remainder", "dense",
         "schur", "flat_tree", "boundary", "ordering", "sparse_factor", "cholmod", "simplicial",
         "choose", "standardize", "sources", "chunks", "chunk_rows",
     ),

@@ -1,6 +1,8 @@
 """Factors that would not fit are refused before the work, with what they need and why."""
 
 import re
+import tracemalloc
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 import mixef.errors
 from mixef import glmer, lmer
 from mixef import memory as system
+from mixef.estimation import chunked
 from mixef.linalg import cholmod, choose, crossproducts, factor
 from mixef.linalg.choose import make_cholesky
 from mixef.linalg.rows import GroupDesign, Rows
@@ -113,3 +116,89 @@ def test_what_is_available_is_what_the_system_says(monkeypatch, tmp_path):
     assert system._numbers(str(file)) == [12.0, 7.0]
     file.write_text("max\n")
     assert system._numbers(str(file)) == system._numbers(str(tmp_path / "none")) == []
+
+
+# What a fit takes beside the data
+
+
+def peak_of(formula, data, **arguments):
+    """Bytes that NumPy holds at most while a model is fitted, and the fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lmer(formula, data[:4000].assign(g=data.g[:4000] % 50), **arguments)  # loads what is late
+        tracemalloc.start()
+        fit = lmer(formula, data, **arguments)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak, fit
+
+
+ROWS = 300_000
+
+
+@pytest.fixture(scope="module")
+def many_rows():
+    rng, n = np.random.default_rng(6), ROWS
+    data = pd.DataFrame({"x": rng.normal(size=n), "z": rng.normal(size=n)})
+    data["f"] = pd.Categorical.from_codes(rng.integers(0, 5, n), list("abcde"))
+    data["g"] = rng.integers(0, 3000, n)
+    data["h"] = pd.Categorical.from_codes(rng.integers(0, 40, n), range(40))
+    data["w"], data["offset"] = rng.uniform(0.5, 2, n), rng.normal(size=n)
+    data["y"] = rng.normal(size=n) + rng.normal(size=3000)[data.g] * (1 + 0.5 * data.x)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("formula", "arguments", "most"),
+    [
+        ("y ~ x + z + f + (1 + x | g) + (1 | h)", {}, 150),
+        ("y ~ x * f + z * f + (1 + x | g) + (1 | h)", {"weights": "w", "offset": "offset"}, 180),
+        ("y ~ x + z + f + (1 | h / f)", {}, 90),
+        ("y ~ x + z + f + (1 + x + z | g)", {}, 60),
+        ("y ~ x + (1 | g)", {}, 60),
+    ],
+)
+def test_bytes_a_row_of_a_linear_model(formula, arguments, most, many_rows):
+    """Beside the data; X and the columns of Z alone are 64 to 152 bytes a row."""
+    peak, fit = peak_of(formula, many_rows, **arguments)
+    assert peak < most * fit.nobs
+
+
+@pytest.mark.parametrize("formula", ["y ~ f + (1 | g)", "y ~ f * x + copy + (1 | g)"])
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_columns_of_a_fit_are_made_in_pieces(formula, weights):
+    rng, n, levels = np.random.default_rng(6), 40_000, 80
+    data = pd.DataFrame(
+        {
+            "f": pd.Categorical.from_codes(rng.integers(0, levels, n), range(levels)),
+            "g": rng.integers(0, 50, n),
+            "x": rng.normal(size=n),
+            "w": rng.uniform(0.5, 2.0, n),
+        }
+    )
+    data["y"] = rng.normal(size=n) + rng.normal(size=50)[data["g"]]
+    data["copy"] = 2.0 * data["x"]  # one column is dropped, which takes no copy
+    peak, fit = peak_of(formula, data, weights=weights)
+    assert peak < 0.7 * fit.nobs * len(fit.fixef()) * 8
+    if "copy" not in formula:
+        assert fit._fit.X is fit._fit.design.matrix
+
+
+def test_columns_in_pieces_are_those_of_the_whole(many_rows, monkeypatch):
+    """Whatever the pieces are: of few rows, where levels and indicators are absent, too."""
+    data = many_rows[:3000].assign(g=many_rows.g[:3000] % 300)
+    formula = "y ~ x + z + f + (1 + x | g) + (0 + z | g) + (1 | h)"
+    for weights in (None, "w"):
+        fits = []
+        for cells in (10**9, 10_000, 300):
+            monkeypatch.setattr(chunked, "CELLS", cells)
+            fits.append(lmer(formula, data, weights=weights)._fit)
+        whole = fits[0]
+        assert all(fit.held_problem.products.pairs.keys() == {(0, 1)} for fit in fits)
+        for fit in fits[1:]:
+            assert fit.estimates.objective == pytest.approx(whole.estimates.objective, rel=1e-13)
+            unit = np.sqrt(np.diag(whole.vcov))
+            near = {"rtol": 1e-9, "atol": 1e-7}  # a search ends where a step would gain 1e-12
+            np.testing.assert_allclose(
+                fit.estimates.beta / unit, whole.estimates.beta / unit, **near
+            )

@@ -1,6 +1,7 @@
 """A linear model from chunks of rows: the same fit as from arrays, rows never all in memory."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from mixef import LmerControl
 from mixef.errors import DataError
+from mixef.estimation.chunked import ModelRows
 from mixef.estimation.linear.criterion import LinearCriterion
 from mixef.estimation.linear.problem import LinearProblem
 from mixef.estimation.search.certified import search
@@ -35,7 +37,7 @@ class Chunks:
     """Chunks that are made when they are asked for; it knows how many rows there were at once."""
 
     def __init__(self, X, y, terms, weights, size=SIZE):
-        self.parts, self.size, self.passes, self.most = (X, y, weights), size, 0, 0
+        self.parts, self.size, self.passes, self.most = (X.matrix, y, weights), size, 0, 0
         self.z = [term.z for term in terms]
         blocks, _ = block_structure(terms)
         self.codes = [terms[members[0]].grouping.codes for members in blocks]
@@ -59,7 +61,7 @@ class Chunks:
 def model(formula, d, weights=None):
     parsed = parse_formula(formula)
     frame = model_frame(parsed, d, weights=weights)
-    X = design(frame.fixed_terms, frame, None).matrix
+    X = design(frame.fixed_terms, frame, None)
     return X, frame.y, random_terms(frame, None), frame.weights
 
 
@@ -70,6 +72,12 @@ def without_rows(terms):
                 grouping=replace(t.grouping, codes=t.grouping.codes[:0]))
         for t in terms
     ]  # fmt: skip
+
+
+def from_rows(X, y, terms, weights, REML):
+    frame = SimpleNamespace(n=len(y), offset=None, weights=weights)
+    spec = SimpleNamespace(design=X, frame=frame, terms=terms, outcome=SimpleNamespace(y=y))
+    return LinearProblem.from_chunks(ModelRows(spec, None), terms, REML)
 
 
 def fitted(problem):
@@ -96,7 +104,7 @@ def test_a_fit_from_chunks_is_that_from_arrays(name, REML):
     X, y, terms, w = model(formula, data(level), weights)
     chunks = Chunks(X, y, terms, w)
     ours = fitted(LinearProblem.from_chunks(chunks, without_rows(terms), REML))
-    theirs = fitted(LinearProblem.from_rows(X, y, terms, w, REML, "y"))
+    theirs = fitted(from_rows(X, y, terms, w, REML))
     assert chunks.most == SIZE
     close = {"rtol": 1e-10, "atol": 0}
     np.testing.assert_allclose(ours.objective, theirs.objective, **close)
@@ -106,7 +114,7 @@ def test_a_fit_from_chunks_is_that_from_arrays(name, REML):
     np.testing.assert_allclose(ours.beta / se, theirs.beta / se, rtol=1e-10, atol=1e-6)
     np.testing.assert_allclose(ours.par, theirs.par, rtol=1e-5, atol=1e-6)
     at = LinearProblem.from_chunks(chunks, without_rows(terms), REML)
-    rows = LinearProblem.from_rows(X, y, terms, w, REML, "y")
+    rows = from_rows(X, y, terms, w, REML)
     for par in (theirs.par, 1.5 * theirs.par):  # at the same parameters all digits agree
         one, two = (LinearCriterion(p).estimates(p.scaled_par(par)) for p in (at, rows))
         np.testing.assert_allclose(one.objective, two.objective, **close)
@@ -125,7 +133,7 @@ def test_two_passes_are_enough():
 def test_the_size_of_chunks_changes_nothing(size):
     X, y, terms, w = model("y ~ x + (x | g) + (1 | h)", data(), "w")
     few = LinearProblem.from_chunks(Chunks(X, y, terms, w, size), without_rows(terms), True)
-    many = LinearProblem.from_rows(X, y, terms, w, True, "y")
+    many = from_rows(X, y, terms, w, True)
     par = np.array([0.7, 0.1, 0.4, 0.6])
     values = [LinearCriterion(p).value(p.scaled_par(par)) for p in (few, many)]
     np.testing.assert_allclose(*values, rtol=1e-12)
@@ -134,7 +142,9 @@ def test_the_size_of_chunks_changes_nothing(size):
 def test_a_response_without_variance_is_refused():
     X, _, terms, w = model("y ~ x + (1 | g)", data())
     with pytest.raises(DataError, match="the response y leaves nothing to explain"):
-        LinearProblem.from_chunks(Chunks(X, X @ [1.0, 2.0], terms, w), without_rows(terms), True)
+        LinearProblem.from_chunks(
+            Chunks(X, X.matrix @ [1.0, 2.0], terms, w), without_rows(terms), True
+        )
 
 
 def test_no_rows_are_refused():

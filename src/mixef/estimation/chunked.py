@@ -1,15 +1,72 @@
-"""Rows of a model that an engine holds, as arrays, a batch at a time."""
+"""Rows of a model as arrays, some at a time: those in memory, and those that an engine holds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from mixef.estimation.spec import ModelSpec
-from mixef.linalg.sources import Chunk
-from mixef.terms.random import block_structure
+from mixef.linalg.sources import Chunk, RowsInMemory
+from mixef.linalg.standardize import root_weighted
+from mixef.terms.random import blocks_of
+
+# Numbers in a chunk of rows in memory: few enough for a processor's cache.
+CELLS = 400_000
+
+
+def chunks_of(spec: ModelSpec, kept: np.ndarray | None = None) -> ModelRows | ModelChunks:
+    """Return what yields the rows of a model, with some columns of X; None for all of them."""
+    whole = kept is None or len(kept) == len(spec.design.names)
+    return (ModelRows if spec.frame.in_memory else ModelChunks)(spec, None if whole else kept)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRows(RowsInMemory):
+    """The rows of a model in memory, made some at a time; those of a small model are kept.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    kept : ndarray of int (p,), or None
+        Columns of the design; None for all of them.
+    """
+
+    spec: ModelSpec
+    kept: np.ndarray | None
+
+    @cached_property
+    def codes(self) -> tuple[np.ndarray, ...]:  # type: ignore[override]
+        """The level of every row by each grouping factor (n,)."""
+        terms = self.spec.terms
+        return tuple(terms[members[0]].grouping.codes for members in blocks_of(terms))
+
+    def __call__(self) -> Iterator[Chunk]:
+        """Yield the rows."""
+        spec, n = self.spec, self.spec.frame.n
+        width = 1 + len(spec.design.names) + sum(len(term.columns) for term in spec.terms)
+        step = max(CELLS // width, 2 * width)
+        for start in range(0, n, step):
+            yield self._chunk(slice(start, min(start + step, n)))
+
+    def z(self, t: int, rows: np.ndarray) -> np.ndarray:
+        """Return the columns (k, s_t) of a term, root-weighted, for some rows by position."""
+        weights = self.spec.frame.weights
+        columns = self.spec.terms[t].design.rows(rows)
+        return root_weighted(columns, None if weights is None else weights[rows])
+
+    def _chunk(self, rows: slice) -> Chunk:
+        spec, frame = self.spec, self.spec.frame
+        X, y = spec.design.rows(rows), spec.outcome.y[rows]
+        return Chunk(
+            X if self.kept is None else X[:, self.kept],
+            y if frame.offset is None else y - frame.offset[rows],
+            tuple(term.design.rows(rows) for term in spec.terms),
+            tuple(codes[rows] for codes in self.codes),
+            None if frame.weights is None else frame.weights[rows],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,22 +77,22 @@ class ModelChunks:
     ----------
     spec : ModelSpec
         Its frame holds no rows.
-    kept : ndarray of int (p,)
-        Columns of the design.
+    kept : ndarray of int (p,), or None
+        Columns of the design; None for all of them.
     """
 
     spec: ModelSpec
-    kept: np.ndarray
+    kept: np.ndarray | None
 
     def __call__(self) -> Iterator[Chunk]:
         """Yield the rows."""
         spec = self.spec
-        blocks, _ = block_structure(spec.terms)
+        blocks = blocks_of(spec.terms)
         for frame in spec.frame.batches():
             outcome = spec.kind.outcome(frame)
             X = spec.design.spec.build(frame.variables, frame.n)
             yield Chunk(
-                X if len(self.kept) == X.shape[1] else X[:, self.kept],
+                X if self.kept is None else X[:, self.kept],
                 outcome.y if frame.offset is None else outcome.y - frame.offset,
                 tuple(t.design.spec.build(frame.variables, frame.n) for t in spec.terms),
                 tuple(

@@ -146,11 +146,16 @@ def scale_terms(
             terms[members[0]].grouping.codes,
             terms[members[0]].n_levels,
             np.column_stack([scaled[t] for t in members]),
-            " and ".join(f"({terms[t].label})" for t in members),
+            name,
         )
-        for members in blocks
+        for members, name in zip(blocks, block_names(terms, blocks), strict=True)
     ]
     return ScaledTerms(blocks, parametrization, bases), groups
+
+
+def block_names(terms: Sequence[RandomTerm], blocks: Sequence[list[int]]) -> list[str]:
+    """Name the terms of each block, for messages."""
+    return [" and ".join(f"({terms[t].label})" for t in members) for members in blocks]
 
 
 def turn(groups: Sequence[GroupDesign], axes: Sequence[np.ndarray]) -> list[GroupDesign]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg.blas import dsymm, dsyrk
 
+from mixef.linalg import small
 from mixef.linalg.crossproducts import Pairs
 from mixef.linalg.kernels import compiled
 from mixef.linalg.layout import Layout
@@ -20,32 +21,48 @@ from mixef.linalg.layout import Layout
 # fewer cores than this, threads of our own would have to share with them, and lose by it.
 ENOUGH_CORES = 4
 CORES = os.cpu_count() or 1
+# Coupling of so few cells is dense, and multiplied in one piece.
+FEW_CELLS = 200_000
+# The share of occupied cells from which a dense copy is not much more than the blocks.
+FULL = 0.5
+# Pairs that are multiplied at a time.
+SOME = 50_000
 
 
 class DenseCoupling:
     """U as a dense array, for an M_12 that is small or nearly full."""
 
     def __init__(self, layout: Layout, pairs: Sequence[Pairs]):
-        self._layout = layout
         n, s = layout.n_levels[0], layout.widths[0]
-        self._starts = [start - layout.offsets[1] for start in layout.offsets[1:]]
+        starts = [start - layout.offsets[1] for start in layout.offsets[1:]]
+        self._shape = n, s, starts[-1]
+        self._columns = [slice(*ends) for ends in itertools.pairwise(starts)]
         self._pairs, self._cells = pairs, list[np.ndarray]()
-        self._B = np.zeros((n, s, self._starts[-1]))
-        for j, pair in enumerate(pairs):
-            block = self._B[:, :, self._starts[j] : self._starts[j + 1]]
-            block = block.reshape(n, s, layout.n_levels[j + 1], layout.widths[j + 1])
-            block[pair.rows, :, pair.cols, :] = pair.blocks
-        self._U = np.empty((0, 0))
+        self._U, self._is_shared = np.empty((0, 0, 0)), False
+        self._parts: list[np.ndarray] = []  # of U
+        # (Z'Z)_12, dense too: where that is not much more than its blocks.
+        self._B: np.ndarray | None = None
+        size = n * s * starts[-1]
+        if size <= FEW_CELLS or sum(pair.blocks.size for pair in pairs) > FULL * size:
+            self._B = np.zeros(self._shape)
+            for block, pair in zip(self._blocks(self._B), pairs, strict=True):
+                block[pair.rows, :, pair.cols, :] = pair.blocks
 
     def twin(self, pairs: Sequence[Pairs]) -> DenseCoupling:
         """Return one of its own for other pairs on the same pattern."""
         new = copy.copy(self)
-        new._pairs, new._B, new._U = pairs, self._B.copy(), np.empty((0, 0))
-        new.reload()
+        new._pairs, new._U = pairs, np.empty((0, 0, 0))
+        new._is_shared = self._is_shared = True
+        if any(pair.blocks is not own.blocks for pair, own in zip(pairs, self._pairs, strict=True)):
+            new.reload()
         return new
 
     def reload(self) -> None:
-        """Copy the blocks of the pairs again."""
+        """Copy the blocks of the pairs again, where they were copied."""
+        if self._B is None:
+            return
+        if self._is_shared:
+            self._B, self._is_shared = self._B.copy(), False
         flat = self._B.reshape(-1)
         for cells, pair in zip(self._places(), self._pairs, strict=True):
             flat[cells] = pair.blocks
@@ -53,61 +70,93 @@ class DenseCoupling:
     def _places(self) -> list[np.ndarray]:
         """Return where the blocks (m, s, s_j) of each pair of factors lie in B, flat."""
         if not self._cells:
-            s, width = self._B.shape[1:]
-            for start, pair in zip(self._starts, self._pairs, strict=False):
+            _, s, width = self._shape
+            for columns, pair in zip(self._columns, self._pairs, strict=True):
                 t = pair.blocks.shape[2]
                 row = (pair.rows[:, None] * s + np.arange(s)) * width
-                col = start + pair.cols[:, None] * t + np.arange(t)
+                col = columns.start + pair.cols[:, None] * t + np.arange(t)
                 self._cells.append(row[:, :, None] + col[:, None, :])
         return self._cells
 
+    def _blocks(self, array: np.ndarray) -> list[np.ndarray]:
+        """View an array (l, s, k) by levels of the other factors, each (l, s, l_j, s_j)."""
+        widths = [pair.blocks.shape[2] for pair in self._pairs]
+        return [
+            array[:, :, columns].reshape(*array.shape[:2], -1, t)
+            for columns, t in zip(self._columns, widths, strict=True)
+        ]
+
     def set(self, left: np.ndarray, lams: Sequence[np.ndarray]) -> None:
         """Set ``U_l = left_l (Z'Z)_l2 Lambda_2``."""
-        U = left @ self._B
-        for j, lam in enumerate(lams):
-            block = U[:, :, self._starts[j] : self._starts[j + 1]]
-            if lam.shape[0] == 1:
-                block *= lam[0, 0]
-            else:
-                shape = block.shape
-                block[...] = (block.reshape(*shape[:2], -1, lam.shape[0]) @ lam).reshape(shape)
-        self._U = U.reshape(U.shape[0] * U.shape[1], U.shape[2])
+        if not self._U.size:
+            self._U = np.zeros(self._shape)
+            self._parts = self._blocks(self._U)
+        if self._B is not None:
+            np.matmul(left, self._B, out=self._U)
+            for block, lam in zip(self._parts, lams, strict=True):
+                if lam.shape[0] == 1:
+                    block *= lam[0, 0]
+                else:
+                    block[...] = block @ lam
+            return
+        for block, pair, lam in zip(self._parts, self._pairs, lams, strict=True):
+            for start in range(0, len(pair.rows), SOME):
+                some = slice(start, start + SOME)
+                rows, right = pair.rows[some], pair.blocks[some] @ lam
+                block[rows, :, pair.cols[some], :] = small.times(left[rows], right)
 
     def subtract_gram(self, S: np.ndarray) -> None:
         """Subtract ``U'U`` from the lower triangle of S, in place."""
         if S.size:
-            dsyrk(-1.0, self._U.T, beta=1.0, c=S, lower=1, overwrite_c=1)
+            dsyrk(-1.0, self._rows.T, beta=1.0, c=S, lower=1, overwrite_c=1)
+
+    @property
+    def _rows(self) -> np.ndarray:
+        """U (l s, k)."""
+        return self._U.reshape(-1, self._shape[2])
 
     def times(self, v: np.ndarray) -> np.ndarray:
         """Return ``U v``."""
-        product: np.ndarray = self._U @ v
+        product: np.ndarray = self._rows @ v
         return product
 
     def transposed_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``U' v``."""
-        product: np.ndarray = self._U.T @ v
+        product: np.ndarray = self._rows.T @ v
         return product
 
     def gram(self, a: int, c: int) -> np.ndarray:
         """Return ``sum_l U_la'U_lc`` (k, k) of rows a and c of every level."""
-        U = self._U.reshape(self._layout.n_levels[0], self._layout.widths[0], -1)
-        return U[:, a].T @ U[:, c]
+        return self._U[:, a].T @ self._U[:, c]
 
     def forms(self, inverse: np.ndarray) -> np.ndarray:
         """Return ``U_l inverse U_l'`` (l, s, s)."""
-        return self._product_and_forms(inverse)[1]
+        n, s, _ = self._shape
+        out = np.zeros((n, s, s))
+        for some, product in self._products(inverse):
+            np.matmul(self._U[some], product.transpose(0, 2, 1), out=out[some])
+        return out
 
     def products_and_forms(self, inverse: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """Return ``U_l inverse`` on the pairs (m, s, s_j), and ``U_l inverse U_l'`` (l, s, s)."""
-        product, forms = self._product_and_forms(inverse)
-        return [product.reshape(-1)[cells] for cells in self._places()], forms
+        n, s, _ = self._shape
+        products, forms = [np.empty(pair.blocks.shape) for pair in self._pairs], np.zeros((n, s, s))
+        for some, product in self._products(inverse):
+            np.matmul(self._U[some], product.transpose(0, 2, 1), out=forms[some])
+            by_pair = zip(products, self._blocks(product), self._pairs, strict=True)
+            for out, block, pair in by_pair:
+                own = slice(*np.searchsorted(pair.rows, [some.start, some.stop]))
+                out[own] = block[pair.rows[own] - some.start, :, pair.cols[own], :]
+        return products, forms
 
-    def _product_and_forms(self, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        n, s = self._layout.n_levels[0], self._layout.widths[0]
-        if inverse.size == 0:
-            return self._U, np.zeros((n, s, s))
-        product = dsymm(1.0, inverse, self._U.T, lower=1).T
-        return product, self._U.reshape(n, s, -1) @ product.reshape(n, s, -1).transpose(0, 2, 1)
+    def _products(self, inverse: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield some levels, and ``U_l inverse`` (l, s, k) of those."""
+        n, s, k = self._shape
+        step = max(FEW_CELLS // max(s * k, 1), 1)
+        for start in range(0, n if k else 0, step):
+            some = slice(start, min(start + step, n))
+            rows = self._U[some].reshape(-1, k)
+            yield some, dsymm(1.0, inverse, rows.T, lower=1).T.reshape(-1, s, k)
 
 
 class SparseCoupling:

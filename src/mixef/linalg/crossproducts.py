@@ -11,11 +11,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from mixef.linalg.layout import ByLevel, Layout
-from mixef.linalg.rows import GroupDesign, Rows
+from mixef.linalg.level_sums import LevelSums
+from mixef.linalg.pairs import PairOrder, PairSums
+from mixef.linalg.rows import GroupDesign, Rows, RowSource
 
 # Below this many cells of Z, dense BLAS beats the bookkeeping of sparse blocks.
 SMALL_Z = 60_000
@@ -105,7 +106,7 @@ class CrossProducts:
         return np.asarray(self.diagonal[0] @ self.layout.by_level(0, v)).reshape(v.shape)
 
 
-def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:
+def crossproducts(rows: RowSource, assembles: bool = True) -> CrossProducts:
     """Form the cross-products of weighted rows.
 
     Parameters
@@ -113,28 +114,47 @@ def crossproducts(rows: Rows, assembles: bool = True) -> CrossProducts:
     assembles : bool
         Whether those of a small model may come in one piece, without pairs of levels.
     """
-    layout, groups, n = rows.layout, rows.groups, len(rows.y)
+    layout, n = rows.layout, rows.n
     if assembles and n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
-        if len(groups) == 1:
-            return _single(groups[0], layout, rows.columns())
-        Z, columns = _dense_z(groups, layout, n), rows.columns()
-        ZtZ = Z.T @ Z
-        diagonal = tuple(_dense_diagonal(ZtZ, layout, i) for i in range(len(layout)))
-        products = _with_columns(layout, diagonal, {}, Z.T @ columns, columns.T @ columns, n)
-        return replace(products, assembled=ZtZ)
-    k = rows.X.shape[1] + 1
-    ZtXy, gram = np.zeros((layout.q, k)), np.zeros((k, k))
+        return _of_few(rows.whole, layout)
+    places = [(i, j) for i in range(len(layout)) for j in range(i + 1, len(layout))]
+    levels, widths = layout.n_levels, layout.widths
+    running = {} if rows.levels is not None else {
+        (i, j): PairSums((levels[i], levels[j]), (widths[i], widths[j]), n) for i, j in places
+    }  # fmt: skip
+    by_level: list[LevelSums] = []
+    gram: np.ndarray | float = 0.0
     for piece in rows.pieces():
         columns = piece.columns()
-        ZtXy += piece.Zt_times(columns)
-        gram += columns.T @ columns
-    diagonal = tuple(_diagonal(g) for g in groups)
-    pairs = {
-        (i, j): _pairs(groups[i], groups[j])
-        for i in range(len(groups))
-        for j in range(i + 1, len(groups))
-    }
-    return _with_columns(layout, diagonal, pairs, ZtXy, gram, n)
+        gram = gram + columns.T @ columns
+        if not by_level:
+            sizes = zip(levels, widths, strict=True)
+            by_level = [LevelSums(l, s, columns.shape[1]) for l, s in sizes]
+        for own, g in zip(by_level, piece.groups, strict=True):
+            own.add(g, columns)
+        for (i, j), sums in running.items():
+            a, b = piece.groups[i], piece.groups[j]
+            sums.add(a.codes, b.codes, a.z, b.z)
+    if rows.levels is None:
+        pairs = {place: Pairs(*sums.total()) for place, sums in running.items()}
+    else:
+        pairs = {(i, j): _pairs(rows, i, j) for i, j in places}
+    totals = [(own.total(), s) for own, s in zip(by_level, widths, strict=True)]
+    diagonal = tuple(np.ascontiguousarray(t[:, :, :s]) for t, s in totals)
+    ZtXy = np.concatenate([t[:, :, s:].reshape(len(t) * s, -1) for t, s in totals])
+    return _with_columns(layout, diagonal, pairs, ZtXy, np.asarray(gram), n)
+
+
+def _of_few(rows: Rows, layout: Layout) -> CrossProducts:
+    """Return the cross-products of a small model in one piece."""
+    groups, columns, n = rows.groups, rows.columns(), rows.n
+    if len(groups) == 1:
+        return _single(groups[0], layout, columns)
+    Z = _dense_z(groups, layout, n)
+    ZtZ = Z.T @ Z
+    diagonal = tuple(_dense_diagonal(ZtZ, layout, i) for i in range(len(layout)))
+    products = _with_columns(layout, diagonal, {}, Z.T @ columns, columns.T @ columns, n)
+    return replace(products, assembled=ZtZ)
 
 
 def _single(g: GroupDesign, layout: Layout, columns: np.ndarray) -> CrossProducts:
@@ -328,24 +348,13 @@ def _dense_diagonal(ZtZ: np.ndarray, layout: Layout, i: int) -> np.ndarray:
     return own
 
 
-def _diagonal(g: GroupDesign) -> np.ndarray:
-    s = g.z.shape[1]
-    out = np.empty((g.n_levels, s, s))
-    for a in range(s):
-        for b in range(a + 1):
-            total = np.bincount(g.codes, g.z[:, a] * g.z[:, b], minlength=g.n_levels)
-            out[:, a, b] = out[:, b, a] = total
-    return out
-
-
-def _pairs(gi: GroupDesign, gj: GroupDesign) -> Pairs:
+def _pairs(rows: RowSource, i: int, j: int) -> Pairs:
     """Sum over the rows of every observed pair of levels."""
-    rows, cols, pair = match_levels(gi, gj)
-    values = np.empty((len(rows), gi.z.shape[1], gj.z.shape[1]))
-    for a in range(gi.z.shape[1]):
-        for b in range(gj.z.shape[1]):
-            values[:, a, b] = np.bincount(pair, gi.z[:, a] * gj.z[:, b], minlength=len(rows))
-    return Pairs(rows, cols, values)
+    assert rows.levels is not None
+    n_levels = rows.layout.n_levels
+    pairs = PairOrder.of(rows.levels[i], rows.levels[j], (n_levels[i], n_levels[j]))
+    blocks = pairs.sums(lambda some: (rows.z_at(i, some), rows.z_at(j, some)))
+    return Pairs(pairs.rows, pairs.cols, blocks)
 
 
 def match_levels(gi: GroupDesign, gj: GroupDesign) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -358,10 +367,9 @@ def match_levels(gi: GroupDesign, gj: GroupDesign) -> tuple[np.ndarray, np.ndarr
     pair : ndarray of int (n,)
         Which pair each row of the data belongs to.
     """
-    key = gi.codes.astype(np.int64) * gj.n_levels + gj.codes
-    seen, unique = pd.factorize(key)
-    order = np.argsort(unique)
-    place = np.empty(len(unique), dtype=np.intp)
-    place[order] = np.arange(len(unique))
-    unique = unique[order]
-    return unique // gj.n_levels, unique % gj.n_levels, place[seen]
+    pairs = PairOrder.of(gi.codes, gj.codes, (gi.n_levels, gj.n_levels))
+    pair = np.empty(len(gi.codes), dtype=np.intp)
+    pair[pairs.order] = np.repeat(
+        np.arange(len(pairs.rows)), np.diff(pairs.starts, append=len(pair))
+    )
+    return pairs.rows, pairs.cols, pair

@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import qr
 from scipy.linalg.blas import dtrsm
 
 from mixef.linalg.layout import Layout
@@ -98,20 +97,6 @@ class RowPieces:
         gram: np.ndarray = sum(piece.T @ piece for _, piece in self)
         return gram
 
-    def triangle(self, norms: np.ndarray) -> np.ndarray:
-        """Return the triangular factor (min(n, p), p) of the columns over their norms (p,).
-
-        Each piece is stacked under the factor of those before, which is as exact as one
-        orthogonal factorization of all.
-        """
-        p = self.shape[1]
-        R = np.zeros((0, p))
-        for _, piece in self:
-            stacked = np.vstack([R, piece / norms])
-            R = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0]
-            R = np.atleast_2d(R)[: min(len(R), p)]
-        return R
-
     def times(self, coefficients: np.ndarray) -> np.ndarray:
         """Return the product (n,) with coefficients (p,)."""
         return np.concatenate([piece @ coefficients for _, piece in self])
@@ -147,10 +132,22 @@ class RowSource(ABC):
     """Rows of ``[Z X y]``, some at a time, as often as they are asked for."""
 
     layout: Layout  # how the random effects are laid out
+    n: int  # number of rows
+    #: The level of every row by each factor (n,), where `z_at` can be asked for; else None.
+    levels: Sequence[np.ndarray] | None
 
     @abstractmethod
     def pieces(self) -> Iterator[Rows]:
         """Yield the rows, some at a time; their X is an array in one piece."""
+
+    @property
+    @abstractmethod
+    def whole(self) -> Rows:
+        """All rows at once, in memory."""
+
+    def z_at(self, i: int, rows: np.ndarray) -> np.ndarray:
+        """Return the columns (k, s_i) of a factor for some rows, by their positions (k,)."""
+        raise NotImplementedError
 
     @abstractmethod
     def turned(self, axes: Sequence[np.ndarray]) -> RowSource:
@@ -182,6 +179,26 @@ class Rows(RowSource):
         """How the groups' random effects are laid out."""
         return layout_of(self.groups)
 
+    @property
+    def n(self) -> int:  # type: ignore[override]
+        """Number of rows."""
+        return len(self.y)
+
+    @property
+    def levels(self) -> list[np.ndarray]:  # type: ignore[override]
+        """The level of every row by each factor (n,)."""
+        return [g.codes for g in self.groups]
+
+    @property
+    def whole(self) -> Rows:
+        """The rows themselves."""
+        return self
+
+    def z_at(self, i: int, rows: np.ndarray) -> np.ndarray:
+        """Return the columns (k, s_i) of a factor for some rows."""
+        z: np.ndarray = self.groups[i].z[rows]
+        return z
+
     def pieces(self) -> Iterator[Rows]:
         """Yield the same, some rows at a time; their X is an array in one piece."""
         for rows, piece in as_pieces(self.X):
@@ -199,7 +216,7 @@ class Rows(RowSource):
 
     def Zt_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v`` (q, k)."""
-        return np.concatenate([_rows_by_level(g, v) for g in self.groups])
+        return np.concatenate([rows_by_level(g, v) for g in self.groups])
 
 
 def layout_of(groups: Sequence[GroupDesign]) -> Layout:
@@ -211,7 +228,7 @@ def layout_of(groups: Sequence[GroupDesign]) -> Layout:
     )
 
 
-def _rows_by_level(g: GroupDesign, V: np.ndarray) -> np.ndarray:
+def rows_by_level(g: GroupDesign, V: np.ndarray) -> np.ndarray:
     """``Z_i'V`` (l_i s_i, k) by a sparse product that needs no sorting of rows."""
     n, s = g.z.shape
     index = g.codes.astype(np.int32)[:, None] * s + np.arange(s, dtype=np.int32)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg.blas import dsymm
 
 from mixef.linalg import small
-from mixef.linalg.coupling import DenseCoupling, SparseCoupling
+from mixef.linalg.coupling import FEW_CELLS, DenseCoupling, SparseCoupling
 from mixef.linalg.crossproducts import (
     CrossProducts,
     Pairs,
@@ -28,8 +28,6 @@ from mixef.linalg.remainder import Remainder, lower_blocks
 
 # The share of a dense M_12 that has to be occupied before BLAS beats the scatter.
 DENSE_COUPLING = 0.15
-# A coupling of so few cells is dense in any case: no kernel has to be loaded for it.
-SMALL_COUPLING = 200_000
 
 
 class SchurFactor(CholeskyFactor):
@@ -49,7 +47,7 @@ class SchurFactor(CholeskyFactor):
         pairs = [products.pairs[0, j] for j in range(1, len(layout))]
         cells = sum(pair.blocks.size for pair in pairs)
         full = self.q1 * self.q2
-        dense = full <= SMALL_COUPLING or cells >= DENSE_COUPLING * full
+        dense = full <= FEW_CELLS or cells >= DENSE_COUPLING * full
         coupling = DenseCoupling if dense else SparseCoupling
         self._coupling = coupling(layout, pairs)
         self._remainder = Remainder(products)

@@ -7,24 +7,38 @@ columns, and the least-squares fit of X to y. The second sums the products of th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import qr, solve_triangular
+from scipy.linalg import block_diag
+from scipy.linalg.blas import dtrsm
 
-from mixef.linalg.crossproducts import CrossProducts, Pairs, crossproducts
+from mixef.linalg import small
 from mixef.linalg.layout import Layout
-from mixef.linalg.rows import GroupDesign, RowPieces, Rows, RowSource
+from mixef.linalg.rows import GroupDesign, Rows, RowSource
 from mixef.linalg.standardize import (
-    ALIASED,
+    SAFE_PIVOT,
     Basis,
     ResponseScale,
-    independent_columns,
+    column_basis,
+    independent_of,
     nothing_left,
+    orthogonal,
     root_weighted,
+    stacked,
+    triangle,
 )
+
+# What the fixed effects leave of a response of unit length, at least, for a Gram matrix to tell:
+# its scale is a unit, of which a few digits are enough.
+SAFE_RESPONSE = 1e-5
+# Mean squares beyond this, or below its inverse, may be too extreme to be squared once more.
+EXTREME = 1e130
+# A standard deviation below this share of a column's size is what rounding leaves of none.
+CONSTANT = 1e-7
 
 
 @dataclass(frozen=True)
@@ -44,13 +58,27 @@ class Chunk:
     surplus: float = 0.0  # what the log density of the rows of the data has beside that of these
 
 
+class RowsInMemory(ABC):
+    """What yields chunks of rows in memory, of which any can be had at any time."""
+
+    codes: Sequence[np.ndarray]  # each int (n,): levels, one array a grouping factor
+
+    @abstractmethod
+    def __call__(self) -> Iterator[Chunk]:
+        """Yield the chunks from the first on."""
+
+    @abstractmethod
+    def z(self, t: int, rows: np.ndarray) -> np.ndarray:
+        """Return the columns (k, s_t) of a term, root-weighted, for some rows by position."""
+
+
 @dataclass(frozen=True)
 class ScaledChunks(RowSource):
     """The rows of scaled ``[Z X y]``, read from chunks as often as they are asked for."""
 
     chunks: Callable[[], Iterable[Chunk]]  # returns the chunks from the first on
     n: int
-    n_levels: tuple[int, ...]  # of the grouping factors
+    layout: Layout  # how the random effects are laid out
     members: Sequence[list[int]]  # the terms of each grouping factor
     #: each (s_i, s_i): from raw columns to scaled ones, a grouping factor.
     z_back: tuple[np.ndarray, ...]
@@ -58,41 +86,66 @@ class ScaledChunks(RowSource):
     y_scale: ResponseScale
     sum_log_w: float
 
+    @property
+    def levels(self) -> Sequence[np.ndarray] | None:  # type: ignore[override]
+        """The level of every row by each factor (n,), of rows in memory."""
+        return self.chunks.codes if isinstance(self.chunks, RowsInMemory) else None
+
     @cached_property
-    def layout(self) -> Layout:  # type: ignore[override]
-        """How the random effects are laid out."""
-        return Layout(self.n_levels, tuple(len(back) for back in self.z_back))
+    def whole(self) -> Rows:
+        """All rows at once, in memory."""
+        pieces = list(self.pieces())
+        if len(pieces) == 1:
+            return pieces[0]
+        groups = [
+            replace(
+                parts[0],
+                codes=np.concatenate([part.codes for part in parts]),
+                z=np.concatenate([part.z for part in parts]),
+            )
+            for parts in zip(*(piece.groups for piece in pieces), strict=True)
+        ]
+        columns = np.concatenate([piece.columns() for piece in pieces])
+        return Rows(groups, columns[:, :-1], columns[:, -1])
 
     def pieces(self) -> Iterator[Rows]:
         """Yield the scaled rows, a chunk at a time."""
         for chunk in self.chunks():
-            X = root_weighted(chunk.X, chunk.weights)
-            Q = solve_triangular(self.x_basis.R, X.T, trans=1).T if X.shape[1] else X
-            residual = root_weighted(chunk.y, chunk.weights) - Q @ self.y_scale.beta0
+            scale, weights = self.y_scale, chunk.weights
+            Q, y = root_weighted(chunk.X, weights), root_weighted(chunk.y, weights)
+            if Q.shape[1]:
+                Q = dtrsm(1.0, self.x_basis.R, Q, side=1)
+                y = y - Q @ scale.beta0
+            z = [root_weighted(columns, weights) for columns in chunk.z]
             groups = [
-                GroupDesign(codes, n_levels, root_weighted(z, chunk.weights) @ back)
-                for codes, n_levels, z, back in zip(
-                    chunk.codes, self.n_levels, self._by_group(chunk), self.z_back, strict=True
+                GroupDesign(codes, n_levels, self._scaled(i, [z[t] for t in members]), name)
+                for i, (codes, n_levels, members, name) in enumerate(
+                    zip(
+                        chunk.codes,
+                        self.layout.n_levels,
+                        self.members,
+                        self.layout.names,
+                        strict=True,
+                    )
                 )
             ]
-            yield Rows(groups, RowPieces(Q), residual / self.y_scale.scale)
+            yield Rows(groups, Q, y / scale.scale)
+
+    def z_at(self, i: int, rows: np.ndarray) -> np.ndarray:
+        """Return the columns (k, s_i) of a factor for some rows in memory."""
+        assert isinstance(self.chunks, RowsInMemory)
+        return self._scaled(i, [self.chunks.z(t, rows) for t in self.members[i]])
+
+    def _scaled(self, i: int, z: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the scaled columns of a factor from the weighted ones of its terms."""
+        columns, back = z[0] if len(z) == 1 else np.column_stack(z), self.z_back[i]
+        scaled: np.ndarray = columns * back[0, 0] if len(back) == 1 else columns @ back
+        return scaled
 
     def turned(self, axes: Sequence[np.ndarray]) -> ScaledChunks:
         """Return the rows with the columns ``z_i V_i``."""
         pairs = zip(self.z_back, axes, strict=True)
         return replace(self, z_back=tuple(back @ V for back, V in pairs))
-
-    def products(self) -> CrossProducts:
-        """Return the cross-products, summed chunk by chunk."""
-        total: CrossProducts | None = None
-        for piece in self.pieces():
-            own = crossproducts(piece, assembles=False)
-            total = own if total is None else _added(total, own)
-        assert total is not None
-        return total
-
-    def _by_group(self, chunk: Chunk) -> list[np.ndarray]:
-        return [np.column_stack([chunk.z[t] for t in members]) for members in self.members]
 
 
 @dataclass(frozen=True)
@@ -108,24 +161,33 @@ class Scan:
     tops: list[np.ndarray]  # triangular factors: of the weighted ``[X y]``, and of each term
     sums: np.ndarray  # (K,)
     squares: np.ndarray  # (K,): their mean squares
-    largest: np.ndarray  # (K,): their largest absolute values
+    #: (K,): their largest absolute values, where the squares are extreme; any bound elsewhere.
+    largest: np.ndarray
 
     @property
     def spread(self) -> np.ndarray:
-        """The standard deviations (p,) of the columns of X."""
-        columns = slice(1, self.tops[0].shape[1])
-        mean = self.sums[columns] / self.n
-        return np.sqrt(np.maximum(self.squares[columns] - mean**2, 0.0))
+        """The standard deviations (p,) of the columns of X; 0 where rounding leaves nothing."""
+        R, n = self.tops[0][:, :-1], self.n
+        columns = slice(1, 1 + R.shape[1])
+        squares, mean = self.squares[columns], self.sums[columns] / n
+        variance, least = squares - mean**2, CONSTANT
+        if len(squares) and squares[0] == mean[0] == 1.0 and abs(R[0, 0] ** 2 - n) < 0.5:
+            # Below the row of an intercept is what columns have beside their means.
+            variance, least = np.einsum("ij,ij->j", R[1:], R[1:]) / n, CONSTANT**2
+        return np.sqrt(np.where(variance > least**2 * squares, variance, 0.0))
 
     @property
     def independent(self) -> np.ndarray:
         """The columns of X that are no combinations of earlier ones."""
-        return independent_columns(self.tops[0][:, :-1])
+        R = self.tops[0]
+        return independent_of(R[: R.shape[1] - 1, :-1])
 
     def of(self, kept: np.ndarray) -> Scan:
         """Return the scan with some columns of X alone, as far as scaling needs it."""
         columns = self.tops[0][:, [*kept, -1]]
-        return replace(self, tops=[stacked(columns[:0], columns), *self.tops[1:]])
+        if columns.shape == self.tops[0].shape:
+            return self
+        return replace(self, tops=[orthogonal(columns), *self.tops[1:]])
 
 
 def scan(chunks: Iterable[Chunk]) -> Scan:
@@ -134,24 +196,32 @@ def scan(chunks: Iterable[Chunk]) -> Scan:
     tops: list[np.ndarray] = []
     sums = squares = largest = np.zeros(0)
     for chunk in chunks:
-        parts = [chunk.y[:, None], chunk.X, *chunk.z]
+        weights, p = chunk.weights, chunk.X.shape[1]
+        safe = np.full(p + 1, SAFE_PIVOT)
+        safe[p] = SAFE_RESPONSE
         columns = [np.column_stack([chunk.X, chunk.y]), *chunk.z]
-        if chunk.weights is not None:
-            sum_log_w += float(np.log(chunk.weights).sum())
-            parts.insert(2, chunk.weights[:, None])
-        if not n:
-            tops = [np.zeros((0, V.shape[1])) for V in columns]
-            sums = squares = largest = np.zeros(sum(V.shape[1] for V in parts))
+        own = [
+            triangle(root_weighted(V, weights), SAFE_PIVOT if i else safe)
+            for i, V in enumerate(columns)
+        ]
+        parts = [chunk.y[:, None], chunk.X, *chunk.z]
+        if weights is not None:
+            sum_log_w += float(np.log(weights).sum())
+            parts.insert(2, weights[:, None])
+            square = np.concatenate([np.einsum("ij,ij->j", V, V) for V in parts])
+        else:
+            square = np.concatenate([own[0][1][p:], own[0][1][:p], *(S for _, S in own[1:])])
+        total = np.concatenate([V.sum(axis=0) for V in parts])
+        most = np.zeros(len(square))
+        if not ((square < EXTREME) & (square > 1.0 / EXTREME)).all():
+            most = np.concatenate([np.abs(V).max(axis=0, initial=0.0) for V in parts])
+        if n:
+            tops = [stacked(top, R) for top, (R, _) in zip(tops, own, strict=True)]
+            sums, squares, largest = sums + total, squares + square, np.maximum(largest, most)
+        else:
+            tops = [R for R, _ in own]
+            sums, squares, largest = total, square, most
         n += len(chunk.y)
-        sums = sums + np.concatenate([V.sum(axis=0) for V in parts])
-        squares = squares + np.concatenate([np.einsum("ij,ij->j", V, V) for V in parts])
-        most = np.concatenate([np.abs(V).max(axis=0, initial=0.0) for V in parts])
-        largest = np.maximum(largest, most)
-        if np.isfinite(squares).all():  # else they are refused
-            tops = [
-                stacked(top, root_weighted(V, chunk.weights))
-                for top, V in zip(tops, columns, strict=True)
-            ]
     if not n:
         raise ValueError("there are no rows in the chunks; expected some")
     return Scan(n, sum_log_w, tops, sums, squares / n, largest)
@@ -163,6 +233,7 @@ def scale_chunks(
     n_levels: Sequence[int],
     members: Sequence[list[int]],
     invariances: Sequence[str],
+    names: Sequence[str],
     response: str = "y",
 ) -> tuple[ScaledChunks, tuple[Basis, ...]]:
     """Scale the columns of chunks as those of rows in memory are.
@@ -179,6 +250,8 @@ def scale_chunks(
         The terms of each grouping factor.
     invariances : sequence of str
         What each term's structure allows its columns: "triangular", "diagonal" or "scalar".
+    names : sequence of str
+        The terms of each grouping factor, for messages.
 
     Returns
     -------
@@ -197,61 +270,11 @@ def scale_chunks(
         column_basis(top, n, invariance)
         for top, invariance in zip(tops[1:], invariances, strict=True)
     )
-    back = []
-    for of_group in members:
-        sizes = [len(bases[t].R) for t in of_group]
-        whole, at = np.zeros((sum(sizes), sum(sizes))), 0
-        for t, size in zip(of_group, sizes, strict=True):
-            whole[at : at + size, at : at + size] = np.linalg.inv(bases[t].R)
-            at += size
-        back.append(whole)
-    rows = ScaledChunks(
-        chunks, n, tuple(n_levels), members, tuple(back), x_basis, y_scale, known.sum_log_w
-    )
+    inverses = [small.inverse_upper(basis.R) for basis in bases]
+    back = [
+        inverses[ts[0]] if len(ts) == 1 else block_diag(*(inverses[t] for t in ts))
+        for ts in members
+    ]
+    layout = Layout(tuple(n_levels), tuple(map(len, back)), tuple(names))
+    rows = ScaledChunks(chunks, n, layout, members, tuple(back), x_basis, y_scale, known.sum_log_w)
     return rows, bases
-
-
-def stacked(top: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Return the triangular factor (min(n, k), k), diagonal not negative, of V (m, k) under top."""
-    k = V.shape[1]
-    R = qr(np.vstack([top.reshape(-1, k), V]), mode="r", check_finite=False)[0]
-    R = np.atleast_2d(R)[: min(len(R), k)]
-    return R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]
-
-
-def column_basis(top: np.ndarray, n: int, invariance: str) -> Basis:
-    """Return the basis of a term's columns from their triangular factor; see `scale_columns`."""
-    rms = np.sqrt(np.einsum("ij,ij->j", top, top) / n)
-    rms[rms == 0] = 1.0
-    if invariance == "scalar" and len(rms):
-        rms[:] = np.sqrt((rms**2).mean())
-    k, unit = top.shape[1], top / rms / np.sqrt(n)
-    dependent = len(top) < k or (np.abs(unit.diagonal()) <= ALIASED).any()
-    if invariance != "triangular" or k < 2 or dependent:
-        return Basis(np.diag(rms))
-    return Basis(top / np.sqrt(n))
-
-
-def _added(a: CrossProducts, b: CrossProducts) -> CrossProducts:
-    """Return the cross-products of the rows of both."""
-    return CrossProducts(
-        a.layout,
-        tuple(x + y for x, y in zip(a.diagonal, b.diagonal, strict=True)),
-        {key: _merged(a.pairs[key], b.pairs[key], a.layout.n_levels[key[1]]) for key in a.pairs},
-        a.ZtX + b.ZtX,
-        a.Zty + b.Zty,
-        a.XtX + b.XtX,
-        a.Xty + b.Xty,
-        a.yty + b.yty,
-        a.n + b.n,
-    )
-
-
-def _merged(a: Pairs, b: Pairs, n_cols: int) -> Pairs:
-    """Return the pairs of levels that occur in either, with the sums of their blocks."""
-    key = np.concatenate([pair.rows.astype(np.int64) * n_cols + pair.cols for pair in (a, b)])
-    unique, place = np.unique(key, return_inverse=True)
-    blocks = np.zeros((len(unique), *a.blocks.shape[1:]))
-    blocks[place[: len(a.rows)]] = a.blocks
-    blocks[place[len(a.rows) :]] += b.blocks
-    return Pairs(unique // n_cols, unique % n_cols, blocks)

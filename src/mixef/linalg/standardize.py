@@ -7,9 +7,12 @@ of the user's units changes nothing but the units of the results.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
+from scipy.linalg import qr
 
 from mixef.errors import DataError
 from mixef.linalg import small
@@ -24,36 +27,58 @@ ROUNDING = 1e-12
 SAFE_PIVOT = 1e-3
 
 
+def triangle(V: np.ndarray, safe: float | np.ndarray = SAFE_PIVOT) -> tuple[np.ndarray, np.ndarray]:
+    """Return what columns V (n, k) are but for a rotation, and their sums of squares.
+
+    By their Gram matrix, where that keeps enough digits, else by an orthogonal factorization.
+
+    Parameters
+    ----------
+    safe : float or ndarray (k,)
+        What is left of a column of unit length beside those before, at least, for the first.
+
+    Returns
+    -------
+    R : ndarray (min(n, k), k)
+        ``R'R = V'V``: upper triangular, its diagonal not negative.
+    squares : ndarray (k,)
+    """
+    n, k = V.shape
+    gram = V.T @ V
+    squares = gram.diagonal()
+    norms = np.sqrt(squares)
+    if k <= 1:
+        return np.diag(norms)[:n], squares
+    unit = norms if norms.all() else np.where(norms > 0.0, norms, 1.0)
+    gram = gram / (unit[:, None] * unit)
+    if unit is not norms:
+        np.fill_diagonal(gram, 1.0)
+    with suppress(np.linalg.LinAlgError):
+        R = small.root(gram)
+        if n >= k and (R.diagonal() > safe).all():
+            return R * norms, squares
+    # What cannot be squared is refused by name.
+    return (orthogonal(V) if np.isfinite(norms).all() else np.diag(norms)[:n]), squares
+
+
+def orthogonal(V: np.ndarray) -> np.ndarray:
+    """Return R (min(n, k), k) of `triangle` by an orthogonal factorization."""
+    R = np.atleast_2d(qr(V, mode="r", check_finite=False)[0])[: V.shape[1]]
+    return R * np.where(R.diagonal() < 0.0, -1.0, 1.0)[:, None]
+
+
+def stacked(top: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Return the triangle (min(n, k), k) of rows (m, k) under a triangle (r, k)."""
+    return orthogonal(np.vstack([top, more]))
+
+
 def triangular_basis(V: np.ndarray | RowPieces) -> np.ndarray:
     """Return the upper triangular R (k, k) of ``V = Q R`` with ``Q'Q = I``.
 
-    Columns must be independent; well-conditioned ones take the cheap route by the Gram matrix.
+    Columns must be independent. Each piece is stacked under the factor of those before, which is as
+    exact as one orthogonal factorization of all.
     """
-    pieces = as_pieces(V)
-    R, norms = _by_gram(pieces)
-    if R is None:
-        R = pieces.triangle(norms)
-        R = R * np.sign(R.diagonal())[:, None]
-    scaled: np.ndarray = R * norms
-    return scaled
-
-
-def _by_gram(pieces: RowPieces) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return R (k, k) of the columns at unit length, and their norms (k,).
-
-    By the Gram matrix: None where that loses too many digits, or a column is zero.
-    """
-    gram = pieces.gram()
-    norms = np.sqrt(gram.diagonal())
-    if not norms.all():
-        return None, norms
-    if len(gram) == 1:
-        return np.ones((1, 1)), norms
-    try:
-        R = small.root(gram / (norms[:, None] * norms))
-    except np.linalg.LinAlgError:
-        return None, norms
-    return (R if R.diagonal().min() > SAFE_PIVOT else None), norms
+    return reduce(stacked, (triangle(piece)[0] for _, piece in as_pieces(V)))
 
 
 def independent_columns(V: np.ndarray | RowPieces, tolerance: float = ALIASED) -> np.ndarray:
@@ -65,16 +90,18 @@ def independent_columns(V: np.ndarray | RowPieces, tolerance: float = ALIASED) -
     tolerance : float
         What has to be left of a column beside what it was, after its mean.
     """
-    pieces = as_pieces(V)
-    n, p = pieces.shape
-    if p == 0:
-        return np.arange(0)
-    R, norms = _by_gram(pieces)
-    if R is not None and p <= n:
+    return independent_of(triangular_basis(V), tolerance)
+
+
+def independent_of(R: np.ndarray, tolerance: float = ALIASED) -> np.ndarray:
+    """Return what `independent_columns` does, for a triangle (r, p) of the columns.
+
+    Its columns lie to each other as those of the matrix do.
+    """
+    p, norms = R.shape[1], np.sqrt(np.einsum("ij,ij->j", R, R))
+    if len(R) == p and (R.diagonal() > SAFE_PIVOT * norms).all():
         return np.arange(p)
-    # The columns of a triangular factor lie to each other as those of the matrix do.
-    unit = pieces.triangle(np.where(norms > 0, norms, 1.0))
-    return _independent_by_projection(unit, norms, tolerance)
+    return _independent_by_projection(R / np.where(norms > 0.0, norms, 1.0), norms, tolerance)
 
 
 def _independent_by_projection(X: np.ndarray, norms: np.ndarray, tolerance: float) -> np.ndarray:
@@ -145,21 +172,27 @@ def scale_columns(V: np.ndarray, invariance: str) -> tuple[np.ndarray, Basis]:
         Columns with the square root of the weights multiplied in.
     invariance : {"triangular", "diagonal", "scalar"}
     """
-    n, k = V.shape
-    rms = np.sqrt(np.einsum("ij,ij->j", V, V) / max(n, 1))
-    rms[rms == 0] = 1.0
+    R, squares = triangle(V)
+    basis = column_basis(R, len(V), invariance, squares)
+    R, rms = basis.R, basis.R.diagonal()
+    if np.count_nonzero(R) == len(rms):
+        return V / rms, basis
+    return RowPieces(V, R=R).whole(), basis
+
+
+def column_basis(
+    R: np.ndarray, n: int, invariance: str, squares: np.ndarray | None = None
+) -> Basis:
+    """Return the basis that `scale_columns` scales columns (n, k) to, from their `triangle`."""
+    k = R.shape[1]
+    squares = np.einsum("ij,ij->j", R, R) if squares is None else squares
+    rms = np.sqrt(squares / max(n, 1))
+    rms[rms == 0.0] = 1.0
     if invariance == "scalar" and k:
         rms[:] = np.sqrt((rms**2).mean())
-    scaled = V / rms
-    if invariance != "triangular" or k < 2:
-        return scaled, Basis(np.diag(rms))
-    pieces = RowPieces(scaled)
-    R, norms = _by_gram(pieces)
-    if R is None and len(independent_columns(pieces)) < k:
-        return scaled, Basis(np.diag(rms))
-    R = triangular_basis(pieces) if R is None else R * norms
-    R = R / np.sqrt(n)
-    return pieces.over(R).whole(), Basis(R * rms)
+    if invariance != "triangular" or k < 2 or len(independent_of(R)) < k:
+        return Basis(np.diag(rms))
+    return Basis(R / np.sqrt(n))
 
 
 @dataclass(frozen=True)

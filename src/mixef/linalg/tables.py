@@ -14,8 +14,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from mixef.linalg.crossproducts import CrossProducts, Pairs
-from mixef.linalg.sources import ScaledChunks, Scan, stacked
-from mixef.linalg.standardize import independent_columns
+from mixef.linalg.sources import ScaledChunks, Scan
+from mixef.linalg.standardize import independent_columns, stacked
 
 #: Rows of triangular factors that are stacked at a time.
 STACKED = 20_000

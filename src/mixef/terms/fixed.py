@@ -192,13 +192,13 @@ class Design:
         """The matrix (n, p), in Fortran order."""
         return self.spec.build(self.variables, self.n) if self.held is None else self.held
 
-    def rows(self, rows: slice) -> np.ndarray:
-        """Return some consecutive rows of the matrix, which need not be made for them."""
-        whole = rows.start == 0 and rows.stop >= self.n
-        if whole or self.held is not None or "matrix" in self.__dict__:
-            return self.matrix[rows]
-        some = {text: taken(self.variables[text], rows) for text in self.spec.nodes}
-        return self.spec.build(some, len(range(*rows.indices(self.n))))
+    def rows(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return some rows of the matrix, which is not made for them unless they are all."""
+        n = len(rows) if isinstance(rows, np.ndarray) else len(range(*rows.indices(self.n)))
+        if self.held is not None or "matrix" in self.__dict__ or n == self.n:
+            some: np.ndarray = self.matrix[rows]
+            return some
+        return self.spec.build({text: taken(v, rows) for text, v in self.variables.items()}, n)
 
     def with_matrix(self, matrix: np.ndarray, **changes: Any) -> Design:
         """Return the design with another matrix (m, p)."""

@@ -94,7 +94,7 @@ def random_terms(frame: ModelFrame, contrasts: Mapping[str, Any] | None) -> tupl
     return tuple(terms)
 
 
-def block_structure(terms: Sequence[RandomTerm]) -> tuple[list[list[int]], Parametrization]:
+def blocks_of(terms: Sequence[RandomTerm]) -> list[list[int]]:
     """Put terms on one grouping factor into one block; return each block's terms.
 
     The block with the most random effects comes first: it is the one that is eliminated.
@@ -102,7 +102,14 @@ def block_structure(terms: Sequence[RandomTerm]) -> tuple[list[list[int]], Param
     by_group: dict[str, list[int]] = {}
     for t, term in enumerate(terms):
         by_group.setdefault(term.group, []).append(t)
-    blocks = sorted(by_group.values(), key=lambda ts: -sum(terms[t].n_effects for t in ts))
+    if len(by_group) == 1:
+        return [*by_group.values()]
+    return sorted(by_group.values(), key=lambda ts: -sum(terms[t].n_effects for t in ts))
+
+
+def block_structure(terms: Sequence[RandomTerm]) -> tuple[list[list[int]], Parametrization]:
+    """Return each block's terms, and the parameters of all terms."""
+    blocks = blocks_of(terms)
     block_of = [0] * len(terms)
     for i, members in enumerate(blocks):
         for t in members:

@@ -31,8 +31,8 @@ from mixef.linalg.crossproducts import rotate
 from mixef.linalg.factor import CholeskyFactor
 from mixef.linalg.layout import Layout
 from mixef.linalg.patterned import Cells, PatternedProducts
-from mixef.linalg.sources import Chunk, column_basis
-from mixef.linalg.standardize import Basis, root_weighted
+from mixef.linalg.sources import Chunk
+from mixef.linalg.standardize import Basis, column_basis, root_weighted
 from mixef.terms.random import RandomTerm, block_structure
 
 

@@ -11,11 +11,10 @@ import numpy as np
 from mixef import checks
 from mixef.control import LmerControl
 from mixef.errors import DataError, ExactFactorNeededError, FitError
-from mixef.estimation.chunked import ModelChunks
+from mixef.estimation.chunked import chunks_of
 from mixef.estimation.columns import (
     column_names,
-    independent,
-    refuse_extremes,
+    inside,
     refuse_sizes,
     report_dropped,
     report_scale,
@@ -38,7 +37,6 @@ from mixef.estimation.spec import (
     starting_covariances,
 )
 from mixef.families import continuous
-from mixef.linalg.rows import RowPieces
 from mixef.terms.frame import ModelFrame, numeric_response
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm, check_terms
@@ -119,29 +117,18 @@ class Gaussian(Kind):
         Parameters
         ----------
         known : KnownRows, optional
-            What is known of rows that are not in memory.
+            What is known of the rows before.
         """
         name = "" if spec.formula.response is None else spec.formula.response.text
-        if not spec.frame.in_memory:
-            known = known_rows(spec) if known is None else known
-            return LinearProblem.from_chunks(
-                ModelChunks(spec, kept),
-                spec.terms,
-                self.REML,
-                name,
-                known.scan.of(kept),
-                spec.control.factor,
-                known.products(kept),
-            )
-        y, offset = spec.outcome.y, spec.frame.offset
-        return LinearProblem.from_rows(
-            RowPieces(spec.design.matrix, kept=kept),
-            y if offset is None else y - offset,
+        known = known_rows(spec) if known is None else known
+        return LinearProblem.from_chunks(
+            chunks_of(spec, kept),
             spec.terms,
-            spec.frame.weights,
             self.REML,
             name,
+            known.scan.of(kept),
             spec.control.factor,
+            known.products(kept),
         )
 
     def fit(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
@@ -200,18 +187,16 @@ class Gaussian(Kind):
         return criterion, search_others(criterion, result, control, translated)
 
 
-def _checked(spec: ModelSpec) -> tuple[np.ndarray, KnownRows | None]:
+def _checked(spec: ModelSpec) -> tuple[np.ndarray, KnownRows]:
     """Check the columns; return those of X that are estimated, and what is known of the rows."""
     frame, design, terms, control = spec.frame, spec.design, spec.terms, spec.control
-    name, weighted = spec.formula.response_name, frame.weights is not None
-    name = name if frame.offset is None else f"{name} - offset"
-    if frame.in_memory:
-        y = spec.outcome.y if frame.offset is None else spec.outcome.y - frame.offset
-        refuse_extremes(y, name, frame.weights, design, terms)
-        return independent(design, frame.weights, control), None
     known = known_rows(spec)
     seen = known.scan
-    refuse_sizes(column_names(name, weighted, design, terms), seen.squares, seen.largest)
+    if not inside(seen.squares).all():
+        name = spec.formula.response_name
+        name = name if frame.offset is None else f"{name} - offset"
+        names = column_names(name, frame.weights is not None, design, terms)
+        refuse_sizes(names, seen.squares, seen.largest)
     kept = seen.independent
     report_dropped(design, kept, control)
     if control.check_scaleX != "ignore":

@@ -9,21 +9,14 @@ from functools import cached_property
 import numpy as np
 
 from mixef.estimation.linear.moments import Moments, moment_estimates, moment_start, principal_axes
-from mixef.estimation.scaling import ScaledTerms, scale_terms
+from mixef.estimation.scaling import ScaledTerms, block_names
 from mixef.linalg import small
 from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
 from mixef.linalg.factor import Factor
-from mixef.linalg.rows import RowPieces, Rows, RowSource
+from mixef.linalg.rows import RowSource
 from mixef.linalg.sources import Chunk, ScaledChunks, Scan, scale_chunks, scan
-from mixef.linalg.standardize import (
-    Basis,
-    ResponseScale,
-    orthonormal_pieces,
-    root_weighted,
-    scale_response,
-    weighted_pieces,
-)
+from mixef.linalg.standardize import Basis, ResponseScale
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm, block_structure
 
@@ -47,45 +40,6 @@ class LinearProblem:
     chosen_factor: str = "auto"  # `LmerControl.factor`
 
     @classmethod
-    def from_rows(
-        cls,
-        X: np.ndarray | RowPieces,
-        y: np.ndarray,
-        terms: Sequence[RandomTerm],
-        weights: np.ndarray | None,
-        REML: bool,
-        response: str,
-        chosen_factor: str = "auto",
-    ) -> LinearProblem:
-        """Return the problem of rows in memory.
-
-        Parameters
-        ----------
-        X : ndarray (n, p), or RowPieces
-            Linearly independent columns.
-        y : ndarray (n,)
-            Response, offset taken off.
-        weights : ndarray (n,) or None
-        response : str
-            The response's name, for messages.
-        """
-        scaled, groups = scale_terms(terms, weights)
-        Q, x_basis = orthonormal_pieces(weighted_pieces(X, weights))
-        residual, y_scale = scale_response(root_weighted(y, weights), Q, response)
-        sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
-        rows = Rows(groups, Q, residual)
-        return cls.from_products(
-            crossproducts(rows, assembles=chosen_factor in ("auto", "dense")),
-            scaled,
-            x_basis,
-            y_scale,
-            REML,
-            sum_log_w,
-            rows,
-            chosen_factor,
-        )
-
-    @classmethod
     def from_chunks(
         cls,
         chunks: Callable[[], Iterable[Chunk]],
@@ -94,9 +48,9 @@ class LinearProblem:
         response: str = "y",
         known: Scan | None = None,
         chosen_factor: str = "auto",
-        products: Callable[[ScaledChunks], CrossProducts] = ScaledChunks.products,
+        products: Callable[[ScaledChunks], CrossProducts] | None = None,
     ) -> LinearProblem:
-        """Return the problem of rows that are never in memory at once.
+        """Return the problem of rows that come some at a time.
 
         Parameters
         ----------
@@ -104,20 +58,22 @@ class LinearProblem:
             Returns the chunks from the first on: it is called for two passes, and more where the
             groups explain nearly all of the response.
         terms : sequence of RandomTerm
-            Without rows: what the chunks hold in their place.
+            Their rows are not read: the chunks hold those.
         known : Scan, optional
             What a pass over them told before.
         products : callable, optional
-            Takes the scaled rows and returns their cross-products, by a pass if not otherwise.
+            Takes the scaled rows and returns their cross-products, without a pass over them.
         """
         blocks, parametrization = block_structure(terms)
         n_levels = [terms[members[0]].n_levels for members in blocks]
         invariances = [term.structure.invariance for term in terms]
+        names = block_names(terms, blocks)
         known = scan(chunks()) if known is None else known
-        rows, bases = scale_chunks(chunks, known, n_levels, blocks, invariances, response)
+        rows, bases = scale_chunks(chunks, known, n_levels, blocks, invariances, names, response)
         scaled = ScaledTerms(blocks, parametrization, bases)
+        whole = chosen_factor in ("auto", "dense")
         return cls.from_products(
-            products(rows),
+            crossproducts(rows, whole) if products is None else products(rows),
             scaled,
             rows.x_basis,
             rows.y_scale,
@@ -166,7 +122,7 @@ class LinearProblem:
         old = self.products
         assembled = old.ZtZ if len(old.layout) > 1 else None
         products = replace(old, Zty=Zty, Xty=Xty, yty=float(y @ y), assembled=assembled)
-        rows = replace(self.rows, y=y) if isinstance(self.rows, Rows) else None
+        rows = None if self.rows is None else replace(self.rows.whole, y=y)
         return replace(self, products=products, y_scale=scale, rows=rows)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import combinations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import DataError
-from mixef.estimation.chunked import ModelChunks
+from mixef.estimation.chunked import chunks_of
 from mixef.estimation.spec import ModelSpec
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.sources import ScaledChunks, Scan, scan
@@ -54,32 +55,32 @@ MOST_CELLS = 50_000_000
 
 @dataclass(frozen=True)
 class KnownRows:
-    """What is known of the rows of a model that an engine holds."""
+    """What is known of the rows of a model before its columns are scaled."""
 
     scan: Scan
-    sums: TableSums | None  # that the engine took; None where the rows are read in batches
+    sums: TableSums | None  # that an engine took; None where the rows are read in batches
 
-    def products(self, kept: np.ndarray) -> Callable[[ScaledChunks], CrossProducts]:
-        """Return what makes cross-products of scaled rows, with some columns of X."""
-        return ScaledChunks.products if self.sums is None else partial(self.sums.products, kept)
+    def products(self, kept: np.ndarray) -> Callable[[ScaledChunks], CrossProducts] | None:
+        """Return what makes cross-products of scaled rows, with some columns of X, if anything."""
+        return None if self.sums is None else partial(self.sums.products, kept)
 
 
 def known_rows(spec: ModelSpec) -> KnownRows:
-    """Ask the engine for what a linear model needs of its rows, or read them in batches.
+    """Look at rows in memory, or ask the engine that holds them, or read them in batches.
 
     Raises
     ------
     DataError
         For a table that changes while it is read.
     """
-    try:
-        sums = PushedModel(spec).sums()
-        scanned = sums.scan()
-        if scanned is not None:
-            return KnownRows(scanned, sums)
-    except NotOnEngineError:
-        pass
-    return KnownRows(scan(ModelChunks(spec, np.arange(len(spec.design.names)))()), None)
+    if not spec.frame.in_memory:
+        with suppress(NotOnEngineError):
+            sums = PushedModel(spec).sums()
+            scanned = sums.scan()
+            if scanned is not None:
+                return KnownRows(scanned, sums)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused by name
+        return KnownRows(scan(chunks_of(spec)()), None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from mixef.estimation.search.certified import search, search_others
 from mixef.estimation.search.convergence import CONVERGED_GAIN
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.estimation.search.trust_region import Quadratic
-from mixef.linalg.rows import GroupDesign, Rows
+from mixef.linalg.rows import GroupDesign, RowPieces, Rows
 from mixef.linalg.standardize import Basis, ResponseScale, orthonormal_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
 
@@ -241,7 +241,8 @@ class OneByOne:
         """Fit the responses Y (n, m)."""
         fit, problem = self.fit, self.fit.problem
         factor = problem.factor()
-        Q, _ = orthonormal_columns(root_weighted(fit.X, fit.frame.weights))
+        X = root_weighted(fit.X, fit.frame.weights)
+        Q = RowPieces(X, R=problem.x_basis.R).whole() if X.shape[1] else X
         with one_blas_thread(), np.errstate(all="ignore"):
             scaled = scale_responses(weighted_responses(fit, Y), Q)
             ZtY = Rows(scaled_groups(fit), Q, scaled.Y[:, 0]).Zt_times(scaled.Y)

@@ -133,7 +133,8 @@ class LinearDeviance:
         self._X, self._y = problem.x_basis, problem.y_scale
         self._n = problem.n
         self._shift = problem.shift + self._n * np.log(2.0 * np.pi)
-        self._whole, self._rows = problem.products, problem.rows
+        self._whole = problem.products
+        self._rows = None if problem.rows is None else problem.rows.whole
         self._factor = problem.factor().cholesky("a profile of the deviance")
         self.log_unit = float(np.log(self._y.scale))
         self.size = self._k + 1
@@ -172,7 +173,6 @@ class LinearDeviance:
         )
         if self._rows is None:
             return products, None
-        assert isinstance(self._rows, Rows)  # a profile needs rows in memory
         X = self._rows.columns()[:, :-1] @ H
         return products, replace(self._rows, X=X[:, 1:], y=self._rows.y - tau * X[:, 0])
 
