@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy
 
 from benchmarks.crossed_graphs import GRAPHS, products_of
-from mixef.errors import FitError
+from mixef.errors import MixefError
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.iterative.factor import IterativeFactor
 
@@ -39,18 +39,18 @@ def exact(products: CrossProducts, theta: tuple[float, float]) -> tuple[float, n
 
 
 def errors(
-    products: CrossProducts, theta: tuple[float, float], seeds: int
+    products: CrossProducts, theta: tuple[float, float], seeds: Iterable[int]
 ) -> tuple[np.ndarray, list[IterativeFactor], str]:
     """Return errors over quoted ones (seeds, 3) of ``log|M|`` and traces; and the factors."""
     value, traces = exact(products, theta)
     lams = [np.array([[t]]) for t in theta]
     out, factors = [], []
-    for seed in range(seeds):
+    for seed in seeds:
         factor = IterativeFactor(products, seed=seed)
         try:
             factor.update(lams)
             factor.refresh()
-        except FitError as error:
+        except MixefError as error:
             return np.empty((0, 3)), [], str(error)
         T = np.array([t[0, 0] for t in factor.trace_blocks()])
         se = np.sqrt(np.diag(factor.trace_covariance()))
@@ -63,16 +63,18 @@ def accuracy(n: int, l1: int, l2: int, seeds: int, kinds: list[str]) -> Iterator
     """Compare on every graph at every theta: a line for each."""
     for kind in kinds:
         products = products_of(kind, n, l1, l2)
-        for theta in THETAS:
+        for number, theta in enumerate(THETAS):
             start = time.perf_counter()
-            z, factors, refused = errors(products, theta, seeds)
+            z, factors, refused = errors(
+                products, theta, range(number * seeds, (number + 1) * seeds)
+            )
             seconds = (time.perf_counter() - start) / seeds
             if refused:
                 yield f"{kind} {theta}: refused after {seconds * seeds:.1f} s"
                 continue
             se = [factor.ldL2_se for factor in factors]
             effort = factors[0]._estimate.effort
-            probes = len(factors[0]._estimate.probes.values)
+            probes = len(factors[0]._estimate.probes)
             yield (
                 f"{kind:20} {theta!s:12} rms {np.sqrt((z**2).mean(axis=0)).round(2)} "
                 f"se {np.mean(se):.1e} max {np.max(se):.1e} order {effort.order} "

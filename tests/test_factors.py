@@ -398,7 +398,7 @@ def test_boundary_forms(kernel, s):
 
 def test_every_kernel_is_tested():
     names = set(kernels.compiled())
-    assert len(names) == 16
+    assert len(names) == 17
     tests = {**globals(), **vars(test_iterative)}
     assert all(f"test_{name}" in tests for name in names)
 

@@ -4,6 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from structures import (
+    STRUCTURES,
+    TEMPLATES,
+    dense_Lambda,
+    dense_Z,
+    level_blocks,
+    rows_of,
+    templates,
+)
 
 from benchmarks.crossed import errors, exact
 from benchmarks.crossed_graphs import products_of
@@ -12,8 +21,9 @@ from mixef.linalg import kernels
 from mixef.linalg.crossproducts import Pairs, crossproducts
 from mixef.linalg.iterative import graph, logdet, pcg
 from mixef.linalg.iterative.factor import IterativeFactor
-from mixef.linalg.iterative.scaled import Scaled
+from mixef.linalg.iterative.two_scalars import TwoScalars
 from mixef.linalg.rows import GroupDesign, Rows
+from mixef.linalg.schur import SchurFactor
 
 SIZE = (6_000, 300, 250)
 
@@ -142,7 +152,7 @@ def test_gram_squares(kernel, weighted):
 def scaled_of(kind, theta, **changes):
     products = products_of(kind, *SIZE)
     factor = IterativeFactor(replace(products, **changes))
-    return Scaled(factor._graph, *factor._d, *theta)
+    return TwoScalars(factor._graph, factor._diagonals, scalars(*theta))
 
 
 @pytest.mark.parametrize("kind", ["Zipf", "weights", "repeated pairs", "a column of numbers"])
@@ -188,7 +198,7 @@ def test_quoted_errors_are_the_errors():
 
     `python -m benchmarks.crossed --accuracy` has more graphs, templates and levels.
     """
-    z = [errors(products_of(kind, *SIZE), (1.0, 0.5), 10)[0] for kind in KINDS]
+    z = [errors(products_of(kind, *SIZE), (1.0, 0.5), range(10))[0] for kind in KINDS]
     rms = np.sqrt(np.mean(np.square(z), axis=(0, 1)))
     assert np.all((rms > 0.8) & (rms < 1.25)), rms
 
@@ -267,9 +277,37 @@ def test_levels_without_rows_and_levels_that_occur_once():
     assert factor.trace_blocks()[0][0, 0] == pytest.approx(inner.diagonal()[:42].sum(), rel=1e-6)
 
 
-def test_terms_of_several_columns_are_refused():
-    with pytest.raises(FitError, match="one column each, and the terms have 2, 1 columns"):
-        IterativeFactor(crossed(widths=(2, 1)))
+def test_one_grouping_factor_is_refused():
+    with pytest.raises(FitError, match="for crossed terms, and there is one grouping factor"):
+        IterativeFactor(crossproducts(rows_of("one vector"), assembles=False))
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+@pytest.mark.parametrize("name", [n for n, (levels, _, _) in STRUCTURES.items() if len(levels) > 1])
+def test_terms_of_several_columns_and_three_terms(name, kind):
+    """By dense linear algebra, at singular templates too."""
+    products = crossproducts(rows_of(name), assembles=False)
+    layout, lams = products.layout, templates(products.layout.widths, kind)
+    Z, Lambda = dense_Z(rows_of(name)), dense_Lambda(layout, lams)
+    ZtZ = Z.T @ Z
+    M = Lambda.T @ ZtZ @ Lambda + np.eye(layout.q)
+    C = np.linalg.inv(M)
+    inner = ZtZ - ZtZ @ Lambda @ C @ Lambda.T @ ZtZ
+    factor = IterativeFactor(products)
+    factor.update(lams)
+    off = abs(factor.ldL2 - np.linalg.slogdet(M)[1])
+    assert off < 4.0 * factor.ldL2_se + 1e-4
+    rhs = np.random.default_rng(1).normal(size=(layout.q, 3))
+    np.testing.assert_allclose(factor.solve(rhs), C @ rhs, atol=1e-8)
+    np.testing.assert_allclose(factor.solve(rhs[:, 0]), C @ rhs[:, 0], atol=1e-8)
+    np.testing.assert_allclose(factor.ZtZ_times(rhs), ZtZ @ rhs, atol=1e-10)
+    covariance = factor.trace_covariance()
+    variance = np.zeros(sum(s * s for s in layout.widths))
+    variance = iter(variance if covariance is None else covariance.diagonal())
+    for i, T in enumerate(factor.trace_blocks()):
+        expected = level_blocks(layout, i, inner).sum(axis=0)
+        se = np.sqrt([next(variance) for _ in range(T.size)]).reshape(T.shape)
+        assert np.all(np.abs(T - expected) < 4.0 * se + 1e-4 * np.abs(expected).max())
 
 
 def test_a_factor_that_stands_nowhere_says_so():
@@ -279,3 +317,50 @@ def test_a_factor_that_stands_nowhere_says_so():
     infinite = replace(infinite, diagonal=tuple(d * np.nan for d in infinite.diagonal))
     with pytest.raises(FitError, match="not positive definite"):
         at(infinite, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_block_squares(kernel, weighted):
+    """Six levels of two effects by three of three, full blocks or none."""
+    rng = np.random.default_rng(6)
+    met = np.kron(rng.random((6, 3)) < 0.6, np.ones((2, 3)))
+    A = met * (rng.normal(size=met.shape) if weighted else 1.0)
+    rows, cols = np.nonzero(met)
+    start = np.searchsorted(rows, np.arange(13))
+    values = A[rows, cols][: None if weighted else 0]
+    W = rng.normal(size=(3, 3, 3))
+    W = W + W.transpose(0, 2, 1)
+    out = np.empty((6, 2, 2))
+    for first, last in ((0, 4), (4, 6)):
+        kernel("block_squares")(start, cols.astype(np.int32), values, W, out, first, last)
+    blocks = A.reshape(6, 2, 3, 3)
+    np.testing.assert_allclose(out, np.einsum("laub,ubc,lduc->lad", blocks, W, blocks), atol=1e-12)
+
+
+def three_crossed(seed, n=20_000, levels=(500, 400, 50), widths=(2, 1, 1)):
+    rng = np.random.default_rng(seed)
+    groups = [
+        GroupDesign(rng.integers(0, size, n), size, np.c_[np.ones(n), rng.normal(size=(n, s - 1))])
+        for size, s in zip(levels, widths, strict=True)
+    ]
+    return crossproducts(Rows(groups, np.ones((n, 1)), rng.normal(size=n)), assembles=False)
+
+
+def test_quoted_errors_of_three_terms_are_the_errors():
+    products = three_crossed(1)
+    lams = [np.array([[0.9, 0.0], [0.3, 0.5]]), *scalars(0.7, 0.6)]
+    exact_factor = SchurFactor(products)
+    exact_factor.update(lams)
+    value = exact_factor.ldL2
+    traces = np.concatenate([T.ravel() for T in exact_factor.trace_blocks()])
+    z = []
+    for seed in range(12):
+        factor = IterativeFactor(products, seed=seed, target=0.05)
+        factor.update(lams)
+        factor.refresh()
+        T = np.concatenate([T.ravel() for T in factor.trace_blocks()])
+        se = np.sqrt(factor.trace_covariance().diagonal())
+        assert 1e-4 < factor.ldL2_se <= 0.05
+        z.append([(factor.ldL2 - value) / factor.ldL2_se, *((T - traces) / se)])
+    rms = np.sqrt(np.mean(np.square(z), axis=0))
+    assert np.all((rms > 0.6) & (rms < 1.5)), rms

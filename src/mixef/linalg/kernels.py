@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixef.linalg.iterative.loops import (
+    block_squares,
     gather_eight,
     gather_one,
     gram_squares,
@@ -57,6 +58,7 @@ def compiled() -> dict[str, Callable[..., Any]]:
         gather_one,
         gather_eight,
         gram_squares,
+        block_squares,
     )
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 

@@ -1,16 +1,21 @@
-"""``log|M|``, solves and traces for two large crossed factors, without a Cholesky factor."""
+"""``log|M|``, solves and traces for large crossed factors, without a Cholesky factor."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.linalg.crossproducts import CrossProducts, Pairs
+from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import Factor, not_positive_definite
+from mixef.linalg.iterative.block_graph import block_graph_of
+from mixef.linalg.iterative.blocks import Blocks
 from mixef.linalg.iterative.graph import graph_of
 from mixef.linalg.iterative.logdet import Effort, Estimate, adapted, estimate, more
 from mixef.linalg.iterative.pcg import solve_scaled
 from mixef.linalg.iterative.scaled import Scaled
+from mixef.linalg.iterative.two_scalars import TwoScalars
 
 # The standard error of log|M| that is aimed at.
 TARGET = 0.01
@@ -19,7 +24,7 @@ MOST_FRESH = 3072
 
 
 class IterativeFactor(Factor):
-    """What ``M = Lambda'Z'WZ Lambda + I`` says of two crossed scalar factors, up to a stated error.
+    """What ``M = Lambda'Z'WZ Lambda + I`` says of large crossed factors, up to a stated error.
 
     Solves are exact, up to the tolerance of conjugate gradients. ``log|M|`` and the traces are
     estimates with standard errors, from random vectors that stay the same from one ``update`` to
@@ -36,7 +41,7 @@ class IterativeFactor(Factor):
     Parameters
     ----------
     products : CrossProducts
-        With two grouping factors of one column each. Held, not copied.
+        With two grouping factors or more; two of one column each are fastest. Held, not copied.
     seed : int
         Of the random vectors.
     target : float
@@ -46,40 +51,42 @@ class IterativeFactor(Factor):
     ----------
     ldL2, ldL2_se : float
         ``log|M|`` and its standard error.
-    lams : tuple of ndarray (1, 1)
+    lams : tuple of ndarray (s_i, s_i)
         The templates it stands at.
     """
 
     def __init__(self, products: CrossProducts, seed: int = 0, target: float = TARGET):
         super().__init__(products)
         self.seed, self.target = seed, target
-        if self.layout.widths != (1, 1):
+        if len(self.layout) < 2:
             raise FitError(
-                "the iterative factor is for two crossed grouping factors of one column each, and "
-                f"the terms have {', '.join(map(str, self.layout.widths))} columns"
+                "the iterative factor is for crossed terms, and there is one grouping factor: use "
+                'LmerControl(factor="auto")'
             )
+        scalars = self.layout.widths == (1, 1)
+        self._of_graph = (graph_of, TwoScalars) if scalars else (block_graph_of, Blocks)
         self._effort: Effort | None = None
-        self._graph = graph_of(_pair(products), self.layout)
-        self._take_room()
+        self.reload()
 
     def _take_room(self) -> None:
-        """Read the diagonals of ``Z_i'WZ_i``."""
-        both = [blocks.ravel() for blocks in self.products.diagonal]
-        first, orders = self._graph.first, self._graph.orders
-        self._d = both[first][orders[0]], both[1 - first][orders[1]]
+        """Read the diagonal blocks of ``Z_i'WZ_i``, by role and in the graph's order."""
+        self._diagonals = []
+        for i, positions in zip(self._graph.roles, self._graph.positions, strict=True):
+            s = self.layout.widths[i]
+            self._diagonals.append(self.products.diagonal[i][positions[::s] // s])
         self._scaled: Scaled | None = None
         self._estimate: Estimate | None = None
 
     def reload(self) -> None:
         """Read the cross-products again, after their blocks were changed in place."""
-        self._graph = graph_of(_pair(self.products), self.layout)
+        self._graph: Any = self._of_graph[0](self.products)
         self._take_room()
 
     def _refactor(self) -> None:
         """Go to ``self.lams``; ``log|M|`` is estimated there when it is asked for."""
-        lam = [float(self.lams[i][0, 0]) for i in self._roles]
-        scaled = Scaled(self._graph, *self._d, *lam)
-        if not (np.isfinite(scaled.base) and bool((scaled.dS > 0.0).all())):
+        lams = [self.lams[i] for i in self._graph.roles]
+        scaled: Scaled = self._of_graph[1](self._graph, self._diagonals, lams)
+        if not np.isfinite(scaled.base):
             raise not_positive_definite()
         self._scaled, self._estimate = scaled, None
 
@@ -122,7 +129,8 @@ class IterativeFactor(Factor):
         if scaled.apart:
             return
         found = adapted(scaled, self.target if target is None else target, self.seed)
-        self._effort, self._estimate = found.effort, found
+        self._effort = found.effort if found.se > 0.0 else None  # E may be zero here alone
+        self._estimate = found
 
     def refresh(self, target: float | None = None) -> None:
         """Add random vectors where the factor stands, for the end of a search.
@@ -146,11 +154,6 @@ class IterativeFactor(Factor):
             raise RuntimeError("the factor stands nowhere yet: call update")
         return self._scaled
 
-    @property
-    def _roles(self) -> tuple[int, int]:
-        """Which block of the layout is eliminated, and which stays."""
-        return self._graph.first, 1 - self._graph.first
-
     def solve(self, rhs: np.ndarray, tol: float = 1e-10) -> np.ndarray:
         """Return ``M^-1 rhs`` for (q,) or (q, k), by conjugate gradients on a block.
 
@@ -159,61 +162,57 @@ class IterativeFactor(Factor):
         tol : float
             Of the norm of residuals, relative to that of each right-hand side.
         """
-        at, graph = self._standing, self._graph
-        D1, both = at.D1[:, None], at.lam1 * at.lam2
+        at = self._standing
         R1, R2 = self._split(rhs)
-        R2 = R2 - both * graph.transposed_times(R1 / D1)
-        sd = at.sd[:, None]
-        U2 = sd * solve_scaled(at, sd * R2, tol)
-        return self._joined((R1 - both * graph.times(U2)) / D1, U2, rhs.shape)
+        x = solve_scaled(at, at.eliminated(R1, R2), tol)
+        U1, U2 = at.back(R1, x)
+        return self._joined(U1, U2, rhs.shape)
 
     def ZtZ_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'WZ v`` for (q,) or (q, k), without ``Z'WZ``."""
-        graph, (d1, d2) = self._graph, self._d
         V1, V2 = self._split(v)
-        one = d1[:, None] * V1 + graph.times(V2)
-        return self._joined(one, d2[:, None] * V2 + graph.transposed_times(V1), v.shape)
+        one, two = self._graph.products(self._diagonals, V1, V2)
+        return self._joined(one, two, v.shape)
 
     def trace_blocks(self) -> list[np.ndarray]:
-        """Return estimates of ``T_i = sum_l (Z'V^-1 Z)_ll`` (1, 1).
+        """Return estimates of ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i).
 
         ``d log|M| / d lam_i = 2 T_i lam_i``, and T_i is smooth where lam_i is zero.
         """
         found = self._found()
         slopes = self._standing.base_slopes if found is None else found.slopes
-        return [slopes[[role]].reshape(1, 1) for role in self._roles]
+        widths = self.layout.widths
+        return [slopes[cells].reshape(s, s) for cells, s in zip(self._cells(), widths, strict=True)]
 
     def trace_covariance(self) -> np.ndarray | None:
-        """Return the covariance (2, 2) of the errors of `trace_blocks`; None where exact."""
-        found, roles = self._found(), list(self._roles)
-        return None if found is None else found.slopes_covariance[np.ix_(roles, roles)]
+        """Return the covariance (K, K) of the errors of `trace_blocks`; None where exact."""
+        found, cells = self._found(), np.concatenate(self._cells())
+        return None if found is None else found.slopes_covariance[np.ix_(cells, cells)]
 
     def trace_samples(self) -> np.ndarray:
-        """Return what each random vector says (m, 2) of `trace_blocks`."""
-        found = self._found()
-        samples = np.empty((0, 2)) if found is None else found.slopes_by_probe
-        return samples[:, list(self._roles)]
+        """Return what each random vector says (m, K) of `trace_blocks`."""
+        found, cells = self._found(), np.concatenate(self._cells())
+        samples = np.empty((0, len(cells))) if found is None else found.slopes_by_probe
+        return samples[:, cells]
+
+    def _cells(self) -> list[np.ndarray]:
+        """Return where the entries of each T_i stand among those by role."""
+        sizes = [self.layout.widths[i] ** 2 for i in self._graph.roles]
+        parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        return [parts[self._graph.roles.index(i)] for i in range(len(parts))]
 
     def _split(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of both factors, in the graph's order, as (l_1, k) and (l_2, k)."""
+        """Return the rows that are eliminated and the others, in the graph's order."""
         columns = v[:, None] if v.ndim == 1 else v
-        parts = [columns[self.layout.slice(i)] for i in self._roles]
-        one, two = (part[order] for part, order in zip(parts, self._graph.orders, strict=True))
-        return one, two
+        roles = zip(self._graph.roles, self._graph.positions, strict=True)
+        one, *others = (columns[self.layout.slice(i)][order] for i, order in roles)
+        return one, np.concatenate(others)
 
     def _joined(self, one: np.ndarray, two: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Return rows in the order of the layout, the inverse of `_split`."""
         out = np.empty((self.layout.q, one.shape[1]))
-        for i, part, order in zip(self._roles, (one, two), self._graph.orders, strict=True):
-            out[self.layout.slice(i)][order] = part
+        both, start = np.concatenate([one, two]), 0
+        for i, order in zip(self._graph.roles, self._graph.positions, strict=True):
+            out[self.layout.slice(i)][order] = both[start : start + len(order)]
+            start += len(order)
         return out.reshape(shape)
-
-
-def _pair(products: CrossProducts) -> Pairs:
-    """Return the pairs of levels of two factors, also where ``Z'WZ`` came in one piece."""
-    if (0, 1) in products.pairs:
-        return products.pairs[0, 1]
-    layout = products.layout
-    between = np.asarray(products.ZtZ[layout.slice(0), layout.slice(1)])
-    rows, cols = np.nonzero(between)
-    return Pairs(rows, cols, between[rows, cols][:, None, None])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mixef.linalg.crossproducts import Pairs
+from mixef.linalg.crossproducts import CrossProducts, Pairs
 from mixef.linalg.kernels import compiled
 from mixef.linalg.layout import Layout
 
@@ -49,17 +49,17 @@ class Side:
         out = np.empty((n, k), dtype=V.dtype)
         kernel = compiled()["gather_one" if k == 1 else "gather_eight"]
         V = np.ascontiguousarray(V)
-        in_threads(lambda a, b: kernel(*self.arrays, V, out, a, b), self._bounds(k))
+        in_threads(lambda a, b: kernel(*self.arrays, V, out, a, b), self.bounds(k))
         return out
 
     def gather_squares(self, w: np.ndarray) -> np.ndarray:
         """Return the sums (l, k) of ``a^2 w`` over the pairs of each level, for w (l', k)."""
         out = np.empty((len(self.start) - 1, w.shape[1]))
         kernel = compiled()["weighted_squares"]
-        in_threads(lambda a, b: kernel(*self.arrays, w, out, a, b), self._bounds(w.shape[1]))
+        in_threads(lambda a, b: kernel(*self.arrays, w, out, a, b), self.bounds(w.shape[1]))
         return out
 
-    def _bounds(self, k: int) -> list[int]:
+    def bounds(self, k: int) -> list[int]:
         """Split the levels into ranges with about as many pairs, one a thread."""
         parts = THREADS if len(self.other) * k >= WORTH_THREADS else 1
         shares = np.linspace(0, len(self.other), parts + 1)[1:-1]
@@ -84,8 +84,8 @@ class Graph:
     one: Side  # by the levels of factor 1
     two: Side  # by the levels of factor 2
     scale: float
-    first: int  # which block of the layout is factor 1
-    orders: tuple[np.ndarray, np.ndarray]  # which level of the data each level of 1 and of 2 is
+    roles: tuple[int, int]  # which block of the layout is factor 1, and which is factor 2
+    positions: tuple[np.ndarray, np.ndarray]  # which level of the data each level of 1 and of 2 is
     names: str  # of the terms, for messages
 
     @property
@@ -106,37 +106,51 @@ class Graph:
         """Return ``A'U`` for U (l_1, k)."""
         return self._scaled(self.two.gather(U))
 
+    def products(
+        self, diagonals: Sequence[np.ndarray], V1: np.ndarray, V2: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``Z'WZ v`` for the two parts of v, in the graph's order."""
+        d1, d2 = (D.reshape(-1, 1) for D in diagonals)
+        return d1 * V1 + self.times(V2), d2 * V2 + self.transposed_times(V1)
+
     def _scaled(self, out: np.ndarray) -> np.ndarray:
         if self.scale != 1.0:
             out *= self.scale
         return out
 
 
-def graph_of(pair: Pairs, layout: Layout) -> Graph:
-    """Return the graph of the pairs of levels of two factors.
+def graph_of(products: CrossProducts) -> Graph:
+    """Return the graph of the pairs of levels of two factors with one column each.
 
-    Parameters
-    ----------
-    pair : Pairs
-        With blocks (m, 1, 1).
-    layout : Layout
-        Of two factors with one column each; the one with more levels becomes factor 1.
+    The one with more levels becomes factor 1.
     """
+    layout = products.layout
     n_levels = layout.n_levels
-    names = "the terms " + " and ".join(layout.names) if layout.names else "two crossed terms"
-    rows, cols, values = _each_pair_once(pair)
+    rows, cols, values = _each_pair_once(pairs_of(products, 0, 1))
     values, scale = _values(values)
-    orders, ranks = zip(*map(_by_frequency, (rows, cols), n_levels), strict=True)
+    orders, ranks = zip(*map(by_frequency, (rows, cols), n_levels), strict=True)
     start = np.searchsorted(rows, np.arange(n_levels[0] + 1))
     by_col = Side(start, ranks[1][cols], values).turned(n_levels[1])
     by_row = Side(by_col.start, ranks[0][by_col.other], by_col.values).turned(n_levels[0])
     by_col = by_row.turned(n_levels[1])
     if n_levels[1] > n_levels[0]:
-        return Graph(by_col, by_row, scale, 1, (orders[1], orders[0]), names)
-    return Graph(by_row, by_col, scale, 0, (orders[0], orders[1]), names)
+        return Graph(by_col, by_row, scale, (1, 0), (orders[1], orders[0]), named(layout))
+    return Graph(by_row, by_col, scale, (0, 1), (orders[0], orders[1]), named(layout))
 
 
-def _by_frequency(codes: np.ndarray, n_levels: int) -> tuple[np.ndarray, np.ndarray]:
+def pairs_of(products: CrossProducts, i: int, j: int) -> Pairs:
+    """Return the pairs of levels of two terms, also where ``Z'WZ`` came in one piece."""
+    if (i, j) in products.pairs:
+        return products.pairs[i, j]
+    layout = products.layout
+    between = np.asarray(products.ZtZ[layout.slice(i), layout.slice(j)])
+    shape = (layout.n_levels[i], layout.widths[i], layout.n_levels[j], layout.widths[j])
+    blocks = between.reshape(shape).transpose(0, 2, 1, 3)
+    rows, cols = np.nonzero(np.abs(blocks).sum(axis=(2, 3)))
+    return Pairs(rows, cols, blocks[rows, cols])
+
+
+def by_frequency(codes: np.ndarray, n_levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the levels in order of falling frequency, and the rank of each."""
     order = np.argsort(-np.bincount(codes, minlength=n_levels), kind="stable")
     rank = np.empty(n_levels, dtype=np.int32)
@@ -164,6 +178,11 @@ def _values(values: np.ndarray) -> tuple[np.ndarray, float]:
     if len(values) and bool((values == values[0]).all()):
         return np.empty(0), float(values[0])
     return values, 1.0
+
+
+def named(layout: Layout) -> str:
+    """Name the terms of a layout in a message."""
+    return "the terms " + " and ".join(layout.names) if layout.names else "the crossed terms"
 
 
 def by_width(V: np.ndarray) -> list[np.ndarray]:

@@ -40,7 +40,7 @@ class Forms:
     """
 
     values: np.ndarray  # (k, 2): z'f(E) z
-    slopes: np.ndarray  # (k, 2, 2): derivatives of the trace of f(E) by a and b, as z sees them
+    slopes: np.ndarray  # (k, 2, K): what z sees of T_1, T_2, ...; order 2 where there is one
     cut: np.ndarray  # (k, 2): the same values less those of two steps fewer
 
     def joined(self, other: Forms) -> Forms:
@@ -52,39 +52,51 @@ class Forms:
         )
 
 
-def nothing() -> Forms:
+def nothing(scaled: Scaled) -> Forms:
     """Return the forms of no vectors."""
-    return Forms(np.empty((0, 2)), np.empty((0, 2, 2)), np.empty((0, 2)))
+    return Forms(
+        np.empty((0, 2)),
+        np.empty((0, len(scaled.orders), len(scaled.base_slopes))),
+        np.empty((0, 2)),
+    )
 
 
-def forms(scaled: Scaled, Z: np.ndarray, steps: int, single: bool = False) -> Forms:
-    """Return the forms of the columns of Z (l_2, k), by runs of some steps.
+def forms(scaled: Scaled, Z: np.ndarray, steps: int) -> Forms:
+    """Return the forms of the columns of Z (l_2, k), by runs of some steps."""
+    out = nothing(scaled)
+    for block in by_width(Z):
+        out = out.joined(forms_and_images(scaled, block, steps)[0])
+    k = Z.shape[1]
+    return Forms(out.values[:k], out.slopes[:k], out.cut[:k])
+
+
+def forms_and_images(
+    scaled: Scaled, Z: np.ndarray, steps: int, single: bool = False
+) -> tuple[Forms, list[np.ndarray]]:
+    """Return the forms of a block Z (l_2, 8), and ``f(E) Z`` by the order of the moments.
 
     Parameters
     ----------
     single : bool
         As in `Scaled.E_times`.
     """
-    out = nothing()
-    for block in by_width(Z):
-        out = out.joined(_forms_of_block(scaled, block, steps, single))
-    k = Z.shape[1]
-    return Forms(out.values[:k], out.slopes[:k], out.cut[:k])
-
-
-def _forms_of_block(scaled: Scaled, Z: np.ndarray, steps: int, single: bool) -> Forms:
     basis, T, norm, EZ = run(scaled, Z, steps, single)
     whole, fewer = _spectrum(T, norm), _spectrum(T[:, :-2, :-2], norm)
     values = _sums(whole)
     e, vectors, _ = whole
+
+    def on_basis(function: np.ndarray) -> np.ndarray:
+        """Return ``g(E) Z`` for values g(e) (k, m)."""
+        at = function * vectors[:, 0] * norm[:, None]
+        return _combined(basis, np.einsum("kij,kj->ik", vectors, at))
+
     # d tr f(E) = tr(f'(E) dE), with f'(E) z on the basis of the run.
     slopes, turned = [], scaled.turned(Z, EZ, single)
-    for derivative in (-e / (1.0 + e), e * e / (1.0 + e)):
-        at = derivative * vectors[:, 0] * norm[:, None]
-        X = _combined(basis, np.einsum("kij,kj->ik", vectors, at))
-        EX = _combined(basis, np.einsum("kij,kj->ik", vectors, at * e))
-        slopes.append(scaled.slopes(Z, turned, X, EX))
-    return Forms(values, np.stack(slopes, axis=1), values - _sums(fewer))
+    for order in scaled.orders:
+        derivative = (-e, e * e)[order - 1] / (1.0 + e)
+        slopes.append(scaled.slopes(Z, turned, on_basis(derivative), on_basis(derivative * e)))
+    images = [on_basis(f(e)) for f in (first_order, second_order)]
+    return Forms(values, np.stack(slopes, axis=1), values - _sums(fewer)), images
 
 
 def run(

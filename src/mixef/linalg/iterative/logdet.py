@@ -8,7 +8,8 @@ import numpy as np
 
 from mixef.errors import ExactFactorNeededError
 from mixef.linalg.iterative.graph import WIDTH
-from mixef.linalg.iterative.lanczos import Forms, first_order, forms, nothing, second_order
+from mixef.linalg.iterative.lanczos import Forms, first_order, forms, second_order
+from mixef.linalg.iterative.probes import Probes, probes, signs
 from mixef.linalg.iterative.ritz import smallest, upper_bound
 from mixef.linalg.iterative.scaled import Scaled
 
@@ -53,7 +54,7 @@ class Estimate:
     effort: Effort
     Q: np.ndarray  # (l_2, k): Ritz vectors, orthonormal; or unit vectors, all of them
     ritz: Forms  # of these
-    probes: Forms  # of the random vectors, less their part in Q
+    probes: Probes  # less their part in Q
     fixed: float  # what is exact
     fixed_slopes: np.ndarray  # (2,)
 
@@ -65,9 +66,8 @@ class Estimate:
     @property
     def se(self) -> float:
         """The standard error of the value; what the last two Lanczos steps did counts as error."""
-        values = self.probes.values[:, self.effort.order - 1]
-        random = values.std(ddof=1) / np.sqrt(len(values)) if len(values) else 0.0
-        return float(np.hypot(random, self._both("cut")))
+        variance = self.probes.variances[self.effort.order - 1] / max(len(self.probes), 1)
+        return float(np.hypot(np.sqrt(variance), self._both("cut")))
 
     @property
     def slopes(self) -> np.ndarray:
@@ -77,20 +77,20 @@ class Estimate:
 
     @property
     def slopes_by_probe(self) -> np.ndarray:
-        """What each random vector says (m, 2) of the slopes."""
-        slopes: np.ndarray = self.probes.slopes[:, self.effort.order - 1]
+        """What each random vector says (m, K) of the slopes."""
+        slopes: np.ndarray = self.probes.forms.slopes[:, self.effort.order - 1]
         return slopes
 
     @property
     def slopes_covariance(self) -> np.ndarray:
         """The covariance (2, 2) of the errors of the slopes."""
-        slopes = self.slopes_by_probe
-        return np.cov(slopes.T) / len(slopes) if len(slopes) else np.zeros((2, 2))
+        return self.probes.slopes_covariance(self.effort.order) / max(len(self.probes), 1)
 
     def _both(self, what: str) -> np.ndarray:
         """Return the sum over Ritz vectors and the mean over random vectors, for their order."""
         which = self.effort.order - 1
-        ritz, probes = (getattr(forms, what)[:, which] for forms in (self.ritz, self.probes))
+        both = self.ritz, self.probes.forms
+        ritz, probes = (getattr(forms, what)[:, which] for forms in both)
         total: np.ndarray = ritz.sum(axis=0)
         return total + probes.mean(axis=0) if len(probes) else total
 
@@ -100,25 +100,26 @@ def estimate(scaled: Scaled, effort: Effort) -> Estimate:
     Q = effort.start
     if effort.n_probes:
         _, Q = smallest(scaled, Q, ROUNDS, _upper(scaled, effort.seed))
-    ritz, probes = forms(scaled, Q, effort.steps), _probes(scaled, Q, effort, 0, effort.n_probes)
+    ritz = forms(scaled, Q, effort.steps)
+    random = probes(scaled, Q, effort.seed, effort.steps, 0, effort.n_probes)
     fixed, slopes = scaled.base, scaled.base_slopes
     if effort.order == 2:
         moment, moment_slopes = scaled.second_moment()
         fixed, slopes = fixed - 0.5 * moment, slopes - 0.5 * moment_slopes
-    return Estimate(effort, Q, ritz, probes, fixed, slopes)
+    return Estimate(effort, Q, ritz, random, fixed, slopes)
 
 
 def more(scaled: Scaled, old: Estimate, target: float, most: int) -> Estimate:
     """Add random vectors until the standard error is at most the target."""
-    effort, probes = old.effort, old.probes
+    effort, now = old.effort, old
     while True:
-        now = replace(old, probes=probes)
-        n = len(probes.values)
+        n = len(now.probes)
         if (now.se <= target and n >= PILOT) or not 0 < n < most:
             return now
         needed = n * (now.se / target) ** 2
         upto = _rounded(min(max(1.05 * needed, n + WIDTH, PILOT), most))
-        probes = probes.joined(_probes(scaled, old.Q, effort, n, upto))
+        added = probes(scaled, old.Q, effort.seed, effort.steps, n, upto)
+        now = replace(now, probes=now.probes.joined(added))
 
 
 def adapted(scaled: Scaled, target: float, seed: int) -> Estimate:
@@ -133,11 +134,12 @@ def adapted(scaled: Scaled, target: float, seed: int) -> Estimate:
     """
     upper = _upper(scaled, seed)
     e, Q = _first_ritz(scaled, seed, upper)
-    e, Q = _grown(scaled, e, Q, 2, target, seed, upper)
-    pilot, effort = _pilot(scaled, Effort(seed, 2, LEAST_STEPS, PILOT, Q), target)
-    need = {order: _needed(pilot, order, target) for order in FUNCTIONS}
-    cost = MOMENT_COST * scaled.moment_products / (effort.steps * scaled.graph.n_pairs)
-    if need[1] <= need[2] + cost and need[1] <= MOST_PROBES:
+    order = scaled.orders[-1]
+    e, Q = _grown(scaled, e, Q, order, target, seed, upper)
+    pilot, effort = _pilot(scaled, Effort(seed, order, LEAST_STEPS, PILOT, Q), target)
+    need = {order: _needed(pilot, order, target) for order in scaled.orders}
+    cost = MOMENT_COST * scaled.moment_products / (effort.steps * scaled.n_pairs)
+    if need[1] <= need[order] + cost and need[1] <= MOST_PROBES:
         effort = replace(effort, order=1)
     n = min(need[effort.order], MOST_PROBES)
     if max(n, PILOT) + len(e) >= len(Q):
@@ -159,13 +161,13 @@ def _in_full(scaled: Scaled, effort: Effort, target: float) -> Estimate:
 
 
 def _upper(scaled: Scaled, seed: int) -> float:
-    return upper_bound(scaled, _signs(len(scaled.sd), seed, 0), BOUND_STEPS)
+    return upper_bound(scaled, signs(scaled.size, seed, 0), BOUND_STEPS)
 
 
 def _first_ritz(scaled: Scaled, seed: int, upper: float) -> tuple[np.ndarray, np.ndarray]:
-    n = len(scaled.sd)
+    n = scaled.size
     V = _normal(n, min(LEAST_RITZ, n), seed)
-    V[:, 0] = np.sqrt(scaled.dS)  # the smallest of a graph in one piece is near this
+    V[:, 0] = scaled.near_null  # the smallest of a graph in one piece is near this
     return smallest(scaled, V, FIRST_ROUNDS, upper)
 
 
@@ -197,16 +199,16 @@ def _look_ahead(
 
     No eigenvalue that is left takes more variance away than the last one that was found.
     """
-    values = _probes(scaled, Q, Effort(seed, order, 2 * LEAST_STEPS, PILOT, Q), 0, PILOT).values
+    pilot = probes(scaled, Q, seed, 2 * LEAST_STEPS, 0, PILOT)
     taken = 2.0 * FUNCTIONS[order](e[-1]) ** 2 * (MOST_RITZ - len(e))
-    left = float(values[:, order - 1].var(ddof=1)) / MARGIN - taken
+    left = float(pilot.variances[order - 1]) / MARGIN - taken
     if left > MOST_PROBES * HOPELESS**2:
         raise _out_of_reach(scaled, float(np.sqrt(left / MOST_PROBES)), target)
 
 
 def _out_of_reach(scaled: Scaled, se: float, target: float) -> ExactFactorNeededError:
     return ExactFactorNeededError(
-        f"the iterative factor cannot estimate log|M| for {scaled.graph.names}: its standard error "
+        f"the iterative factor cannot estimate log|M| for {scaled.names}: its standard error "
         f"would stay at {se:.2g}, where {target:g} was asked for and {HOPELESS:g} is the most that "
         "a likelihood can be read with. The pairs of levels form a graph like a chain (each level "
         "meets few others, or only its neighbours), where a sparse Cholesky factor is cheap: use "
@@ -214,41 +216,26 @@ def _out_of_reach(scaled: Scaled, se: float, target: float) -> ExactFactorNeeded
     )
 
 
-def _pilot(scaled: Scaled, effort: Effort, target: float) -> tuple[Forms, Effort]:
+def _pilot(scaled: Scaled, effort: Effort, target: float) -> tuple[Probes, Effort]:
     """Run the Ritz vectors and the pilot with as many steps as it takes."""
     Q = effort.start
     while True:
-        ritz, pilot = forms(scaled, Q, effort.steps), _probes(scaled, Q, effort, 0, PILOT)
-        cut = np.abs(ritz.cut.sum(axis=0) + pilot.cut.mean(axis=0)).max()
+        ritz = forms(scaled, Q, effort.steps)
+        pilot = probes(scaled, Q, effort.seed, effort.steps, 0, PILOT)
+        cut = np.abs(ritz.cut.sum(axis=0) + pilot.forms.cut.mean(axis=0)).max()
         if cut <= CUT * target or effort.steps >= MOST_STEPS:
             return pilot, effort
         effort = replace(effort, steps=2 * effort.steps)
 
 
-def _needed(pilot: Forms, order: int, target: float) -> int:
+def _needed(pilot: Probes, order: int, target: float) -> int:
     """Return how many random vectors the variance of the pilot asks for."""
-    variance = float(pilot.values[:, order - 1].var(ddof=1))
+    variance = float(pilot.variances[order - 1])
     return max(_rounded(MARGIN * variance / target**2), WIDTH)
 
 
 def _rounded(n: float) -> int:
     return WIDTH * int(np.ceil(min(n, 1e9) / WIDTH))
-
-
-def _probes(scaled: Scaled, Q: np.ndarray, effort: Effort, first: int, last: int) -> Forms:
-    """Return the forms of random vectors number ``first`` to ``last``, less their part in Q."""
-    out = nothing()
-    for block in range(first // WIDTH, last // WIDTH):
-        V = _signs(len(Q), effort.seed, block)
-        V -= Q @ (Q.T @ V)
-        out = out.joined(forms(scaled, V, effort.steps, single=True))
-    return out
-
-
-def _signs(n: int, seed: int, block: int) -> np.ndarray:
-    """Return block number so and so of random signs (n, 8)."""
-    bits = np.random.default_rng([seed, block]).integers(0, 2, (n, WIDTH), dtype=np.int8)
-    return 2.0 * bits - 1.0
 
 
 def _normal(n: int, k: int, seed: int) -> np.ndarray:

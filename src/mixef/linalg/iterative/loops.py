@@ -197,3 +197,40 @@ def gram_squares(
             out[2] -= 0.5 * N * N * (dlog[j, 1] + dlog[k, 1])
             total[j, 0] = 0.0
             total[j, 1] = 0.0
+
+
+def block_squares(
+    start: np.ndarray,
+    other: np.ndarray,
+    values: np.ndarray,
+    W: np.ndarray,
+    out: np.ndarray,
+    first: int,
+    last: int,
+) -> None:
+    """Write ``sum_u A_u W_u A_u'`` (s, s) of the levels in [first, last), over their pairs.
+
+    Parameters
+    ----------
+    start, other, values
+        The pairs by effects: s rows a level, each with t numbers for every level u that it meets.
+    W : ndarray (l', t, t)
+    out : ndarray (l, s, s)
+    """
+    s, t = out.shape[1], W.shape[1]
+    for level in range(first, last):
+        head = start[level * s]
+        count = (start[level * s + 1] - head) // t
+        for a in range(s):
+            for b in range(a + 1):
+                at_a, at_b = start[level * s + a], start[level * s + b]
+                total = 0.0
+                for k in range(count):
+                    u = other[head + k * t] // t
+                    for c in range(t):
+                        x = values[at_a + k * t + c] if len(values) else 1.0
+                        for d in range(t):
+                            y = values[at_b + k * t + d] if len(values) else 1.0
+                            total += x * W[u, c, d] * y
+                out[level, a, b] = total
+                out[level, b, a] = total

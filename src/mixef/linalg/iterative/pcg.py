@@ -46,7 +46,7 @@ def _solve_block(scaled: Scaled, R: np.ndarray, tol: float) -> np.ndarray:
         rr = new
     raise FitError(
         f"conjugate gradients did not converge in {MOST_ITERATIONS} steps for "
-        f"{scaled.graph.names}: their pairs of levels form a graph like a chain, or weights differ "
+        f"{scaled.names}: their pairs of levels form a graph like a chain, or weights differ "
         "by too many orders of magnitude. Use a direct factor: "
         'LmerControl(factor="cholmod") or factor="auto"'
     )

@@ -1,63 +1,33 @@
-"""The remainder of two crossed factors, scaled to one on its diagonal: ``B = I + E``.
-
-With the larger factor eliminated, ``M`` becomes
-
-    D1 = I + a d1,  S = I + b (d2 - A'w A),  w = a / D1,   a = lam_1^2, b = lam_2^2
-
-and ``log|M| = sum log D1 + sum log dS + log|B|`` for ``B = dS^-1/2 S dS^-1/2``, dS the diagonal of
-S. All is smooth in a and b, at zero too.
-"""
+"""What is asked of a remainder that is scaled to ``B = I + E``, whatever is crossed."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any
+
 import numpy as np
 
-from mixef.linalg.iterative.graph import THREADS, Graph, in_threads
-from mixef.linalg.kernels import compiled
 
+class Scaled(ABC):
+    """``log|M| = base + log|I + E|`` at one set of templates, the largest factor eliminated.
 
-class Scaled:
-    """``B = I + E`` and what goes with it at one pair of templates.
-
-    Parameters
-    ----------
-    graph : Graph
-    d1, d2 : ndarray (l_1,), (l_2,)
-        The diagonals of ``Z_i'WZ_i``, in the graph's order.
-    lam1, lam2 : float
-
-    Attributes
-    ----------
-    base : float
-        ``sum log D1 + sum log dS``.
-    base_slopes : ndarray (2,)
-        Its derivatives by a and b.
-    dlog : ndarray (l_2, 2)
-        Derivatives of ``log dS`` by a and b.
+    The remainder ``S = C B C'`` is scaled by the Cholesky factors C of its diagonal blocks, level
+    by level, so that those of E are zero: ``tr E`` is exactly zero.
     """
 
-    def __init__(self, graph: Graph, d1: np.ndarray, d2: np.ndarray, lam1: float, lam2: float):
-        self.graph, self.d1, self.d2 = graph, d1, d2
-        self.lam1, self.lam2 = lam1, lam2
-        self.a, self.b = lam1 * lam1, lam2 * lam2
-        self.D1 = 1.0 + self.a * d1
-        # w and its derivative by a, which both take the square of A's scale with them.
-        self.w = np.column_stack([self.a / self.D1, 1.0 / self.D1**2]) * graph.scale**2
-        own = graph.two.gather_squares(self.w)
-        self.dS = 1.0 + self.b * (d2 - own[:, 0])
-        self.sd = 1.0 / np.sqrt(self.dS)
-        self._own = self.b * own[:, 0] / self.dS  # what makes the diagonal of E zero
-        self.dlog = np.column_stack([-self.b * own[:, 1], d2 - own[:, 0]]) / self.dS[:, None]
-        self.base = float(np.log(self.D1).sum() + np.log(self.dS).sum())
-        self.base_slopes = self.dlog.sum(axis=0) + np.array([(d1 / self.D1).sum(), 0.0])
+    orders: tuple[int, ...]  # which moments of E can be had exactly
+    size: int  # order of E
+    names: str  # of the terms, for messages
+    n_pairs: int  # numbers along the graph that a product with E reads, to and fro
+    base: float  # log determinants of what is eliminated and of the diagonal of S
+    #: ndarray (K,): what is exact of T_1, T_2, ... (`Factor.trace_blocks`), flat, eliminated first
+    base_slopes: np.ndarray
+    near_null: np.ndarray  # (size,): near the eigenvector of the smallest eigenvalue
+    apart: bool  # whether log|M| and T_1, T_2, ... are exact without E
 
-    @property
-    def apart(self) -> bool:
-        """Whether E is zero: one of the templates is, or no levels occur together."""
-        return self.a == 0.0 or self.b == 0.0 or self.graph.n_pairs == 0
-
+    @abstractmethod
     def E_times(self, V: np.ndarray, single: bool = False) -> np.ndarray:
-        """Return ``E V`` for V (l_2, k).
+        """Return ``E V`` for V (size, k).
 
         Parameters
         ----------
@@ -65,56 +35,28 @@ class Scaled:
             Whether to read and write numbers of four bytes along the graph: enough for random
             vectors, whose roundings cancel, and twice as fast where the cache is what limits.
         """
-        out = self._gram_times(self.sd[:, None] * V, 0, single) * (-self.b * self.sd)[:, None]
-        out += self._own[:, None] * V
-        return out
 
-    def turned(self, V: np.ndarray, EV: np.ndarray, single: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `slopes` needs of vectors V (l_2, k) and EV, for a and for b.
+    @abstractmethod
+    def turned(self, V: np.ndarray, EV: np.ndarray, single: bool) -> Any:
+        """Return what `slopes` needs of vectors V and EV (size, k)."""
 
-        These are ``dS^-1/2 (dS) dS^-1/2 V - h (V + EV) / 2``, with h the derivatives of log dS.
-        """
-        v, sd = self.sd[:, None] * V, self.sd[:, None]
-        by_a = -self.b * sd * self._gram_times(v, 1, single)
-        # dS/db v = d2 v - A'w A v, and E V has the second product in it.
-        by_b = sd * self.d2[:, None] * v + (EV - self._own[:, None] * V) / self.b
-        h_a, h_b = (0.5 * column[:, None] * (V + EV) for column in self.dlog.T)
-        return by_a - h_a, by_b - h_b
-
-    def slopes(
-        self, V: np.ndarray, turned: tuple[np.ndarray, np.ndarray], X: np.ndarray, EX: np.ndarray
-    ) -> np.ndarray:
-        """Return ``x'(dE/da) v`` and ``x'(dE/db) v`` (k, 2) for the columns of V and X."""
-        half = 0.5 * np.einsum("jk,ja,jk->ka", X + EX, self.dlog, V)
-        firsts = [np.einsum("jk,jk->k", X, part) for part in turned]
-        out: np.ndarray = np.column_stack(firsts) - half
-        return out
-
-    def _gram_times(self, V: np.ndarray, which: int, single: bool) -> np.ndarray:
-        """Return ``A' w A V``, for the weights or for their derivative."""
-        half = self.graph.one.gather(V.astype(np.float32 if single else np.float64, copy=False))
-        half *= self.w[:, which, None]
-        return self.graph.two.gather(half)
+    @abstractmethod
+    def slopes(self, V: np.ndarray, turned: Any, X: np.ndarray, EX: np.ndarray) -> np.ndarray:
+        """Return what vectors V and ``X = f'(E) V`` (size, k) see of T_1, T_2, ... (k, K)."""
 
     def second_moment(self) -> tuple[float, np.ndarray]:
-        """Return ``tr E^2`` and its derivatives (2,) by a and b, exactly."""
-        n = len(self.sd)
-        sums = np.zeros((THREADS, 3))
-        sides = (*self.graph.two.arrays, *self.graph.one.arrays)
-
-        def part(first: int, last: int) -> None:
-            levels = np.arange(first, n, THREADS)
-            kernel = compiled()["gram_squares"]
-            kernel(*sides, self.w, self.sd, self.dlog, sums[first], levels)
-
-        in_threads(part, list(range(THREADS + 1)))
-        square, by_a, by_b = sums.sum(axis=0)
-        moment = 2.0 * self.b**2 * square
-        slopes = 4.0 * np.array([self.b**2 * by_a, self.b * square + self.b**2 * by_b])
-        return moment, slopes
+        """Return ``tr E^2`` and its part of T_1, T_2, ... (K,), exactly."""
+        raise NotImplementedError
 
     @property
     def moment_products(self) -> float:
         """How many products `second_moment` forms."""
-        degrees = self.graph.one.degrees.astype(float)
-        return float((degrees * (degrees - 1.0)).sum()) / 2.0
+        return np.inf
+
+    @abstractmethod
+    def eliminated(self, R1: np.ndarray, R2: np.ndarray) -> np.ndarray:
+        """Return the right-hand side of ``B x`` for ``M u = [R1 R2]``."""
+
+    @abstractmethod
+    def back(self, R1: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return u of both parts, from x."""
