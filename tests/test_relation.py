@@ -84,7 +84,7 @@ def test_the_rows_may_lie_in_an_engine(rows, parquet, engine, model, monkeypatch
 def test_what_needs_rows_is_refused(parquet):
     fit = lmer("y ~ x + (1 | g)", duckdb.read_parquet(parquet))
     with pytest.raises(RowsElsewhereError, match="the model matrix in memory, but its 698 rows"):
-        fit.fitted()
+        fit.model_matrix()
 
 
 @pytest.mark.parametrize(

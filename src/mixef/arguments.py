@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from os import PathLike, fspath
 from types import FrameType
 from typing import Any
 
@@ -187,7 +188,9 @@ def print_step(step: Step) -> None:
 
 
 def _name_of(data: Any, names: Mapping[str, Any]) -> str | None:
-    """Return the name of the data: the data set's own, or the variable that holds it."""
+    """Return the name of the data: its path, the data set's own, or that of a variable."""
+    if isinstance(data, str | PathLike):
+        return fspath(data)
     attrs = getattr(data, "attrs", None)
     name = attrs.get("name") if isinstance(attrs, Mapping) else None
     if isinstance(name, str):

@@ -356,7 +356,7 @@ class MixedModel(
 
     def to_text(self) -> str:
         """Write the short form: criterion, standard deviations and fixed effects."""
-        return summaries.summarize(self._fit, ddf=None).to_short_text()
+        return summaries.summarize(self._fit, ddf=None, residuals=False).to_short_text()
 
     def __str__(self) -> str:
         return self.to_text()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from mixef.estimation.search.singular import AtBound, VanishedDirection
 from mixef.estimation.spec import Kind, ModelCall, ModelSpec, Trace, par_labels
 from mixef.families import family as families
 from mixef.linalg.threads import one_blas_thread
+from mixef.terms.columns import Columns
 from mixef.terms.fixed import Design
 from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame
@@ -69,6 +70,8 @@ class Fit:
     beta_covariance: Any = None
     # What the search was for; made again where it is missing, as after a pickle
     held_problem: Any = None
+    # The fit whose rows these are some of; None for a fit by itself
+    whole: Fit | None = None
 
     def __repr__(self) -> str:
         return f"<Fit of {self.formula.text}, {self.frame.n} rows>"
@@ -224,6 +227,28 @@ class Fit:
         """The mean (n,) given the conditional modes."""
         return self.eta if self.estimates.mu is None else self.estimates.mu
 
+    @property
+    def columns(self) -> Columns | None:
+        """The columns of the data, ``frame.rows`` of which were used; None for arrays in reach."""
+        return self.frame.data_columns(self.call.data)
+
+    def pieces(self) -> Iterator[Fit]:
+        """Yield the fit on some of its rows at a time, in memory; itself where all of them are.
+
+        What a piece says of each row is right. What it would sum over rows is of its own alone.
+        """
+        if self.frame.in_memory:
+            yield self
+            return
+        for frame in self.frame.batches():
+            yield self.on_batch(frame)
+
+    def on_batch(self, frame: ModelFrame) -> Fit:
+        """Return the fit on a batch of its rows; itself where it has them all in memory."""
+        if self.frame.in_memory:
+            return self
+        return replace(self, spec=self.spec.on_batch(frame), whole=self)
+
     # ------------------------------------------------------------------ of the parameters
 
     @property
@@ -256,7 +281,7 @@ class Fit:
     @cached_property
     def model_vcov(self) -> np.ndarray:
         """Covariance of the fixed effects (p, p) where the model is right."""
-        return self.kind.vcov(self)
+        return self.kind.vcov(self) if self.whole is None else self.whole.model_vcov
 
     @cached_property
     def hessian(self) -> np.ndarray | None:
@@ -265,11 +290,13 @@ class Fit:
         It is over the scaled problem's covariance parameters and log sigma for a linear model,
         over ``point`` for a generalized one.
         """
-        return self.kind.hessian(self)
+        return self.kind.hessian(self) if self.whole is None else self.whole.hessian
 
     @cached_property
     def curvature(self) -> Any:
         """Of a linear model: the Hessian, and the slopes of `vcov` for the same parameters."""
+        if self.whole is not None:
+            return self.whole.curvature
         return self.criterion().curvature(self.scaled_par)
 
     def search_covariance(self) -> tuple[np.ndarray, np.ndarray]:
@@ -300,7 +327,7 @@ class Fit:
         """Return the estimates on a changed model, as a stand-in from which to fit that."""
         own = {f.name for f in fields(self)}
         new = {name: changes.pop(name) for name in list(changes) if name in own}
-        new = {"held_problem": None, "beta_covariance": None} | new
+        new = {"held_problem": None, "beta_covariance": None, "whole": None} | new
         return replace(self, spec=self.spec.changed(**changes), **new)
 
     def warm_start(self, **values: Any) -> dict[str, Any]:
@@ -318,6 +345,8 @@ class Fit:
     @cached_property
     def problem(self) -> Any:
         """The model on scaled data, which never changes; not pickled."""
+        if self.whole is not None:
+            return self.whole.problem
         if self.held_problem is not None:
             return self.held_problem
         return self.kind.problem(self.spec, self.kept)

@@ -126,8 +126,8 @@ class Kind(ABC):
         """Return the derivatives of beta (p, K) and of the modes (K, l_t, s_t), one a term."""
 
     @abstractmethod
-    def information(self, fit: Fit) -> np.ndarray | None:
-        """Return the weights W (n,) that ``M`` has at the end; None for ones."""
+    def coupling(self, fit: Fit, par: np.ndarray) -> np.ndarray:
+        """Return ``Lambda'Z'WX`` (q, p) at scaled par; W as at the end, X as the user has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +150,14 @@ class ModelSpec:
             response = kind.outcome(changes["frame"])
             changes["outcome"] = replace(response, modelled=self.outcome.modelled)
         return replace(self, **changes)
+
+    def on_batch(self, frame: ModelFrame) -> ModelSpec:
+        """Return the model on some of its rows, which a batch of its frame has in memory."""
+        return self.changed(
+            frame=frame,
+            design=self.design.on_batch(frame.variables, frame.n),
+            terms=tuple(term.on_batch(frame) for term in self.terms),
+        )
 
 
 def par_labels(terms: Sequence[RandomTerm]) -> list[str]:

@@ -28,10 +28,9 @@ def deviance(fit: Fit) -> float:
         return float(row_deviances(fit).sum())
     if not fit.REML:
         return fit.estimates.objective
-    n, weights = fit.frame.n, fit.frame.weights
-    sum_log_w = 0.0 if weights is None else float(np.log(weights).sum())
-    e = fit.estimates
-    return e.ldL2 - sum_log_w + n * (1.0 + float(np.log(2.0 * np.pi * e.pwrss / n)))
+    n, m, e = fit.frame.n, fit.frame.n - len(fit.kept), fit.estimates
+    by_ml, by_REML = (k * (1.0 + float(np.log(2.0 * np.pi * e.pwrss / k))) for k in (n, m))
+    return e.objective - e.ldRX2 - by_REML + by_ml
 
 
 def aic(fit: Fit) -> float:

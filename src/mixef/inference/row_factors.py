@@ -32,7 +32,7 @@ def named_factor(fit: Fit, text: str, argument: str) -> Factor:
     for name, grouping in grouping_factors(fit.terms).items():
         if unquoted(name) == unquoted(text):
             return Factor(grouping.codes, grouping.level_set)
-    columns = None if fit.call.data is None else Columns(fit.call.data)
+    columns = fit.columns
     is_column = columns is not None and text in columns
     nodes = [Name(text)] if is_column else group_factors(parse_expression(text))
     factors = [_variable(fit, node, columns, argument) for node in nodes]

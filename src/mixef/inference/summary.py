@@ -16,7 +16,7 @@ from mixef.inference.coef import coefficient_table
 from mixef.inference.hypotheses.ddf import check_ddf, method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.overdispersion import overdispersion_message
-from mixef.inference.residuals import residual_values
+from mixef.inference.residual_quantiles import scaled_quantiles
 from mixef.inference.varcorr import VarCorr, varcorr
 from mixef.text.coefficients import coef_to_table
 from mixef.text.layout import WIDTH, abbreviate, fill, formula_lines, named_vector
@@ -91,6 +91,7 @@ class Summary(Printed):
     # value``, perhaps ``Pr(>|t|)``; the names of the coefficients are its index.
     coef_table: pd.DataFrame
     scaled_residuals: Sequence[float] | None = None  # Quantiles of the scaled residuals
+    about: str = ""  # What is said of these
     corr: np.ndarray | None = None  # (p, p): correlations of the fixed effects
     data_name: str | None = None  # What was given for these arguments, as text
     weights: str | None = None
@@ -224,7 +225,8 @@ class Summary(Printed):
         if self.scaled_residuals is None:
             return None
         values = zap_small(self.scaled_residuals, self.digits + 1)
-        return Table(QUANTILES, [format_common(values, self.digits)], title="Scaled residuals:")
+        title = f"Scaled residuals{self.about}:"
+        return Table(QUANTILES, [format_common(values, self.digits)], title=title)
 
     def _random_effects(self, *comp: str) -> Table:
         levels = "; ".join(f"{name}, {n}" for name, n in self.ngrps.items())
@@ -258,15 +260,22 @@ class Summary(Printed):
 
 
 def summarize(
-    fit: Fit, ddf: str | None = "auto", correlation: bool | None = None, digits: int = 4
+    fit: Fit,
+    ddf: str | None = "auto",
+    correlation: bool | None = None,
+    digits: int = 4,
+    residuals: bool = True,
 ) -> Summary:
-    """Collect what the summary of a mixed model shows, with tests by the rule ``ddf``."""
+    """Collect what the summary of a mixed model shows, with tests by the rule ``ddf``.
+
+    Without ``residuals``, which the short form does not show, no row is read.
+    """
     correlation = checks.flag_or_none(correlation, "correlation")
     digits, call = checks.digits(digits), fit.call
     se = np.sqrt(fit.vcov.diagonal())
     with np.errstate(divide="ignore", invalid="ignore"):
         corr = fit.vcov / np.outer(se, se)
-    scaled = residual_values(fit, "pearson") / fit.estimates.sigma
+    quantiles, exact = scaled_quantiles(fit) if residuals else (None, True)
     family, link = _family(fit)
     return Summary(
         title=_title(fit) + _tests_in_title(fit, ddf),
@@ -278,7 +287,8 @@ def summarize(
         offset=_text(call.offset),
         subset=_text(call.subset),
         criterion=_criterion(fit),
-        scaled_residuals=np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]).tolist(),
+        scaled_residuals=quantiles,
+        about="" if exact else " (quartiles approximate)",
         varcorr=varcorr(fit),
         nobs=fit.frame.n,
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},

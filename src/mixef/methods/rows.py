@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import sparse
 
 from mixef.arguments import names_for
 from mixef.hints import refuse_unknown
-from mixef.inference import design
+from mixef.inference import design, lazy_rows
 from mixef.inference import factor_at as factors
 from mixef.inference import residuals as rest
 from mixef.inference.prediction import predict
@@ -171,7 +172,7 @@ class RowMethods(Methods):
         >>> fit.fitted().head(2).round(1).tolist()
         [253.7, 273.3]
         """
-        return predictions.fitted_values(self._fit)
+        return lazy_rows.by_row(self._fit, predictions.fitted_values, ["fitted"])
 
     def linear_predictor(self) -> pd.Series:
         """Return the linear predictor ``X beta + Z b`` with offset, one value a row.
@@ -183,7 +184,7 @@ class RowMethods(Methods):
         >>> fit.linear_predictor().head(2).round(2).tolist()
         [-0.83, -1.04]
         """
-        return self._fit.frame.series(self._fit.eta, "linear_predictor")
+        return lazy_rows.by_row(self._fit, predictions.linear_predictors, ["linear_predictor"])
 
     def residuals(self, type: str | None = None, scaled: bool = False) -> pd.Series:
         """Return the residuals, conditional on the random effects.
@@ -209,7 +210,9 @@ class RowMethods(Methods):
         >>> fit.residuals().head(2).round(3).tolist()
         [-1.438, 0.989]
         """
-        return rest.residuals(self._fit, self._residuals if type is None else type, scaled)
+        chosen = self._residuals if type is None else type
+        values = partial(rest.residuals, type=chosen, scaled=scaled)
+        return lazy_rows.by_row(self._fit, values, ["residuals"])
 
     def weights(self, type: str = "prior") -> pd.Series:
         """Return the weights of the rows.
@@ -228,7 +231,7 @@ class RowMethods(Methods):
         >>> fit.weights().head(3).tolist()
         [14.0, 12.0, 9.0]
         """
-        return design.row_weights(self._fit, type)
+        return lazy_rows.by_row(self._fit, partial(design.row_weights, type=type), ["weights"])
 
     def model_frame(self) -> pd.DataFrame:
         """Return the variables of the model on the rows that the fit used, the response first.

@@ -204,6 +204,11 @@ class Design:
         """Return the design with another matrix (m, p)."""
         return replace(self, variables={}, n=len(matrix), held=matrix, **changes)
 
+    def on_batch(self, variables: Mapping[str, Variable], n: int) -> Design:
+        """Return the design of other rows of the same variables, with the same levels."""
+        own = {text: variables[text] for text in self.spec.nodes}
+        return replace(self, variables=own, n=n, held=None)
+
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 

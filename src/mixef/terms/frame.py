@@ -92,6 +92,18 @@ class ModelFrame:
         factors = [self.groups[node.text] for node in nodes]
         return factors[0] if len(factors) == 1 else cross(factors)
 
+    def data_columns(self, data: Any) -> Columns | None:
+        """Return the columns of the data that the frame is of; None for arrays in reach."""
+        return None if data is None else Columns(data)
+
+    def table(self, data: Any) -> Any:
+        """Return the table that lies elsewhere, of which the frame knows what a model needs."""
+        raise NotImplementedError
+
+    def of_batch(self, batch: Any) -> ModelFrame:
+        """Return the frame of some rows of that table."""
+        raise NotImplementedError
+
     def batches(self) -> Iterator[ModelFrame]:
         """Yield the rows, some at a time where they are not in memory."""
         yield self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,15 @@ class RandomTerm:
     def n_effects(self) -> int:
         """Random effects of the term, l s."""
         return self.n_levels * len(self.columns)
+
+    def on_batch(self, frame: ModelFrame) -> RandomTerm:
+        """Return the term on some of its rows, with all levels."""
+        codes = frame.group(self.grouping.nodes).codes
+        return replace(
+            self,
+            design=self.design.on_batch(frame.variables, frame.n),
+            grouping=replace(self.grouping, codes=codes),
+        )
 
     def Zt(self) -> sparse.csc_array:
         """Return the term's rows of Z' (l s, n): effects level by level."""

@@ -110,16 +110,13 @@ def pull(
     return model.random_part_transposed(anchor.lams, change)
 
 
-def slopes_by_beta(
-    factor: Factor,
+def coupling(
     backs: Sequence[np.ndarray],
     blocks: Sequence[Sequence[int]],
     terms: Sequence[RandomTerm],
     WX: np.ndarray,
-) -> list[np.ndarray]:
-    """Return the derivatives (p, l_t, s_t) of the modes for beta, one array a term.
-
-    They are ``-Lambda M^-1 Lambda'Z'WX``, where the factor stands, on the user's scale.
+) -> np.ndarray:
+    """Return ``Lambda'Z'WX`` (q, p) for the user's columns of X times the weights (n, p).
 
     Parameters
     ----------
@@ -127,18 +124,31 @@ def slopes_by_beta(
         From spherical effects to the user's b, a block.
     blocks : sequence of sequences of int
         The terms of each block.
-    WX : ndarray (n, p)
-        The user's columns times the weights.
     """
-    p, layout = WX.shape[1], factor.layout
-    right = np.empty((layout.q, p))
-    for i, (back, members) in enumerate(zip(backs, blocks, strict=True)):
+    p, parts = WX.shape[1], []
+    for back, members in zip(backs, blocks, strict=True):
         ZtWX = [
-            (terms[t].Zt() @ WX).reshape(layout.n_levels[i], len(terms[t].columns), p)
+            (terms[t].Zt() @ WX).reshape(terms[t].n_levels, len(terms[t].columns), p)
             for t in members
         ]
-        layout.by_level(i, right)[...] = back.T @ np.concatenate(ZtWX, axis=1)
-    solved = factor.solve(right)
+        parts.append((back.T @ np.concatenate(ZtWX, axis=1)).reshape(-1, p))
+    return np.concatenate(parts)
+
+
+def slopes_by_beta(
+    factor: Factor,
+    backs: Sequence[np.ndarray],
+    blocks: Sequence[Sequence[int]],
+    terms: Sequence[RandomTerm],
+    coupled: np.ndarray,
+) -> list[np.ndarray]:
+    """Return the derivatives (p, l_t, s_t) of the modes for beta, one array a term.
+
+    They are ``-Lambda M^-1 Lambda'Z'WX``, where the factor stands, on the user's scale; `coupled`
+    is ``Lambda'Z'WX`` (q, p) there.
+    """
+    layout = factor.layout
+    solved = factor.solve(coupled)
     out: list[np.ndarray] = [np.empty(0)] * len(terms)
     for i, (back, members) in enumerate(zip(backs, blocks, strict=True)):
         moved, first = back @ layout.by_level(i, solved), 0

@@ -16,6 +16,7 @@ from mixef.estimation.columns import independent, refuse_extremes
 from mixef.estimation.fit import NO_HESSIAN, Fit
 from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.density_response import make_response
+from mixef.estimation.generalized.effects import coupling
 from mixef.estimation.generalized.ends import (
     FALLBACK,
     RUNAWAY,
@@ -123,12 +124,14 @@ class Generalized(Kind):
         criterion: GeneralizedCriterion = fit.criterion()
         return criterion.effects_slopes(fit.point)
 
-    def information(self, fit: Fit) -> np.ndarray | None:
-        """Return the weights at the mode."""
+    def coupling(self, fit: Fit, par: np.ndarray) -> np.ndarray:
+        """Return ``Lambda'Z'WX``, with the weights at the mode."""
         problem: GeneralizedProblem = fit.problem
         state = problem.response.at(fit.eta, fit.extra)
         assert state is not None
-        return problem.response.weights_of(state)
+        WX = problem.response.weights_of(state)[:, None] * fit.X
+        terms = problem.terms
+        return coupling(terms.back_to_user(par), terms.blocks, fit.terms, WX)
 
     def criterion(
         self, problem: GeneralizedProblem, u: np.ndarray | None = None

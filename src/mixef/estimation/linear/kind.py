@@ -97,9 +97,13 @@ class Gaussian(Kind):
         still = [np.concatenate([slope, np.zeros((1, *slope.shape[1:]))]) for slope in effects]
         return np.column_stack([beta, np.zeros(len(beta))]), still
 
-    def information(self, fit: Fit) -> np.ndarray | None:
-        """Return the prior weights: sigma is outside of M."""
-        return fit.frame.weights
+    def coupling(self, fit: Fit, par: np.ndarray) -> np.ndarray:
+        """Return ``Lambda'Z'WX`` by the cross-products, with prior weights: sigma is outside."""
+        problem: LinearProblem = fit.problem
+        products, lams = problem.products, problem.parametrization.lams(par)
+        scaled = products.layout.multiply(lams, products.ZtX, transpose=True)
+        coupled: np.ndarray = scaled @ problem.x_basis.R
+        return coupled
 
     def needs_exact(self, fit: Fit, what: str) -> None:
         """Refuse what takes an exact factor of the random effects, where the fit's is none."""

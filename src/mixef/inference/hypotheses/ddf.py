@@ -235,6 +235,7 @@ def approximation(fit: Fit, ddf: str | None = "auto") -> Approximation:
 
 def model_approximation(fit: Fit, rule: str) -> Approximation:
     """Return a rule for the model's own covariance, computed once a fit."""
+    fit = fit if fit.whole is None else fit.whole
     made = _MADE.setdefault(fit, {})
     if rule not in made:
         tested = tested_fit(fit, rule)

@@ -34,7 +34,8 @@ from scipy.linalg import solve_triangular
 from mixef import checks
 from mixef.errors import FitError
 from mixef.estimation.fit import Fit
-from mixef.linalg.standardize import independent_columns, orthonormal_columns
+from mixef.inference.over_rows import row_triangle
+from mixef.linalg.standardize import independent_columns
 from mixef.terms.algebra import TermSet
 from mixef.terms.contrasts import indicator_matrix
 from mixef.terms.fixed import Coding, DesignSpec
@@ -96,13 +97,9 @@ def term_columns(fit: Fit) -> TermColumns:
     Where these columns do not span what the model's own do (a factor with fewer contrasts than
     levels less one), every term is taken by its own columns.
     """
-    X = fit.X
-    scaled, basis = orthonormal_columns(X)
-    root = np.sqrt(len(X))
-    Q, R = scaled / root, basis.R * root
-    made = _spelled_out(fit, Q, R, [tuple(map(_by_level, term)) for term in fit.design.spec.terms])
+    made = _spelled_out(fit, [tuple(map(_by_level, term)) for term in fit.design.spec.terms])
     if made is None:
-        made = _spelled_out(fit, Q, R, fit.design.spec.terms, as_they_are=True)
+        made = _spelled_out(fit, fit.design.spec.terms, as_they_are=True)
         assert made is not None
     return made
 
@@ -119,17 +116,24 @@ def _by_level(coding: Coding) -> Coding:
     return replace(coding, matrix=matrix, suffixes=suffixes)
 
 
-def _spelled_out(fit, Q, R, codings, as_they_are=False) -> TermColumns | None:
-    """Return the columns of codings; None where their span is not that of X."""
+def _spelled_out(fit, codings, as_they_are=False) -> TermColumns | None:
+    """Return the columns C of codings; None where their span is not that of X.
+
+    The triangular factor of ``[X C]`` has R, T, and what is left of C outside of the span.
+    """
     spec = replace(fit.design.spec, terms=tuple(codings))
-    if as_they_are:
-        columns, assign = fit.design.matrix, fit.design.assign
-    else:
-        columns, assign = spec.build(fit.frame.variables, fit.frame.n), spec.assign
-    sizes = np.sqrt(np.einsum("ij,ij->j", columns, columns))
-    T = Q.T @ columns
+    assign = fit.design.assign if as_they_are else spec.assign
+
+    def both(rows: Fit) -> np.ndarray:
+        own = rows.design.matrix if as_they_are else spec.build(rows.frame.variables, rows.frame.n)
+        return np.hstack([rows.X, own])
+
+    p = len(fit.kept)
+    triangle = row_triangle(fit, both)
+    R, T = triangle[:p, :p], triangle[:p, p:]
+    sizes = np.sqrt(np.einsum("ij,ij->j", triangle[:, p:], triangle[:, p:]))
     if not as_they_are:
-        outside = np.sqrt(np.maximum(np.einsum("ij,ij->j", columns - Q @ T, columns - Q @ T), 0.0))
+        outside = np.sqrt(np.einsum("ij,ij->j", triangle[p:, p:], triangle[p:, p:]))
         unit = T / np.where(sizes > 0, sizes, 1.0)
         spans = T.shape[1] and np.linalg.matrix_rank(unit, tol=ZERO) == len(R)
         if (outside > OUTSIDE * sizes).any() or (len(R) and not spans):

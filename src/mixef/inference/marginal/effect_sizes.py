@@ -14,6 +14,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.marginal.linear_functions import LinearFunctions
 from mixef.inference.marginal.printed_means import level_text, number_cells
 from mixef.inference.marginal.scales import averaged_variance
+from mixef.inference.over_rows import row_mean
 from mixef.inference.prediction.prediction_variance import linear_rule, random_variance_slopes
 from mixef.inference.tails import t_quantile
 from mixef.text.printed import PrintedFrame
@@ -87,8 +88,12 @@ def total_sd(fit: Fit) -> tuple[float, float]:
     Satterthwaite's degrees of freedom are ``2 v^2 / Var(v)``, by the delta method.
     """
     rule, sigma2 = linear_rule(fit), fit.estimates.sigma**2
-    z = {t: term.z for t, term in enumerate(fit.terms)}
-    slope = random_variance_slopes(fit, z, fit.frame.n).mean(axis=0)
+
+    def of_rows(rows: Fit) -> np.ndarray:
+        z = {t: term.z for t, term in enumerate(rows.terms)}
+        return random_variance_slopes(fit, z, rows.frame.n)
+
+    slope = row_mean(fit, of_rows)
     slope[-1] += 2.0 * sigma2
     v = averaged_variance(fit)
     spread = float(slope @ rule.covariance @ slope)

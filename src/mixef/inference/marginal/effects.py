@@ -29,7 +29,7 @@ from mixef.inference.prediction.prediction_variance import (
     random_variance_slopes,
 )
 from mixef.inference.tails import t_quantile
-from mixef.terms.exact import Exact, Times, times
+from mixef.terms.exact import Exact, times
 from mixef.terms.nodes import variable_names
 from mixef.terms.values import text_of
 
@@ -150,16 +150,15 @@ def _values(
     for other in (name, *by):
         if other in out or other not in known or known[other].codes is not None:
             continue
-        column = variables_of(fit, fit.frame.fixed_terms.variables)[other]
-        if isinstance(column, Times) and isinstance(known[other].levels[0], pd.Timestamp):
-            ends = column.stamps.min(), column.stamps.max()
-            out[other] = list(pd.date_range(*ends, periods=POINTS if other == name else 3))
-            continue
-        numbers = np.asarray(column, dtype=float)
-        if other == name:
-            out[other] = np.linspace(np.nanmin(numbers), np.nanmax(numbers), POINTS)
+        column = known[other].covariate
+        assert column is not None
+        if isinstance(column.mean, pd.Timestamp):
+            periods = POINTS if other == name else 3
+            out[other] = list(pd.date_range(column.low, column.high, periods=periods))
+        elif other == name:
+            out[other] = np.linspace(column.low, column.high, POINTS)
         else:  # a covariate stands one standard deviation about its mean
-            mean, sd = np.nanmean(numbers), np.nanstd(numbers, ddof=1)
+            mean, sd = column.mean, column.sd
             decimals = 2 - int(np.floor(np.log10(sd))) if sd > 0 else 0
             out[other] = [round(float(mean + k * sd), decimals) + 0.0 for k in (-1, 0, 1)]
     return out

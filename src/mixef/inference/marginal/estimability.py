@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from mixef.estimation.fit import Fit
+from mixef.inference.over_rows import row_triangle
 
 # What is left of ``l'N`` beside the sizes of its summands that is rounding.
 ROUNDING = 1e-8
@@ -24,9 +25,9 @@ def null_basis(fit: Fit) -> np.ndarray:
         dropped = np.setdiff1d(np.arange(P), kept)
         N = np.zeros((P, len(dropped)))
         if len(dropped):
-            X = fit.X
+            R = row_triangle(fit, lambda rows: rows.design.matrix)
+            X, y = R[:, kept], R[:, dropped]
             size = np.sqrt(np.einsum("ij,ij->j", X, X))
-            y = fit.design.matrix[:, dropped]
             made = np.linalg.lstsq(X / size, y, rcond=None)[0]
             made[np.abs(made) <= ROUNDING * np.sqrt(np.einsum("ij,ij->j", y, y))] = 0.0
             N[kept], N[dropped, np.arange(len(dropped))] = made / size[:, None], -1.0

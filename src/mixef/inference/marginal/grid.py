@@ -15,6 +15,7 @@ from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.inference.marginal.predictors import Predictor, placed, predictors, variables_of
+from mixef.inference.over_rows import row_mean
 from mixef.terms.columns import Columns
 from mixef.terms.frame import new_offset
 from mixef.terms.nodes import variable_names
@@ -53,8 +54,9 @@ class Grid:
             return np.full(len(self.codes), float(self.fit.frame.n))
         shape = tuple(len(p.levels) for _, p in counted)
         rows = np.array([p.codes for _, p in counted])
-        rows = rows[:, (rows >= 0).all(axis=0)]
-        count = np.bincount(np.ravel_multi_index(tuple(rows), shape), minlength=int(np.prod(shape)))
+        known, n = (rows >= 0).all(axis=0), counted[0][1].counts
+        cells = np.ravel_multi_index(tuple(rows[:, known]), shape)
+        count = np.bincount(cells, None if n is None else n[known], minlength=int(np.prod(shape)))
         own = tuple(self.codes[:, j] for j, _ in counted)
         return count[np.ravel_multi_index(own, shape)].astype(float)
 
@@ -190,14 +192,27 @@ def _mean_offset(fit: Fit, offset: Any, moved: Mapping[str, Any]) -> float:
     if offset is not None:
         return checks.number(offset, "offset")
     if not moved:
-        return 0.0 if fit.frame.offset is None else float(fit.frame.offset.mean())
-    columns = {n: [float(v.mean())] for n, v in variables_of(fit, fit.frame.offset_nodes).items()}
+        if fit.frame.offset is None:
+            return 0.0
+        return float(row_mean(fit, lambda rows: _offsets(rows)[:, None])[0])
+    nodes = fit.frame.offset_nodes
+
+    def of_rows(rows: Fit) -> np.ndarray:
+        return np.column_stack(list(variables_of(rows, nodes).values()))
+
+    names = dict.fromkeys(name for node in nodes for name in variable_names(node))
+    columns = dict(zip(names, row_mean(fit, of_rows)[:, None].tolist(), strict=True))
     for name, value in moved.items():
         columns[name] = [checks.number(value, f"at, of {name},")]
     text = fit.call.offset if isinstance(fit.call.offset, str | list) else None
     made = new_offset(fit.frame, text, Columns(columns), {})
     assert made is not None
     return float(made[0])
+
+
+def _offsets(rows: Fit) -> np.ndarray:
+    assert rows.frame.offset is not None
+    return rows.frame.offset
 
 
 def _nesting(fit: Fit, found: Mapping[str, Predictor], given: Any) -> dict[str, tuple[str, ...]]:

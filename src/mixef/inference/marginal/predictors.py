@@ -8,8 +8,9 @@ emmeans, help page of ref_grid).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
-from mixef.terms.columns import Columns
+from mixef.inference.marginal.cells import FEW, Cells, Covariate, numbers_of
 from mixef.terms.exact import Exact, Times
 from mixef.terms.factor import Factor
 from mixef.terms.nodes import Call, Name, Node, strip_parens, variable_names
@@ -27,8 +28,7 @@ from mixef.terms.values import Matrix, text_of
 _FACTORS = frozenset(
     ("factor", "as.factor", "ordered", "as.ordered", "as.character", "interaction", "relevel")
 )
-#: A numeric variable with more values than these is a covariate.
-FEW = 2
+_KNOWN: WeakKeyDictionary[Fit, dict[str, Predictor]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,14 @@ class Predictor:
     name: str
     levels: tuple[Any, ...]  # the values in the grid, as the data hold them
     texts: tuple[str, ...]  # the same as text
-    #: int (n,): the level in each row of the fit, -1 for others; None for a covariate, by which
-    #: rows are not counted.
+    #: int (n,): the level in each row of the fit, or in cells of rows, -1 for others; None for a
+    #: covariate, by which rows are not counted.
     codes: np.ndarray | None
     is_factor: bool  # whether the data, or the formula, make it a factor
+    #: (n,): how many rows there are in each cell; None where `codes` are those of rows.
+    counts: np.ndarray | None = field(default=None, kw_only=True)
+    #: Of a numeric variable that does not stand at all of its values.
+    covariate: Covariate | None = field(default=None, kw_only=True)
     template: Any = None  # a factor of the data, whose levels a new column has to have
 
     @property
@@ -145,22 +149,33 @@ def predictors(fit: Fit) -> dict[str, Predictor]:
     """
     nodes = fit.frame.fixed_terms.variables
     as_levels = frozenset(name for node in nodes for name in _made_factors(node))
-    return {
-        name: _predictor(name, value, name in as_levels)
-        for name, value in variables_of(fit, nodes).items()
-    }
+    if fit.frame.in_memory:
+        columns = variables_of(fit, nodes)
+        return {name: _predictor(name, v, name in as_levels) for name, v in columns.items()}
+    if fit not in _KNOWN:  # the rows are read for it
+        cells, names = Cells(as_levels), list[str]()
+        for piece in fit.pieces():
+            columns = variables_of(piece, nodes)
+            names = list(columns)
+            cells.add(columns)
+        columns, counts = cells.columns(names)
+        _KNOWN[fit] = {
+            name: replace(_predictor(name, value, name in as_levels), counts=counts)
+            for name, value in columns.items()
+        }
+    return _KNOWN[fit]
 
 
 def variables_of(fit: Fit, nodes: tuple[Node, ...]) -> dict[str, Any]:
     """Return the columns that expressions are made of, on the rows of the fit."""
-    data = None if fit.call.data is None else Columns(fit.call.data)
+    data = fit.columns
     out: dict[str, Any] = {}
     for name in dict.fromkeys(name for node in nodes for name in variable_names(node)):
         if data is not None and name in data:
             column = data[name]
             rows = fit.frame.rows
             taken = column[rows] if isinstance(column, np.ndarray) else column.take(rows)
-            out[name] = taken.used_levels() if isinstance(taken, Factor) else taken
+            out[name] = taken
         elif Name(name).text in fit.frame.variables:  # an array of the caller's
             out[name] = fit.frame.variables[Name(name).text]
         elif data is None and name not in fit.frame.state.outside:
@@ -182,7 +197,12 @@ def _made_factors(node: Node) -> Iterator[str]:
 
 
 def _predictor(name: str, value: Any, as_levels: bool) -> Predictor:
-    """Return the predictor that a column is."""
+    """Return the predictor that a column is, or what is known of a covariate."""
+    if isinstance(value, Covariate):
+        text = text_of(value.mean) if isinstance(value.mean, float) else str(value.mean)
+        return Predictor(name, (value.mean,), (text,), None, False, covariate=value)
+    if isinstance(value, Factor):
+        value = value.used_levels()
     if isinstance(value, Matrix):
         raise DataError(
             f"{name} is a matrix with {value.array.shape[1]} columns, of which no grid can be made;"
@@ -196,13 +216,12 @@ def _predictor(name: str, value: Any, as_levels: bool) -> Predictor:
         own = tuple(value.level_set.index.tolist())
         return Predictor(name, own, value.levels, value.codes.astype(int), True, value)
     if isinstance(value, Times) and not as_levels:
-        mean = pd.Series(value.own()).mean()
-        return Predictor(name, (mean,), (str(mean),), None, False)
+        return _predictor(name, Covariate.of(value), as_levels)
     if isinstance(value, Exact) and as_levels:
         factor = value.factor()
         own = tuple(factor.level_set.index.tolist())
         return Predictor(name, own, factor.levels, factor.codes.astype(int), True)
-    numbers = value.as_float() if isinstance(value, Exact) else np.asarray(value, dtype=float)
+    numbers = numbers_of(value)
     # A value may be missing where a function of the formula makes something of that.
     present = ~np.isnan(numbers)
     codes = np.full(len(numbers), -1)
@@ -210,8 +229,7 @@ def _predictor(name: str, value: Any, as_levels: bool) -> Predictor:
     if as_levels or len(distinct) <= FEW:
         values = [int(x) if isinstance(value, Exact) else x for x in distinct.tolist()]
         return Predictor(name, tuple(values), tuple(map(text_of, values)), codes, as_levels)
-    mean = float(numbers[present].mean())
-    return Predictor(name, (mean,), (text_of(mean),), None, False)
+    return _predictor(name, Covariate.of(value), as_levels)
 
 
 def placed(found: Mapping[str, Predictor], at: Any) -> dict[str, Predictor]:

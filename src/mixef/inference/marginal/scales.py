@@ -15,6 +15,7 @@ import numpy as np
 from mixef.errors import MixefError
 from mixef.estimation.fit import Fit
 from mixef.families.link import Link
+from mixef.inference.over_rows import row_mean
 from mixef.inference.prediction.prediction_variance import random_variance
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
@@ -81,8 +82,12 @@ def averaged_variance(fit: Fit) -> float:
     That is ``z'Sigma z`` of all random effects, averaged over the rows of the fit, and in a linear
     model the residual variance too.
     """
-    z = {t: term.z for t, term in enumerate(fit.terms)}
-    total = float(random_variance(fit, z, fit.frame.n).mean())
+
+    def of_rows(rows: Fit) -> np.ndarray:
+        z = {t: term.z for t, term in enumerate(rows.terms)}
+        return random_variance(fit, z, rows.frame.n)[:, None]
+
+    total = float(row_mean(fit, of_rows)[0])
     return total + (fit.estimates.sigma**2 if fit.is_linear else 0.0)
 
 

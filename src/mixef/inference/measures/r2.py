@@ -18,9 +18,10 @@ from mixef.inference.measures.variances import (
     TRIGAMMA,
     Variances,
     copies_of,
+    fixed_variance,
     variances,
-    weighted_variance,
 )
+from mixef.inference.over_rows import row_moments
 from mixef.inference.varcorr import unique_names
 from mixef.text.numbers import format_common, format_fixed
 from mixef.text.printed import Printed
@@ -120,18 +121,16 @@ def partial_r_squared(fit: Fit, found: Variances) -> pd.DataFrame:
     S. Nakagawa and H. Schielzeth 2021, PeerJ 9, e11414); ``share`` the covariance of the term's
     part of ``X beta`` with the whole, over the same, which sums to the marginal R2.
     """
-    terms, copies = fit.frame.fixed_terms, copies_of(fit)
+    terms = fit.frame.fixed_terms
     sets = [{node.text for node in term} for term in terms.terms]
-    assign, X, beta = fit.design.assign[fit.kept], fit.X, fit.estimates.beta
-    centred = X @ beta - np.average(X @ beta, weights=copies)
-    square = float(np.average(np.square(centred), weights=copies))
+    assign, beta = fit.design.assign[fit.kept], fit.estimates.beta
+    parts = np.column_stack([beta * (assign == t + 1) for t in range(len(terms.labels))])
+    whole = np.column_stack([beta, parts])
+    along = row_moments(fit, lambda rows: rows.X @ whole, copies_of).products[0]
     rows = {}
     for t, label in enumerate(terms.labels):
         gone = [other for other, own in zip(terms.labels, sets, strict=True) if own >= sets[t]]
-        small = without_terms(fit, gone)
-        left = weighted_variance(small.X @ small.estimates.beta, copies)
-        own = assign == t + 1
-        along = float(np.average(centred * (X[:, own] @ beta[own]), weights=copies))
-        share = found.fixed * along / square if square > 0.0 else 0.0
+        left = fixed_variance(without_terms(fit, gone))
+        share = found.fixed * along[t + 1] / along[0] if along[0] > 0.0 else 0.0
         rows[label] = ((found.fixed - left) / found.total, share / found.total)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["part", "share"], dtype=float)

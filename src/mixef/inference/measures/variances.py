@@ -30,6 +30,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.fit import Fit
 from mixef.families.links import Log
+from mixef.inference.over_rows import row_mean, row_moments
 from mixef.terms.algebra import TermSet
 from mixef.terms.fixed import design
 
@@ -92,7 +93,7 @@ def variances(fit: Fit, method: Any = AUTO) -> Variances:
             "finite variance: use another family, or method='theoretical' for single trials"
         )
     return Variances(
-        fixed=weighted_variance(fit.X @ fit.estimates.beta, copies_of(fit)),
+        fixed=fixed_variance(fit),
         terms=term_variances(fit),
         for_each_row=np.array([term.n_levels >= fit.frame.n for term in fit.terms]),
         distribution=distribution,
@@ -132,22 +133,20 @@ def sizes_of(fit: Fit) -> np.ndarray | None:
     return fit.family.effective_weights(fit.outcome.trials, fit.extra)
 
 
-def weighted_variance(values: np.ndarray, copies: np.ndarray | None) -> float:
-    """Return the variance of values (n,), each as often as it has copies; by n - 1, as R's."""
-    centred = values - np.average(values, weights=copies)
-    n = len(values) if copies is None else float(copies.sum())
-    square = float(np.average(np.square(centred), weights=copies))
-    return square * n / (n - 1.0) if n > 1.0 else square
+def fixed_variance(fit: Fit) -> float:
+    """Return the variance of ``X beta`` over the rows, without the offset."""
+    beta = fit.estimates.beta[:, None]
+    return float(row_moments(fit, lambda rows: rows.X @ beta, copies_of).covariance[0, 0])
 
 
 def term_variances(fit: Fit) -> np.ndarray:
     """Return the variance (T,) that each random term gives the linear predictor of a mean row."""
-    copies, scale = copies_of(fit), fit.covariance_scale
-    out = []
-    for term, lam in zip(fit.terms, fit.estimates.lams, strict=True):
-        half = term.z @ lam
-        out.append(scale * float(np.average(np.einsum("ns,ns->n", half, half), weights=copies)))
-    return np.array(out)
+
+    def of_rows(rows: Fit) -> np.ndarray:
+        halves = [term.z @ lam for term, lam in zip(rows.terms, fit.estimates.lams, strict=True)]
+        return np.column_stack([np.einsum("ns,ns->n", half, half) for half in halves])
+
+    return fit.covariance_scale * row_mean(fit, of_rows, copies_of)
 
 
 def distribution_variance(fit: Fit, method: str) -> float:
@@ -157,21 +156,32 @@ def distribution_variance(fit: Fit, method: str) -> float:
         latent = family.link.latent_variance
         assert latent is not None
         return latent
-    mu = np.zeros(fit.frame.n) if fit.is_linear else null_means(fit)
-    sizes, copies = sizes_of(fit), copies_of(fit)
-    with np.errstate(all="ignore"):
-        variance = fit.estimates.sigma**2 * family.variance(mu, fit.extra)
-        if sizes is not None:
-            variance = np.divide(variance, sizes)
-        if method == DELTA:
-            rows = variance / np.square(family.link.d_inverse(family.link.link(mu)))
-        elif method == LOGNORMAL:
-            rows = np.log1p(variance / np.square(mu))
-        else:
-            rows = scipy.special.polygamma(1, np.square(mu) / variance)
-    there = np.ones(len(rows), bool) if sizes is None else sizes > 0.0  # no trials, no response
-    weights = None if copies is None else copies[there]
-    return float(np.average(rows[there], weights=weights))
+    null = fit if fit.is_linear else null_fit(fit)
+    spread = 0.0 if fit.is_linear else float(term_variances(null).sum())
+
+    def of_rows(rows: Fit) -> np.ndarray:
+        mu = _means(null.on_batch(rows.frame), spread)
+        sizes = sizes_of(rows)
+        with np.errstate(all="ignore"):
+            variance = fit.estimates.sigma**2 * family.variance(mu, fit.extra)
+            if sizes is not None:
+                variance = np.divide(variance, sizes)
+            if method == DELTA:
+                values = variance / np.square(family.link.d_inverse(family.link.link(mu)))
+            elif method == LOGNORMAL:
+                values = np.log1p(variance / np.square(mu))
+            else:
+                values = scipy.special.polygamma(1, np.square(mu) / variance)
+        return (values if sizes is None else np.where(sizes > 0.0, values, 0.0))[:, None]
+
+    def counted(rows: Fit) -> np.ndarray | None:
+        sizes, copies = sizes_of(rows), copies_of(rows)
+        if sizes is None or (sizes > 0.0).all():
+            return copies
+        there = (sizes > 0.0).astype(float)  # no trials, no response
+        return there if copies is None else there * copies
+
+    return float(row_mean(fit, of_rows, counted)[0])
 
 
 def null_means(fit: Fit) -> np.ndarray:
@@ -181,7 +191,14 @@ def null_means(fit: Fit) -> np.ndarray:
     a normal distribution, with a log link ``exp(b0 + tau^2 / 2)``; an offset is added to b0.
     """
     null = null_fit(fit)
-    return mean_over_normal(null, null.fixed_predictor, float(term_variances(null).sum()))
+    return _means(null, float(term_variances(null).sum()))
+
+
+def _means(null: Fit, spread: float) -> np.ndarray:
+    """Return the means (n,) of rows by a null model; those of a linear one do not matter."""
+    if null.is_linear:
+        return np.zeros(null.frame.n)
+    return mean_over_normal(null, null.fixed_predictor, spread)
 
 
 def null_fit(fit: Fit) -> Fit:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from mixef.estimation.fit import Fit
-from mixef.terms.columns import Columns
 from mixef.terms.exact import Exact
 from mixef.terms.factor import Factor, factor_from_numbers
 from mixef.terms.nodes import Name, Node, variable_names
@@ -17,8 +16,8 @@ from mixef.terms.parser import parse_expression
 
 def fit_data(fit: Fit) -> dict[str, np.ndarray | Factor | Exact]:
     """Return the variables of the formula, weights and offset by name, on the rows of the fit."""
-    frame, call = fit.frame, fit.call
-    columns = None if call.data is None else Columns(call.data)
+    frame = fit.frame
+    columns = fit.columns
     out: dict[str, Any] = {}
     for name in names_in(nodes_of(fit)):
         if columns is not None and name in columns:

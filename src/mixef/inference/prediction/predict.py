@@ -41,6 +41,11 @@ def fitted_values(fit: Fit) -> pd.Series:
     return fit.frame.series(fit.mu, "fitted")
 
 
+def linear_predictors(fit: Fit) -> pd.Series:
+    """Return the linear predictors, conditional on the random effects."""
+    return fit.frame.series(fit.eta, "linear_predictor")
+
+
 def predictions(
     fit: Fit,
     newdata: Any = None,

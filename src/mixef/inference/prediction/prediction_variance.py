@@ -155,13 +155,7 @@ def modes_by_beta(fit: Fit, factor: Factor, par: np.ndarray) -> list[np.ndarray]
     """Return the derivatives (p, l_t, s_t) of the modes for beta, where the factor stands: par."""
     terms = fit.problem.terms
     backs = terms.back_to_user(par)
-    return slopes_by_beta(factor, backs, terms.blocks, fit.terms, _weighted_X(fit))
-
-
-def _weighted_X(fit: Fit) -> np.ndarray:
-    """Return ``W X`` (n, p), with the weights that the factor has."""
-    weights = fit.kind.information(fit)
-    return fit.X if weights is None else weights[:, None] * fit.X
+    return slopes_by_beta(factor, backs, terms.blocks, fit.terms, fit.kind.coupling(fit, par))
 
 
 def known_variance(fit: Fit, rows: PredictionRows, moved: Movement) -> np.ndarray:

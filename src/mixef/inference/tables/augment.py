@@ -108,7 +108,7 @@ def _response(fit: Fit) -> dict[str, Any]:
 
 def _variables(fit: Fit) -> Iterator[tuple[str, Any]]:
     """Yield the variables of the formula with what they are made of, and the grouping factors."""
-    data = None if fit.call.data is None else Columns(fit.call.data)
+    data = fit.columns
     for node in _nodes(fit):
         if not isinstance(node, Name):
             value = fit.frame.variables.get(node.text)

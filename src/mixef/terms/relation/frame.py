@@ -14,19 +14,20 @@ import numpy as np
 
 from mixef import checks
 from mixef.errors import DataError
+from mixef.terms.columns import Columns
 from mixef.terms.expressions import State
 from mixef.terms.factor import Factor, factor_from_logical
 from mixef.terms.formula import Formula, warn_of_absent
-from mixef.terms.frame import NA_ACTIONS, Evaluated, ModelFrame
+from mixef.terms.frame import NA_ACTIONS, ModelFrame
 from mixef.terms.needed import needed_names, with_absent
 from mixef.terms.nodes import Node
 from mixef.terms.relation.elsewhere import Elsewhere
 from mixef.terms.relation.learning import learn
 from mixef.terms.relation.levels import KnownLevels, places_in
-from mixef.terms.relation.reader import Reader
-from mixef.terms.relation.relation import Relation
+from mixef.terms.relation.reader import Batch, Reader
+from mixef.terms.relation.relation import Relation, relation_of
 from mixef.terms.relation.sums import changed
-from mixef.terms.relation.survey import Summary, Survey
+from mixef.terms.relation.survey import Summary, Survey, complete_rows
 from mixef.terms.relation.text import TableColumns, text_columns
 from mixef.terms.values import Matrix
 
@@ -74,12 +75,28 @@ class RelationFrame(ModelFrame):
             total += batch.n
             complete += len(rows)
             if len(rows):
-                yield self._batch(batch.found, rows)
+                yield self._batch(batch, rows)
         if complete != self.n or total != self.n_input:
             raise changed(self.n, complete)
 
-    def _batch(self, found: Evaluated, rows: np.ndarray) -> ModelFrame:
-        """Return some rows with the levels of the whole table."""
+    def data_columns(self, data: Any) -> Columns | None:
+        """Return what stands for the columns of the data."""
+        columns: Columns = self._elsewhere("the data")
+        return columns
+
+    def table(self, data: Any) -> Any:
+        """Return the table with all of its columns."""
+        relation = relation_of(data)
+        return self.relation if relation is None else relation
+
+    def of_batch(self, batch: Any) -> ModelFrame:
+        """Return the rows of a batch of the table that the model uses."""
+        read = self.reader.read(batch.select(self.relation.names))
+        return self._batch(read, complete_rows(read.found, read.chosen)[1])
+
+    def _batch(self, batch: Batch, rows: np.ndarray) -> ModelFrame:
+        """Return some rows of a batch with the levels of the whole table."""
+        found = batch.found
         variables = {
             text: self._recoded(("variable", text), value, rows)
             for text, value in found.variables.items()
@@ -93,9 +110,12 @@ class RelationFrame(ModelFrame):
             assert self.formula.response is not None
             response = variables[self.formula.response.text]
         known = replace(found, variables=variables, groups=groups, response=response)
-        whole = known.frame(rows, None, "omit", True, self.left_out)
+        whole = known.frame(rows, batch.chosen, self.na_action, True, self.left_out)
         groups = {text: factor.take(rows) for text, factor in groups.items()}
-        return BatchFrame(**(vars(whole) | {"groups": groups}), crossings=self.crossings)
+        own = {"groups": groups, "formula": self.formula}  # which may have fewer terms than read
+        return BatchFrame(
+            **(vars(whole) | own), crossings=self.crossings, columns=found.scope.columns
+        )
 
     def _recoded(self, key: tuple[str, str], value: Any, rows: np.ndarray) -> Any:
         """Return a batch's variable with the levels of the whole table, in their order."""
@@ -112,6 +132,10 @@ class RelationFrame(ModelFrame):
     def _elsewhere(self, what: str, *more: int) -> Any:
         return Elsewhere(what, (self.n, *more), self.relation.engine)
 
+    def used(self, values: Any, what: str) -> Any:
+        """Refuse values that come one a row: there is no order that they could have."""
+        self._elsewhere("the order of its rows")._refuse()
+
     @property
     def padded_index(self) -> Any:
         """Labels of the rows: there are none."""
@@ -125,6 +149,11 @@ class BatchFrame(ModelFrame):
     """Some rows of a `RelationFrame`."""
 
     crossings: dict[tuple[str, ...], Factor] = field(kw_only=True)
+    columns: Columns = field(kw_only=True)  # those of the batch, with rows that are not used
+
+    def data_columns(self, data: Any) -> Columns | None:
+        """Return the columns of the batch."""
+        return self.columns
 
     def group(self, nodes: Sequence[Node]) -> Factor:
         """Return the factor that crosses some of the grouping variables."""

@@ -52,7 +52,7 @@ class Relation:
         """Pickle the path of files; what else an engine holds does not outlive its process."""
         if isinstance(self.source, str | PathLike):
             return _reopened, (self.source, self.names)
-        return _lost, (self.engine,)
+        return _lost, (self.engine, self.names)
 
     def select(self, names: Collection[str]) -> Relation:
         """Return the table with some of its columns alone; without any, with its first one.
@@ -132,5 +132,7 @@ def _reopened(path: str | PathLike[str], names: Collection[str]) -> Relation:
     return relation.select(names)
 
 
-def _lost(engine: str) -> Any:
-    return Elsewhere("the rows", (0,), engine)
+def _lost(engine: str, names: tuple[str, ...]) -> Any:
+    lost: Any = Elsewhere("the rows", (0,), engine, lost=True)
+    lost.names = names
+    return lost

@@ -1,0 +1,116 @@
+"""A table with more columns than an engine has of it, which are made whenever it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mixef.late import LateModule
+from mixef.terms.relation.relation import Relation
+
+if TYPE_CHECKING:
+    import duckdb
+    import ibis
+    import polars
+    import pyarrow as pa
+    from polars.io import plugins
+    from pyspark.sql import types as spark_types
+else:
+    duckdb, ibis, polars, pa, plugins, spark_types = map(
+        LateModule,
+        ("duckdb", "ibis", "polars", "pyarrow", "polars.io.plugins", "pyspark.sql.types"),
+    )
+
+#: From some rows of a table to these, or those of them that count, with new columns of numbers.
+OfBatch = Callable[["pa.RecordBatch"], "pa.RecordBatch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """A table and what is computed of it, batch by batch; nothing is, until it is read."""
+
+    relation: Relation
+    names: tuple[str, ...]  # of the new columns, which are numbers
+    of_batch: OfBatch
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """All columns: those of the table, and the new ones."""
+        empty = self.relation.lazy.head(0).collect("pyarrow").to_native()
+        kept = [field for field in empty.schema if field.name not in self.names]
+        return pa.schema([*kept, *(pa.field(name, pa.float64()) for name in self.names)])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, some at a time; every time from the first on."""
+        for batch in self.relation.batches():
+            made = pa.Table.from_batches([self.of_batch(batch)])
+            yield from made.select(self.schema.names).cast(self.schema).to_batches()
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def native(self) -> Any:
+        """Return the table as its engine's own lazy object."""
+        return _NATIVE[self.relation.lazy.implementation.value](self)
+
+
+def _as_duckdb(made: Derived) -> Any:
+    # A connection of its own: while it runs a query, that of the table is asked for the rows.
+    return duckdb.connect().from_arrow(made)
+
+
+def _as_polars(made: Derived) -> Any:
+    def rows(columns: Any, predicate: Any, n_rows: Any, batch_size: Any) -> Iterator[Any]:
+        left = n_rows
+        for batch in made.batches():
+            frame = polars.DataFrame(pa.Table.from_batches([batch]))
+            frame = frame if left is None else frame.head(left)
+            left = None if left is None else left - len(frame)
+            frame = frame if predicate is None else frame.filter(predicate)
+            yield frame if columns is None else frame.select(columns)
+            if left == 0:
+                return
+
+    schema = polars.DataFrame(made.schema.empty_table()).schema
+    return plugins.register_io_source(rows, schema=schema)
+
+
+def _as_ibis(made: Derived) -> Any:
+    own = ibis.duckdb.connect()
+    own.con.register("rows", made)
+    return own.table("rows")
+
+
+def _as_spark(made: Derived) -> Any:
+    """Compute the columns where the rows are, by the workers."""
+    native = made.relation.lazy.to_native()
+    kept = [field for field in native.schema.fields if field.name not in made.names]
+    new = [spark_types.StructField(name, spark_types.DoubleType()) for name in made.names]
+    names = [field.name for field in [*kept, *new]]
+    return native.mapInArrow(
+        _OnWorkers(made.of_batch, names), spark_types.StructType([*kept, *new])
+    )
+
+
+@dataclass(frozen=True)
+class _OnWorkers:
+    """What the workers of a cluster do with batches; a class, so that it pickles."""
+
+    of_batch: OfBatch
+    names: list[str]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield self.of_batch(batch).select(self.names)
+
+
+_NATIVE: dict[str, Callable[[Derived], Any]] = {
+    "duckdb": _as_duckdb,
+    "polars": _as_polars,
+    "ibis": _as_ibis,
+    "pyspark": _as_spark,
+    "pyspark_connect": _as_spark,
+}
