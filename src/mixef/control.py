@@ -119,7 +119,7 @@ class LmerControl(Control):
     'newton'
     """
 
-    objective_se: float = field(default=0.01, kw_only=True)
+    objective_se: float = field(default=0.005, kw_only=True)
 
     factors = (*FACTORS, "iterative")
 

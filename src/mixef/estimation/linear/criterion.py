@@ -31,7 +31,7 @@ from mixef.terms.covariance import Covariance, theta_of
 # With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
 MOST_COLUMNS = 200
 # Standard error of the criterion in estimates, where log|M| is an estimate.
-OBJECTIVE_SE = 0.01
+OBJECTIVE_SE = 0.005
 EPSILON = float(np.finfo(float).eps)
 
 

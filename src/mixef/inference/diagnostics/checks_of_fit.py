@@ -32,9 +32,11 @@ def convergence(fit: Fit) -> list[Finding]:
 
 
 def approximation(fit: Fit) -> list[Finding]:
-    """Judge the integral over the random effects, where it is approximated."""
+    """Judge the integral over the random effects, or log|M|, where that is approximated."""
     if fit.is_linear:
-        return []
+        se = fit.estimates.objective_se
+        said = f"log|M| is estimated: the criterion has a standard error of {se:.2g}"
+        return [Finding("approximation", OK, se, said)] if se > 0.0 else []
     remarks = fit.convergence.remarks
     if fit.nAGQ == 0:
         said = "nAGQ = 0 takes the fixed effects at the joint mode, not at the likelihood's maximum"

@@ -89,7 +89,7 @@ def error_of(*fits: Fit) -> float:
 def error_note(names: Sequence[str], fits: Sequence[Fit]) -> list[str]:
     """Say which models' criteria are estimates, and how good."""
     return [
-        f"-2 log L of {name} is an estimate with a standard error of {se:.2g}"
+        f"the criterion of {name} is an estimate with a standard error of {se:.2g}"
         for name, fit in zip(names, fits, strict=True)
         if (se := fit.estimates.objective_se) > 0.0
     ]

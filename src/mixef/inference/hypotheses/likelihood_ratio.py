@@ -358,6 +358,7 @@ def _table(full, labels, ends, test, k, notes) -> AnovaTable:
             refuse_uncertain(name, "the whole one", float(value), se, chi_square_tail(df))
         LRT[0] = np.nan
         columns |= {"LRT": LRT, "Pr(Chi)": np.where(tested, p, np.nan)}
+    notes = [*notes, *(f"{note}." for note in error_note(["the whole model"], [full]))]
     stopped = [label for label, end in zip(labels, ends, strict=True) if not end.converged]
     notes = [*notes, *(f"The fit without {label} did not converge." for label in stopped)]
     if not full.convergence.converged:

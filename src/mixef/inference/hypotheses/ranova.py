@@ -29,7 +29,12 @@ from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.estimation.search.optimize import newton
 from mixef.inference.hypotheses.anova import AnovaTable
-from mixef.inference.hypotheses.criterion_error import End, chi_square_tail, refuse_uncertain
+from mixef.inference.hypotheses.criterion_error import (
+    End,
+    chi_square_tail,
+    error_note,
+    refuse_uncertain,
+)
 from mixef.inference.hypotheses.likelihood_ratio import EQUAL, NONE, unused_covariance
 from mixef.inference.hypotheses.term_contrasts import INTERCEPT, uncontained
 from mixef.inference.refits.refits import with_text
@@ -265,6 +270,7 @@ def mixture_tail(df: float) -> Callable[[float], float]:
 def _notes(fit: Fit, frame: pd.DataFrame, converged: list[bool]) -> Iterator[str]:
     """Say what a reader of the p values should know."""
     yield WHICH
+    yield from error_note(["the whole model"], [fit])
     if fit.beta_covariance is not None:
         yield unused_covariance("the fit", fit)
     if frame[MIXTURE].iloc[1:].isna().any():

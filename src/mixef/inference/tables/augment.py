@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
+from mixef.errors import ExactFactorNeededError
 from mixef.estimation.fit import Fit
 from mixef.inference.influence.leverage import leverages
 from mixef.inference.prediction.predict import NEW_LEVELS, SCALES, predictions
@@ -53,8 +54,7 @@ def _own_rows(fit: Fit, type_predict: str, type_residuals: str, se_fit: bool) ->
         errors = predictions(fit, type=type_predict, se_fit=True)["se_fit"]
         values[".se_fit"] = np.asarray(frame.used(errors, "the standard errors"))
     values[".resid"] = residual_values(fit, type_residuals)
-    influence = leverages(fit)
-    values |= {".hat": influence.h, ".cooksd": influence.cooks_distance()}
+    values |= _influence(fit)
     values[".fixed"] = fit.fixed_predictor if on_link else inverse(fit.fixed_predictor)
     values[".mu"] = fit.mu
     values[".weights"] = ones if fit.weights is None else fit.weights
@@ -63,6 +63,15 @@ def _own_rows(fit: Fit, type_predict: str, type_residuals: str, se_fit: bool) ->
     columns = _response(fit) | {k: v for k, v in _variables(fit) if k not in _response(fit)}
     columns |= {name: frame.series(part, name) for name, part in values.items()}
     return pd.DataFrame(columns, index=frame.padded_index)
+
+
+def _influence(fit: Fit) -> dict[str, np.ndarray]:
+    """Return hat values and Cook's distances, NaN where they would take an exact factor."""
+    try:
+        influence = leverages(fit)
+    except ExactFactorNeededError:
+        return dict.fromkeys((".hat", ".cooksd"), np.full(fit.frame.n, np.nan))
+    return {".hat": influence.h, ".cooksd": influence.cooks_distance()}
 
 
 def _new_rows(
