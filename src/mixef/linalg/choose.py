@@ -66,8 +66,9 @@ def _exact_or_iterative(products: CrossProducts) -> Factor:
         factor = make_cholesky(products)
     except MemoryNeededError:
         return IterativeFactor(products)
-    is_slow = isinstance(factor, SparseFactor) and sparse_time(factor) > LONG
-    return IterativeFactor(products) if is_slow else factor
+    if not isinstance(factor, SparseFactor) or is_nested(products):
+        return factor
+    return IterativeFactor(products) if sparse_time(factor) > LONG else factor
 
 
 def make_cholesky(products: CrossProducts, chosen: str = "auto") -> CholeskyFactor:
