@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import mixef.errors
-from mixef import glmer, lmer
+from mixef import LmerControl, glmer, lmer
 from mixef import memory as system
 from mixef.estimation import chunked
 from mixef.linalg import cholmod, choose, crossproducts, factor
@@ -34,7 +34,7 @@ def little(monkeypatch):
 @pytest.mark.parametrize(
     "fit",
     [
-        lambda data: lmer("y ~ x + (1 | b) + (x | a)", data),
+        lambda data: lmer("y ~ x + (1 | b) + (x | a)", data, control=LmerControl(factor="schur")),
         lambda data: glmer("c ~ x + (1 | b) + (x | a)", data, family="poisson"),
     ],
 )

@@ -103,11 +103,10 @@ class LmerControl(Control):
     Attributes
     ----------
     factor : str
-        As in `Control`, or "iterative": two large crossed grouping factors with one column each,
-        ``(1 | a) + (1 | b)``, are never factored (one by itself always is). Estimates, standard
-        errors and modes are those of the exact factors; the criterion has a standard error,
-        ``fit.objective_se``. "auto" takes it where an exact factor does not fit into memory, or
-        would take long.
+        As in `Control`, or "iterative": large crossed grouping factors are never factored (one by
+        itself always is). Estimates, standard errors and modes are those of the exact factors; the
+        criterion has a standard error, ``fit.objective_se``. "auto" takes it where an exact factor
+        does not fit into memory, or would take long for two terms of one column each.
     objective_se : float
         The largest standard error of the criterion at the end, where ``factor`` is iterative: half
         of it takes four times the random vectors. Estimates do not depend on it.

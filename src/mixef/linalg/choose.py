@@ -37,7 +37,7 @@ LARGEST_REMAINDER = 20_000
 
 
 # Where one evaluation with an exact factor is foreseen to take more seconds than this, two crossed
-# factors get an iterative one.
+# scalar terms get an iterative one.
 LONG = 20.0
 
 
@@ -53,20 +53,24 @@ def make_factor(products: CrossProducts, chosen: str = "auto") -> Factor:
     """
     if chosen == "iterative" and len(products.layout) > 1:
         return IterativeFactor(products)
-    if chosen == "auto" and products.layout.widths == (1, 1):
+    if chosen == "auto" and len(products.layout) > 1:
         return _exact_or_iterative(products)
     return make_cholesky(products, "auto" if chosen == "iterative" else chosen)
 
 
 def _exact_or_iterative(products: CrossProducts) -> Factor:
-    """Return an iterative factor of two crossed factors where an exact one takes too much."""
-    if is_long(products):
+    """Return an iterative factor of crossed terms where an exact one takes too much.
+
+    Where an exact one only takes long, two terms of one column each get it: others are slower.
+    """
+    two_scalars = products.layout.widths == (1, 1)
+    if two_scalars and is_long(products):
         return IterativeFactor(products)
     try:
         factor = make_cholesky(products)
     except MemoryNeededError:
         return IterativeFactor(products)
-    if not isinstance(factor, SparseFactor) or is_nested(products):
+    if not (two_scalars and isinstance(factor, SparseFactor)) or is_nested(products):
         return factor
     return IterativeFactor(products) if sparse_time(factor) > LONG else factor
 

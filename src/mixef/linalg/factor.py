@@ -53,8 +53,8 @@ def too_large(products: CrossProducts, needed: float) -> MemoryNeededError:
     return MemoryNeededError(
         f"the factor needs about {needed / 1e9:.3g} GB, and {available() / 1e9:.3g} GB are "
         f"available: terms {terms} are crossed. Drop one of them, group its levels more coarsely, "
-        "or fit the model to a part of the data; a linear model with two crossed terms of one "
-        'column each needs no factor, LmerControl(factor="iterative")'
+        "or fit the model to a part of the data; a linear model can do without a factor, "
+        'LmerControl(factor="iterative")'
     )
 
 
