@@ -61,6 +61,30 @@ def levels_of(kind: str, n: int, l1: int, l2: int, rng: np.random.Generator) -> 
     return a, b
 
 
+def large(n: int, l1: int, l2: int, kind: str, seed: int = 0) -> CrossProducts:
+    """Return cross-products of up to n pairs that occur once, for sizes that need some thrift."""
+    rng = np.random.default_rng(seed)
+    if kind == "uniform":
+        a, b = rng.integers(0, l1, n), rng.integers(0, l2, n)
+    else:
+        a, b = (l1 * rng.random(n) ** 2).astype(int), (l2 * rng.random(n) ** 3).astype(int)
+    if kind == "clusters":
+        b = np.where(rng.random(n) < 0.8, (b // 20 * 20 + a % 20) % l2, b)
+    key = a * l2 + b
+    del a, b
+    key.sort()
+    key = key[np.r_[True, key[1:] != key[:-1]]]
+    rows, cols = np.divmod(key, l2)
+    del key
+    return _bare(
+        rows,
+        cols,
+        np.ones(len(rows)),
+        np.bincount(rows, minlength=l1),
+        np.bincount(cols, minlength=l2),
+    )
+
+
 def products_of(kind: str, n: int, l1: int, l2: int, seed: int = 0) -> CrossProducts:
     """Return cross-products of two scalar terms, levels that do not occur left out."""
     rng = np.random.default_rng([seed, GRAPHS.index(kind)])
@@ -76,16 +100,23 @@ def products_of(kind: str, n: int, l1: int, l2: int, seed: int = 0) -> CrossProd
     n1, n2 = int(a.max()) + 1, int(b.max()) + 1
     key, place = np.unique(a * n2 + b, return_inverse=True)
     values = np.bincount(place, w * z1 * z2)
-    diagonal = np.bincount(a, w * z1 * z1), np.bincount(b, w * z2 * z2)
-    q = n1 + n2
+    d1, d2 = np.bincount(a, w * z1 * z1), np.bincount(b, w * z2 * z2)
+    return _bare(key // n2, key % n2, values, d1, d2)
+
+
+def _bare(
+    rows: np.ndarray, cols: np.ndarray, values: np.ndarray, d1: np.ndarray, d2: np.ndarray
+) -> CrossProducts:
+    """Return cross-products of two scalar terms without X and y."""
+    q = len(d1) + len(d2)
     return CrossProducts(
-        Layout((n1, n2), (1, 1), ("(1 | g)", "(1 | h)")),
-        tuple(d[:, None, None] for d in diagonal),
-        {(0, 1): Pairs(key // n2, key % n2, values[:, None, None])},
+        Layout((len(d1), len(d2)), (1, 1), ("(1 | g)", "(1 | h)")),
+        tuple(d.astype(float)[:, None, None] for d in (d1, d2)),
+        {(0, 1): Pairs(rows, cols, values[:, None, None])},
         np.zeros((q, 0)),
         np.zeros(q),
         np.zeros((0, 0)),
         np.zeros(0),
         0.0,
-        len(a),
+        len(rows),
     )
