@@ -97,7 +97,7 @@ def products_of(kind: str, n: int, l1: int, l2: int, seed: int = 0) -> CrossProd
     elif kind == "a column of numbers":
         z1 = rng.normal(1.0, 0.7, len(a))
     (_, a), (_, b) = (np.unique(codes, return_inverse=True) for codes in (a, b))
-    n1, n2 = int(a.max()) + 1, int(b.max()) + 1
+    n2 = int(b.max()) + 1
     key, place = np.unique(a * n2 + b, return_inverse=True)
     values = np.bincount(place, w * z1 * z2)
     d1, d2 = np.bincount(a, w * z1 * z1), np.bincount(b, w * z2 * z2)
