@@ -97,7 +97,8 @@ class SumTable:
                 weights[which[a, b]] += np.multiply.outer(
                     left[cell, first[a]], right[cell, second[b]]
                 )
-            sums = self.sums[rows][:, monomials]
+            sums = self.sums if order is None else self.sums[rows]
+            sums = sums if len(monomials) == sums.shape[1] else sums[:, monomials]
             yield rows, (sums @ weights.reshape(-1, size)).reshape(len(sums), *weights.shape[1:])
 
 
@@ -202,9 +203,12 @@ class TableSums:
     def _pairs(self, rows: ScaledChunks, i: int, j: int) -> Pairs:
         table = self.pairs[i, j]
         left, right = (c @ rows.z_back[b] for c, b in zip(table.columns, (i, j), strict=True))
-        blocks = np.empty((len(table.cells), left.shape[2], right.shape[2]))
-        for part, values in table.products(left, right):
-            blocks[part] = values
+        if table.n_cells == 1:
+            _, blocks = next(table.products(left, right))
+        else:
+            blocks = np.empty((len(table.cells), left.shape[2], right.shape[2]))
+            for part, values in table.products(left, right):
+                blocks[part] = values
         key = table.levels[0].astype(np.int64) * self.n_levels[j] + table.levels[1]
         order = np.argsort(key, kind="stable")
         key, blocks = key[order], blocks[order]

@@ -231,46 +231,56 @@ class PushedModel:
         nodes += [node for grouping in groupings for node in grouping.nodes]
         names = dict.fromkeys(n for node in nodes for n in self.keys[node.text].columns)
         groups = self.rows.groups(list(names), monomials)
-        codes = {text: self._codes(groups, c.node, c.levels) for text, c in factors.items()}
+        found = {text: self._codes(groups, c.node, c.levels) for text, c in factors.items()}
+        codes = {text: own for text, (own, _) in found.items()}
         sizes = [len(c.levels) for c in factors.values()]
         cells, combos = joint_codes(list(codes.values()), sizes)
         if not combos:
-            cells = np.zeros(len(groups.counts), dtype=np.intp)
+            cells = np.zeros(len(groups), dtype=np.int32)
         n_cells = len(combos[0]) if combos else 1
         cell_codes = dict(zip(factors, combos, strict=True))
-        levels = [self._levels(groups, grouping) for grouping in groupings]
+        known = [self._levels(groups, grouping) for grouping in groupings]
+        levels = [own for own, _ in known]
+        one_to_one = all(is_own for _, is_own in [*found.values(), *known])
         columns = [self._columns(d, cell_codes, factors, n_cells) for d in designs]
         if len(blocks) > 1:
             ends = np.cumsum([len(self.blocks[i]) for i in blocks]).tolist()
             columns = [np.concatenate(columns[: ends[0]], 2), np.concatenate(columns[ends[0] :], 2)]
-        return SumTable(
-            *_collapsed(levels, cells, groups.sums), place=place, columns=tuple(columns)
-        )
+        rows = (tuple(levels), cells, groups.sums)
+        if not one_to_one:
+            rows = _collapsed(*rows)
+        return SumTable(*rows, place=place, columns=tuple(columns))
 
-    def _codes(self, groups: Groups, node: Node, levels: tuple[str, ...]) -> np.ndarray:
-        """Return the places (m,) of a factor's levels among those that the model knows."""
-        factor = groups.factor(node, self.keys[node.text], self.spec.frame.state)
+    def _codes(
+        self, groups: Groups, node: Node, levels: tuple[str, ...]
+    ) -> tuple[np.ndarray, bool]:
+        """Return the places (m,) of a factor's levels among those that the model knows.
+
+        With them, whether different keys are different levels.
+        """
+        factor, which = groups.factor(node, self.keys[node.text], self.spec.frame.state)
         codes = factor.used_levels().recode(levels)
         if (codes < 0).any():
             raise DataError(
                 f"{node.text} has a level that it did not have when the rows were counted: the "
                 "table changes while it is read; fit the model to a copy of it"
             )
-        return codes
+        return codes[which], len(np.unique(codes)) == len(codes)
 
-    def _levels(self, groups: Groups, grouping: Grouping) -> np.ndarray:
-        """Return the levels (m,) of a grouping factor."""
+    def _levels(self, groups: Groups, grouping: Grouping) -> tuple[np.ndarray, bool]:
+        """Return what `_codes` does of a grouping factor."""
         if len(grouping.nodes) == 1:
             return self._codes(groups, grouping.nodes[0], grouping.level_set.labels)
         parts = grouping.level_set.parts  # type: ignore[attr-defined]
-        codes = [
+        found = [
             self._codes(groups, node, part.labels)
             for node, part in zip(grouping.nodes, parts, strict=True)
         ]
+        codes = [own for own, _ in found]
         sizes = [len(part) for part in parts]
         known = np.ravel_multi_index(tuple(grouping.level_set.values.T), sizes)
-        found: np.ndarray = np.searchsorted(known, np.ravel_multi_index(tuple(codes), sizes))
-        return found
+        places = np.searchsorted(known, np.ravel_multi_index(tuple(codes), sizes))
+        return places.astype(np.int32), all(is_own for _, is_own in found)
 
     def _columns(
         self,

@@ -79,6 +79,17 @@ def batches_of(name: str, native: Any, rows: int) -> Iterator[pa.RecordBatch]:
         read.close()  # a connection takes no other query while a result is open
 
 
+def result_of(lazy: Any) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a lazy frame of narwhals that are few beside those of its table."""
+    name = lazy.implementation.value
+    if name in ("duckdb", "ibis"):  # a copy of all of them is spared
+        yield from batches_of(name, lazy.to_native(), BATCH)
+        return
+    with reading(ENGINES[name]):
+        batches = lazy.collect("pyarrow").to_native().to_batches()
+    yield from batches
+
+
 def _gathered(read: Iterator[pa.RecordBatch], rows: int, engine: str) -> Iterator[pa.RecordBatch]:
     """Join small batches, and cut large ones."""
     held: list[pa.RecordBatch] = []

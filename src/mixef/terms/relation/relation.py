@@ -14,7 +14,14 @@ from mixef.errors import DataError
 from mixef.late import LateModule
 from mixef.terms.relation import engines
 from mixef.terms.relation.elsewhere import Elsewhere
-from mixef.terms.relation.engines import BATCHES, ENGINES, arrow_has, batches_of, reading
+from mixef.terms.relation.engines import (
+    BATCHES,
+    ENGINES,
+    arrow_has,
+    as_batch,
+    batches_of,
+    reading,
+)
 from mixef.terms.relation.files import scanned
 
 if TYPE_CHECKING:
@@ -84,12 +91,9 @@ class Relation:
         return batches_of(name, self.lazy.to_native(), rows or engines.BATCH)
 
     def first(self) -> pa.RecordBatch | None:
-        """Return the first batch; None for a table without rows."""
-        batches = self.batches()
-        try:
-            return next(batches, None)
-        finally:
-            batches.close()  # type: ignore[attr-defined]
+        """Return some rows, whichever the engine has at hand; None for a table without any."""
+        some = replace(self, lazy=self.lazy.head(engines.BATCH)).collect()
+        return as_batch(some) if some.num_rows else None
 
 
 def relation_of(data: Any) -> Relation | None:

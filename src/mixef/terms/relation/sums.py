@@ -28,6 +28,7 @@ from mixef.terms.relation.expressions import (
     is_present,
 )
 from mixef.terms.relation.polynomials import Centre, Monomial, centre
+from mixef.terms.relation.engines import result_of
 from mixef.terms.slopes import function_name
 
 if TYPE_CHECKING:
@@ -84,11 +85,20 @@ class Groups:
 
     codes: Mapping[str, np.ndarray]  # int (m,) by name: which distinct value of a key each has
     values: Mapping[str, Any]  # the distinct values of each key, as Arrow
-    counts: np.ndarray  # (m,): rows
     sums: np.ndarray  # (m, K): of weights times each monomial
 
-    def factor(self, node: Node, keys: Keys, state: State) -> Factor:
-        """Return the factor (m,) that a formula makes of the keys."""
+    def __len__(self) -> int:
+        return len(self.sums)
+
+    def factor(self, node: Node, keys: Keys, state: State) -> tuple[Factor, np.ndarray]:
+        """Return the factor that a formula makes of the keys: of each combination, and which.
+
+        Returns
+        -------
+        Factor (combinations,)
+        ndarray of int (m,)
+            The combination of each group.
+        """
         names = list(keys.columns)
         codes, cells = joint_codes(
             [self.codes[n] for n in names], [len(self.values[n]) for n in names]
@@ -103,7 +113,7 @@ class Groups:
             factor = Scope(Columns(pa.table(taken)), state, {}).group(node)
         if (factor.codes < 0).any():  # such rows are missing, and no query has left them out
             raise NotOnEngineError(node.text)
-        return factor.take(codes)
+        return factor, codes
 
 
 def joint_codes(
@@ -161,22 +171,18 @@ class CompleteRows:
         rows = self.lazy.select(**chosen)
         sums = {f"s{k}": self._product(m, alias) for k, m in enumerate(monomials)}
         wanted = {"n": nw.len()} | {k: e.sum() for k, e in sums.items() if e is not None}
-        made = rows.group_by(*by.values()).agg(**wanted).collect("pyarrow").to_native()
-        counts = np.asarray(made["n"]).astype(np.int64)
-        if int(counts.sum()) != self.n:
-            raise changed(self.n, int(counts.sum()))
-        total = np.empty((len(counts), len(monomials)), order="F")
-        for k in range(len(monomials)):
-            total[:, k] = (
-                counts if sums[f"s{k}"] is None else np.asarray(made[f"s{k}"], dtype=float)
+        grouped = rows.group_by(*by.values()).agg(**wanted)
+        found = _Collected(list(by.values()), len(monomials))
+        for batch in result_of(grouped):
+            n = np.asarray(batch.column("n"), dtype=float)
+            found.add(
+                {name: batch.column(name) for name in by.values()},
+                [n if e is None else np.asarray(batch.column(k)) for k, e in sums.items()],
+                int(n.sum()),
             )
-        coded = {name: _encoded(made[column]) for name, column in by.items()}
-        return Groups(
-            {name: codes for name, (codes, _) in coded.items()},
-            {name: values for name, (_, values) in coded.items()},
-            counts,
-            total,
-        )
+        if found.n != self.n:
+            raise changed(self.n, found.n)
+        return found.groups(list(by))
 
     def _product(self, monomial: Monomial, alias: Mapping[str, str]) -> Any:
         """Return the weight times the numbers of a monomial; None for a count."""
@@ -190,13 +196,49 @@ class CompleteRows:
         return made
 
 
-def _encoded(column: Any) -> tuple[np.ndarray, Any]:
-    """Return a column of Arrow as codes (m,) and its distinct values."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(whole, pa.ChunkedArray):  # what one array cannot hold
-        whole = pa.concat_arrays(whole.chunks)
-    coded = whole if pa.types.is_dictionary(whole.type) else pc.dictionary_encode(whole)
-    return np.asarray(coded.indices).astype(np.int32, copy=False), coded.dictionary
+class _Collected:
+    """Groups that come in batches, each key as the number of its value."""
+
+    def __init__(self, names: Sequence[str], n_sums: int) -> None:
+        self.n = 0  # rows in all groups
+        self._codes: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        self._values: dict[str, Any] = {}
+        self._sums: list[list[np.ndarray]] = [[] for _ in range(n_sums)]
+
+    def add(self, keys: Mapping[str, Any], sums: Sequence[np.ndarray], n: int) -> None:
+        """Take in a batch."""
+        self.n += n
+        for name, column in keys.items():
+            self._codes[name].append(self._numbers(name, column))
+        for own, values in zip(self._sums, sums, strict=True):
+            own.append(values.astype(np.float64, copy=False))
+
+    def _numbers(self, name: str, column: Any) -> np.ndarray:
+        if pa.types.is_dictionary(column.type):  # which may hold values that no group has
+            column = column.dictionary_decode()
+        coded = pc.dictionary_encode(column)
+        values = coded.dictionary
+        known = self._values.get(name, values[:0])
+        place = pc.index_in(values, value_set=known)
+        new = values.filter(place.is_null())
+        if len(new):
+            known = self._values[name] = pa.concat_arrays([known, new])
+            place = pc.index_in(values, value_set=known)
+        table = np.asarray(place, dtype=np.int32)
+        numbers: np.ndarray = table[np.asarray(coded.indices)]
+        return numbers
+
+    def groups(self, names: Sequence[str]) -> Groups:
+        """Return all of them; it is left without any."""
+        codes = [np.concatenate(self._codes.pop(own)) for own in list(self._codes)]
+        sums = np.empty((sum(map(len, self._sums[0])), len(self._sums)), order="F")
+        for k, parts in enumerate(self._sums):
+            np.concatenate(parts, out=sums[:, k])
+            parts.clear()
+        values = list(self._values.values())
+        return Groups(
+            dict(zip(names, codes, strict=True)), dict(zip(names, values, strict=True)), sums
+        )
 
 
 def complete_rows(

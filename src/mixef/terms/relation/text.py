@@ -64,9 +64,11 @@ def text_columns(relation: Relation) -> dict[str, TextColumn]:
             found[name] = _column(list(map(str, dtype.categories)), "factor")
         elif dtype in (nw.String, nw.Categorical):
             with reading(relation.engine):
-                text = relation.lazy.select(nw.col(name).cast(nw.String))
-                distinct = text.filter(~nw.col(name).is_null()).unique()
-                labels = distinct.collect("pyarrow").to_native().column(0).to_pylist()
+                text = relation.lazy.select(nw.col(name).cast(nw.String).alias("label"))
+                text = text.filter(~nw.col("label").is_null())
+                # Groups are found by hashing; narwhals' `unique` numbers the rows of each.
+                groups = text.group_by("label").agg(nw.len().alias("rows"))
+                labels = groups.collect("pyarrow").to_native()["label"].to_pylist()
             found[name] = _column(sorted(labels), "character" if dtype == nw.String else "factor")
     return found
 
