@@ -8,6 +8,7 @@ from mixef import lmer
 from mixef.errors import DataError
 from mixef.estimation.linear import pushed
 from mixef.estimation.linear.criterion import LinearCriterion
+from mixef.terms.relation.reader import Reader
 
 N = 900
 
@@ -95,12 +96,13 @@ def assert_same(name, data, other):
 
 @pytest.fixture
 def no_batches(monkeypatch):
-    """Nobody reads rows of a linear model in batches."""
+    """Nobody reads the rows in batches, neither to count them nor to sum."""
 
-    def refuse(chunks):
+    def refuse(*args):
         raise AssertionError("the rows are read in batches")
 
     monkeypatch.setattr(pushed, "scan", refuse)
+    monkeypatch.setattr(Reader, "batches", refuse)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -112,6 +114,44 @@ def no_batches(monkeypatch):
 )
 def test_the_fit_is_that_of_rows_in_memory(engine, name, path, data):
     assert_same(name, data, table(engine, path))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("no_batches")
+def test_a_fit_on_spark(path, data):
+    sql = pytest.importorskip("pyspark.sql")
+    builder = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    session = builder.config("spark.sql.shuffle.partitions", "2").getOrCreate()
+    try:
+        assert_same("slopes", data, session.read.parquet(path))
+    finally:
+        session.stop()
+
+
+@pytest.mark.usefixtures("no_batches")
+@pytest.mark.parametrize("kind", ["Enum", "Categorical"])
+def test_categories_of_polars(kind, data):
+    """An enumeration has its order; categories that no row has are no levels."""
+    pl = pytest.importorskip("polars")
+    order = ["mid", "unused", "low", "Other", "high"]
+    dtype = pl.Enum(order) if kind == "Enum" else pl.Categorical
+    complete = data.dropna()
+    lazy = pl.from_pandas(complete).lazy().with_columns(pl.col("f").cast(dtype))
+    levels = order if kind == "Enum" else sorted(order)
+    frame = complete.assign(f=pd.Categorical(complete.f, levels))
+    ours, theirs = (lmer("y ~ f + (1 | g) + (1 | f:h)", d) for d in (lazy, frame))
+    pd.testing.assert_series_equal(ours.fixef(), theirs.fixef(), rtol=1e-10)
+    assert ours.ranef()["f:h"].index.tolist() == theirs.ranef()["f:h"].index.tolist()
+
+
+@pytest.mark.usefixtures("no_batches")
+def test_what_is_left_out_is_counted(path, data):
+    with pytest.warns(match="weight zero"):
+        ours = lmer("y ~ x + f + (1 | g)", path, weights="w", subset="z < 3")
+    with pytest.warns(match="weight zero"):
+        theirs = lmer("y ~ x + f + (1 | g)", data, weights="w", subset="z < 3")
+    assert str(ours._fit.frame.left_out) == str(theirs._fit.frame.left_out)
+    assert ours.nobs == theirs.nobs
 
 
 @pytest.mark.filterwarnings("ignore")

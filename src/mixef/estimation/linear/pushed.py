@@ -20,10 +20,10 @@ from mixef.linalg.tables import SumTable, TableSums
 from mixef.terms.factor import Factor
 from mixef.terms.fixed import Coding, DesignSpec
 from mixef.terms.grouping import Grouping
-from mixef.terms.nodes import Name, Node
-from mixef.terms.parser import parse_expression
+from mixef.terms.nodes import Node
 from mixef.terms.random import block_structure
-from mixef.terms.relation.expressions import Expressions, NotOnEngineError, Numeric
+from mixef.terms.relation.counts import RESPONSE
+from mixef.terms.relation.expressions import Expressions, NotOnEngineError
 from mixef.terms.relation.frame import RelationFrame
 from mixef.terms.relation.polynomials import (
     Monomial,
@@ -32,20 +32,13 @@ from mixef.terms.relation.polynomials import (
     closure,
     times,
 )
-from mixef.terms.relation.relation import Relation
 from mixef.terms.relation.sums import (
     CompleteRows,
     Groups,
-    Keys,
-    changed,
-    complete_rows,
     joint_codes,
-    keys_of,
 )
 from mixef.terms.values import Matrix
 
-#: The response, among the texts of other numbers; no expression of a formula has this text.
-RESPONSE = "(response)"
 #: More sums in one query, more groups, or more cells of coefficients than these, and reading the
 #: rows costs less.
 MOST_SUMS = 600
@@ -89,17 +82,13 @@ class PushedModel:
 
     spec: ModelSpec
 
-    @property
-    def relation(self) -> Relation:
-        """The table, with the columns that the model uses."""
-        frame = self.spec.frame
-        assert isinstance(frame, RelationFrame)
-        return frame.relation
-
     @cached_property
-    def expressions(self) -> Expressions:
-        """What formulas mean on the table."""
-        return Expressions(self.relation.schema, self.spec.frame.state)
+    def rows(self) -> CompleteRows:
+        """The rows that count, which the engine has counted."""
+        frame = self.spec.frame
+        if not isinstance(frame, RelationFrame) or frame.complete is None:
+            raise NotOnEngineError(self.spec.formula.text)
+        return frame.complete
 
     @cached_property
     def designs(self) -> list[DesignSpec]:
@@ -119,56 +108,13 @@ class PushedModel:
     @cached_property
     def polynomials(self) -> list[list[Polynomial]]:
         """The columns of X and of each term, without the coefficients of their factors."""
-        return [_polynomials(design, self.expressions) for design in self.designs]
+        return [_polynomials(design, self.rows.expressions) for design in self.designs]
 
     @cached_property
     def features(self) -> list[Monomial]:
         """The monomials that all columns are linear in; the response is the last."""
         known = closure(p for polynomials in self.polynomials for p in polynomials)
         return [*known, (RESPONSE,)]
-
-    @cached_property
-    def keys(self) -> dict[str, Keys]:
-        """By their texts, what rows are grouped by for each factor."""
-        nodes = [c.node for design in self.designs for c in _factors(design)]
-        nodes += [node for grouping in self.groupings for node in grouping.nodes]
-        return {node.text: keys_of(node, self.expressions) for node in nodes}
-
-    @cached_property
-    def response(self) -> Numeric:
-        """The response, offsets taken off."""
-        node = self.spec.formula.response
-        assert node is not None
-        total, frame = self.expressions.number(node).expr, self.spec.frame
-        for offset in frame.offset_nodes:
-            total = total - self.expressions.number(offset).expr
-        given = self.spec.call.offset
-        for text in given if isinstance(given, list) else [given]:
-            if text is not None:
-                total = total - self.expressions.number(self._named(text)).expr
-        return Numeric(total, Polynomial.of(RESPONSE))
-
-    @cached_property
-    def rows(self) -> CompleteRows:
-        """The rows that count, which the engine has counted."""
-        call, used = self.spec.call, {t for monomial in self.features[:-1] for t in monomial}
-        subset = call.subset
-        made = complete_rows(
-            self.relation.lazy,
-            self.expressions,
-            sorted(used),
-            {RESPONSE: self.response},
-            {name: expr for keys in self.keys.values() for name, expr in keys.columns.items()},
-            None if call.weights is None else self.expressions.number(self._named(call.weights)),
-            None if subset is None else self.expressions.condition(parse_expression(subset)),
-        )
-        if made.n != self.spec.frame.n:
-            raise changed(self.spec.frame.n, made.n)
-        return made
-
-    def _named(self, text: str) -> Node:
-        """Return an argument that is a column, or an expression of columns."""
-        return Name(text) if text in self.relation.schema else parse_expression(text)
 
     # ------------------------------------------------------------------ the sums
 
@@ -229,7 +175,7 @@ class PushedModel:
         groupings = [self.groupings[i] for i in blocks]
         nodes = [c.node for c in factors.values()]
         nodes += [node for grouping in groupings for node in grouping.nodes]
-        names = dict.fromkeys(n for node in nodes for n in self.keys[node.text].columns)
+        names = dict.fromkeys(n for node in nodes for n in self.rows.keys_of[node.text].columns)
         groups = self.rows.groups(list(names), monomials)
         found = {text: self._codes(groups, c.node, c.levels) for text, c in factors.items()}
         codes = {text: own for text, (own, _) in found.items()}
@@ -258,7 +204,7 @@ class PushedModel:
 
         With them, whether different keys are different levels.
         """
-        factor, which = groups.factor(node, self.keys[node.text], self.spec.frame.state)
+        factor, which = self.rows.factor(groups, node)
         codes = factor.used_levels().recode(levels)
         if (codes < 0).any():
             raise DataError(

@@ -21,12 +21,13 @@ from mixef.terms.formula import Formula, warn_of_absent
 from mixef.terms.frame import NA_ACTIONS, ModelFrame
 from mixef.terms.needed import needed_names, with_absent
 from mixef.terms.nodes import Node
+from mixef.terms.relation.counts import counted
 from mixef.terms.relation.elsewhere import Elsewhere
 from mixef.terms.relation.learning import learn
 from mixef.terms.relation.levels import KnownLevels, places_in
 from mixef.terms.relation.reader import Batch, Reader
 from mixef.terms.relation.relation import Relation, relation_of
-from mixef.terms.relation.sums import changed
+from mixef.terms.relation.sums import CompleteRows, changed
 from mixef.terms.relation.survey import Summary, Survey, complete_rows
 from mixef.terms.relation.text import TableColumns, text_columns
 from mixef.terms.values import Matrix
@@ -45,6 +46,8 @@ class RelationFrame(ModelFrame):
     levels: dict[tuple[str, str], KnownLevels] = field(kw_only=True, repr=False)
     #: By their text, factors without rows that cross several grouping variables.
     crossings: dict[tuple[str, ...], Factor] = field(kw_only=True)
+    #: What the engine takes sums of; None where it is not asked for them.
+    complete: CompleteRows | None = field(kw_only=True, repr=False)
 
     @property
     def relation(self) -> Relation:
@@ -195,17 +198,21 @@ def relation_frame(
     chosen = relation.select(relation.names if needed is None else needed)
     columns = TableColumns(chosen, relation.names, text_columns(chosen), set())
     reader = learn(Reader(columns, formula, State(), env, weights, offset, subset))
-    survey = Survey()
-    for batch in reader.batches():
-        survey.add(batch)
+    found = counted(reader)
+    survey, complete = (Survey(), None) if found is None else found
+    if found is None:
+        for batch in reader.batches():
+            survey.add(batch)
     survey.finish(na_action)
     assert survey.sample is not None
     for terms in with_absent(formula, survey.sample.dot_columns):
         warn_of_absent(terms)
-    return _frame(reader, survey, na_action)
+    return _frame(reader, survey, complete, na_action)
 
 
-def _frame(reader: Reader, survey: Survey, na_action: str) -> RelationFrame:
+def _frame(
+    reader: Reader, survey: Survey, complete: CompleteRows | None, na_action: str
+) -> RelationFrame:
     """Return the frame of a table that was read."""
     found, n, engine = survey.sample, survey.n, reader.columns.relation.engine
     assert found is not None
@@ -247,6 +254,7 @@ def _frame(reader: Reader, survey: Survey, na_action: str) -> RelationFrame:
         summaries=survey.summaries,
         levels=survey.levels,
         crossings=survey.crossings,
+        complete=complete,
     )
 
 

@@ -6,7 +6,7 @@ of one table add up to those of all rows, so nothing is summed twice in two orde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +14,21 @@ import numpy as np
 
 from mixef.errors import DataError
 from mixef.late import LateModule
-from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, compress, factor_from_logical
-from mixef.terms.functions import FUNCTIONS
-from mixef.terms.nodes import Call, Name, Node, variable_names
+from mixef.terms.nodes import Call, Name, Node, Number, String, variable_names
+from mixef.terms.relation.engines import result_of
 from mixef.terms.relation.expressions import (
     Condition,
     Expressions,
     NotOnEngineError,
-    Numeric,
     is_finite,
     is_present,
 )
-from mixef.terms.relation.polynomials import Centre, Monomial, centre
-from mixef.terms.relation.engines import result_of
+from mixef.terms.relation.polynomials import Centre, Monomial
+from mixef.terms.relation.text import TableColumns
 from mixef.terms.slopes import function_name
+from mixef.terms.values import as_factor
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -58,25 +57,31 @@ def keys_of(node: Node, expressions: Expressions) -> Keys:
     schema = expressions.schema
     if isinstance(node, Name) and node.name in schema:
         return Keys({node.name: nw.col(node.name)})
-    names = variable_names(node)
-    calls = [n for n in node.walk() if isinstance(n, Call)]
-    labels = [name for name in names if name in schema and _is_label(schema[name], node)]
-    if labels == list(names) and calls and all(function_name(c) in FUNCTIONS for c in calls):
-        return Keys({name: nw.col(name) for name in names})
-    value = expressions.value(node)
+    try:
+        value = expressions.value(node)
+    except NotOnEngineError:
+        value = None
     if isinstance(value, Condition):
         return Keys({node.text: value.expr}, is_condition=True)
+    names = [name for name in variable_names(node) if name in schema]
+    if names and all(_keeps_levels(part) for part in node.walk()):
+        plain = isinstance(node, Call) and len(node.args) == 1
+        if plain or not any(schema[n].is_float() or schema[n].is_decimal() for n in names):
+            return Keys({name: nw.col(name) for name in names})
     raise NotOnEngineError(node.text)
 
 
-def _is_label(dtype: Any, node: Node) -> bool:
-    """Tell whether a column has few values beside its rows, as far as its type can say."""
-    if isinstance(node, Call) and len(node.args) == 1 and function_name(node) in _FACTORS:
-        return True
-    return not (dtype.is_float() or dtype.is_decimal())
+def _keeps_levels(node: Node) -> bool:
+    """Tell whether a level in a row follows from those of its parts, and is missing with one."""
+    if isinstance(node, Call):
+        return function_name(node) in _FACTORS
+    return isinstance(node, Name | Number | String)
 
 
-_FACTORS = ("factor", "as.factor", "ordered", "as.ordered", "as.character")
+_FACTORS = (
+    "factor", "as.factor", "ordered", "as.ordered", "as.character", "relevel", "interaction", "c",
+    "I", "identity",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,21 @@ class Groups:
     sums: np.ndarray  # (m, K): of weights times each monomial
 
     def __len__(self) -> int:
-        return len(self.sums)
+        return self.sums.shape[0]
 
-    def factor(self, node: Node, keys: Keys, state: State) -> tuple[Factor, np.ndarray]:
+    def factor(
+        self, node: Node, keys: Keys, state: State, columns: TableColumns, group: bool
+    ) -> tuple[Factor, np.ndarray]:
         """Return the factor that a formula makes of the keys: of each combination, and which.
+
+        Parameters
+        ----------
+        state : State
+            What functions learnt from all rows.
+        columns : TableColumns
+            Reads the table.
+        group : bool
+            Whether it is part of a grouping factor, which keeps no contrasts.
 
         Returns
         -------
@@ -109,8 +125,11 @@ class Groups:
         }
         if keys.is_condition:
             factor = factor_from_logical(np.asarray(taken[names[0]]).astype(bool))
+            factor = Factor(factor.codes, factor.level_set) if group else factor
         else:
-            factor = Scope(Columns(pa.table(taken)), state, {}).group(node)
+            own = State(dict(state.transforms), state.outside)  # what is learnt goes with it
+            scope = Scope(columns.of(pa.record_batch(taken)), own, {})
+            factor = scope.group(node) if group else as_factor(scope.variable(node))
         if (factor.codes < 0).any():  # such rows are missing, and no query has left them out
             raise NotOnEngineError(node.text)
         return factor, codes
@@ -143,6 +162,9 @@ class CompleteRows:
     """The rows of a table that a model uses, with what it makes of their columns."""
 
     lazy: nw.LazyFrame[Any]
+    expressions: Expressions
+    columns: TableColumns  # what reads the table
+    keys_of: Mapping[str, Keys]  # by the texts of factors, and of the parts of grouping factors
     numbers: Mapping[str, Any]  # nw.Expr by text: centred and scaled
     centres: Mapping[str, Centre]  # by text
     largest: Mapping[str, float]  # by text: absolute values before
@@ -152,6 +174,11 @@ class CompleteRows:
     sum_log_w: float
     sum_w: float
     largest_weight: float | None
+
+    def factor(self, groups: Groups, node: Node, group: bool = True) -> tuple[Factor, np.ndarray]:
+        """Return a factor of some groups; see `Groups.factor`."""
+        keys, state = self.keys_of[node.text], self.expressions.state
+        return groups.factor(node, keys, state, self.columns, group)
 
     def groups(self, names: Collection[str], monomials: Sequence[Monomial]) -> Groups:
         """Return sums of monomials over groups of rows with the same keys.
@@ -168,7 +195,10 @@ class CompleteRows:
         chosen |= {alias[text]: self.numbers[text] for text in texts}
         if self.weight is not None:
             chosen["w"] = self.weight
-        rows = self.lazy.select(**chosen)
+        # What has become missing or infinite since is left out, and so counted.
+        tested = [is_finite(nw.col(own)) for own in alias.values()]
+        tested += [~nw.col(own).is_null() for own in by.values()]
+        rows = self.lazy.select(**chosen).filter(*tested)
         sums = {f"s{k}": self._product(m, alias) for k, m in enumerate(monomials)}
         wanted = {"n": nw.len()} | {k: e.sum() for k, e in sums.items() if e is not None}
         grouped = rows.group_by(*by.values()).agg(**wanted)
@@ -231,7 +261,7 @@ class _Collected:
     def groups(self, names: Sequence[str]) -> Groups:
         """Return all of them; it is left without any."""
         codes = [np.concatenate(self._codes.pop(own)) for own in list(self._codes)]
-        sums = np.empty((sum(map(len, self._sums[0])), len(self._sums)), order="F")
+        sums = np.empty((len(codes[0]), len(self._sums)), order="F")
         for k, parts in enumerate(self._sums):
             np.concatenate(parts, out=sums[:, k])
             parts.clear()
@@ -241,81 +271,7 @@ class _Collected:
         )
 
 
-def complete_rows(
-    lazy: nw.LazyFrame[Any],
-    expressions: Expressions,
-    numbers: Iterable[str],
-    extra: Mapping[str, Numeric],
-    keys: Mapping[str, Any],
-    weight: Numeric | None,
-    subset: Any | None,
-) -> CompleteRows:
-    """Read once how many rows are complete, and about where their numbers are.
-
-    Parameters
-    ----------
-    numbers : iterable of str
-        The texts of numbers of `expressions` that the model uses.
-    extra : mapping
-        More of them, by their texts, such as the response.
-    keys : mapping
-        nw.Expr by name: what rows will be grouped by.
-    subset : nw.Expr, optional
-        A condition.
-    """
-    made = {text: expressions.numbers[text] for text in numbers} | dict(extra)
-    rows = lazy if subset is None else lazy.filter(subset)
-    alias = {text: f"x{k}" for k, text in enumerate(made)}
-    by = {name: f"k{k}" for k, name in enumerate(keys)}
-    chosen = {alias[text]: number.expr for text, number in made.items()}
-    chosen |= {by[name]: expr for name, expr in keys.items()}
-    if weight is not None:
-        chosen["w"] = weight.expr
-    column = nw.col
-    schema = rows.select(**chosen).collect_schema()
-    present = [_is_there(column(name), schema[name]) for name in by.values()]
-    tested = [column(name) for name in alias.values()]
-    if weight is not None:
-        tested.append(column("w"))
-        present.append(column("w") > 0.0)
-    counted = rows.select(**chosen).filter(*present, *map(is_present, tested))
-    w = None if weight is None else column("w")
-    wanted: dict[str, Any] = {"n": nw.len()}
-    for name in alias.values():
-        x = column(name)
-        wanted |= {f"{name}_low": x.min(), f"{name}_high": x.max()}
-        wanted[f"{name}_mean"] = x.mean() if w is None else (x * w).sum() / w.sum()
-    if w is not None:
-        wanted |= {"log_w": w.log().sum(), "sum_w": w.sum(), "high_w": w.max()}
-    found = counted.select(**wanted).collect("pyarrow").to_native().to_pylist()[0]
-    n = int(found["n"])
-    if n == 0:
-        raise DataError("0 (non-NA) cases: every row misses some variable")
-    centres, largest = {}, {}
-    for text, name in alias.items():
-        low, mean, high = (float(found[f"{name}_{what}"]) for what in ("low", "mean", "high"))
-        if not np.isfinite([low, mean, high]).all():
-            raise NotOnEngineError(text)
-        centres[text] = centre(low, mean, high)
-        largest[text] = max(abs(low), abs(high))
-    return CompleteRows(
-        rows.select(**chosen).filter(*present, *map(is_finite, tested)),
-        {
-            text: (column(alias[text]) - own.origin) * (1.0 / own.unit)
-            for text, own in centres.items()
-        },
-        centres,
-        largest,
-        w,
-        {name: column(own) for name, own in by.items()},
-        n,
-        0.0 if w is None else float(found["log_w"]),
-        float(n) if w is None else float(found["sum_w"]),
-        None if w is None else float(found["high_w"]),
-    )
-
-
-def _is_there(key: Any, dtype: Any) -> Any:
+def is_there(key: Any, dtype: Any) -> Any:
     """Return where what rows are grouped by is not missing."""
     return is_present(key) if dtype.is_float() else ~key.is_null()
 

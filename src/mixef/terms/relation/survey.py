@@ -98,7 +98,7 @@ class Survey:
             if isinstance(value, np.ndarray) and value.dtype.kind == "b":
                 value = factor_from_logical(value)
             if isinstance(value, Factor):
-                self._number(("variable", text), value.take(rows))
+                self.number(("variable", text), value.take(rows))
                 continue
             array = value.array if isinstance(value, Matrix) else value[:, None]
             self._summarize(text, array[rows])
@@ -107,14 +107,13 @@ class Survey:
         if found.weights is not None:
             self._summarize("weights", found.weights[rows][:, None])
         numbers = {
-            text: self._number(("group", text), factor.take(rows))
+            text: self.number(("group", text), factor.take(rows))
             for text, factor in found.groups.items()
         }
         for bar in found.formula.bars:
             texts = tuple(node.text for node in group_factors(bar.group))
             if len(texts) > 1:
-                own = self._crossed.setdefault(texts, Crossing(len(texts)))
-                own.add([numbers[text] for text in texts])
+                self.cross(texts, [numbers[text] for text in texts])
 
     def finish(self, na_action: str) -> None:
         """Order the levels; refuse what no model can be fitted to, and warn of rows left out.
@@ -169,8 +168,13 @@ class Survey:
                     DataWarning,
                 )
 
-    def _number(self, key: tuple[str, str], factor: Factor) -> np.ndarray:
+    def number(self, key: tuple[str, str], factor: Factor) -> np.ndarray:
+        """Take in some rows of a factor, and return the numbers (n,) of their levels."""
         return self._unions.setdefault(key, LevelUnion(key[1])).add(factor)
+
+    def cross(self, texts: tuple[str, ...], numbers: list[np.ndarray]) -> None:
+        """Take in combinations of levels, by the numbers (n,) of each factor."""
+        self._crossed.setdefault(texts, Crossing(len(texts))).add(numbers)
 
     def _summarize(self, text: str, values: np.ndarray) -> None:
         own, before = summary_of(values), self.summaries.get(text)
