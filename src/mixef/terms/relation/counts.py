@@ -28,6 +28,7 @@ from mixef.terms.relation.reader import Reader
 from mixef.terms.relation.sums import CompleteRows, Keys, is_there, keys_of
 from mixef.terms.relation.survey import Summary, Survey
 from mixef.terms.rows import LeftOut
+from mixef.terms.values import Matrix
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -116,7 +117,7 @@ def used_columns(reader: Reader, sample: Evaluated) -> Used:
         used.weight = used.one_number("weights", _named(reader.weights, schema))
         used.variables["weights"] = [used.weight]
     response = formula.response
-    if response is not None and np.ndim(sample.variables[response.text]) == 1:
+    if response is not None and not isinstance(sample.variables[response.text], Matrix):
         try:
             y = used.expressions.number(response).expr
         except NotOnEngineError:  # labels

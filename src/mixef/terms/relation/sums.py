@@ -93,7 +93,7 @@ class Groups:
     sums: np.ndarray  # (m, K): of weights times each monomial
 
     def __len__(self) -> int:
-        return self.sums.shape[0]
+        return len(self.sums)
 
     def factor(
         self, node: Node, keys: Keys, state: State, columns: TableColumns, group: bool
