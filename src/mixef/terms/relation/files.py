@@ -46,11 +46,15 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
             "'data/*.parquet'): read another file before, as by pandas.read_csv()"
         )
     pattern = f"{path.rstrip('/')}/**/*.parquet" if is_folder else path
-    changed = _changed_by_duckdb(pattern)
+    first = next(iter(sorted(glob(pattern, recursive=True))), None)
+    changed = None if first is None else _changed_by_duckdb(first)
+    # Folders below the given one, or that the pattern matches, may be values.
+    varying = "" if first is None else first[len(_fixed_part(pattern)) :]
+    by_value = any("=" in part for part in Path(varying).parent.parts)
     engines = [_by_polars] if changed else [_by_duckdb, _by_polars]
     for scan in engines:
         try:
-            lazy: nw.LazyFrame[Any] = nw.from_native(scan(pattern))
+            lazy: nw.LazyFrame[Any] = nw.from_native(scan(pattern, by_value))
             return lazy
         except ImportError:
             continue
@@ -67,22 +71,25 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
     )
 
 
-def _by_duckdb(pattern: str) -> Any:
+def _fixed_part(pattern: str) -> str:
+    """Return the folders of a pattern before the first that varies."""
+    at = next((i for i, letter in enumerate(pattern) if letter in "*?["), len(pattern))
+    return pattern[: pattern.rfind("/", 0, at) + 1]
+
+
+def _by_duckdb(pattern: str, by_value: bool) -> Any:
     # A connection of its own, since one serves one thread at a time.
-    return duckdb.connect().read_parquet(pattern)
+    return duckdb.connect().read_parquet(pattern, hive_partitioning=by_value)
 
 
-def _by_polars(pattern: str) -> Any:
-    return polars.scan_parquet(pattern, hive_partitioning=True if "=" in pattern else None)
+def _by_polars(pattern: str, by_value: bool) -> Any:
+    return polars.scan_parquet(pattern, hive_partitioning=by_value)
 
 
-def _changed_by_duckdb(pattern: str) -> str | None:
-    """Say which columns of the files DuckDB would read as something else; None for none."""
-    first = next(iter(sorted(glob(pattern, recursive=True))), None)
-    if first is None:
-        return None
+def _changed_by_duckdb(path: str) -> str | None:
+    """Say which column of a file DuckDB would read as something else; None for none."""
     try:
-        schema = parquet.read_schema(first)
+        schema = parquet.read_schema(path)
     except Exception:  # what reads the rows will say it better
         return None
     names = [name.lower() for name in schema.names]

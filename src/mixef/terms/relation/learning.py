@@ -51,9 +51,9 @@ def learn(reader: Reader) -> Reader:
     levelling = [call for call in calls if _needs_levels(call, reader, first)]
     if levelling:
         reader = _with_witnesses(reader, levelling)
-    if first.num_rows > 1:
-        _check_by_row(reader, first)
-    return reader
+    _check_by_row(reader, first)
+    # What was found among the caller's names is in the state; a fit keeps nothing else of them.
+    return replace(reader, env=None)
 
 
 def _calls(reader: Reader) -> list[Call]:
@@ -182,7 +182,7 @@ def _check_by_row(reader: Reader, batch: pa.RecordBatch) -> None:
     """Refuse a function of the caller's that gives other values where there are other rows."""
     half = batch.num_rows // 2
     whole = reader.read(batch).found
-    if not any(map(callable, reader.state.outside.values())):
+    if half == 0 or not any(map(callable, reader.state.outside.values())):
         return
     part = reader.read(batch.slice(0, half)).found
     for text, value in whole.variables.items():

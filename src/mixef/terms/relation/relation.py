@@ -77,7 +77,8 @@ class Relation:
                 f"rename it before, as by .withColumnRenamed({odd[0]!r}, "
                 f"{odd[0].replace('.', '_').replace('`', '_')!r})"
             )
-        return replace(self, lazy=self.lazy.select(chosen))
+        with reading(self.engine):
+            return replace(self, lazy=self.lazy.select(chosen))
 
     def collect(self) -> pa.Table:
         """Return all rows, in memory."""
@@ -127,7 +128,8 @@ def relation_of(data: Any) -> Relation | None:
             f"{known}, or a frame in memory: collect it before"
         )
     name = native.implementation.value
-    return Relation(nw.from_native(arrow_has(name, native.to_native())), data)
+    with reading(ENGINES[name]):
+        return Relation(nw.from_native(arrow_has(name, native.to_native())), data)
 
 
 def _reopened(path: str | PathLike[str], names: Collection[str]) -> Relation:
