@@ -135,7 +135,9 @@ class TableSums:
         sums += [np.zeros(len(s)) for s in squares[1:]]
         # The response stands before X there.
         sums[0], squares[0] = np.roll(sums[0], 1), np.roll(squares[0], 1)
-        largest, p1 = self.largest, len(squares[0])
+        # What is known of factors are bounds, also where no row has a combination of levels.
+        nothing = np.concatenate(squares) == 0.0
+        largest, p1 = np.where(nothing, 0.0, self.largest), len(squares[0])
         if self.largest_weight is not None:
             mean = self.sum_w / self.n
             sums.insert(1, np.array([self.sum_w]))
