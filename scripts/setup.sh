@@ -46,9 +46,9 @@ has_openblas() { ldconfig -p 2>/dev/null | grep -q 'libopenblas' ||
     /sbin/ldconfig -p 2>/dev/null | grep -q 'libopenblas'; }
 
 # What is missing, as Debian packages: $needed cannot be done without, scikit-sparse is compiled
-# from $compiling, $wanted makes CHOLMOD fast, and $looking opens pages.
+# from $compiling, $wanted makes CHOLMOD fast, $looking opens pages, and $running runs Spark.
 list_missing() {
-    needed=() compiling=() wanted=() looking=()
+    needed=() compiling=() wanted=() looking=() running=()
     if ! python="$(find_python)"; then
         needed+=(python3 python3-venv)
         compiling+=(python3-dev)
@@ -63,6 +63,7 @@ list_missing() {
         /usr/local/include/suitesparse || compiling+=(libsuitesparse-dev)
     has_openblas || wanted+=(libopenblas0-pthread)
     [ "$extra" != docs ] || has_browser || looking+=(chromium)
+    [ "$extra" != dev ] || command -v java >/dev/null 2>&1 || running+=(default-jre-headless)
 }
 
 as_root() { # run as root if there is a way
@@ -97,6 +98,10 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 if [ ${#looking[@]} -gt 0 ]; then
     install_packages "${looking[@]}" || say "going on without ${looking[*]}: pages will not be opened"
+fi
+
+if [ ${#running[@]} -gt 0 ]; then
+    install_packages "${running[@]}" || say "going on without ${running[*]}: Spark will not be tested"
 fi
 
 venv_works() { [ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1; }

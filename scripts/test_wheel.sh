@@ -10,10 +10,10 @@ rm -rf dist
 .venv/bin/twine check --strict dist/*
 wheel="$(echo dist/*.whl)"
 
-# No compiler, no sources and no headers: what most users have.
+# No compiler, no sources and no headers: what most users have. Spark comes as sources of Python alone.
 pip_install() {
     CC=false CXX=false C_INCLUDE_PATH=/nowhere SUITESPARSE_INCLUDE_DIR=/nowhere \
-        .venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
+        .venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-binary pyspark "$@"
 }
 .venv-wheel/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m venv --clear .venv-wheel
 pip_install "$wheel[dev]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,18 @@ def reading(engine: str) -> Iterator[None]:
         # A panic of polars is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip("- \n")]
-        what = " ".join(lines[:2]) or type(error).__name__
         raise DataError(
-            f"{engine} failed to read the table: {what[:500]}{_remedy(str(error))}"
+            f"{engine} failed to read the table: {_cause(error)}{_remedy(str(error))}"
         ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return what an engine says, in a line: of a chain of errors of Java's, the last cause."""
+    text = str(error)
+    causes = re.findall(r"^(?:Caused by: )?([\w.]+(?:Error|Exception): .*)$", text, re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip("- \n")]
+    chosen = causes[-1:] if len(lines) > 9 else lines[:2]
+    return (" ".join(chosen or lines[:2]) or type(error).__name__)[:500]
 
 
 def _remedy(text: str) -> str:
