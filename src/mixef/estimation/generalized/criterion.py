@@ -34,8 +34,6 @@ MOST_CELLS = 20_000_000
 # With several grouping factors the Hessian takes the q columns of an inverse, and saves some two
 # gradients a parameter: beyond so many columns a parameter those are cheaper.
 MOST_COLUMNS = 50
-# Relative standard deviations below this do not run away.
-LARGE = 3.0
 # What rounding in the mode does to -2 log L, relative to its terms: ten times the machine's.
 MODE_ROUNDING = 10.0 * float(np.finfo(float).eps)
 
@@ -233,9 +231,21 @@ class GeneralizedCriterion:
         Then the likelihood rises for ever, slowly, as their variances grow.
         """
         anchor = self._anchor
-        if anchor is None or max(np.abs(lam).max() for lam in anchor.lams) < LARGE:
+        if anchor is None or not anchor.is_large:
             return False
         return self.response.is_told(anchor.mode.state.mu)
+
+    def is_beyond(self) -> bool:
+        """Tell whether effects of one factor, of the size they have there, leave no mean in doubt.
+
+        The likelihood hardly changes then as their variances grow, and may rise for ever.
+        """
+        anchor = self._anchor
+        if anchor is None or not anchor.is_large:
+            return False
+        pairs = zip(self.problem.designs, anchor.lams, strict=True)
+        size = max(float(np.linalg.norm(g.z @ lam)) for g, lam in pairs)
+        return self.response.is_beyond(size / np.sqrt(self.n))
 
     @property
     def _factor_at_expected(self) -> bool:

@@ -23,6 +23,9 @@ from mixef.linalg.factor import Factor
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm
 
+# Relative standard deviations below this do not run away.
+LARGE = 3.0
+
 
 @dataclass(frozen=True)
 class Anchor:
@@ -31,6 +34,11 @@ class Anchor:
     mode: Mode
     lams: tuple[np.ndarray, ...]
     extra: Extra
+
+    @property
+    def is_large(self) -> bool:
+        """Whether some relative standard deviation is so large that it may run away."""
+        return bool(max(np.abs(lam).max() for lam in self.lams) >= LARGE)
 
 
 def mode_slopes(

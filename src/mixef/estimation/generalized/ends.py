@@ -19,6 +19,7 @@ from mixef.estimation.generalized.separation import (
     tells_by_level,
 )
 from mixef.estimation.search.convergence import Convergence
+from mixef.estimation.search.optimize import StopReason
 from mixef.families.family import Family
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm
@@ -33,6 +34,14 @@ RUNAWAY = (
     "the random effects predict every response, most of them without error, so the likelihood "
     "rises for ever as their standard deviations grow, and the estimates mean nothing; leave out "
     "or simplify random effects, or collect more data a level"
+)
+# Reasons to stop a search that has no end.
+ENDLESS = (StopReason.RUNAWAY, StopReason.BEYOND)
+BEYOND = (
+    "the random effects of ({term}) grow beyond what the responses can tell: with effects of that "
+    "size every mean is at an edge, and the likelihood hardly changes, or rises for ever, as they "
+    "grow, so the search was stopped, and the estimates mean nothing; leave out or simplify the "
+    "term, or collect more data a level"
 )
 FALLBACK = (
     "observed information leads to no maximum of Laplace's approximation, since it is negative for "
@@ -148,6 +157,12 @@ def with_separation(
     )
 
 
+def largest(terms: Sequence[RandomTerm], estimates: Estimates) -> RandomTerm:
+    """Return the term whose effects move the linear predictor most."""
+    pairs = zip(terms, estimates.lams, strict=True)
+    return terms[int(np.argmax([np.linalg.norm(t.z @ lam, axis=1).mean() for t, lam in pairs]))]
+
+
 def _told_by_effects(
     family: Family,
     outcome: Outcome,
@@ -160,11 +175,7 @@ def _told_by_effects(
     gap = np.abs(outcome.y - estimates.mu)[used]
     if (side[used] == 0).any() or gap.max() >= 0.5 or np.median(gap) > NEAR:
         return None
-    sizes = [
-        np.linalg.norm(t.z @ lam, axis=1).mean()
-        for t, lam in zip(terms, estimates.lams, strict=True)
-    ]
-    term = terms[int(np.argmax(sizes))]
+    term = largest(terms, estimates)
     if not tells_by_level(term, side):
         return None
     return (

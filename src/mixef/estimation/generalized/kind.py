@@ -18,11 +18,14 @@ from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.effects import coupling
 from mixef.estimation.generalized.ends import (
+    BEYOND,
+    ENDLESS,
     FALLBACK,
     RUNAWAY,
     edge_message,
     is_exact,
     laplace_message,
+    largest,
     observed_is_negative,
     remedy,
     with_separation,
@@ -260,8 +263,10 @@ class Generalized(Kind):
             X = spec.design.columns(kept)
             eta = X @ estimates.beta + (0.0 if frame.offset is None else frame.offset)
             end = with_separation(end, X, outcome, family, eta, estimates, terms, names)
-        if result.reason is StopReason.RUNAWAY and not end.separation:
-            end = replace(end, converged=False, problems=(RUNAWAY,), remarks=())
+        if result.reason in ENDLESS and not end.separation:
+            term = largest(terms, estimates).label
+            message = RUNAWAY if result.reason is StopReason.RUNAWAY else BEYOND.format(term=term)
+            end = replace(end, converged=False, problems=(message,), remarks=())
         return Fit(
             spec=spec,
             kept=kept,
@@ -297,7 +302,7 @@ def _searched(
     if control.optimizer != "newton" or left < 1:
         return result
     vanished = vanished_directions(criterion.terms, result.par[:k], terms)
-    if not vanished or result.reason is StopReason.RUNAWAY:
+    if not vanished or result.reason in ENDLESS:
         return result
     P = criterion.parametrization
     size = LARGER * max(float(np.abs(lam).max()) for lam in P.term_lams(begin[:k]))

@@ -122,10 +122,18 @@ class Response:
 
     def is_told(self, mu: np.ndarray) -> bool:
         """Tell whether every response is at an edge, and the means (n,) next to most of them."""
+        gap, free = self.gaps(mu)
+        return bool(not free and gap.max(initial=0.0) < 0.5 and np.median(gap) < TOLD)
+
+    def is_beyond(self, size: float) -> bool:
+        """Tell whether every response is at an edge, and so are means at linear predictors +-size.
+
+        Where that is their standard deviation, the likelihood hardly changes as it grows.
+        """
         if (self._sides == 0.0).any():
             return False
-        gap = self.gaps(mu)[0]
-        return bool(gap.max(initial=0.0) < 0.5 and np.median(gap) < TOLD)
+        mu = self.family.link.inverse(np.array([[-size], [size]]))
+        return bool(np.abs(mu - self.family.edges).min(axis=1).max() < TOLD)
 
     def gaps(self, mu: np.ndarray) -> tuple[np.ndarray, int]:
         """Return how far means are from responses with a weight, and how many are at no edge."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixef.errors import ArgumentError
-from mixef.estimation.generalized.criterion import LARGE, MOST_CELLS, GeneralizedCriterion
+from mixef.estimation.generalized.criterion import MOST_CELLS, GeneralizedCriterion
 from mixef.estimation.generalized.effects import Anchor
 from mixef.estimation.generalized.laplace_error import LaplaceError
 from mixef.estimation.generalized.pirls import Mode
@@ -101,10 +101,14 @@ class StreamedCriterion(GeneralizedCriterion):
     def runs_away(self) -> bool:
         """Tell whether large random effects predict every response; see `GeneralizedCriterion`."""
         anchor = self._anchor
-        if anchor is None or max(np.abs(lam).max() for lam in anchor.lams) < LARGE:
+        if anchor is None or not anchor.is_large:
             return False
         found = self.model.extent_of(summed(anchor.mode.state))
         return not found.sides and found.gap.value < 0.5 and 2.0 * found.told > found.said
+
+    def is_beyond(self) -> bool:
+        """Tell nothing: rows that are read in pieces are too many to leave effects untold."""
+        return False
 
     def laplace_error(self, point: np.ndarray) -> LaplaceError:
         """Return the next terms of Laplace's expansion at a point, by one pass."""

@@ -105,6 +105,10 @@ class LinearCriterion:
         """Tell that the criterion has a minimum, as those of linear models have."""
         return False
 
+    def is_beyond(self) -> bool:
+        """Tell that residuals tell effects of any size."""
+        return False
+
     def within_error(self) -> bool:
         """Tell whether a step promises less than the gradient's error makes steps promise."""
         d = self._derivatives

@@ -39,6 +39,9 @@ DIFFERENT = 1e-6
 # It has come back to the first end where its value is above by less than this, and covariances
 # and coefficients differ by less than this share of their natural units.
 SAME_VALUE, NEAR = 0.03, 0.05
+# After so many points where random effects are beyond what the responses tell, a search is stopped:
+# those that end there do so sooner.
+MOST_BEYOND = 150
 # Natural unit of relative standard deviations that vanish.
 LEAST_UNIT = 0.3
 
@@ -105,14 +108,18 @@ def search(
     """
     if control.optimizer != "newton":
         return scipy_search(criterion, start, control.optimizer, control.max_evaluations, trace)
-    axes = MovingAxes(criterion)
+    axes, beyond = MovingAxes(criterion), 0
 
     def settled(par: np.ndarray, value: float) -> StopReason | None:
         return StopReason.ERROR if axes.view.within_error() else None
 
     def stops(par: np.ndarray, value: float) -> StopReason | None:
+        nonlocal beyond
         if axes.view.runs_away():
             return StopReason.RUNAWAY
+        beyond += axes.view.is_beyond()
+        if beyond > MOST_BEYOND:
+            return StopReason.BEYOND
         if settled(par, value):
             return StopReason.ERROR
         return None if until is None else until(axes.back(par), value)

@@ -54,6 +54,9 @@ class MixedCriterion(Criterion, Protocol):
     def runs_away(self) -> bool:
         """Tell whether the criterion falls for ever from where derivatives were taken last."""
 
+    def is_beyond(self) -> bool:
+        """Tell whether effects are so large there that responses hardly tell them from larger."""
+
     def within_error(self) -> bool:
         """Tell whether the gradient, where it was taken last, vanishes up to its own error."""
 
@@ -92,6 +95,7 @@ class StopReason(Enum):
     EVALUATIONS = "the largest number of evaluations was reached"
     KNOWN_END = "the search has come back to an end of another one"
     RUNAWAY = "the random effects predict every response, and grow for ever"
+    BEYOND = "the random effects grow beyond what the responses can tell"
     NO_DESCENT = "no smaller value can be found along the gradient"
     TOLERANCE = "the optimizer met its own tolerance"
     GAVE_UP = "the optimizer gave up before it met its tolerance"

@@ -148,11 +148,7 @@ def _shortened(
 
 
 def next_radius(radius: Numbers, length: Numbers, ratio: Numbers) -> np.ndarray:
-    """Return the trust radius after a step of some length, by what it gained of its promise.
-
-    Where Nocedal and Wright ask for three quarters, half of the promise is enough: likelihoods
-    of variances fall off so that far from their optimum every promise is too large.
-    """
-    new = np.where((ratio > 0.5) & (length > 0.9 * radius), 2.5 * radius, radius)
+    """Return the trust radius after a step of some length, by what it gained of its promise."""
+    new = np.where((ratio > 0.75) & (length > 0.9 * radius), 2.0 * radius, radius)
     new = np.where(ratio < 0.25, 0.5 * length, new)
     return np.where(ratio > ACCEPTED, new, 0.25 * length)

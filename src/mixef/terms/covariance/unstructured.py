@@ -19,6 +19,8 @@ from mixef.terms.covariance.roots import (
 # A template is askew where a diagonal entry is below this share of the singular value in its
 # place, unless that is a relative standard deviation below VANISHED.
 ASKEW, VANISHED = 0.9, 1e-3
+# Where the smallest singular value is above this share of the largest, any axes will do.
+ROUND = 0.3
 # An eigenvalue this far below zero, relative to the largest, is rounding.
 ROUNDING = 1e-10
 
@@ -65,7 +67,8 @@ class Unstructured(Covariance):
             return None
         T = Unstructured.lam(self, x)
         size = dgesdd(T, compute_uv=0)[1]  # LAPACK itself, without NumPy's routine around it
-        if not (np.abs(T.diagonal()) < ASKEW * size)[size > VANISHED].any():
+        askew = (np.abs(T.diagonal()) < ASKEW * size)[size > VANISHED]
+        if size[-1] > ROUND * size[0] or not askew.any():
             return None
         left, size, right = np.linalg.svd(self.lam(x))
         return OnAxes(self.size, left=left, right=right.T), np.diag(size)[lower_triangle(self.size)]
