@@ -236,10 +236,7 @@ class GeneralizedCriterion:
         return self.response.is_told(anchor.mode.state.mu)
 
     def is_beyond(self) -> bool:
-        """Tell whether effects of one factor, of the size they have there, leave no mean in doubt.
-
-        The likelihood hardly changes then as their variances grow, and may rise for ever.
-        """
+        """Tell whether effects of the size they have there leave no mean in doubt."""
         anchor = self._anchor
         if anchor is None or not anchor.is_large:
             return False

@@ -41,7 +41,7 @@ DIFFERENT = 1e-6
 SAME_VALUE, NEAR = 0.03, 0.05
 # After so many points where random effects are beyond what the responses tell, a search is stopped:
 # those that end there do so sooner.
-MOST_BEYOND = 150
+MOST_BEYOND = 200
 # Natural unit of relative standard deviations that vanish.
 LEAST_UNIT = 0.3
 
