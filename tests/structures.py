@@ -134,7 +134,7 @@ def makers():
     """Every factor, found by itself, with the variants that a structure's size would choose."""
     variants = {
         CholmodFactor: [("simplicial",), ("supernodal",)],
-        SchurFactor: [("sparse",), ("dense",)],
+        SchurFactor: [("sparse",), ("dense",), ("pairwise",)],
         SimplicialFactor: [("flat",), ("compiled",)],
     }
     for cls in factors():
@@ -147,6 +147,10 @@ def make(cls, variant, products, monkeypatch):
         share = 2.0 if variant == ("sparse",) and len(products.layout) > 1 else 0.0
         monkeypatch.setattr("mixef.linalg.schur.DENSE_COUPLING", share)
         monkeypatch.setattr("mixef.linalg.schur.FEW_CELLS", 0)
+        if variant == ("pairwise",):  # dense, without a dense copy of the cross-products
+            monkeypatch.setattr("mixef.linalg.coupling.FEW_CELLS", 3)
+            monkeypatch.setattr("mixef.linalg.coupling.FULL", 2.0)
+            monkeypatch.setattr("mixef.linalg.coupling.SOME", 7)
         factor = cls(products)
         if len(products.layout) > 1:
             expected = SparseCoupling if variant == ("sparse",) else DenseCoupling

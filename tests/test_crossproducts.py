@@ -16,8 +16,10 @@ from structures import (
 )
 
 from mixef.errors import DataError
-from mixef.linalg import crossproducts, rows
-from mixef.linalg.rows import RowPieces
+from mixef.linalg import crossproducts, level_sums, pairs, rows
+from mixef.linalg.level_sums import LevelSums
+from mixef.linalg.pairs import PairOrder, PairSums
+from mixef.linalg.rows import GroupDesign, RowPieces
 from mixef.linalg.standardize import (
     independent_columns,
     orthonormal_columns,
@@ -220,3 +222,58 @@ def test_dependent_columns_are_found_by_pieces(small_pieces):
     V = np.column_stack([np.ones(300), *indicators, x, x + 1e3, np.zeros(300)]).astype(float)
     # An intercept and all levels of both; a shift of a column is known from it and the intercept.
     assert independent_columns(V).tolist() == [0, 1, 2, 3, 5, 6, 8]
+
+
+# Sums over levels and pairs of levels
+
+
+def two_factors(n=500, sizes=(40, 7)):
+    rng = np.random.default_rng(2)
+    codes = [rng.integers(0, k - 1, n).astype(np.int32) for k in sizes]  # the last has no row
+    z = [rng.normal(size=(n, s)) for s in (2, 3)]
+    table = np.zeros((*sizes, 2, 3))
+    np.add.at(table, tuple(codes), z[0][:, :, None] * z[1][:, None, :])
+    return codes, z, table
+
+
+@pytest.mark.parametrize("size", [1, 33, 1000])
+def test_rows_in_the_order_of_pairs(size, monkeypatch):
+    monkeypatch.setattr(pairs, "ROWS", size)
+    codes, z, table = two_factors()
+    order = PairOrder.of(*codes, table.shape[:2])
+    key = order.rows * table.shape[1] + order.cols
+    assert (np.diff(key) > 0).all()
+    assert set(key) == set(codes[0] * table.shape[1] + codes[1])
+    assert sorted(order.order) == list(range(500))
+    close(order.sums(lambda rows: (z[0][rows], z[1][rows])), table[order.rows, order.cols])
+
+
+@pytest.mark.parametrize("most", [0.0, 1e9])  # a table of all pairs, or a list of those that occur
+@pytest.mark.parametrize("size", [1, 33, 1000])
+def test_pairs_of_rows_that_come_some_at_a_time(size, most, monkeypatch):
+    monkeypatch.setattr(pairs, "TABLE", most)
+    monkeypatch.setattr(pairs, "ROWS", 2)
+    codes, z, table = two_factors()
+    sums = PairSums(table.shape[:2], table.shape[2:], 500)
+    for start in range(0, 500, size):
+        some = slice(start, start + size)
+        sums.add(codes[0][some], codes[1][some], z[0][some], z[1][some])
+    rows, cols, blocks = sums.total()
+    order = PairOrder.of(*codes, table.shape[:2])
+    np.testing.assert_array_equal((rows, cols), (order.rows, order.cols))
+    close(blocks, table[rows, cols])
+
+
+@pytest.mark.parametrize("many", [0, 4, 10**6])
+@pytest.mark.parametrize("size", [5, 100, 500])
+def test_sums_over_levels_of_rows_that_come_some_at_a_time(size, many, monkeypatch):
+    monkeypatch.setattr(level_sums, "MANY_ROWS", many)
+    codes, z, _ = two_factors()
+    both = np.column_stack([z[0], z[1]])
+    expected = np.zeros((40, 2, 5))
+    np.add.at(expected, codes[0], z[0][:, :, None] * both[:, None])
+    sums = LevelSums(40, 2, 3)
+    for start in range(0, 500, size):
+        some = slice(start, start + size)
+        sums.add(GroupDesign(codes[0][some], 40, z[0][some]), z[1][some])
+    close(sums.total(), expected)
