@@ -1,5 +1,7 @@
 """Linear models as sums that an engine takes: the fits of rows in memory, and no row leaves."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,6 +146,14 @@ def test_categories_of_polars(kind, data):
     ours, theirs = (lmer("y ~ f + (1 | g) + (1 | f:h)", d) for d in (lazy, frame))
     pd.testing.assert_series_equal(ours.fixef(), theirs.fixef(), rtol=1e-10)
     assert ours.ranef()["f:h"].index.tolist() == theirs.ranef()["f:h"].index.tolist()
+
+
+def test_a_pickle_reads_the_rows_again(path):
+    ours = lmer("y ~ x + f + (1 | g)", path)
+    again = pickle.loads(pickle.dumps(ours))
+    assert again._fit.problem is not ours._fit.problem
+    np.testing.assert_allclose(again.vcov(), ours.vcov(), rtol=1e-12)
+    np.testing.assert_allclose(again.refit_ml().objective, ours.refit_ml().objective, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("no_batches")

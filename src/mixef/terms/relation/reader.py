@@ -47,6 +47,10 @@ class Reader:
     #: Rows that are evaluated behind those of every batch, so that every level is seen in each.
     witnesses: Any = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the caller's names out of a pickle: what was found of them is in the state."""
+        return vars(self) | {"env": None}
+
     def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yield batches, and the positions of their rows that a model uses."""
         for batch in self.batches():

@@ -175,6 +175,10 @@ class CompleteRows:
     sum_w: float
     largest_weight: float | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave nothing in a pickle: a query belongs to its process, and the rows can be read."""
+        return _nothing, ()
+
     def factor(self, groups: Groups, node: Node, group: bool = True) -> tuple[Factor, np.ndarray]:
         """Return a factor of some groups; see `Groups.factor`."""
         keys, state = self.keys_of[node.text], self.expressions.state
@@ -224,6 +228,10 @@ class CompleteRows:
         for factor in factors[1:]:
             made = made * factor
         return made
+
+
+def _nothing() -> None:
+    """Return what is left of queries in another process."""
 
 
 class _Collected:
