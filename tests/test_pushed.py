@@ -120,18 +120,6 @@ def test_the_fit_is_that_of_rows_in_memory(engine, name, path, data):
     assert_same(name, data, table(engine, path))
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("no_batches")
-def test_a_fit_on_spark(path, data):
-    sql = pytest.importorskip("pyspark.sql")
-    builder = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    session = builder.config("spark.sql.shuffle.partitions", "2").getOrCreate()
-    try:
-        assert_same("slopes", data, session.read.parquet(path))
-    finally:
-        session.stop()
-
-
 @pytest.mark.usefixtures("no_batches")
 @pytest.mark.parametrize("kind", ["Enum", "Categorical"])
 def test_categories_of_polars(kind, data):
