@@ -17,6 +17,8 @@ from mixef.linalg.layout import Layout
 
 # Columns of a block of vectors: eight numbers of eight bytes are a line of the cache.
 WIDTH = 8
+# So few columns are faster one by one than filled up to a block.
+FEW = 3
 # A pass over fewer numbers than this ends before a second thread has begun.
 WORTH_THREADS = 400_000
 THREADS = min(os.cpu_count() or 1, 8)
@@ -44,7 +46,8 @@ class Side:
         """Return the sums (l, k) of ``a V`` over the pairs of each level, V (l', k) in its type."""
         n, k = len(self.start) - 1, V.shape[1]
         if k not in (1, WIDTH):
-            parts = [self.gather(block) for block in by_width(V)]
+            blocks = [V[:, [c]] for c in range(k)] if k <= FEW else by_width(V)
+            parts = [self.gather(block) for block in blocks]
             return np.concatenate([*parts, np.empty((n, 0))], axis=1)[:, :k]
         out = np.empty((n, k), dtype=V.dtype)
         kernel = compiled()["gather_one" if k == 1 else "gather_eight"]

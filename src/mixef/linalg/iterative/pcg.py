@@ -21,9 +21,9 @@ def solve_scaled(scaled: Scaled, R: np.ndarray, tol: float) -> np.ndarray:
         If the residuals are not below ``tol`` of R after `MOST_ITERATIONS`.
     """
     out = np.empty_like(R)
-    step = 1 if R.shape[1] == 1 else WIDTH
-    for first in range(0, R.shape[1], step):
-        out[:, first : first + step] = _solve_block(scaled, R[:, first : first + step], tol)
+    for first in range(0, R.shape[1], WIDTH):
+        block = slice(first, first + WIDTH)
+        out[:, block] = _solve_block(scaled, R[:, block], tol)
     return out
 
 
