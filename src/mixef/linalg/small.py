@@ -14,6 +14,8 @@ from scipy.linalg.lapack import dgesdd, dgesv, dpotrf, dsyevd, dtrtri
 
 # Matrices up to this order are worked on entry by entry.
 NARROW = 4
+# Products of so few matrices are left to NumPy, and those of wider ones than two columns.
+FEW = 200
 
 
 def cholesky(M: np.ndarray) -> np.ndarray:
@@ -69,12 +71,16 @@ def inverse_lower(C: np.ndarray) -> np.ndarray:
 def times(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Return the products (l, r, k) of matrices (l, r, s) and (l, s, k)."""
     s = A.shape[2]
-    if not 0 < s <= NARROW:
+    if s == 1:
+        scaled: np.ndarray = A * B
+        return scaled
+    if s != 2 or len(A) <= FEW:
         product: np.ndarray = A @ B
         return product
-    out: np.ndarray = A[:, :, 0, None] * B[:, 0, None, :]
-    for b in range(1, s):
-        out += A[:, :, b, None] * B[:, b, None, :]
+    out = np.empty((len(A), A.shape[1], B.shape[2]))
+    for i, j in np.ndindex(out.shape[1:]):
+        np.multiply(A[:, i, 0], B[:, 0, j], out=out[:, i, j])
+        out[:, i, j] += A[:, i, 1] * B[:, 1, j]
     return out
 
 
