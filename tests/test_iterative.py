@@ -313,10 +313,15 @@ def test_terms_of_several_columns_and_three_terms(name, kind):
 def test_a_factor_that_stands_nowhere_says_so():
     with pytest.raises(RuntimeError, match="call update"):
         IterativeFactor(crossed()).solve(np.ones(50))
-    infinite = products_of("weights", *SIZE)
-    infinite = replace(infinite, diagonal=tuple(d * np.nan for d in infinite.diagonal))
-    with pytest.raises(FitError, match="not positive definite"):
-        at(infinite, 1.0, 1.0)
+    for products in (products_of("weights", *SIZE), three_crossed(0)):
+        lams = [np.eye(s) for s in products.layout.widths]
+        for wrong in (np.nan, -1.0):
+            diagonal = tuple(d * wrong for d in products.diagonal)
+            with (
+                pytest.raises(FitError, match="not positive definite"),
+                np.errstate(invalid="ignore"),
+            ):
+                IterativeFactor(replace(products, diagonal=diagonal)).update(lams)
 
 
 @pytest.mark.parametrize("weighted", [True, False])

@@ -63,7 +63,10 @@ class Blocks(Scaled):
         ends = np.cumsum([0, *sizes])
         self._slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.size, self.names, self.n_pairs = int(ends[-1]), graph.names, graph.n_pairs
-        self.base = float(np.linalg.slogdet(self._R1)[1].sum() * -1.0)
+        sign, log_R1 = np.linalg.slogdet(self._R1)
+        if not bool((sign > 0.0).all()):
+            raise not_positive_definite()
+        self.base = -float(log_R1.sum())
         self.base += 2.0 * sum(float(np.log(np.einsum("laa->la", root)).sum()) for root in roots)
         self.base_slopes = self._exact_traces(P, G)
         self.near_null = np.concatenate([root.sum(axis=1).ravel() for root in roots])
