@@ -49,6 +49,10 @@ class RelationFrame(ModelFrame):
     #: What the engine takes sums of; None where it is not asked for them.
     complete: CompleteRows | None = field(kw_only=True, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what an engine computes, which goes with its process: a path is read anew."""
+        return vars(self) | {"complete": None}
+
     @property
     def relation(self) -> Relation:
         """The table, with the columns that the model uses."""
