@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from mixef.estimation.spec import ModelSpec
+from mixef.linalg.chunks import ChunkSource
 from mixef.linalg.sources import Chunk, RowsInMemory
 from mixef.linalg.standardize import root_weighted
 from mixef.terms.random import blocks_of
@@ -69,9 +70,43 @@ class ModelRows(RowsInMemory):
         )
 
 
+class BatchedRows(ChunkSource):
+    """The rows of a model that an engine holds, read anew whenever they are asked for.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Its frame holds no rows.
+    kept : ndarray of int (p,), or None
+        Columns of the design; None for all of them.
+    """
+
+    def __init__(self, spec: ModelSpec, kept: np.ndarray | None):
+        self.spec, self.kept = spec, kept
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the rows."""
+        spec = self.spec
+        blocks = blocks_of(spec.terms)
+        for frame in spec.frame.batches():
+            outcome = spec.kind.outcome(frame)
+            X = spec.design.spec.build(frame.variables, frame.n)
+            yield Chunk(
+                X if self.kept is None else X[:, self.kept],
+                outcome.y,
+                tuple(t.design.spec.build(frame.variables, frame.n) for t in spec.terms),
+                tuple(
+                    frame.group(spec.terms[members[0]].grouping.nodes).codes for members in blocks
+                ),
+                outcome.weights,
+                frame.offset,
+                outcome.copies,
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class ModelChunks:
-    """The rows of a model, read anew whenever they are asked for.
+    """The rows of a linear model, whose offset is taken off the response.
 
     Parameters
     ----------
@@ -86,17 +121,8 @@ class ModelChunks:
 
     def __call__(self) -> Iterator[Chunk]:
         """Yield the rows."""
-        spec = self.spec
-        blocks = blocks_of(spec.terms)
-        for frame in spec.frame.batches():
-            outcome = spec.kind.outcome(frame)
-            X = spec.design.spec.build(frame.variables, frame.n)
-            yield Chunk(
-                X if self.kept is None else X[:, self.kept],
-                outcome.y if frame.offset is None else outcome.y - frame.offset,
-                tuple(t.design.spec.build(frame.variables, frame.n) for t in spec.terms),
-                tuple(
-                    frame.group(spec.terms[members[0]].grouping.nodes).codes for members in blocks
-                ),
-                frame.weights,
-            )
+        for chunk in BatchedRows(self.spec, self.kept):
+            if chunk.offset is None:
+                yield chunk
+            else:
+                yield replace(chunk, y=chunk.y - chunk.offset, offset=None)

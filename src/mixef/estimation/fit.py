@@ -225,7 +225,8 @@ class Fit:
     @property
     def mu(self) -> np.ndarray:
         """The mean (n,) given the conditional modes."""
-        return self.eta if self.estimates.mu is None else self.estimates.mu
+        mu = self.estimates.mu
+        return self.family.link.inverse(self.eta) if mu is None else mu
 
     @property
     def columns(self) -> Columns | None:

@@ -361,7 +361,7 @@ def _generalized_messages(fit: Fit) -> list[str]:
     if fit.outcome.modelled is not None and fit.formula.response is not None:
         response = fit.formula.response.text
         messages.append(f"Modelled: probability of {response} = {fit.outcome.modelled}")
-    line = overdispersion_message(fit)
+    line = overdispersion_message(fit) if fit.frame.in_memory else None
     if line is not None:
         messages.append(line)
     if fit.nAGQ > 0 and fit.hessian is None:

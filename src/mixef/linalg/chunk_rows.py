@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.linalg.blas import dtrsm
 
+from mixef.linalg import small
 from mixef.linalg.layout import Layout
 from mixef.linalg.patterned import Cells, PatternedProducts, entries
 from mixef.linalg.sources import Chunk
@@ -211,8 +211,8 @@ class ChunkRows:
 
 def scaled_columns(X: np.ndarray, R: np.ndarray) -> np.ndarray:
     """Return the columns ``X R^-1`` (m, p)."""
-    scaled: np.ndarray = dtrsm(1.0, R, X, side=1) if X.size else np.zeros(X.shape)
-    return scaled
+    # one column after another in memory, as sums of single columns want them
+    return np.asarray(small.inverse_upper(R).T @ X.T).T if X.size else np.zeros(X.shape)
 
 
 def _scaled(raw: Sequence[np.ndarray], back: np.ndarray) -> np.ndarray:

@@ -43,6 +43,8 @@ def outcome(frame: ModelFrame, family: families.Family) -> Outcome:
         If the family does not know such a response, naming the first value at fault.
     """
     node, response = frame.formula.response, frame.response
+    if not frame.in_memory and node is not None:
+        return _outcome_elsewhere(frame, family, node.text)
     if node is None or response is None:
         raise DataError(f"the formula {frame.formula.text} has no response; write 'y ~ ...'")
     y, weights, modelled, copies = frame.y, frame.weights, None, None
@@ -68,8 +70,24 @@ def trials_of_one(weights: np.ndarray | None, copies: np.ndarray | None) -> np.n
     return trials
 
 
+def _outcome_elsewhere(frame: ModelFrame, family: families.Family, name: str) -> Outcome:
+    """Return what is known of a response whose values come in batches, which are checked there."""
+    response, weights = frame.response, frame.weights
+    if family.has_trials and isinstance(response, Factor):
+        return Outcome(response.codes, weights, _modelled(response, name))
+    if family.has_trials and isinstance(response, Matrix):
+        return Outcome(response.array, response.array, None, weights)
+    return Outcome(numeric_response(frame), weights)
+
+
 def _binary(response: Factor, name: str) -> tuple[np.ndarray, str | None]:
     """Return 0 and 1, and the level that 1 stands for."""
+    modelled = _modelled(response, name)
+    return (response.codes == 1).astype(float), modelled
+
+
+def _modelled(response: Factor, name: str) -> str | None:
+    """Return the level whose probability is modelled; None for truth values."""
     levels = response.levels
     if len(levels) != 2:
         shown = ", ".join(map(str, levels[:5]))
@@ -77,8 +95,7 @@ def _binary(response: Factor, name: str) -> tuple[np.ndarray, str | None]:
             f"a binomial response needs two levels, but {name} has {len(levels)}: {shown}; "
             "combine levels, or fit one model for each of them against the rest"
         )
-    modelled = None if response.kind == "logical" else str(levels[1])
-    return (response.codes == 1).astype(float), modelled
+    return None if response.kind == "logical" else str(levels[1])
 
 
 def _proportions(

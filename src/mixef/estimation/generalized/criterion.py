@@ -21,6 +21,7 @@ from mixef.estimation.generalized.levels import Levels, levels_at
 from mixef.estimation.generalized.pirls import Mode, conditional_mode
 from mixef.estimation.generalized.problem import GeneralizedProblem
 from mixef.estimation.generalized.quadrature import Quadrature
+from mixef.estimation.generalized.response import Extremes
 from mixef.estimation.search.certified import LEAST_UNIT
 from mixef.estimation.search.hessian import difference_hessian
 from mixef.families.auxiliary import Extra
@@ -56,8 +57,7 @@ class GeneralizedCriterion:
 
     def __init__(self, problem: GeneralizedProblem, u: np.ndarray | None = None):
         self.problem, self.response, self.nAGQ = problem, problem.response, problem.nAGQ
-        self.family = self.response.family
-        self.n, self.p = problem.n, problem.p
+        self.family, self.n, self.p = self.response.family, problem.n, problem.p
         self.with_beta = self.nAGQ == 0
         self.n_extra = len(self.family.auxiliary)
         self.terms, self.parametrization = problem.terms, problem.terms.parametrization
@@ -259,6 +259,15 @@ class GeneralizedCriterion:
         cheap = q <= MOST_COLUMNS * n_par and max(self.n, q**2) * n_par <= MOST_CELLS
         return len(self.problem.designs) > 1 and not self.with_beta and cheap
 
+    def extremes(self, point: np.ndarray) -> Extremes:
+        """Return what the rows are like at a point, for messages."""
+        return self.model.extremes(self._mode_at(point).state, self.split(point)[2])
+
+    def _mode_at(self, point: np.ndarray) -> Mode:
+        if not np.isfinite(self.value(point)) or self._mode is None:
+            raise self.failure
+        return self._mode
+
     def scale(self, point: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         own = self.parametrization.scale(point[: self.parametrization.n_par], floor=LEAST_UNIT)
@@ -368,11 +377,8 @@ class GeneralizedCriterion:
 
     def estimates(self, point: np.ndarray) -> Estimates:
         """Return the estimates at a point, on the user's scale."""
-        objective = self.value(point)
-        if self._mode is None:
-            raise self.failure
-        par, _, extra = self.split(point)
-        mode, state = self._mode, self._mode.state
+        mode = self._mode_at(point)
+        (par, _, extra), state = self.split(point), mode.state
         user = self.terms.user_coordinates(par)
         lams = tuple(s.template(x) for s, x in user)
         ussq = float(mode.u @ mode.u)
@@ -394,7 +400,7 @@ class GeneralizedCriterion:
             extra=extra if self.n_extra else None,
             sigma=float(np.sqrt(dispersion)),
             objective_se=0.0,
-            objective=objective,
+            objective=self._objective,
             unscaled_vcov=0.5 * (vcov + vcov.T),
             effects=self.terms.user_effects(self.model.groups.layout, b),
             eta=state.eta,
@@ -421,9 +427,7 @@ class GeneralizedCriterion:
     def factor_at(self, point: np.ndarray) -> CholeskyFactor:
         """Return the factor at a point, where it stands until the next call of anything here."""
         self._forget()
-        self.value(point)
-        if self._mode is None:
-            raise self.failure
+        self._mode_at(point)
         self._factor_at_mode = False
         return self.model.factor
 
@@ -437,11 +441,9 @@ class GeneralizedCriterion:
         list of ndarray (K, l_t, s_t)
             Of the user's conditional modes, one array a term.
         """
-        if not np.isfinite(self.value(point)) or self._mode is None:
-            raise self.failure
-        par, _, extra = self.split(point)
+        mode, (par, _, extra) = self._mode_at(point), self.split(point)
         self._factor_at_mode = self._factor_at_anchor = False
-        beta, b = self._mode_slopes(self._mode, par, extra)
+        beta, b = self._mode_slopes(mode, par, extra)
         layout = self.model.groups.layout
         by_point = [self.terms.user_effects(layout, column) for column in b.T]
         effects = [np.array(of_term) for of_term in zip(*by_point, strict=True)]

@@ -11,7 +11,7 @@ from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.laplace_error import LARGE, LaplaceError
 from mixef.estimation.generalized.problem import EXACT
 from mixef.estimation.generalized.quadrature import most_nodes
-from mixef.estimation.generalized.response import Response, edges
+from mixef.estimation.generalized.response import Extremes, Response, edges
 from mixef.estimation.generalized.separation import (
     pure_levels,
     separating_direction,
@@ -59,16 +59,6 @@ def remedy(flat: tuple[str, ...], family: Family, names: Sequence[str]) -> str:
     return "simplify the random effects"
 
 
-def observed_is_negative(response: Response, estimates: Estimates) -> bool:
-    """Tell whether some rows have negative weights in ``log|M|``, which may not exist then."""
-    if not response.uses_observed:
-        return False
-    extra = 1.0 if estimates.extra is None else estimates.extra
-    assert estimates.eta is not None
-    state = response.at(estimates.eta, extra)
-    return state is None or bool((state.observed < 0.0).any())
-
-
 def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: Response) -> str:
     """Say that Laplace's approximation is poor, and what to do about it."""
     off = f"by about {abs(error.shift):.2g}" if error.ratio < 1.0 else "by much"
@@ -85,24 +75,20 @@ def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: 
     )
 
 
-def is_exact(family: Family, outcome: Outcome, estimates: Estimates) -> bool:
+def is_exact(family: Family, rows: Extremes, estimates: Estimates) -> bool:
     """Tell whether the dispersion is on its way to zero."""
     if not family.has_dispersion or estimates.extra is None:
         return False
-    assert estimates.mu is not None
-    with np.errstate(all="ignore"):
-        size = float(np.mean(outcome.y**2 / family.variance(estimates.mu, estimates.extra)))
-    return bool(estimates.extra < EXACT * size)
+    return bool(estimates.extra < EXACT * rows.size)
 
 
-def edge_message(family: Family, mu: np.ndarray | None) -> str | None:
+def edge_message(family: Family, rows: Extremes) -> str | None:
     """Say so where means have run into the end of what the family allows."""
-    assert mu is not None
     for end, reach in zip(family.mean_range, family.link.mean_range, strict=True):
         if (
             np.isfinite(end)
             and end != reach
-            and np.abs(mu - end).min() < EDGE * np.abs(mu - end).mean()
+            and min(abs(rows.lowest - end), abs(rows.highest - end)) < EDGE * abs(rows.mean - end)
         ):
             return (
                 f"Model failed to converge: fitted means run into {end:g}, the end of what the "

@@ -12,7 +12,15 @@ import numpy as np
 
 from mixef.control import Control, GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
-from mixef.estimation.columns import independent, refuse_extremes
+from mixef.estimation.chunked import BatchedRows
+from mixef.estimation.columns import (
+    column_names,
+    independent,
+    refuse_extremes,
+    refuse_sizes,
+    report_dropped,
+    report_scale,
+)
 from mixef.estimation.fit import NO_HESSIAN, Fit
 from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.density_response import make_response
@@ -26,7 +34,6 @@ from mixef.estimation.generalized.ends import (
     is_exact,
     laplace_message,
     largest,
-    observed_is_negative,
     remedy,
     with_separation,
 )
@@ -36,6 +43,8 @@ from mixef.estimation.generalized.problem import (
     generalized_problem,
 )
 from mixef.estimation.generalized.quadrature import check_quadrature
+from mixef.estimation.generalized.streamed_criterion import StreamedCriterion
+from mixef.estimation.generalized.streamed_start import StreamedProblem, streamed_problem
 from mixef.estimation.generalized.user_density import check_variance
 from mixef.estimation.search.certified import better, is_back, search, search_from, search_others
 from mixef.estimation.search.convergence import judge
@@ -58,10 +67,13 @@ from mixef.families.density import DensityFamily
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
 from mixef.linalg import small
+from mixef.linalg.sources import scan
 from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome, outcome
 from mixef.terms.random import RandomTerm, check_terms
 
+# A variance below this share of the mean square may be nothing but rounding.
+ROUNDING = 1e-10
 # How much larger than at first the covariances are from which a second search starts.
 LARGER = 3.0
 
@@ -73,6 +85,7 @@ class Generalized(Kind):
     family: Family
     nAGQ: int = 1
     is_linear = False
+    takes_batches = True
     options = ("family", "nAGQ")
     control_type = GlmerControl
     REML = False
@@ -136,16 +149,25 @@ class Generalized(Kind):
         terms = problem.terms
         return coupling(terms.back_to_user(par), terms.blocks, fit.terms, WX)
 
-    def criterion(
-        self, problem: GeneralizedProblem, u: np.ndarray | None = None
-    ) -> GeneralizedCriterion:
+    def criterion(self, problem: Any, u: np.ndarray | None = None) -> GeneralizedCriterion:
         """Return -2 log L by Laplace or by quadrature."""
-        return GeneralizedCriterion(problem, u)
+        if problem.in_memory:
+            return GeneralizedCriterion(problem, u)
+        return StreamedCriterion(problem, u)
 
-    def problem(self, spec: ModelSpec, kept: np.ndarray) -> GeneralizedProblem:
+    def problem(self, spec: ModelSpec, kept: np.ndarray) -> GeneralizedProblem | StreamedProblem:
         """Return the problem on columns scaled by the model without random effects."""
         assert isinstance(spec.control, GlmerControl)
         y, information = spec.outcome, spec.control.information
+        if not spec.frame.in_memory:
+            return streamed_problem(
+                BatchedRows(spec, kept),
+                spec.terms,
+                self.family,
+                self.nAGQ,
+                information,
+                spec.control.factor,
+            )
         response = make_response(self.family, y.y, y.weights, information, y.copies)
         known = isinstance(self.family, DensityFamily) or type(self.family) in FAMILIES.values()
         if not known:
@@ -195,7 +217,8 @@ class Generalized(Kind):
             nowhere = True
         else:
             ended = fit.convergence.converged
-            nowhere = not ended and observed_is_negative(fit.problem.response, fit.estimates)
+            by_observed = fit.problem.response.uses_observed
+            nowhere = not ended and by_observed and self._is_negative(fit)
         if nowhere:
             with suppress(FitError):
                 other = fitted(replace(control, information="expected"))
@@ -207,24 +230,21 @@ class Generalized(Kind):
             raise failure
         return fit
 
+    def _is_negative(self, fit: Fit) -> bool:
+        """Tell whether some rows have negative weights in ``log|M|``, which may not exist then."""
+        criterion: GeneralizedCriterion = fit.criterion()
+        try:
+            return criterion.extremes(fit.point).is_negative
+        except FitError:
+            return True
+
     def _fitted(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
         family, nAGQ, outcome = self.family, self.nAGQ, spec.outcome
         frame, terms, control = spec.frame, spec.terms, spec.control
         assert isinstance(control, GlmerControl)
         check_terms(terms, frame.n, control, bool(family.auxiliary))
         check_quadrature(nAGQ, terms)
-        name = spec.formula.response_name
-        refuse_extremes(outcome.y, name, frame.weights, spec.design, terms)
-        if np.ptp(outcome.y) == 0:
-            act(
-                control.check_response_not_const,
-                f"Response is constant: {name} is {outcome.y[0]:g} in all {frame.n} rows, so "
-                "there is nothing to explain; check the response, or set "
-                "check_response_not_const in GlmerControl",
-                DataError,
-                DataWarning,
-            )
-        kept = independent(spec.design, outcome.weights, control)
+        kept = _checked(spec)
         names = [spec.design.names[j] for j in kept]
         problem = self.problem(spec, kept)
         criterion = self.criterion(problem)
@@ -250,22 +270,25 @@ class Generalized(Kind):
             lambda flat: remedy(flat, family, names),
             criterion.parametrization.void(result.par[: len(estimates.par)]),
         )
-        if not end.converged and is_exact(family, outcome, estimates):
-            raise FitError(NO_SCALE)
-        if not end.converged and (edge := edge_message(family, estimates.mu)):
-            end = replace(end, problems=(edge, *end.problems[1:]))
+        if not end.converged:
+            rows = criterion.extremes(result.par)
+            if is_exact(family, rows, estimates):
+                raise FitError(NO_SCALE)
+            if edge := edge_message(family, rows):
+                end = replace(end, problems=(edge, *end.problems[1:]))
         if hessian is None and nAGQ > 0 and end.converged:
             end = replace(end, problems=(NO_HESSIAN, *end.problems))
         if error is not None and error.is_large:
             message = laplace_message(error, terms, criterion.response)
             end = replace(end, remarks=(message,))
-        if control.check_separation != "ignore":
+        if control.check_separation != "ignore" and frame.in_memory:
             X = spec.design.columns(kept)
             eta = X @ estimates.beta + (0.0 if frame.offset is None else frame.offset)
             end = with_separation(end, X, outcome, family, eta, estimates, terms, names)
         if result.reason in ENDLESS and not end.separation:
-            term = largest(terms, estimates).label
-            message = RUNAWAY if result.reason is StopReason.RUNAWAY else BEYOND.format(term=term)
+            message = RUNAWAY
+            if result.reason is not StopReason.RUNAWAY:
+                message = BEYOND.format(term=largest(terms, estimates).label)
             end = replace(end, converged=False, problems=(message,), remarks=())
         return Fit(
             spec=spec,
@@ -276,6 +299,43 @@ class Generalized(Kind):
             vanished=vanished_directions(criterion.terms, result.par[: len(estimates.par)], terms),
             end_hessian=hessian,
             held_problem=problem,
+        )
+
+
+def _checked(spec: ModelSpec) -> np.ndarray:
+    """Check the columns; return those of X that are estimated."""
+    frame, design, terms, control = spec.frame, spec.design, spec.terms, spec.control
+    name, outcome = spec.formula.response_name, spec.outcome
+    if frame.in_memory:
+        refuse_extremes(outcome.y, name, frame.weights, design, terms)
+        _check_not_constant(spec, outcome.y.min(), outcome.y.max())
+        return independent(design, outcome.weights, control)
+    source = BatchedRows(spec, None)
+    with np.errstate(divide="ignore"):  # logs of weights, which nobody asks for
+        seen = scan(source)
+    if seen.squares[0] - (seen.sums[0] / seen.n) ** 2 <= ROUNDING * seen.squares[0]:
+        ends = np.array([(chunk.y.min(), chunk.y.max()) for chunk in source])
+        _check_not_constant(spec, ends[:, 0].min(), ends[:, 1].max())
+    weighted = outcome.weights is not None
+    refuse_sizes(column_names(name, weighted, design, terms), seen.squares, seen.largest)
+    kept = seen.independent
+    report_dropped(design, kept, control)
+    if control.check_scaleX != "ignore":
+        report_scale(design, seen.spread, control)
+    return kept
+
+
+def _check_not_constant(spec: ModelSpec, lowest: float, highest: float) -> None:
+    control = spec.control
+    assert isinstance(control, GlmerControl)
+    if lowest == highest:
+        act(
+            control.check_response_not_const,
+            f"Response is constant: {spec.formula.response_name} is {lowest:g} in all "
+            f"{spec.frame.n} rows, so there is nothing to explain; check the response, or set "
+            "check_response_not_const in GlmerControl",
+            DataError,
+            DataWarning,
         )
 
 

@@ -268,6 +268,10 @@ class ExtentSums(Sums):
     told: float  # rows whose mean is next to the response
     said: float  # rows with a weight
     not_positive: float  # rows with negative weights by observed information
+    lowest: Largest  # minus the smallest mean
+    highest: Largest
+    mean: float  # sum of the means
+    size: float  # sum of ``y^2 / V``
 
 
 class ExtentPass(Pass):
@@ -277,6 +281,7 @@ class ExtentPass(Pass):
         """Return the sums of a chunk."""
         _, response, state = self._inside(chunk)
         gap, free = response.gaps(state.mu)
+        found = response.extremes(state, self.point.extra)
         weights = np.where(state.expected > 0, state.expected, 1.0)
         pearson = float((state.score**2 / weights).sum())
         if chunk.within is not None:
@@ -294,4 +299,8 @@ class ExtentPass(Pass):
             float((gap < TOLD).sum()),
             float(len(gap)),
             float((state.observed < 0.0).sum()),
+            Largest(-found.lowest),
+            Largest(found.highest),
+            m * found.mean,
+            m * found.size,
         )

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mixef.errors import FitError
-from mixef.estimation.generalized.response import Response, RowState
+from mixef.estimation.generalized.response import Extremes, Response, RowState
 from mixef.estimation.linear.pls import solve_upper
 from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import CholeskyFactor
@@ -127,6 +127,10 @@ class WorkingModel:
     def extent(self, state: RowState) -> tuple[float, float]:
         """Return the largest linear predictor, and a change of one over which the mean curves."""
         return float(np.abs(state.eta).max()), self.response.family.link.bend(state.eta)
+
+    def extremes(self, state: RowState, extra: Extra) -> Extremes:
+        """Return what the rows are like, for messages."""
+        return self.response.extremes(state, extra)
 
     def pearson(self, state: RowState) -> float:
         """Return the sum of ``s^2 / W_e``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,6 +50,7 @@ NO_SCALE = (
 class ScaledModel:
     """A generalized model on scaled columns, wherever its rows are; it never changes."""
 
+    in_memory: ClassVar[bool] = True
     response: Response
     nAGQ: int  # 0, 1 (Laplace), or the number of quadrature nodes
     terms: ScaledTerms

@@ -73,6 +73,18 @@ class SecondSlopes:
     log_density: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
+@dataclass(frozen=True)
+class Extremes:
+    """What the rows are like at an end, for messages."""
+
+    #: `lowest`, `mean`, `highest`: of the means.
+    lowest: float
+    mean: float
+    highest: float
+    size: float  # the mean of ``y^2 / V``
+    is_negative: bool  # whether some weights by observed information are
+
+
 class Response:
     """A response with its family and prior weights.
 
@@ -143,6 +155,14 @@ class Response:
     @cached_property
     def _sides(self) -> np.ndarray:
         return edges(self.y, self.weights, self.family)
+
+    def extremes(self, state: RowState, extra: Extra) -> Extremes:
+        """Return what the rows are like at a state."""
+        mu = state.mu
+        with np.errstate(all="ignore"):
+            size = float(np.mean(self.y**2 / self.family.variance(mu, extra)))
+        ends = float(mu.min()), float(mu.mean()), float(mu.max())
+        return Extremes(*ends, size, bool((state.observed < 0.0).any()))
 
     def weights_of(self, state: RowState) -> np.ndarray:
         """Return the weights (n,) in ``log|M|``: by observed or by expected information."""

@@ -23,7 +23,7 @@ from mixef.estimation.generalized.passes import (
     Point,
     StatePass,
 )
-from mixef.estimation.generalized.response import Response
+from mixef.estimation.generalized.response import Extremes, Response
 from mixef.families.auxiliary import Extra
 from mixef.linalg.chunk_rows import RowScale
 from mixef.linalg.chunks import ChunkSource
@@ -177,6 +177,12 @@ class StreamedModel:
         """Return the largest linear predictor, and a change of one over which the mean curves."""
         found = self.extent_of(state)
         return found.largest.value, found.bend / found.n
+
+    def extremes(self, state: SummedState, extra: Extra) -> Extremes:
+        """Return what the rows are like, for messages."""
+        rows = self.extent_of(state)
+        ends = -rows.lowest.value, rows.mean / rows.n, rows.highest.value
+        return Extremes(*ends, rows.size / rows.n, rows.not_positive > 0)
 
     def pearson(self, state: SummedState) -> float:
         """Return the sum of ``s^2 / W_e``."""

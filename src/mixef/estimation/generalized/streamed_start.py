@@ -40,6 +40,8 @@ from mixef.terms.random import RandomTerm, block_structure
 class StreamedProblem(ScaledModel):
     """A generalized model on scaled columns of chunks, with starting values; it never changes."""
 
+    in_memory = False
+
     source: ChunkSource
     rows: RowScale  # the way from raw columns to scaled ones
     meaning: Meaning
@@ -141,6 +143,7 @@ def streamed_problem(
     family: Family,
     nAGQ: int = 1,
     information: str | None = None,
+    chosen_factor: str = "auto",
 ) -> StreamedProblem:
     """Scale a model's columns and find starting values, in some ten passes over its rows.
 
@@ -214,7 +217,7 @@ def streamed_problem(
         meaning=meaning,
         n=scan.n,
         groups=groups,
-        analysed=make_cholesky(groups.products),
+        analysed=make_cholesky(groups.products, chosen_factor),
         constant=None
         if meaning.by_deviance
         else (family.first_extra, scan.normalizer + scan.surplus),

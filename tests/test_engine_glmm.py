@@ -1,0 +1,109 @@
+"""Generalized models of data that stay in an engine, against the same rows in memory."""
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from simulated_glmm import lenient, simulated
+
+from mixef import glmer
+from mixef.errors import ArgumentError, DataError, RowsElsewhereError
+from mixef.terms.relation import engines
+
+MODELS = {
+    "slopes": ("y ~ x + f + (x | g)", {"family": "poisson"}),
+    "weights": ("y ~ x + (1 | g) + (1 | h)", {"family": "poisson", "weights": "w", "offset": "o"}),
+    "proportions": ("cbind(s, t) ~ x + (1 | g / k)", {"family": "binomial"}),
+    "copies": ("cbind(s, t) ~ scale(x) + (1 | g)", {"family": "binomial", "weights": "w"}),
+    "truth": ("b ~ x + (1 | g)", {"family": "binomial", "nAGQ": 0}),
+    "levels": ("c ~ x + offset(o) + (x || g)", {"family": "binomial(cloglog)"}),
+    "shape": ("y ~ x + I(2 * x) + (1 | g)", {"family": "nbinom2"}),
+    "subset": ("y ~ x + (1 | g)", {"family": "poisson(sqrt)", "subset": "z > -0.5"}),
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(2)
+    data = simulated("poisson(log)", n=500)
+    data["s"] = rng.binomial(data["size"], 0.4)
+    data["t"], data["o"] = data["size"] - data.s, 0.1 * data.z
+    data["f"] = np.where(data.z > 0, "up", "down")
+    data["b"] = data.y > 2
+    data["c"] = np.where(data.b, "yes", "no")
+    data.loc[[5, 60], "x"] = np.nan
+    return data
+
+
+@pytest.fixture(scope="module")
+def parquet(rows, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("rows") / "rows.parquet")
+    rows.to_parquet(path, row_group_size=150)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:fixed-effect model matrix is rank deficient")
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [
+        *((model, duckdb.read_parquet) for model in MODELS),
+        ("slopes", pl.scan_parquet),
+        ("proportions", str),
+        ("levels", pl.scan_parquet),
+    ],
+)
+def test_the_rows_may_lie_in_an_engine(rows, parquet, model, engine, monkeypatch):
+    monkeypatch.setattr(engines, "BATCH", 130)
+    formula, options = MODELS[model]
+    here = glmer(formula, rows, control=lenient(), **options)
+    there = glmer(formula, engine(parquet), control=lenient(), **options)
+    assert there.converged
+    assert there.nobs == here.nobs
+    assert there.objective == pytest.approx(here.objective, rel=1e-10)
+    assert list(there.fixef().index) == list(here.fixef().index)
+    np.testing.assert_allclose(there.fixef(), here.fixef(), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(there.vcov(), here.vcov(), rtol=1e-5, atol=1e-10)
+    for name, modes in here.ranef().items():
+        np.testing.assert_allclose(there.ranef()[name], modes, rtol=1e-5, atol=1e-6)
+    assert there._fit.outcome.modelled == here._fit.outcome.modelled
+    assert "Fixed effects" in str(there.summary())
+
+
+def test_what_needs_rows_is_refused(parquet):
+    fit = glmer("y ~ x + (1 | g)", parquet, "poisson")
+    with pytest.raises(RowsElsewhereError, match="in memory, but its 498 rows"):
+        fit.hatvalues()
+    with pytest.raises(ArgumentError, match="nAGQ is 5, and quadrature needs the rows in memory"):
+        glmer("y ~ x + (1 | g)", parquet, "poisson", nAGQ=5)
+
+
+def test_what_the_family_does_not_know_is_refused(rows, tmp_path):
+    path = str(tmp_path / "rows.parquet")
+    rows.assign(y=rows.y - 1.0).to_parquet(path)
+    with pytest.raises(DataError, match="the response y"):
+        glmer("y ~ x + (1 | g)", path, "poisson")
+    rows.assign(f=np.array(["a", "b", "c"])[rows.k]).to_parquet(path)
+    with pytest.raises(DataError, match="a binomial response needs two levels, but f has 3"):
+        glmer("f ~ x + (1 | g)", path, "binomial")
+    rows.assign(y=3.0).to_parquet(path)
+    with pytest.raises(DataError, match="Response is constant: y is 3"):
+        glmer("y ~ x + (1 | g)", path, "poisson")
+
+
+def test_parameters_are_read_off_as_in_memory(rows, parquet):
+    formula = "y ~ x + f + (1 | g)"
+    here, there = (glmer(formula, data, "poisson") for data in (rows, parquet))
+    np.testing.assert_allclose(
+        there.confint(method="wald"), here.confint(method="wald"), rtol=1e-5, atol=1e-8
+    )
+    assert there.bic == pytest.approx(here.bic, rel=1e-10)
+    for own, expected in (
+        (there.fitted(), here.fitted()),
+        (there.residuals("pearson"), here.residuals("pearson")),
+        (there.residuals("deviance"), here.residuals("deviance")),
+    ):
+        np.testing.assert_allclose(own.df().iloc[:, -1].dropna(), expected, rtol=1e-6, atol=1e-9)
+    new = rows.head(7).dropna()
+    np.testing.assert_allclose(there.predict(new), here.predict(new), rtol=1e-6)
+    reduced = there.update("~ . - f")
+    assert reduced.objective == pytest.approx(here.update("~ . - f").objective, rel=1e-10)
