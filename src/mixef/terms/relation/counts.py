@@ -17,6 +17,7 @@ from mixef.terms.frame import Evaluated
 from mixef.terms.needed import group_factors, needed_variables
 from mixef.terms.nodes import Name, Node, variable_names
 from mixef.terms.parser import parse_expression
+from mixef.terms.relation.engines import ENGINES, reading
 from mixef.terms.relation.expressions import (
     Expressions,
     NotOnEngineError,
@@ -151,7 +152,7 @@ def counted(reader: Reader) -> tuple[Survey, CompleteRows] | None:
         survey, complete = _sized(found, used, query, reader)
         survey.sample, survey.left_out = sample, left_out
         _find_levels(survey, complete, reader, sample)
-    except NotOnEngineError:
+    except (NotOnEngineError, NotImplementedError):  # of narwhals' for some engine
         return None
     return survey, complete
 
@@ -337,5 +338,6 @@ def _count(condition: Any) -> Any:
 
 def _one_row(lazy: Any) -> dict[str, Any]:
     """Return a result of one row; a sum of no rows is 0."""
-    row: dict[str, Any] = lazy.collect("pyarrow").to_native().to_pylist()[0]
+    with reading(ENGINES[lazy.implementation.value]):
+        row: dict[str, Any] = lazy.collect("pyarrow").to_native().to_pylist()[0]
     return {name: 0 if value is None else value for name, value in row.items()}
