@@ -67,7 +67,7 @@ SPINES = {
         "generalized.laplace_error", "generalized.effects", "generalized.quadrature",
         "generalized.glm", "generalized.problem", "generalized.criterion", "generalized.passes",
         "generalized.streamed_model", "generalized.streamed_glm", "generalized.streamed_start",
-        "generalized.streamed_laplace", "generalized.streamed_criterion",
+        "generalized.streamed_laplace", "generalized.streamed_criterion", "generalized.collapse",
         "generalized.separation", "many.by_group", "generalized.ends", "generalized.kind",
         "profile.full_deviance", "profile.constrained",
     ),
