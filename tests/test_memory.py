@@ -162,6 +162,8 @@ def test_bytes_a_row_of_a_linear_model(formula, arguments, most, many_rows):
     """Beside the data; X and the columns of Z alone are 64 to 152 bytes a row."""
     peak, fit = peak_of(formula, many_rows, **arguments)
     assert peak < most * fit.nobs
+    assert fit.residuals().std() < fit.sigma
+    assert "matrix" not in vars(fit._fit.design)  # which linear predictors do not need
 
 
 @pytest.mark.parametrize("formula", ["y ~ f + (1 | g)", "y ~ f * x + copy + (1 | g)"])

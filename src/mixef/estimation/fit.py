@@ -197,9 +197,11 @@ class Fit:
     @property
     def fixed_predictor(self) -> np.ndarray:
         """``X beta + offset`` (n,)."""
-        fixed = self.X @ self.estimates.beta
-        whole: np.ndarray = fixed if self.frame.offset is None else fixed + self.frame.offset
-        return whole
+        design, kept, beta = self.design, self.kept, self.estimates.beta
+        whole = len(kept) == len(design.names)
+        parts = (design.rows(rows) for rows in design.pieces())
+        fixed = np.concatenate([(X if whole else X[:, kept]) @ beta for X in parts])
+        return fixed if self.frame.offset is None else fixed + self.frame.offset
 
     @property
     def units(self) -> Mapping[str, str]:
@@ -219,7 +221,9 @@ class Fit:
             return self.estimates.eta
         eta = self.fixed_predictor
         for term, b in zip(self.terms, self.estimates.effects, strict=True):
-            eta = eta + np.einsum("ns,ns->n", term.z, b[term.grouping.codes])
+            codes = term.grouping.codes
+            for rows in term.design.pieces():
+                eta[rows] += np.einsum("ns,ns->n", term.design.rows(rows), b[codes[rows]])
         return eta
 
     @property

@@ -19,6 +19,8 @@ from mixef.terms.frame import ModelFrame
 from mixef.terms.nodes import Node, by_known_names, unquoted
 from mixef.terms.values import Matrix, as_factor, taken
 
+# Numbers in a piece of a model matrix, where it is made in pieces.
+CELLS = 400_000
 # What the values of a factor are, in words.
 _KINDS = {"factor": "a factor", "character": "text", "logical": "true or false"}
 
@@ -199,6 +201,13 @@ class Design:
             some: np.ndarray = self.matrix[rows]
             return some
         return self.spec.build({text: taken(v, rows) for text, v in self.variables.items()}, n)
+
+    def pieces(self) -> Iterator[slice]:
+        """Yield consecutive rows: all of a small matrix, or of one that is made already."""
+        made = self.held is not None or "matrix" in self.__dict__
+        step = self.n if made else max(CELLS // max(len(self.names), 1), 1)
+        for start in range(0, self.n, max(step, 1)):
+            yield slice(start, min(start + step, self.n))
 
     def with_matrix(self, matrix: np.ndarray, **changes: Any) -> Design:
         """Return the design with another matrix (m, p)."""
