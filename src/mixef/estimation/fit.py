@@ -372,7 +372,9 @@ class Fit:
     def __getstate__(self) -> dict[str, Any]:
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         call = self.call.pruned(self.formula, self.frame)
-        return own | {"spec": replace(self.spec, call=call), "held_problem": None}
+        # Rows that stay where they lie may not be there where the fit is next used.
+        held = None if self.frame.in_memory else self.held_problem
+        return own | {"spec": replace(self.spec, call=call), "held_problem": held}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fit:
         """Return the fit itself: it never changes."""

@@ -49,6 +49,8 @@ class ModelCall:
 
     def pruned(self, formula: Formula, frame: ModelFrame) -> ModelCall:
         """Return the call with the columns that a formula and its arguments use, to pickle."""
+        if not frame.in_memory:
+            return replace(self, data=frame.table(self.data))
         needed = needed_names(formula, self.weights, self.offset, self.subset)
         if needed is None and frame.dot_columns is not None:
             needed = {*frame.dot_columns, *variable_names(formula.response or formula.fixed)}

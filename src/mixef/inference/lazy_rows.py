@@ -15,7 +15,10 @@ import pandas as pd
 from mixef.estimation.fit import Fit
 from mixef.late import LateModule
 from mixef.terms.frame import ModelFrame
+from mixef.terms.needed import needed_names
 from mixef.terms.relation.derived import Derived
+from mixef.terms.relation.relation import Relation
+from mixef.terms.relation.text import TableColumns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,10 +28,13 @@ else:
 #: From a fit of some rows to a Series or frame of values of these.
 ByRow = Callable[[Fit], "pd.Series | pd.DataFrame"]
 #: What columns are called beside those of a table, after broom.
-NAMES = {"fitted": ".fitted", "predicted": ".fitted", "fit": ".fitted", "residuals": ".resid"}
+NAMES = {
+    "fitted": ".fitted", "predicted": ".fitted", "fit": ".fitted", "residuals": ".resid",
+    "hatvalues": ".hat", "cooks_distance": ".cooksd",
+}  # fmt: skip
 
 
-def by_row(fit: Fit, values: ByRow, names: Sequence[str]) -> Any:
+def by_row(fit: Fit, values: ByRow, names: Sequence[str], joint: bool = False) -> Any:
     """Return values of the rows: a Series or frame, or a lazy table where an engine has the rows.
 
     Parameters
@@ -38,6 +44,8 @@ def by_row(fit: Fit, values: ByRow, names: Sequence[str]) -> Any:
     names : sequence of str
         Of the Series, or of the columns, that it returns: those that a lazy table has, with the
         names of broom.
+    joint : bool
+        Whether values go by cross-products of all rows, of which linear models have enough.
 
     Returns
     -------
@@ -45,17 +53,52 @@ def by_row(fit: Fit, values: ByRow, names: Sequence[str]) -> Any:
         The latter has all columns of the table too, which tell its rows. Rows that the fit left
         out are missing there, or have missing values for ``na_action="exclude"``.
     """
-    if fit.frame.in_memory:
+    if fit.frame.in_memory or (joint and not fit.is_linear):
         return values(fit)
-    return table_with(fit, values, names).native()
+    return table_with(fit, values, names, joint).native()
 
 
-def table_with(fit: Fit, values: ByRow, names: Sequence[str]) -> Derived:
-    """Return the table that a fit is of, with new columns."""
+def table_with(fit: Fit, values: ByRow, names: Sequence[str], joint: bool = False) -> Derived:
+    """Return the table that a fit is of, with new columns; see `by_row`."""
+    if joint:
+        fit.problem  # noqa: B018 (which takes scans of its own: not while the rows are read)
     found = {name: NAMES.get(name, f".{name.lstrip('.')}") for name in names}
     return Derived(
         fit.frame.table(fit.call.data), tuple(found.values()), _WithValues(fit, values, found)
     )
+
+
+def predicted(
+    fit: Fit, relation: Relation, values: Callable[..., Any], names: Sequence[str]
+) -> Any:
+    """Return a table of new data, with what is predicted for its rows.
+
+    Parameters
+    ----------
+    values : callable
+        From new data to a Series or frame.
+    """
+    fit.problem  # noqa: B018
+    needed = needed_names(fit.formula, fit.call.weights, fit.call.offset)
+    read = relation.names if needed is None else tuple(n for n in relation.names if n in needed)
+    columns = TableColumns(relation.select(read), relation.names, {}, set())
+    found = {name: NAMES.get(name, f".{name}") for name in names}
+    made = _Predicted(columns, read, values, found)
+    return Derived(relation, tuple(found.values()), made).native()
+
+
+@dataclass(frozen=True, eq=False)
+class _Predicted:
+    """Adds predictions to rows of new data."""
+
+    columns: TableColumns
+    read: tuple[str, ...]
+    values: Callable[..., Any]
+    names: dict[str, str]
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        made = self.values(newdata=self.columns.of(batch.select(self.read)))
+        return _with_columns(batch, made, self.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +111,21 @@ class _WithValues:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         frame = self.fit.frame.of_batch(batch)
-        made = self.values(self.fit.on_batch(frame))
-        columns = {made.name: made} if isinstance(made, pd.Series) else dict(made.items())
         rows = _taken(batch, frame)
-        kept = [name for name in rows.schema.names if name not in self.names.values()]
-        arrays = [rows.column(name) for name in kept]
-        for name in self.names:
-            values = np.asarray(columns[name], dtype=float)
-            arrays.append(pa.array(values, from_pandas=True))
-        return pa.RecordBatch.from_arrays(arrays, names=[*kept, *self.names.values()])
+        if not frame.n:  # nothing is said of rows that are left out
+            missing = pd.DataFrame(np.nan, range(rows.num_rows), list(self.names))
+            return _with_columns(rows, missing, self.names)
+        return _with_columns(rows, self.values(self.fit.on_batch(frame)), self.names)
+
+
+def _with_columns(rows: pa.RecordBatch, made: Any, names: dict[str, str]) -> pa.RecordBatch:
+    """Return rows with columns of a Series or frame, by the names that they get; NaN is missing."""
+    columns = {made.name: made} if isinstance(made, pd.Series) else dict(made.items())
+    kept = [name for name in rows.schema.names if name not in names.values()]
+    arrays = [rows.column(name) for name in kept]
+    for name in names:
+        arrays.append(pa.array(np.asarray(columns[name], dtype=float), from_pandas=True))
+    return pa.RecordBatch.from_arrays(arrays, names=[*kept, *names.values()])
 
 
 def _taken(batch: pa.RecordBatch, frame: ModelFrame) -> pa.RecordBatch:

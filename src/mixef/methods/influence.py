@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mixef.hints import refuse_unknown
+from mixef.inference import lazy_rows
 from mixef.inference.influence import influence as deletions
 from mixef.inference.influence import leverage
 from mixef.methods import Methods
@@ -46,7 +47,7 @@ class InfluenceMethods(Methods):
         >>> round(float(fit.hatvalues().sum()), 2)
         29.02
         """
-        return leverage.hatvalues(self._fit)
+        return lazy_rows.by_row(self._fit, leverage.hatvalues, ["hatvalues"], joint=True)
 
     def cooks_distance(self) -> pd.Series:
         """Return Cook's distance of every row, from what its deletion does to the fitted means.
@@ -78,7 +79,8 @@ class InfluenceMethods(Methods):
         >>> fit.cooks_distance().nlargest(2).round(2).to_dict()
         {59: 4.33, 56: 2.12}
         """
-        return leverage.cooks_distance(self._fit)
+        values = leverage.cooks_distance
+        return lazy_rows.by_row(self._fit, values, ["cooks_distance"], joint=True)
 
     def rstudent(self) -> pd.Series:
         """Return externally studentized residuals, over a sigma that is estimated without the row.
@@ -110,7 +112,7 @@ class InfluenceMethods(Methods):
         >>> fit.rstudent().nlargest(2).round(2).to_dict()
         {56: 6.06, 5: 2.62}
         """
-        return leverage.rstudent(self._fit)
+        return lazy_rows.by_row(self._fit, leverage.rstudent, ["rstudent"], joint=True)
 
     def dffits(self) -> pd.Series:
         """Return what the deletion of each row does to its own fitted mean, in standard errors.
@@ -134,7 +136,7 @@ class InfluenceMethods(Methods):
         >>> fit.dffits().nlargest(2).round(2).to_dict()
         {56: 2.26, 30: 1.14}
         """
-        return leverage.dffits(self._fit)
+        return lazy_rows.by_row(self._fit, leverage.dffits, ["dffits"], joint=True)
 
     def dfbetas(self) -> pd.DataFrame:
         """Return what each row does to the fixed effects, in standard errors without it.

@@ -140,14 +140,13 @@ class PredictionMethods(Methods):
         0  0.216   0.036
         """
         refuse_unknown(unknown, self.predict)
-        names = names_for(env, sys._getframe(1))
-        return predict.predictions(
+        return predict.predictions_anywhere(
             self._fit,
             newdata,
-            re_form,
-            new_levels,
-            names,
-            type,
+            re_form=re_form,
+            new_levels=new_levels,
+            env=names_for(env, sys._getframe(1)),
+            type=type,
             se_fit=se_fit,
             interval=interval,
             level=level,

@@ -117,8 +117,10 @@ class TableMethods(Methods):
         se_fit: bool = False,
         new_levels: str = "error",
         env: Mapping[str, Any] | None = None,
+        path: Any = None,
+        overwrite: bool = False,
         **unknown: Any,
-    ) -> pd.DataFrame:
+    ) -> Any:
         """Return one row an observation, after broom: the data, with what the fit says of them.
 
         Parameters
@@ -133,9 +135,18 @@ class TableMethods(Methods):
             Add ``.se_fit``, the standard errors of ``.fitted`` as in `predict`.
         new_levels, env
             As in `predict`.
+        path : str or path, optional
+            A Parquet file to write to, in the place of a frame: it is there when it is whole.
+        overwrite : bool
+            Whether a file of that name may be replaced.
 
         Returns
         -------
+        str
+            With ``path``.
+        lazy table
+            Of a fit whose rows are in an engine: all columns of the table, and those with a dot;
+            they are computed when it is read. With ``path`` they are written in batches.
         DataFrame
             Of the fit's own rows: the response and all variables of the formula as the data hold
             them, what functions make of them, crossed grouping factors, and ``.fitted``,
@@ -158,5 +169,13 @@ class TableMethods(Methods):
         refuse_unknown(unknown, self.augment)
         names = names_for(env, sys._getframe(1))
         return rows.augment(
-            self._fit, newdata, type_predict, type_residuals, se_fit, new_levels, names
+            self._fit,
+            newdata,
+            type_predict,
+            type_residuals,
+            se_fit,
+            new_levels,
+            names,
+            path,
+            overwrite,
         )

@@ -43,6 +43,8 @@ class ModelFrame:
     """Variables of a formula, evaluated, over the rows that are kept."""
 
     in_memory: ClassVar[bool] = True  # whether the rows are here, or come in batches
+    #: Of rows elsewhere: whether some stay out for variables that the formula no longer has.
+    is_reduced: ClassVar[bool] = False
 
     formula: Formula
     #: (n,) or (n, 2): the response as numbers; a two-level factor is 0/1. None for any other
@@ -102,6 +104,10 @@ class ModelFrame:
 
     def of_batch(self, batch: Any) -> ModelFrame:
         """Return the frame of some rows of that table."""
+        raise NotImplementedError
+
+    def moments(self, text: str) -> np.ndarray:
+        """Return what tells two variables apart where nobody has their rows."""
         raise NotImplementedError
 
     def batches(self) -> Iterator[ModelFrame]:

@@ -66,7 +66,7 @@ def known_rows(spec: ModelSpec) -> KnownRows:
     DataError
         For a table that changes while it is read.
     """
-    if not spec.frame.in_memory:
+    if not spec.frame.in_memory and not spec.frame.is_reduced:
         with suppress(NotOnEngineError):
             sums = PushedModel(spec).sums()
             scanned = sums.scan()

@@ -123,6 +123,9 @@ def refuse_other_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> None
         )
     if not isinstance(a, OrdinaryFit) and not isinstance(b, OrdinaryFit):
         one, other = a.frame, b.frame
+        if not (one.in_memory and other.in_memory):
+            _refuse_other_tables(first, a, second, b, advice)
+            return
         if one.n_input == other.n_input and not np.array_equal(one.rows, other.rows):
             raise DataError(
                 f"{first} and {second} were fitted to {n} rows each, but not to the same ones"
@@ -141,6 +144,20 @@ def refuse_other_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> None
             f"the prior weights of {first} and {second} differ{_where(w, v)}; {advice}: give both "
             "the same weights"
         )
+
+
+def _refuse_other_tables(first: str, a: Fit, second: str, b: Fit, advice: str) -> None:
+    """Refuse two models of rows in an engine whose responses or weights have other moments."""
+    one, other = a.frame, b.frame
+    what = None
+    if one.in_memory != other.in_memory or one.n_input != other.n_input:
+        what = "were fitted to other tables"
+    elif not _same(one.moments(_response_text(a)), other.moments(_response_text(b))):
+        what = f"have other responses ({_response_text(a)}; {_response_text(b)})"
+    elif not _same(one.moments("weights"), other.moments("weights")):
+        what = "have other prior weights"
+    if what is not None:
+        raise DataError(f"{first} and {second} {what}; {advice} of one table, untransformed")
 
 
 def refuse_other_laws(first: str, a: AnyModel, second: str, b: AnyModel) -> None:
@@ -215,6 +232,8 @@ def refuse_other_criteria(names, models, restricted) -> None:
     first = models[0].X
     for name, model in zip(names[1:], models[1:], strict=True):
         X = model.X
+        if not model.frame.in_memory and model.fixed_names == models[0].fixed_names:
+            continue
         if X.shape != first.shape or not np.allclose(X, first, rtol=1e-9, atol=0.0):
             raise DataError(
                 f"{name} and {names[0]} have different fixed effects "

@@ -52,7 +52,8 @@ class Leverages:
         if not fit.family.has_dispersion:
             return np.ones(len(self.h))
         pwrss = fit.estimates.pwrss / fit.covariance_scale
-        m = fit.frame.n - len(fit.kept) if fit.REML else fit.frame.n
+        n = fit.frame.n if fit.whole is None else fit.whole.frame.n
+        m = n - len(fit.kept) if fit.REML else n
         left = np.maximum(pwrss - self.at.q**2 / self.rest, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.sqrt(left / pwrss * (m / (m - 1.0)))

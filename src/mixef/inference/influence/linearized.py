@@ -99,10 +99,15 @@ def linearized(fit: Fit) -> Linearized:
         )
         for members in terms.blocks
     ]
-    Q, basis = orthonormal_columns(root_weighted(fit.X, W))
     lams = tuple(terms.parametrization.lams(fit.scaled_par))
     with one_blas_thread():
-        products = crossproducts(Rows(groups, Q, q))
+        X = root_weighted(fit.X, W)
+        if fit.whole is None:
+            Q, basis = orthonormal_columns(X)
+            products = crossproducts(Rows(groups, Q, q))
+        else:  # of all rows
+            basis, products = fit.problem.x_basis, fit.problem.products
+            Q = basis.scaled(X)
         factor = make_cholesky(products)
         factor.update(lams)
         layout = factor.layout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mixef.errors import ArgumentError, FormulaError
 from mixef.estimation.fit import Fit
 from mixef.families.links import make_link
 from mixef.inference.hypotheses.ddf import KENWARD_ROGER, approximation, check_ddf
+from mixef.inference.lazy_rows import by_row, predicted
 from mixef.inference.prediction.new_responses import averaged_mean, domain, predictive_quantiles
 from mixef.inference.prediction.prediction_rows import (
     PredictionRows,
@@ -30,6 +32,7 @@ from mixef.inference.prediction.prediction_variance import (
 )
 from mixef.inference.tails import t_quantile
 from mixef.linalg.threads import one_blas_thread
+from mixef.terms.relation.relation import relation_of
 
 NEW_LEVELS = ("error", "population", "missing")
 SCALES = ("response", "link")
@@ -44,6 +47,22 @@ def fitted_values(fit: Fit) -> pd.Series:
 def linear_predictors(fit: Fit) -> pd.Series:
     """Return the linear predictors, conditional on the random effects."""
     return fit.frame.series(fit.eta, "linear_predictor")
+
+
+def predictions_anywhere(fit: Fit, newdata: Any, **options: Any) -> Any:
+    """Return predictions; those for rows in an engine, by a fit of such rows, as a lazy table."""
+    if fit.frame.in_memory:
+        return predictions(fit, newdata, **options)
+    relation = relation_of(newdata)
+    if newdata is not None and relation is None:
+        return predictions(fit, newdata, **options)
+    se_fit, interval = options["se_fit"], options["interval"]
+    names = ["fit", "se_fit"] if se_fit or interval else ["predicted"]
+    names += ["lower", "upper"] if interval else []
+    if relation is not None:
+        return predicted(fit, relation, partial(predictions, fit, **options), names)
+    options["env"] = {}  # rows of the fit are evaluated
+    return by_row(fit, partial(predictions, **options), names, joint=len(names) > 1)
 
 
 def predictions(

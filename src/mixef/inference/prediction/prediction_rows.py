@@ -93,7 +93,7 @@ def prediction_rows(
         }
         return PredictionRows(fit.X, frame.offset, own, included, frame.index, None, env)
     needed = needed_names(fit.formula, fit.call.weights, fit.call.offset)
-    columns = Columns(newdata, needed)
+    columns = newdata if isinstance(newdata, Columns) else Columns(newdata, needed)
     X = fit.design.spec.apply(columns, env)[:, fit.kept]
     offset = new_offset(fit.frame, fit.call.offset, columns, env)
     terms = {t: _new_rows(fit, t, use, columns, new_levels, env) for t, use in included.items()}

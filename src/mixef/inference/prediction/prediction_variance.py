@@ -31,6 +31,7 @@ move with phi then.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -95,12 +96,21 @@ def movement(fit: Fit, given_theta: bool = False) -> Movement:
 
     So does lme4's ``se.fit`` take them, and so it is where a generalized fit has no Hessian.
     """
+    if fit.whole is not None:
+        held = _HELD.setdefault(fit.whole, {})
+        if given_theta not in held:
+            held[given_theta] = movement(fit.whole, given_theta)
+        return held[given_theta]
     if given_theta or fit.hessian is None:
         return _with_beta(fit, None)
     search = fit.search_covariance()[0], *fit.kind.effects_slopes(fit)
     if fit.kind.searches_beta:
         return _with_chosen(fit, Movement(*search, n_before=0))
     return _with_beta(fit, search)
+
+
+#: For fits that are asked some rows at a time.
+_HELD: WeakKeyDictionary[Fit, dict[bool, Movement]] = WeakKeyDictionary()
 
 
 def _with_chosen(fit: Fit, moved: Movement) -> Movement:

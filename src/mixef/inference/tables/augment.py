@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +14,23 @@ from mixef import checks
 from mixef.errors import ExactFactorNeededError
 from mixef.estimation.fit import Fit
 from mixef.inference.influence.leverage import leverages
+from mixef.inference.lazy_rows import table_with
 from mixef.inference.prediction.predict import NEW_LEVELS, SCALES, predictions
 from mixef.inference.residuals import RESIDUALS, residual_values
 from mixef.inference.tables.new_residuals import new_residuals
+from mixef.late import LateModule
 from mixef.terms.columns import Columns
 from mixef.terms.factor import Factor
 from mixef.terms.frame import new_offset
 from mixef.terms.needed import group_factors
 from mixef.terms.nodes import Name, Node, variable_names
+from mixef.terms.relation.parquet import target_of, write_parquet
 from mixef.terms.values import Matrix
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+else:
+    pa = LateModule("pyarrow")
 
 
 def augment(
@@ -31,8 +41,11 @@ def augment(
     se_fit: bool = False,
     new_levels: str = "error",
     env: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:
+    path: Any = None,
+    overwrite: bool = False,
+) -> Any:
     """Return the data with fitted values, residuals and the like; see the method of a model."""
+    target = None if path is None else target_of(path, overwrite)
     type_predict = checks.option(type_predict, "type_predict", SCALES)
     new_levels = checks.option(new_levels, "new_levels", NEW_LEVELS)
     usual = "response" if fit.is_linear else "deviance"
@@ -40,13 +53,45 @@ def augment(
         usual if type_residuals is None else type_residuals, "type_residuals", RESIDUALS
     )
     se_fit = checks.flag(se_fit, "se_fit")
+    if newdata is None and not fit.frame.in_memory:
+        values = partial(_numbers, type_predict=type_predict, type_residuals=type_residuals,
+                         se_fit=se_fit)  # fmt: skip
+        made = table_with(fit, values, _names(fit, se_fit), joint=True)
+        return made.native() if target is None else _written(target, made.schema, made.batches())
     if newdata is None:
-        return _own_rows(fit, type_predict, type_residuals, se_fit)
-    return _new_rows(fit, newdata, type_predict, type_residuals, se_fit, new_levels, env)
+        frame = _own_rows(fit, type_predict, type_residuals, se_fit)
+    else:
+        frame = _new_rows(fit, newdata, type_predict, type_residuals, se_fit, new_levels, env)
+    if target is None:
+        return frame
+    table = pa.Table.from_pandas(frame)
+    return _written(target, table.schema, table.to_batches())
+
+
+def _written(target: Path, schema: Any, batches: Any) -> str:
+    """Write a file, and return its path."""
+    write_parquet(target, schema, batches)
+    return str(target)
+
+
+def _names(fit: Fit, se_fit: bool) -> list[str]:
+    """Name the columns of numbers."""
+    is_whole = fit.frame.in_memory and fit.whole is None
+    by_rows = [".hat", ".cooksd"] if fit.is_linear or is_whole else []
+    errors = [".se_fit"] if se_fit else []
+    rest = [".fixed", ".mu", ".weights", ".offset", ".wtres"]
+    return [".fitted", *errors, ".resid", *by_rows, *rest]
 
 
 def _own_rows(fit: Fit, type_predict: str, type_residuals: str, se_fit: bool) -> pd.DataFrame:
     """Return all variables of a fit, with what it says of its own rows."""
+    columns = _response(fit) | {k: v for k, v in _variables(fit) if k not in _response(fit)}
+    columns |= dict(_numbers(fit, type_predict, type_residuals, se_fit).items())
+    return pd.DataFrame(columns, index=fit.frame.padded_index)
+
+
+def _numbers(fit: Fit, type_predict: str, type_residuals: str, se_fit: bool) -> pd.DataFrame:
+    """Return what a fit says of its own rows."""
     frame, on_link = fit.frame, type_predict == "link"
     ones, zeros, inverse = np.ones(frame.n), np.zeros(frame.n), fit.family.link.inverse
     values = {".fitted": fit.eta if on_link else fit.mu}
@@ -54,14 +99,15 @@ def _own_rows(fit: Fit, type_predict: str, type_residuals: str, se_fit: bool) ->
         errors = predictions(fit, type=type_predict, se_fit=True)["se_fit"]
         values[".se_fit"] = np.asarray(frame.used(errors, "the standard errors"))
     values[".resid"] = residual_values(fit, type_residuals)
-    values |= _influence(fit)
+    names = _names(fit, se_fit)
+    if ".hat" in names:
+        values |= _influence(fit)
     values[".fixed"] = fit.fixed_predictor if on_link else inverse(fit.fixed_predictor)
     values[".mu"] = fit.mu
     values[".weights"] = ones if fit.weights is None else fit.weights
     values[".offset"] = zeros if frame.offset is None else frame.offset
     values[".wtres"] = residual_values(fit, "pearson")
-    columns = _response(fit) | {k: v for k, v in _variables(fit) if k not in _response(fit)}
-    columns |= {name: frame.series(part, name) for name, part in values.items()}
+    columns = {name: frame.series(values[name], name) for name in names}
     return pd.DataFrame(columns, index=frame.padded_index)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mixef.late import LateModule
+from mixef.terms.relation.engines import reading
 from mixef.terms.relation.relation import Relation
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Derived:
     @cached_property
     def schema(self) -> pa.Schema:
         """All columns: those of the table, and the new ones."""
-        empty = self.relation.lazy.head(0).collect("pyarrow").to_native()
+        with reading(self.relation.engine):
+            empty = self.relation.lazy.head(0).collect("pyarrow").to_native()
         kept = [field for field in empty.schema if field.name not in self.names]
         return pa.schema([*kept, *(pa.field(name, pa.float64()) for name in self.names)])
 
@@ -53,7 +55,13 @@ class Derived:
         return reader.__arrow_c_stream__(requested_schema)
 
     def native(self) -> Any:
-        """Return the table as its engine's own lazy object."""
+        """Return the table as its engine's own lazy object.
+
+        The columns are made for the first batch, so that wrong arguments are told of at once.
+        """
+        first = self.relation.first()
+        if first is not None:
+            self.of_batch(first)
         return _NATIVE[self.relation.lazy.implementation.value](self)
 
 
@@ -112,5 +120,5 @@ _NATIVE: dict[str, Callable[[Derived], Any]] = {
     "polars": _as_polars,
     "ibis": _as_ibis,
     "pyspark": _as_spark,
-    "pyspark_connect": _as_spark,
+    "pyspark[connect]": _as_spark,
 }

@@ -71,7 +71,13 @@ are in DuckDB: collect the table, or a sample of its rows, and fit the model to 
     __array__ = __array_ufunc__ = __array_function__ = __getitem__ = __iter__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
     __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __rpow__ = _refuse
+    __eq__ = __ne__ = _refuse
+    __hash__ = object.__hash__
     __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = __float__ = _refuse
+
+
+#: Of a picture by the name of no function.
+_NAMED = {"__call__": "plot"}
 
 
 def _called() -> str:
@@ -84,7 +90,7 @@ def _called() -> str:
     while frame is not None:
         code = frame.f_code
         inside = frame.f_globals.get("__name__", "").split(".")[0] == package
-        if inside and not code.co_name.startswith(("<", "_")):
-            name = f"{code.co_name}()"
+        if inside and (code.co_name in _NAMED or not code.co_name.startswith(("<", "_"))):
+            name = f"{_NAMED.get(code.co_name, code.co_name)}()"
         frame = frame.f_back  # type: ignore[assignment]
     return name

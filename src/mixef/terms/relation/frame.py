@@ -58,6 +58,11 @@ class RelationFrame(ModelFrame):
         """The table, with the columns that the model uses."""
         return self.reader.columns.relation
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether rows miss variables that the formula no longer has, and stay out all the same."""
+        return self.formula.text != self.reader.formula.text
+
     def stand_in(self, p: int) -> Any:
         """Return what stands for a model matrix of p columns."""
         return self._elsewhere("the model matrix", p)
@@ -139,6 +144,16 @@ class RelationFrame(ModelFrame):
     def _elsewhere(self, what: str, *more: int) -> Any:
         return Elsewhere(what, (self.n, *more), self.relation.engine)
 
+    def moments(self, text: str) -> np.ndarray:
+        """Return what tells two variables apart without rows: n, mean, sd and ends; ones for none.
+
+        A factor has none: its name stands for it.
+        """
+        own = self.summaries.get(text)
+        if own is None:
+            return np.ones(5)
+        return np.concatenate([[own.n], own.mean, own.sd, own.low, own.high])
+
     def used(self, values: Any, what: str) -> Any:
         """Refuse values that come one a row: there is no order that they could have."""
         self._elsewhere("the order of its rows")._refuse()
@@ -211,7 +226,8 @@ def relation_frame(
     assert survey.sample is not None
     for terms in with_absent(formula, survey.sample.dot_columns):
         warn_of_absent(terms)
-    return _frame(reader, survey, complete, na_action)
+    # What the caller's names stand for is in the state now, and stays what it is.
+    return _frame(replace(reader, env={}), survey, complete, na_action)
 
 
 def _frame(

@@ -114,6 +114,8 @@ def relation_of(data: Any) -> Relation | None:
     """
     if isinstance(data, Relation) or data is None:
         return data
+    if isinstance(data, Elsewhere):  # what was a table before it was pickled
+        data._refuse()
     if isinstance(data, str | PathLike):
         return Relation(scanned(fspath(data)), data)
     if isinstance(data, pd.DataFrame | pd.Series | Mapping | type):
