@@ -1,6 +1,9 @@
 """Everything that a fit can be asked, of one whose rows stay in an engine, beside one in memory."""
 
+import copy
 import inspect
+import os
+import pickle
 import warnings
 from functools import cache
 
@@ -12,19 +15,20 @@ import pytest
 
 import mixef
 from mixef import lmer
-from mixef.errors import RowsElsewhereError
+from mixef.errors import ArgumentError, DataError, MixefError, RowsElsewhereError
+from mixef.inference import lazy_rows, residual_quantiles
 from mixef.terms.relation import engines as relations
 
 N = 400
 FORMULA = "y ~ x * f + o + (x | g) + (1 | h)"
 # What takes a row after the other, and is computed when the result is read.
 LAZY = {"fitted": ".fitted", "linear_predictor": ".linear_predictor", "residuals": ".resid",
-        "weights": ".weights"}  # fmt: skip
+        "weights": ".weights", "predict": ".fitted", "hatvalues": ".hat",
+        "cooks_distance": ".cooksd", "rstudent": ".rstudent", "dffits": ".dffits"}  # fmt: skip
 # What needs all rows at once, or their order. Whoever adds to this list has thought about it.
 REFUSED = {
-    "augment", "bootstrap", "check", "cooks_distance", "dfbetas", "dffits", "factor_at",
-    "hatvalues", "influence", "model_frame", "model_matrix", "predict", "predict_interval",
-    "refit", "rstudent", "simulate", "simulated_residuals", "with_vcov",
+    "bootstrap", "check", "dfbetas", "factor_at", "influence", "model_frame", "model_matrix",
+    "predict_interval", "refit", "simulate", "simulated_residuals", "with_vcov",
 }  # fmt: skip
 REFUSED_PLOTS = {
     "__call__", "effects", "factor_images", "qq", "residuals", "scale_location", "shrinkage",
@@ -172,6 +176,141 @@ def test_values_of_rows_come_with_the_table(parquet, engine, na_action):
             kept = rows().loc[wanted.index]
             np.testing.assert_array_equal(found["y"], kept["y"])
             assert found["unused"].tolist() == kept["unused"].tolist()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predictions_and_augmented_rows(both, parquet, engine, tmp_path):
+    opened, read = ENGINES[engine]
+    here, there = both[0], lmer(FORMULA, opened(parquet))
+    columns = [".fitted", ".se_fit", ".lower", ".upper"]
+    for options in ({"interval": "prediction"}, {"re_form": "~(1 | h)", "interval": "confidence"}):
+        found = read(there.predict(**options))[columns]
+        np.testing.assert_allclose(found, here.predict(**options), rtol=1e-5)
+    new = read(there.predict(newdata=opened(parquet), new_levels="population", se_fit=True))
+    wanted = here.predict(rows(), new_levels="population", se_fit=True)
+    np.testing.assert_allclose(new[columns[:2]], wanted, rtol=1e-5)
+    wanted, path = here.augment(se_fit=True), tmp_path / "out.parquet"
+    own = [name for name in wanted if name.startswith(".")]
+    np.testing.assert_allclose(read(there.augment(se_fit=True))[own], wanted[own], rtol=1e-5)
+    assert there.augment(path=path) == str(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.parquet"]
+    written = pd.read_parquet(path)
+    assert list(written.columns) == [*rows().columns, *(n for n in own if n != ".se_fit")]
+    np.testing.assert_allclose(written[".resid"], wanted[".resid"], rtol=1e-5, atol=1e-9)
+
+
+def test_a_file_is_whole_or_not_there(both, tmp_path, monkeypatch):
+    here, there = both
+    path = tmp_path / "out.parquet"
+    assert here.augment(path=path) == str(path)
+    np.testing.assert_allclose(pd.read_parquet(path)[".resid"], here.residuals())
+    with pytest.raises(ArgumentError, match="there already: give another one, or overwrite=True"):
+        there.augment(path=path)
+    assert len(pd.read_parquet(there.augment(path=path, overwrite=True))) == there.nobs
+    with pytest.raises(ArgumentError, match="there is no folder"):
+        there.augment(path=tmp_path / "no" / "out.parquet")
+
+    calls, own = [], lazy_rows._with_columns
+
+    def stops(*arguments):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return own(*arguments)
+
+    monkeypatch.setattr(lazy_rows, "_with_columns", stops)
+    for unnamed in (True, False):
+        if not unnamed:
+            monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            there.augment(path=tmp_path / "other.parquet")
+        assert [p.name for p in tmp_path.iterdir()] == ["out.parquet"]
+
+
+def test_wrong_arguments_are_told_of_at_once(both):
+    for call, message in [
+        (lambda fit: fit.residuals("zzz"), "type is 'zzz'"),
+        (lambda fit: fit.predict(type="zzz"), "type is 'zzz'"),
+        (lambda fit: fit.predict(re_form="~(1 | q)"), "no grouping factor q"),
+        (lambda fit: fit.predict(newdata="no.parquet"), "cannot read Parquet files"),
+        (lambda fit: fit.augment(path=3), "path is 3"),
+    ]:
+        with pytest.raises(MixefError, match=message):
+            call(both[1])
+
+
+def test_refits_to_a_column(both):
+    here, there = both
+    same(here.refit("day - mean(day)").fixef(), there.refit("day - mean(day)").fixef())
+    with pytest.raises(DataError, match=r"a fit to log\(x \+ 100\) has 398 rows, where"):
+        lmer("y ~ f + (1 | g)", rows()).refit("log(x + 100)")
+
+
+def test_models_of_one_table_are_compared(both, parquet):
+    small = [lmer("y ~ x + (x | g) + (1 | h)", data) for data in (rows(), parquet)]
+    same(mixef.anova(small[0], both[0]), mixef.anova(small[1], both[1]))
+    same(mixef.ranova(both[0]), mixef.ranova(both[1]))
+    for other, message in [
+        (lmer("log(w) ~ x + (1 | g) + (1 | h)", parquet), "have other responses"),
+        (lmer("y ~ x + (1 | g) + (1 | h)", parquet, weights="w"), "have other prior weights"),
+        (small[0], "were fitted to other tables"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            mixef.anova(both[1], other)
+
+
+def test_functions_of_names_that_need_rows(both, parquet):
+    small = lmer("y ~ x * f + (1 | g) + (1 | h)", parquet)
+    for name, call in {
+        "pb_test": lambda: mixef.pb_test(both[1], small, n=5, seed=1),
+        "power": lambda: mixef.power(both[1], test="x", n=2, seed=1),
+        "exact_rlrt": lambda: mixef.exact_rlrt(lmer("y ~ x + (1 | g)", parquet), n=20, seed=1),
+        "plot": lambda: both[1].plot(),
+    }.items():
+        with pytest.raises(RowsElsewhereError, match=rf"^{name}\(\) needs"):
+            call()
+
+
+def test_marginal_means_of_every_kind_of_predictor(parquet):
+    formula = "y ~ f * log(x + 9) + o + factor(w) + day + (1 | g)"
+    here, there = lmer(formula, rows()), lmer(formula, parquet)
+    for weights in ("equal", "proportional", "cells"):
+        same(here.emmeans("f", weights=weights), there.emmeans("f", weights=weights))
+    same(here.emmeans(["o", "w"]).pairs(), there.emmeans(["o", "w"]).pairs())
+    same(here.emmeans("f").eff_size(), there.emmeans("f").eff_size())
+    a, b = here.emmeans("day").to_frame(), there.emmeans("day").to_frame()
+    assert abs(a["day"][0] - b["day"][0]) < pd.Timedelta("1ms")  # means of whole numbers of time
+    same(a.drop(columns="day"), b.drop(columns="day"))
+
+
+def test_pickles(both, parquet):
+    again = pickle.loads(pickle.dumps(both[1]))
+    same(again.anova(), both[0].anova())
+    assert len(again.fitted().df()) == again.nobs
+    assert again.update(". ~ . - o").nobs == 397
+    lost = pickle.loads(pickle.dumps(lmer(FORMULA, duckdb.read_parquet(parquet))))
+    same(lost.coef_table(), both[0].coef_table())
+    assert "Scaled residuals" not in lost.summary().to_text()
+    for call in (lambda: lost.fitted(), lambda: lost.update(". ~ . - o"), lambda: lost.r2()):
+        with pytest.raises(RowsElsewhereError, match="left behind: it comes from a pickle"):
+            call()
+    assert lost.update(". ~ . - o", data=parquet).nobs == 397
+    assert copy.deepcopy(both[1])._fit is both[1]._fit
+
+
+def test_quantiles_of_more_residuals_than_are_held(both, monkeypatch):
+    exact, _ = residual_quantiles.scaled_quantiles(both[0]._fit)
+    monkeypatch.setattr(residual_quantiles, "HELD", 10)
+    near, is_exact = residual_quantiles.scaled_quantiles(both[1]._fit)
+    assert not is_exact
+    assert "Scaled residuals (quartiles approximate):" in both[1].summary().to_text()
+    np.testing.assert_allclose(near, exact, atol=0.02)  # of 397 rows, between two of them
+    many = residual_quantiles.Histogram()
+    values = np.random.default_rng(1).normal(size=200_000)
+    many.add(values[:50_000])
+    many.add(values[50_000:])
+    wanted = np.quantile(values, residual_quantiles.SHARES)
+    np.testing.assert_allclose(many.quantiles(), wanted, atol=5e-4)
 
 
 @pytest.mark.parametrize("name", sorted({*PLOTS, "__call__"} - {"integrand", "t_z"}))

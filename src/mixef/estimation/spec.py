@@ -47,7 +47,7 @@ class ModelCall:
     #: Whether the data hold only the columns that the fit used, as after a pickle.
     is_pruned: bool = False
 
-    def pruned(self, formula: Formula, frame: ModelFrame) -> ModelCall:
+    def pruned(self, formula: Formula, frame: Any) -> ModelCall:
         """Return the call with the columns that a formula and its arguments use, to pickle."""
         if not frame.in_memory:
             return replace(self, data=frame.table(self.data))

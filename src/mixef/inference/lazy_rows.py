@@ -63,9 +63,9 @@ def table_with(fit: Fit, values: ByRow, names: Sequence[str], joint: bool = Fals
     if joint:
         fit.problem  # noqa: B018 (which takes scans of its own: not while the rows are read)
     found = {name: NAMES.get(name, f".{name.lstrip('.')}") for name in names}
-    return Derived(
-        fit.frame.table(fit.call.data), tuple(found.values()), _WithValues(fit, values, found)
-    )
+    frame: Any = fit.frame  # which knows its table
+    table = frame.table(fit.call.data)
+    return Derived(table, tuple(found.values()), _WithValues(fit, values, found))
 
 
 def predicted(
@@ -110,7 +110,8 @@ class _WithValues:
     names: dict[str, str]  # what the values call a column, and what the table will
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        frame = self.fit.frame.of_batch(batch)
+        whole: Any = self.fit.frame
+        frame = whole.of_batch(batch)
         rows = _taken(batch, frame)
         if not frame.n:  # nothing is said of rows that are left out
             missing = pd.DataFrame(np.nan, range(rows.num_rows), list(self.names))

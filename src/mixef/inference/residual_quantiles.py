@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mixef.errors import RowsElsewhereError
 from mixef.estimation.fit import Fit
 from mixef.inference.residuals import residual_values
 
@@ -56,12 +57,19 @@ def _edges(bin: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def scaled_quantiles(fit: Fit) -> tuple[list[float], bool]:
+def scaled_quantiles(fit: Fit) -> tuple[list[float] | None, bool]:
     """Return quantiles of Pearson residuals over sigma, and whether they are exact.
 
     The rows are read once. Of more than 2^24 of them in an engine, the quartiles are good to one
-    part in 2048.
+    part in 2048. None where an engine no longer has the rows.
     """
+    try:
+        return _quantiles(fit)
+    except RowsElsewhereError:
+        return None, True
+
+
+def _quantiles(fit: Fit) -> tuple[list[float], bool]:
     sigma = fit.estimates.sigma
     scaled = (residual_values(rows, "pearson") / sigma for rows in fit.pieces())
     if fit.frame.in_memory or fit.frame.n <= HELD:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
+from mixef import checks
 from mixef.arguments import fit_of_call, names_for, updated_call
+from mixef.errors import DataError
 from mixef.hints import refuse_unknown
 from mixef.inference.refits import new_response, refits
 from mixef.methods import Methods
@@ -55,12 +57,13 @@ class ChangeMethods(Methods):
 
         Parameters
         ----------
-        y : Series or array (n,), or DataFrame or array (n, m)
-            One value for each row that the fit used; a matrix has a column a response. A Series
-            or frame goes by its labels, which may be more than those of the fit's rows; an array
-            goes by position. Where the response is ``cbind(successes, failures)``, one response
-            has two columns, and several are an array (n, m, 2), or the frame that `simulate`
-            returns. For a factor, 0 and 1 or its levels.
+        y : Series or array (n,), or DataFrame or array (n, m), or str
+            A column of the data, or an expression of columns, by its text, which is the only way
+            where an engine has the rows. Else one value for each row that the fit used; a matrix
+            has a column a response. A Series or frame goes by its labels, which may be more than
+            those of the fit's rows; an array goes by position. Where the response is
+            ``cbind(successes, failures)``, one response has two columns, and several are an array
+            (n, m, 2), or the frame that `simulate` returns. For a factor, 0 and 1 or its levels.
         n_jobs : int
             Processes for several responses; -1 for one a core.
         progress : bool, optional
@@ -91,6 +94,22 @@ class ChangeMethods(Methods):
         ((100, 2), 180)
         """
         old = self._fit
+        if isinstance(y, str):
+            return self._refit_to(y)
         if new_response.is_several(old, y):
             return refits.refits(old, y, type(self), n_jobs, progress)
         return type(self)(old.again(frame=replace(old.frame, **new_response.new_response(old, y))))
+
+    def _refit_to(self, y: str) -> Self:
+        """Fit the model to a column or an expression of the data, read again, on the same rows."""
+        old, expected = self._fit, "the text of a column or an expression of columns, or values"
+        if not checks.text(y, "y", expected).strip():
+            raise checks.refusal("y", y, expected)
+        new = self.update(f"{y} ~ .", env=old.frame.state.outside)
+        n = new._fit.frame.n
+        if n != old.frame.n:
+            raise DataError(
+                f"a fit to {y} has {n} rows, where the fit has {old.frame.n}; expected the "
+                f"same rows: use update('{y} ~ .') for a fit to others"
+            )
+        return new

@@ -42,7 +42,8 @@ class PredictionMethods(Methods):
         Parameters
         ----------
         newdata : DataFrame, optional
-            A missing predictor gives NaN.
+            A missing predictor gives NaN. For a fit whose rows are in an engine it may be one of
+            its tables, or the path of Parquet files.
         re_form : str or False, optional
             All random effects by default; "~0" or False for none, "~ (1 | g)" for some.
         type : {"response", "link"}
@@ -72,6 +73,9 @@ class PredictionMethods(Methods):
             Without ``se_fit`` and ``interval``.
         DataFrame (m, 2 or 4)
             Else, with columns fit, se_fit, lower, upper.
+        lazy table
+            Of rows in an engine: its columns, with ``.fitted``, ``.se_fit``, ``.lower`` and
+            ``.upper``; see `fitted`.
 
         Raises
         ------
@@ -163,6 +167,15 @@ class RowMethods(Methods):
 
     def fitted(self) -> pd.Series:
         """Return the fitted means, conditional on the random effects.
+
+        Where the rows of the fit are in files or an engine, this and other values of single rows
+        are a lazy table of the engine (DuckDB's for files, if it is there): the columns of the
+        table with one more, ``.fitted``, which is computed whenever the table is read. Rows that
+        the fit left out are missing there, or have no value for ``na_action="exclude"``.
+
+        Returns
+        -------
+        Series (n,), or lazy table
 
         Examples
         --------

@@ -43,8 +43,6 @@ class ModelFrame:
     """Variables of a formula, evaluated, over the rows that are kept."""
 
     in_memory: ClassVar[bool] = True  # whether the rows are here, or come in batches
-    #: Of rows elsewhere: whether some stay out for variables that the formula no longer has.
-    is_reduced: ClassVar[bool] = False
 
     formula: Formula
     #: (n,) or (n, 2): the response as numbers; a two-level factor is 0/1. None for any other
@@ -85,6 +83,11 @@ class ModelFrame:
         """Expanded terms of the fixed part."""
         return expand_terms(self.formula.fixed, self.dot_columns)
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether rows elsewhere stay out for variables that the formula no longer has."""
+        return False
+
     def stand_in(self, p: int) -> Any:
         """Return what stands for a matrix of p columns whose rows are elsewhere, or None."""
         return None
@@ -97,18 +100,6 @@ class ModelFrame:
     def data_columns(self, data: Any) -> Columns | None:
         """Return the columns of the data that the frame is of; None for arrays in reach."""
         return None if data is None else Columns(data)
-
-    def table(self, data: Any) -> Any:
-        """Return the table that lies elsewhere, of which the frame knows what a model needs."""
-        raise NotImplementedError
-
-    def of_batch(self, batch: Any) -> ModelFrame:
-        """Return the frame of some rows of that table."""
-        raise NotImplementedError
-
-    def moments(self, text: str) -> np.ndarray:
-        """Return what tells two variables apart where nobody has their rows."""
-        raise NotImplementedError
 
     def batches(self) -> Iterator[ModelFrame]:
         """Yield the rows, some at a time where they are not in memory."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -124,6 +125,9 @@ class LinearProblem:
         products = replace(old, Zty=Zty, Xty=Xty, yty=float(y @ y), assembled=assembled)
         rows = None if self.rows is None else replace(self.rows.whole, y=y)
         return replace(self, products=products, y_scale=scale, rows=rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def n(self) -> int:

@@ -148,7 +148,8 @@ def refuse_other_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> None
 
 def _refuse_other_tables(first: str, a: Fit, second: str, b: Fit, advice: str) -> None:
     """Refuse two models of rows in an engine whose responses or weights have other moments."""
-    one, other = a.frame, b.frame
+    one: Any = a.frame
+    other: Any = b.frame
     what = None
     if one.in_memory != other.in_memory or one.n_input != other.n_input:
         what = "were fitted to other tables"

@@ -60,7 +60,7 @@ class RelationFrame(ModelFrame):
 
     @property
     def is_reduced(self) -> bool:
-        """Whether rows miss variables that the formula no longer has, and stay out all the same."""
+        """Whether rows stay out for variables that the formula no longer has."""
         return self.formula.text != self.reader.formula.text
 
     def stand_in(self, p: int) -> Any:
