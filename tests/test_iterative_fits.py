@@ -64,6 +64,25 @@ def test_a_fit_is_that_with_an_exact_factor(REML, weights, data):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-5 * np.abs(two).max())
 
 
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (x | a) + (1 | b)", "y ~ x + (1 | a) + (1 | b) + (1 | c)"]
+)
+def test_terms_of_several_columns_and_three_factors(formula):
+    data, rng = ratings(12_000, (400, 300)), np.random.default_rng(2)
+    data["c"] = rng.integers(0, 80, len(data))
+    data["y"] += 0.3 * rng.normal(size=400)[data["a"]] * data["x"]
+    data["y"] += 0.4 * rng.normal(size=80)[data["c"]]
+    ours, theirs = (
+        lmer(formula, data, control=LmerControl(factor=name)) for name in ("iterative", "schur")
+    )
+    assert ours.converged
+    # Few levels: the error of the gradient counts for more.
+    np.testing.assert_allclose(ours.theta, theirs.theta, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.beta, theirs.beta, rtol=1e-5)
+    assert abs(ours.objective - theirs.objective) < 4.0 * ours.objective_se + 1e-6
+    np.testing.assert_allclose(ours.coef_table(), theirs.coef_table(), rtol=1e-2, atol=1e-12)
+
+
 def test_a_fit_follows_from_data_and_seed(data, fit):
     again = lmer(FORMULA, data, control=ITERATIVE)
     np.testing.assert_array_equal(again.theta, fit.theta)
