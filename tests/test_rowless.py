@@ -283,6 +283,20 @@ def test_marginal_means_of_every_kind_of_predictor(parquet):
     same(a.drop(columns="day"), b.drop(columns="day"))
 
 
+def test_a_generalized_model(parquet):
+    formula = "o ~ x + f + (1 | g)"
+    here, there = (mixef.glmer(formula, data, "poisson") for data in (rows(), parquet))
+    for name in ("deviance", "relative_loglik", "glance", "overdispersion", "r2", "anova", "icc"):
+        same(asked(here, name), asked(there, name))
+    assert shown(here.summary()) == shown(there.summary())
+    assert "Overdispersion" not in str(there)  # no row is read to print the short form
+    made = there.residuals("pearson").df()
+    np.testing.assert_allclose(made[".resid"], here.residuals("pearson"), rtol=1e-4, atol=1e-5)
+    for name in ("integrand", "hatvalues", "check"):
+        with pytest.raises(RowsElsewhereError, match=rf"^{name}\(\) needs"):
+            getattr(there, name)(*([[0.0]] if name == "integrand" else []))
+
+
 def test_pickles(both, parquet):
     again = pickle.loads(pickle.dumps(both[1]))
     same(again.anova(), both[0].anova())

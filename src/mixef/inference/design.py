@@ -105,6 +105,7 @@ def integrand(fit: Fit, z: Any) -> pd.DataFrame:
 
 def _log_ratios(fit: Fit, points: np.ndarray) -> np.ndarray:
     """Return ``log t(z)`` (l, m)."""
+    np.asarray(fit.y)  # which are needed at once
     criterion = fit.criterion()
     par, beta, extra = criterion.split(fit.point)
     lams = criterion.parametrization.lams(par)

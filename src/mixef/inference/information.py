@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixef.estimation.fit import Fit
+from mixef.inference.over_rows import row_total
 from mixef.inference.residuals import response_of, row_deviances
 
 
@@ -15,7 +16,8 @@ def log_likelihood(fit: Fit) -> float:
 
 def relative_log_likelihood(fit: Fit) -> float:
     """Return the log-likelihood less the saturated model's, at the same dispersion or shape."""
-    return log_likelihood(fit) - response_of(fit).saturated(fit.extra)
+    saturated = row_total(fit, lambda rows: response_of(rows).saturated(fit.extra))
+    return log_likelihood(fit) - saturated
 
 
 def deviance(fit: Fit) -> float:
@@ -25,7 +27,7 @@ def deviance(fit: Fit) -> float:
     parameters; for a generalized one the rows' deviances given the modes, summed.
     """
     if not fit.is_linear:
-        return float(row_deviances(fit).sum())
+        return row_total(fit, lambda rows: float(row_deviances(rows).sum()))
     if not fit.REML:
         return fit.estimates.objective
     n, m, e = fit.frame.n, fit.frame.n - len(fit.kept), fit.estimates

@@ -71,6 +71,11 @@ def row_mean(
     return row_moments(fit, values, copies).mean
 
 
+def row_total(fit: Fit, values: Callable[[Fit], float]) -> float:
+    """Return the sum of what is a sum over the rows of a fit."""
+    return float(sum(values(piece) for piece in fit.pieces()))
+
+
 def row_triangle(fit: Fit, columns: OfRows) -> np.ndarray:
     """Return the triangular factor R (min(n, k), k), ``R'R = C'C``, of columns C (n, k)."""
     R: np.ndarray | None = None

@@ -11,6 +11,7 @@ from mixef.errors import DataError
 from mixef.estimation.fit import Fit
 from mixef.inference.information import df_residual
 from mixef.inference.measures.variances import copies_of
+from mixef.inference.over_rows import row_total
 from mixef.inference.residuals import pearson_chisq
 from mixef.text.numbers import format_number, format_pvalue
 from mixef.text.printed import PrintedTable
@@ -71,8 +72,8 @@ def overdispersion(fit: Fit) -> Overdispersion:
             "a binomial response of single trials (0 and 1) cannot be overdispersed; "
             "overdispersion needs several trials a row, or counts"
         )
-    chisq, copies = pearson_chisq(fit), copies_of(fit)
-    df = df_residual(fit) if copies is None else float(copies.sum()) - fit.npar
+    chisq = pearson_chisq(fit)
+    df = df_residual(fit) if copies_of(fit) is None else row_total(fit, _copies) - fit.npar
     if df <= 0:
         return Overdispersion(chisq, df, np.nan, np.nan)
     return Overdispersion(chisq, df, chisq / df, float(scipy.special.chdtrc(df, chisq)))
@@ -82,8 +83,19 @@ def can_be_overdispersed(fit: Fit) -> bool:
     """Return whether rows can vary more than the family has it."""
     if not fit.family.has_trials:
         return True
-    trials = fit.outcome.trials
-    return trials is not None and bool((trials > 1).any())
+    return row_total(fit, _with_trials) > 0
+
+
+def _with_trials(rows: Fit) -> float:
+    """Return how many of the rows have several trials."""
+    trials = rows.outcome.trials
+    return 0.0 if trials is None else float((trials > 1).sum())
+
+
+def _copies(rows: Fit) -> float:
+    copies = copies_of(rows)
+    assert copies is not None
+    return float(copies.sum())
 
 
 def overdispersion_message(fit: Fit) -> str | None:

@@ -10,6 +10,7 @@ from mixef.estimation.fit import Fit
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.response import Response
 from mixef.families.family import Family, weigh
+from mixef.inference.over_rows import row_total
 from mixef.terms.outcome import Outcome
 
 RESIDUALS = ("response", "pearson", "deviance", "working")
@@ -83,4 +84,4 @@ def working_weights(fit: Fit) -> np.ndarray:
 
 def pearson_chisq(fit: Fit) -> float:
     """Return the sum of the squared Pearson residuals."""
-    return float((residual_values(fit, "pearson") ** 2).sum())
+    return row_total(fit, lambda rows: float((residual_values(rows, "pearson") ** 2).sum()))

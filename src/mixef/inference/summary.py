@@ -294,7 +294,7 @@ def summarize(
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},
         coef_table=coefficient_table(fit, ddf),
         corr=corr,
-        messages=_messages(fit),
+        messages=_messages(fit, residuals or fit.frame.in_memory),
         digits=digits,
         correlation=correlation,
         left_out=str(fit.frame.left_out),
@@ -342,10 +342,10 @@ def _text(argument: Any) -> str | None:
     return type(argument).__name__
 
 
-def _messages(fit: Fit) -> list[str]:
+def _messages(fit: Fit, by_rows: bool) -> list[str]:
     messages = []
     if not fit.is_linear:
-        messages += _generalized_messages(fit)
+        messages += _generalized_messages(fit, by_rows)
     if fit.dropped_names:
         messages.append(
             "fixed-effect model matrix is rank deficient; dropped: " + ", ".join(fit.dropped_names)
@@ -356,12 +356,12 @@ def _messages(fit: Fit) -> list[str]:
     return messages
 
 
-def _generalized_messages(fit: Fit) -> list[str]:
+def _generalized_messages(fit: Fit, by_rows: bool) -> list[str]:
     messages = []
     if fit.outcome.modelled is not None and fit.formula.response is not None:
         response = fit.formula.response.text
         messages.append(f"Modelled: probability of {response} = {fit.outcome.modelled}")
-    line = overdispersion_message(fit) if fit.frame.in_memory else None
+    line = overdispersion_message(fit) if by_rows else None
     if line is not None:
         messages.append(line)
     if fit.nAGQ > 0 and fit.hessian is None:
