@@ -125,7 +125,7 @@ def outcome(option, action):
 
 def test_every_check_is_tested():
     names = {f.name for f in fields(LmerControl)}
-    assert names == {*CHECKS, "optimizer", "max_evaluations", "factor"}
+    assert names == {*CHECKS, "optimizer", "max_evaluations", "factor", "objective_se"}
 
 
 @pytest.mark.parametrize("option", CHECKS)

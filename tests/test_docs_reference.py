@@ -20,10 +20,10 @@ def public():
     """The module of the site that knows what is public."""
     sys.path.insert(0, str(DOCS / "_ext"))
     try:
-        import public
+        import public_names
     finally:
         sys.path.pop(0)
-    return public
+    return public_names
 
 
 def listed():

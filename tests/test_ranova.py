@@ -182,10 +182,10 @@ def test_dots_stand_for_columns():
 def test_tasks_of_processes_pickle():
     fit = fit_of(SLOPES)._fit
     task, (reduction,) = pickle.loads(pickle.dumps((_Reduced(fit), list(Reductions(fit)))))
-    npar, criterion, converged = task(reduction)
-    assert (npar, converged) == (4, True)
+    end = task(reduction)
+    assert (end.npar, end.converged) == (4, True)
     expected = fit_of("Reaction ~ Days + (1 | Subject)").objective
-    assert criterion == pytest.approx(expected, rel=1e-9)
+    assert end.objective == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("key", STEP)

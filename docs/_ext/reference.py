@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from docutils import nodes
 from docutils.statemachine import StringList
-from public import MODELS, Plots, Printed, members, path_of, public_names
+from public_names import MODELS, Plots, Printed, members, path_of, public_names
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole

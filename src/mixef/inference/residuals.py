@@ -77,9 +77,9 @@ def response_of(fit: Fit) -> Response:
 
 def working_weights(fit: Fit) -> np.ndarray:
     """Return ``w mu'^2 / V`` (n,) at the modes, by expected information, without dispersion."""
-    state = response_of(fit).at(fit.eta, fit.extra)
+    state = response_of(fit).at(fit.eta, 1.0 if fit.family.has_dispersion else fit.extra)
     assert state is not None
-    return state.expected * fit.estimates.sigma**2
+    return state.expected
 
 
 def pearson_chisq(fit: Fit) -> float:

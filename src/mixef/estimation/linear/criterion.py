@@ -194,7 +194,7 @@ class LinearCriterion:
         lams = tuple(s.template(x) for s, x in user)
         R = problem.user_columns(solution.RX)
         scale = problem.y_scale
-        sigma = float(np.sqrt(solution.s2)) * scale.scale
+        sigma = float(np.sqrt(solution.s2) * scale.scale)
         return Estimates(
             par=np.concatenate([s.par(x) for s, x in user]),
             theta=np.concatenate([theta_of(lam) for lam in lams]),

@@ -39,7 +39,7 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
     MissingLibraryError
         Without DuckDB and polars.
     """
-    is_folder = Path(path).is_dir()
+    is_folder = bool(path) and Path(path).is_dir()
     if not (has_magic(path) or path.endswith(ENDINGS) or is_folder):
         raise DataError(
             f"the data are {path!r}; a path leads to Parquet files (.parquet, or a pattern such as "
