@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mixef import checks
 from mixef.errors import ArgumentError
 from mixef.late import LateModule
+from mixef.terms.relation.files import ENDINGS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,12 +27,13 @@ def target_of(path: Any, overwrite: Any) -> Path:
     Raises
     ------
     ArgumentError
-        For something that is no path, a folder that is not there, or a file that is, unless it
+        For something that is no path of a Parquet file, a folder that is not there, or a file that is, unless it
         may be overwritten.
     """
     overwrite = checks.flag(overwrite, "overwrite")
-    if not isinstance(path, str | PathLike) or not os.fspath(path):
-        raise checks.refusal("path", path, "the path of a Parquet file to write, or None")
+    named = isinstance(path, str | PathLike) and os.fspath(path).endswith(ENDINGS)
+    if not named:  # a fit would not take it for a Parquet file
+        raise checks.refusal("path", path, "the path of a file to write, such as 'rows.parquet'")
     target = Path(path)
     if not target.parent.is_dir():
         raise ArgumentError(
