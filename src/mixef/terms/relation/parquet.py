@@ -27,8 +27,8 @@ def target_of(path: Any, overwrite: Any) -> Path:
     Raises
     ------
     ArgumentError
-        For something that is no path of a Parquet file, a folder that is not there, or a file that is, unless it
-        may be overwritten.
+        For something that is no path of a Parquet file, a folder that is not there, or a file that
+        is, unless it may be overwritten.
     """
     overwrite = checks.flag(overwrite, "overwrite")
     named = isinstance(path, str | PathLike) and os.fspath(path).endswith(ENDINGS)
