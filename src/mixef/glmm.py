@@ -45,9 +45,11 @@ def glmer(
         Response, fixed effects and random-effects terms, as in lme4. A binomial response is
         ``cbind(successes, failures)``, a proportion with the numbers of trials as weights, 0 and
         1, booleans, or a factor with two levels, of which the second is modelled.
-    data : DataFrame
-        pandas, polars (lazy too), pyarrow, a DuckDB relation, whatever has ``__arrow_c_stream__``,
-        or a dict of arrays; only columns that the model names are read, and none is changed.
+    data : DataFrame, path, or table of an engine
+        pandas, polars, pyarrow, whatever has ``__arrow_c_stream__``, or a dict of arrays; only
+        columns that the model names are read, and none is changed. The path of Parquet files, a
+        relation of DuckDB, a lazy frame of polars, a table of ibis or a frame of Spark stays where
+        it is: its rows are read in batches, as often as it takes.
     family : Family, type or str
         Distribution of the response, with its link: ``"binomial"``, ``"poisson"``,
         ``"Gamma(link='log')"``, ``Binomial(link="probit")``, ``NegativeBinomial(shape=2)``, ...

@@ -37,9 +37,11 @@ def lmer(
     formula : str
         Response, fixed effects and random-effects terms, as in lme4:
         ``"Reaction ~ Days + (Days | Subject)"``.
-    data : DataFrame
-        pandas, polars (lazy too), pyarrow, a DuckDB relation, whatever has ``__arrow_c_stream__``,
-        or a dict of arrays; only columns that the model names are read, and none is changed.
+    data : DataFrame, path, or table of an engine
+        pandas, polars, pyarrow, whatever has ``__arrow_c_stream__``, or a dict of arrays; only
+        columns that the model names are read, and none is changed. The path of Parquet files, a
+        relation of DuckDB, a lazy frame of polars, a table of ibis or a frame of Spark stays where
+        it is: the engine sums up its rows, or yields them in batches.
     REML : bool
         Restricted maximum likelihood, or maximum likelihood.
     weights : str or array (n,), optional

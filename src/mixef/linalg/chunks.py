@@ -8,16 +8,14 @@ the rows are, since steps and sums pickle.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
 
 import numpy as np
-from scipy.linalg import qr
 
-from mixef.linalg import small
 from mixef.linalg.sources import Chunk
-from mixef.linalg.standardize import SAFE_PIVOT
+from mixef.linalg.standardize import stacked, triangle
 
 
 @dataclass(frozen=True)
@@ -114,41 +112,25 @@ class Looped(ChunkSource):
         return iter(self._function())
 
 
-class Triangle:
-    """The triangular factor R (min(m, k), k) of columns V, so that ``V'V = R'R``; factors add up.
+class Triangles:
+    """The triangles R (min(m, k), k) of several sets of columns: ``V'V = R'R``; they add up.
 
     Parameters
     ----------
-    V : ndarray (m, k)
+    R : sequence of ndarray (r, k)
     """
 
-    def __init__(self, V: np.ndarray):
-        self.R = triangular_factor(V)
+    def __init__(self, R: Sequence[np.ndarray]):
+        self.R = R
 
-    def __iadd__(self, other: Triangle) -> Triangle:
-        """Return the factor of the columns of both, one over the other."""
-        return Triangle(np.vstack([self.R, other.R]))
+    @classmethod
+    def of(cls, *columns: np.ndarray) -> Triangles:
+        """Return the triangles of columns V (m, k)."""
+        return cls([triangle(V)[0] for V in columns])
 
-
-def triangular_factor(V: np.ndarray) -> np.ndarray:
-    """Return R (min(m, k), k) of ``V = QR`` with a non-negative diagonal, of any columns.
-
-    Well-conditioned columns take the cheap route by the Gram matrix.
-    """
-    m, k = V.shape
-    if m > 4 * k > 0:
-        gram = V.T @ V
-        norms = np.sqrt(gram.diagonal())
-        if norms.all() and np.isfinite(norms).all():
-            try:
-                R = small.root(gram / (norms[:, None] * norms))
-            except np.linalg.LinAlgError:
-                R = np.zeros((k, k))
-            if R.diagonal().min() > SAFE_PIVOT:
-                upper: np.ndarray = np.triu(R) * norms
-                return upper
-    R = np.atleast_2d(qr(V, mode="r", check_finite=False)[0])[: min(m, k)]
-    return R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]
+    def __iadd__(self, other: Triangles) -> Triangles:
+        """Return the triangles of the columns of both, one over the other."""
+        return Triangles([stacked(a, b) for a, b in zip(self.R, other.R, strict=True)])
 
 
 class Largest:

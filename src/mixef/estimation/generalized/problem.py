@@ -20,8 +20,9 @@ from mixef.estimation.generalized.response import Response
 from mixef.estimation.linear.moments import moment_estimates, moment_start, principal_axes
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.families.auxiliary import Extra
+from mixef.families.family import Family
 from mixef.linalg.choose import make_cholesky
-from mixef.linalg.crossproducts import crossproducts, rotate
+from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
 from mixef.linalg.factor import CholeskyFactor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign, RowPieces, Rows
@@ -31,6 +32,7 @@ from mixef.linalg.standardize import (
     orthonormal_pieces,
     weighted_pieces,
 )
+from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm
 
 # The smallest weight that scales a row, beside the mean weight: a row that says nothing at the
@@ -133,19 +135,12 @@ def generalized_problem(
     scaled, groups = scale_terms(terms, W, user_axes)
     parametrization = scaled.parametrization
     working = glm.state.score / root
-    has_dispersion = response.family.has_dispersion
-    if has_dispersion and working @ working < EXACT * len(working):
+    if response.family.has_dispersion and working @ working < EXACT * len(working):
         raise FitError(NO_SCALE)
     products = crossproducts(Rows(groups, Q, working))
-    moments = moment_estimates(products, None if has_dispersion else 1.0)
-    axes = principal_axes(moments, parametrization)
-    if user_axes:
-        axes = [np.eye(len(V)) for V in axes]
-    par = moment_start(moments.turned(axes), rotate(products, axes), parametrization)
-    extra = glm.extra
-    if has_dispersion:  # so far everything was relative to the dispersion without random effects
-        par = parametrization.resized(par, np.sqrt(moments.sigma2))
-        extra *= moments.sigma2
+    axes, par, extra = covariance_start(
+        products, parametrization, response.family, glm.extra, user_axes
+    )
     return GeneralizedProblem(
         response=response,
         nAGQ=nAGQ,
@@ -164,6 +159,35 @@ def generalized_problem(
         units=_natural_units(response, glm, W, X.shape[1]),
         chosen_factor=chosen_factor,
     )
+
+
+def covariance_start(
+    products: CrossProducts,
+    parametrization: Parametrization,
+    family: Family,
+    extra: Extra,
+    user_axes: bool = False,
+) -> tuple[list[np.ndarray], np.ndarray, Extra]:
+    """Return the axes of the columns of Z, and moment estimates of the covariances on them.
+
+    Parameters
+    ----------
+    products : CrossProducts
+        Of weighted columns and the working residuals of the model without random effects.
+    extra : float or tuple
+        That model's auxiliary parameters; a dispersion comes back without the random effects' part.
+    user_axes : bool
+        Keep the axes of the columns.
+    """
+    moments = moment_estimates(products, None if family.has_dispersion else 1.0)
+    axes = principal_axes(moments, parametrization)
+    if user_axes:
+        axes = [np.eye(len(V)) for V in axes]
+    par = moment_start(moments.turned(axes), rotate(products, axes), parametrization)
+    if family.has_dispersion:  # so far all was relative to the dispersion without random effects
+        par = parametrization.resized(par, np.sqrt(moments.sigma2))
+        extra *= moments.sigma2
+    return axes, par, extra
 
 
 def _natural_units(response: Response, glm: GLMFit, W: np.ndarray, p: int) -> np.ndarray:

@@ -107,7 +107,7 @@ class StreamedCriterion(GeneralizedCriterion):
         return not found.sides and found.gap.value < 0.5 and 2.0 * found.told > found.said
 
     def is_beyond(self) -> bool:
-        """Tell nothing: rows that are read in pieces are too many to leave effects untold."""
+        """Return False: how large effects are over the rows is not summed by passes."""
         return False
 
     def laplace_error(self, point: np.ndarray) -> LaplaceError:

@@ -26,7 +26,7 @@ from mixef.families.auxiliary import Extra, separate
 from mixef.families.family import Family
 from mixef.linalg import small
 from mixef.linalg.chunk_rows import PairDict, pairs_of, scaled_columns, weighted_gram
-from mixef.linalg.chunks import ChunkSource, Sums, Triangle
+from mixef.linalg.chunks import ChunkSource, Sums, Triangles
 from mixef.linalg.sources import Chunk
 
 # Scaled predictors reach about so many times their root mean square.
@@ -39,7 +39,7 @@ class ScanSums(Sums):
 
     n: int  # rows of the data
     m: int  # rows of the chunks
-    X: Triangle
+    X: Triangles
     pairs: PairDict
     weight: float
     mean: float  # weighted sum of means near the responses
@@ -65,7 +65,7 @@ class Scan:
         return ScanSums(
             m if chunk.n_rows is None else chunk.n_rows,
             m,
-            Triangle(chunk.X),
+            Triangles.of(chunk.X),
             pairs_of(chunk, self.n_levels),
             float(weights.sum()),
             float(weights @ means),

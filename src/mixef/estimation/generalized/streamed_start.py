@@ -8,26 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from mixef.errors import FitError
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.passes import Meaning
-from mixef.estimation.generalized.problem import EXACT, LEAST_WEIGHT, NO_SCALE, ScaledModel
+from mixef.estimation.generalized.problem import (
+    EXACT,
+    LEAST_WEIGHT,
+    NO_SCALE,
+    ScaledModel,
+    covariance_start,
+)
 from mixef.estimation.generalized.response import LARGE
 from mixef.estimation.generalized.streamed_glm import GLMPass, Scan, fit_glm_by_passes
 from mixef.estimation.generalized.streamed_model import StreamedModel
-from mixef.estimation.linear.moments import moment_estimates, moment_start, principal_axes
 from mixef.estimation.scaling import ScaledTerms
 from mixef.families.auxiliary import Extra
 from mixef.families.family import Family
 from mixef.linalg import small
 from mixef.linalg.choose import make_cholesky
 from mixef.linalg.chunk_rows import PairPlaces, RowScale, pattern
-from mixef.linalg.chunks import ChunkSource, Sums, Triangle
-from mixef.linalg.crossproducts import rotate
+from mixef.linalg.chunks import ChunkSource, Sums, Triangles
 from mixef.linalg.factor import CholeskyFactor
 from mixef.linalg.layout import Layout
 from mixef.linalg.patterned import Cells, PatternedProducts
@@ -68,20 +72,9 @@ class StreamedProblem(ScaledModel):
 
 @dataclass(frozen=True)
 class BasisSums(Sums):
-    """Triangular factors of weighted columns."""
+    """What the weighted columns of X, and of each term, are but for a rotation."""
 
-    X: Triangle
-    z: TriangleList
-
-
-class TriangleList(list[Triangle]):
-    """Triangular factors that add up one by one."""
-
-    def __iadd__(self, other: Any) -> TriangleList:  # type: ignore[override, misc]
-        """Return the factors of the columns of both."""
-        return TriangleList(
-            [Triangle(np.vstack([a.R, b.R])) for a, b in zip(self, other, strict=True)]
-        )
+    columns: Triangles
 
 
 @dataclass(frozen=True)
@@ -96,10 +89,7 @@ class BasisPass:
         state = self.glm.state(chunk)[2]
         assert state is not None
         W = np.maximum(state.expected, self.least)
-        return BasisSums(
-            Triangle(root_weighted(chunk.X, W)),
-            TriangleList([Triangle(root_weighted(z, W)) for z in chunk.z]),
-        )
+        return BasisSums(Triangles.of(*(root_weighted(V, W) for V in (chunk.X, *chunk.z))))
 
 
 @dataclass(frozen=True)
@@ -158,16 +148,16 @@ def streamed_problem(
     layout = Layout(n_levels, parametrization.widths, names)
     scan = source.total(Scan(Meaning(family, information), n_levels))
     meaning = Meaning(family, information, scan.size > LARGE * scan.m)
-    plain = Basis(scan.X.R / np.sqrt(scan.m))
+    plain = Basis(scan.X.R[0] / np.sqrt(scan.m))
     inside, glm, sums = fit_glm_by_passes(source, meaning, plain.R, scan)
 
     level = sums.weight / scan.m
     basis_pass = BasisPass(glm, LEAST_WEIGHT * level)
-    columns = source.total(basis_pass)
-    basis = Basis(columns.X.R / np.sqrt(scan.m))
+    of_X, *tops = source.total(basis_pass).columns.R
+    basis = Basis(of_X / np.sqrt(scan.m))
     bases = tuple(
-        column_basis(top.R, scan.m, term.structure.invariance)
-        for top, term in zip(columns.z, terms, strict=True)
+        column_basis(top, scan.m, term.structure.invariance)
+        for top, term in zip(tops, terms, strict=True)
     )
     places = {
         (i, j): PairPlaces(pairs.keys, (n_levels[i], n_levels[j]))
@@ -177,7 +167,7 @@ def streamed_problem(
     rows = RowScale(
         layout,
         tuple(map(tuple, blocks)),
-        tuple(_back([bases[t] for t in members]) for members in blocks),
+        tuple(block_diag(*(small.inverse(bases[t].R) for t in members)) for members in blocks),
         basis.R,
         places,
         groups.cells,
@@ -190,13 +180,7 @@ def streamed_problem(
     products = replace(
         groups.products, ZtX=s.ZtX, Zty=s.Zty, XtX=s.XtX, Xty=s.Xty, yty=s.yty, n=scan.m
     )
-    moments = moment_estimates(products, None if family.has_dispersion else 1.0)
-    axes = principal_axes(moments, parametrization)
-    par = moment_start(moments.turned(axes), rotate(products, axes), parametrization)
-    extra = glm.extra
-    if family.has_dispersion:  # so far all was relative to the dispersion without random effects
-        par = parametrization.resized(par, np.sqrt(moments.sigma2))
-        extra *= moments.sigma2
+    axes, par, extra = covariance_start(products, parametrization, family, glm.extra)
     largest = max(float(np.sqrt(sums.eta / scan.m)), 3.0 / np.sqrt(level))
     unit = min(sums.bend / scan.m, largest) * np.sqrt(level)
     p = len(basis.R)
@@ -222,13 +206,3 @@ def streamed_problem(
         if meaning.by_deviance
         else (family.first_extra, scan.normalizer + scan.surplus),
     )
-
-
-def _back(bases: Sequence[Basis]) -> np.ndarray:
-    """Return the matrix (s_i, s_i) from raw columns of a block's terms to scaled ones."""
-    sizes = [len(basis.R) for basis in bases]
-    out, at = np.zeros((sum(sizes), sum(sizes))), 0
-    for basis, size in zip(bases, sizes, strict=True):
-        out[at : at + size, at : at + size] = small.inverse(basis.R)
-        at += size
-    return out
