@@ -5,12 +5,12 @@ Every case is tried in every place where text is evaluated, with the caller's na
 
 import math
 import os
-import time
 from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import pytest
+from yardstick import within
 
 import mixef
 from mixef import anova, glmer, glmer_nb, lm_list, lmer, simulate_from
@@ -299,14 +299,12 @@ BOMBS = [
 
 @pytest.mark.parametrize("text", BOMBS, ids=[b[:30] for b in BOMBS])
 def test_small_texts_do_not_make_large_work(text):
-    start = time.process_time()
     said = ""
-    with suppress(FitError):  # numbers that nobody fits
+    with within(2), suppress(FitError):  # numbers that nobody fits
         try:
             lmer(f"y ~ I({text}) + (1 | g)", DATA, env={})
         except (FormulaError, DataError) as error:
             said = str(error)
-    assert time.process_time() - start < 2
     assert len(said) < 2000
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import time
 import warnings
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from yardstick import within
 
 from mixef import lmer
 from mixef.errors import DataWarning, FormulaError
@@ -116,14 +116,12 @@ def wide():
 
 def test_three_thousand_terms_take_no_time(wide):
     text = "y ~ " + " + ".join(f"v{i}" for i in range(3000)) + " + (1 | g)"
-    start = time.process_time()
-    frame = model_frame(parse_formula(text), wide)
-    made = design(frame.fixed_terms, frame)
-    assert time.process_time() - start < 1
+    with within(1):
+        frame = model_frame(parse_formula(text), wide)
+        made = design(frame.fixed_terms, frame)
     np.testing.assert_array_equal(made.matrix[:, 1:], wide.iloc[:, :3000])
-    start = time.process_time()
-    model_frame(parse_formula(text), wide)
-    assert time.process_time() - start < 0.5
+    with within(0.5):
+        model_frame(parse_formula(text), wide)
     by_dot = model_frame(parse_formula("y ~ . - g + (1 | g)"), wide)
     assert design(by_dot.fixed_terms, by_dot).names == made.names
 
@@ -158,10 +156,9 @@ def test_grouping_factors_may_be_deep_and_long():
 def test_updates_of_long_formulas():
     names = [f"v{i}" for i in range(2000)]
     old = "y ~ " + " + ".join(names) + " + (1 | g)"
-    start = time.process_time()
-    assert update_formula(old, ". ~ . - v7") == old.replace("v7 + ", "", 1)
-    assert update_formula(old, ". ~ " + "(" * 1000 + "." + ")" * 1000) == old
-    assert time.process_time() - start < 1
+    with within(1):
+        assert update_formula(old, ". ~ . - v7") == old.replace("v7 + ", "", 1)
+        assert update_formula(old, ". ~ " + "(" * 1000 + "." + ")" * 1000) == old
 
 
 def test_an_expression_may_be_deep():
@@ -186,10 +183,11 @@ def test_an_expression_may_be_deep():
 )  # fmt: skip
 def test_expansions_that_nobody_means_are_counted_and_refused(text, count):
     dot = tuple(f"c{i}" for i in range(103))
-    start = time.process_time()
-    with pytest.raises(FormulaError, match=rf"stands for {count}.*expected at most 10,000"):
+    with (
+        within(1),
+        pytest.raises(FormulaError, match=rf"stands for {count}.*expected at most 10,000"),
+    ):
         expand_terms(parse_expression(text), dot)
-    assert time.process_time() - start < 1
 
 
 def test_large_expansions_that_are_meant():
@@ -241,11 +239,10 @@ def test_a_change_without_tilde_says_how_it_is_written():
 
 
 def test_time_is_linear_in_the_depth():
-    start = time.process_time()
-    assert parse_formula("y ~ " + "(" * 10_000 + "x" + ")" * 10_000).fixed.text.endswith(")")
-    assert len(parse_formula("y ~ " + "(" * 10_000 + "1 | g" + ")" * 10_000).bars) == 1
-    update_formula("y ~ x", ". ~ x - " + "(q - " * 8_000 + "q" + ")" * 8_000)
-    assert time.process_time() - start < 3
+    with within(3):
+        assert parse_formula("y ~ " + "(" * 10_000 + "x" + ")" * 10_000).fixed.text.endswith(")")
+        assert len(parse_formula("y ~ " + "(" * 10_000 + "1 | g" + ")" * 10_000).bars) == 1
+        update_formula("y ~ x", ". ~ x - " + "(q - " * 8_000 + "q" + ")" * 8_000)
 
 
 def test_messages_about_long_formulas_are_short():

@@ -71,7 +71,9 @@ def test_a_paragraph_starts_no_list(text, expected):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("x₂²", "x${}_{2}$${}^{2}$"), ("ά ς", r"$\acute{\alpha}$ $\varsigma$"), ("a--b", "a-{}-b"),
+    [("x₂²", "x${}_{2}$${}^{2}$"), ("ά ς", r"$\acute{\alpha}$ $\varsigma$"),
+        ("ῖϐἀϙ", r"$\tilde{\iota}$ϐἀϙ"),
+        ("οΟΌ", r"$\mathrm{o}$$\mathrm{O}$$\acute{\mathrm{O}}$"), ("a--b", "a-{}-b"),
      ("`x`", r"\textasciigrave{}x\textasciigrave{}"), ("½ 日", "½ 日"), ("a\x00b", "ab")],
 )  # fmt: skip
 def test_signs_in_latex(text, expected):

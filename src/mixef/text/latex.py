@@ -33,10 +33,19 @@ _SIGNS = {
 _GREEK_CAPITALS = frozenset(
     ("Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega")
 )
-_GREEK = re.compile(
-    r"GREEK (?P<case>SMALL|CAPITAL) LETTER (?P<name>FINAL SIGMA|\w+)(?: WITH (?P<accent>\w+))?"
+_ACCENTS = {
+    "TONOS": r"\acute", "OXIA": r"\acute", "VARIA": r"\grave", "PERISPOMENI": r"\tilde",
+    "DIALYTIKA": r"\ddot", "MACRON": r"\bar", "VRACHY": r"\breve",
+}  # fmt: skip
+# The letters, and of their accents those, that mathematics has; others stay as they are.
+_LETTERS = (
+    "ALPHA BETA GAMMA DELTA EPSILON ZETA ETA THETA IOTA KAPPA LAMDA MU NU XI OMICRON PI RHO SIGMA "
+    "TAU UPSILON PHI CHI PSI OMEGA"
 )
-_ACCENTS = {"TONOS": r"\acute", "DIALYTIKA": r"\ddot"}
+_GREEK = re.compile(
+    rf"GREEK (?P<case>SMALL|CAPITAL) LETTER (?P<name>FINAL SIGMA|{'|'.join(_LETTERS.split())})"
+    rf"(?: WITH (?P<accent>{'|'.join(_ACCENTS)}))?"
+)
 _RAISED = {"<super>": "^", "<sub>": "_"}
 # The Greek capitals that LaTeX has as Latin letters of another name.
 _LATIN_CAPITALS = {"Eta": "H", "Rho": "P", "Chi": "X"}
@@ -99,9 +108,9 @@ def _symbol(char: str) -> str:
     if known is None:
         return char
     name, accent = known["name"].lower().replace("lamda", "lambda"), known["accent"]
-    if name == "omicron":
-        name = "mathrm{o}"
-    if known["case"] == "CAPITAL":
+    if known["case"] == "SMALL":
+        name = "mathrm{o}" if name == "omicron" else name
+    else:
         name = name.capitalize()
         name = (
             name if name in _GREEK_CAPITALS else f"mathrm{{{_LATIN_CAPITALS.get(name, name[0])}}}"
