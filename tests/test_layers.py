@@ -53,7 +53,7 @@ SPINES = {
         "reweighted", "threads", "factor", "minimum_degree", "sparse_loops", "kernels",
         "coupling", "remainder", "dense",
         "schur", "flat_tree", "boundary", "ordering", "sparse_factor", "cholmod", "simplicial",
-        "choose", "standardize", "sources", "chunks", "chunk_rows",
+        "choose", "standardize", "sources", "chunks", "chunk_rows", "spool",
     ),
     "estimation": (
         "columns", "scaling", "estimates", "search.trust_region",
@@ -68,7 +68,8 @@ SPINES = {
         "generalized.glm", "generalized.problem", "generalized.criterion", "generalized.passes",
         "generalized.streamed_model", "generalized.streamed_glm", "generalized.streamed_start",
         "generalized.streamed_laplace", "generalized.streamed_criterion", "generalized.collapse",
-        "generalized.separation", "many.by_group", "generalized.ends", "generalized.kind",
+        "generalized.separation", "many.by_group", "generalized.ends", "generalized.checked",
+        "generalized.kind",
         "profile.full_deviance", "profile.constrained",
     ),
 }  # fmt: skip

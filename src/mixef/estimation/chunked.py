@@ -77,11 +77,11 @@ class BatchedRows(ChunkSource):
     ----------
     spec : ModelSpec
         Its frame holds no rows.
-    kept : ndarray of int (p,), or None
-        Columns of the design; None for all of them.
+    kept : ndarray of int (p,), optional
+        Columns of the design; all of them by default.
     """
 
-    def __init__(self, spec: ModelSpec, kept: np.ndarray | None):
+    def __init__(self, spec: ModelSpec, kept: np.ndarray | None = None):
         self.spec, self.kept = spec, kept
 
     def chunks(self) -> Iterator[Chunk]:

@@ -52,6 +52,9 @@ class ChunkSource(ABC):
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows, from the first on."""
 
+    def release(self) -> None:  # noqa: B027
+        """Give up what is held for later passes, which take longer then."""
+
     def __iter__(self) -> Iterator[Chunk]:
         self.passes += 1
         return self.chunks()

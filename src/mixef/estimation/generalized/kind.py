@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 
 from mixef.control import Control, GlmerControl, act
-from mixef.errors import ConvergenceWarning, DataError, DataWarning, FitError
-from mixef.estimation.chunked import BatchedRows
-from mixef.estimation.columns import (
-    column_names,
-    independent,
-    refuse_extremes,
-    refuse_sizes,
-    report_dropped,
-    report_scale,
-)
+from mixef.errors import ConvergenceWarning, DataError, FitError
 from mixef.estimation.fit import NO_HESSIAN, Fit
+from mixef.estimation.generalized.checked import checked_columns, rows_of
 from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.effects import coupling
@@ -67,13 +59,11 @@ from mixef.families.density import DensityFamily
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
 from mixef.linalg import small
-from mixef.linalg.sources import scan
+from mixef.linalg.spool import Spooled
 from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome, outcome
 from mixef.terms.random import RandomTerm, check_terms
 
-# A variance below this share of the mean square may be nothing but rounding.
-ROUNDING = 1e-10
 # How much larger than at first the covariances are from which a second search starts.
 LARGER = 3.0
 
@@ -155,13 +145,21 @@ class Generalized(Kind):
             return GeneralizedCriterion(problem, u)
         return StreamedCriterion(problem, u)
 
-    def problem(self, spec: ModelSpec, kept: np.ndarray) -> GeneralizedProblem | StreamedProblem:
-        """Return the problem on columns scaled by the model without random effects."""
+    def problem(
+        self, spec: ModelSpec, kept: np.ndarray, rows: Spooled | None = None
+    ) -> GeneralizedProblem | StreamedProblem:
+        """Return the problem on columns scaled by the model without random effects.
+
+        Parameters
+        ----------
+        rows : Spooled, optional
+            With all columns of the design, where they are not in memory; by default they are read.
+        """
         assert isinstance(spec.control, GlmerControl)
         y, information = spec.outcome, spec.control.information
         if not spec.frame.in_memory:
             return streamed_problem(
-                BatchedRows(spec, kept),
+                (rows or rows_of(spec)).of(kept.tolist()),
                 spec.terms,
                 self.family,
                 self.nAGQ,
@@ -244,9 +242,10 @@ class Generalized(Kind):
         assert isinstance(control, GlmerControl)
         check_terms(terms, frame.n, control, bool(family.auxiliary))
         check_quadrature(nAGQ, terms)
-        kept = _checked(spec)
+        source = None if frame.in_memory else rows_of(spec)
+        kept = checked_columns(spec, source)
         names = [spec.design.names[j] for j in kept]
-        problem = self.problem(spec, kept)
+        problem = self.problem(spec, kept, source)
         criterion = self.criterion(problem)
         begin, chosen = _first_inside(criterion), None
         if start is not None:
@@ -290,6 +289,8 @@ class Generalized(Kind):
             if result.reason is not StopReason.RUNAWAY:
                 message = BEYOND.format(term=largest(terms, estimates).label)
             end = replace(end, converged=False, problems=(message,), remarks=())
+        if isinstance(problem, StreamedProblem):
+            problem.source.release()  # a fit may live long
         return Fit(
             spec=spec,
             kept=kept,
@@ -299,43 +300,6 @@ class Generalized(Kind):
             vanished=vanished_directions(criterion.terms, result.par[: len(estimates.par)], terms),
             end_hessian=hessian,
             held_problem=problem,
-        )
-
-
-def _checked(spec: ModelSpec) -> np.ndarray:
-    """Check the columns; return those of X that are estimated."""
-    frame, design, terms, control = spec.frame, spec.design, spec.terms, spec.control
-    name, outcome = spec.formula.response_name, spec.outcome
-    if frame.in_memory:
-        refuse_extremes(outcome.y, name, frame.weights, design, terms)
-        _check_not_constant(spec, outcome.y.min(), outcome.y.max())
-        return independent(design, outcome.weights, control)
-    source = BatchedRows(spec, None)
-    with np.errstate(divide="ignore"):  # logs of weights, which nobody asks for
-        seen = scan(source)
-    if seen.squares[0] - (seen.sums[0] / seen.n) ** 2 <= ROUNDING * seen.squares[0]:
-        ends = np.array([(chunk.y.min(), chunk.y.max()) for chunk in source])
-        _check_not_constant(spec, ends[:, 0].min(), ends[:, 1].max())
-    weighted = outcome.weights is not None
-    refuse_sizes(column_names(name, weighted, design, terms), seen.squares, seen.largest)
-    kept = seen.independent
-    report_dropped(design, kept, control)
-    if control.check_scaleX != "ignore":
-        report_scale(design, seen.spread, control)
-    return kept
-
-
-def _check_not_constant(spec: ModelSpec, lowest: float, highest: float) -> None:
-    control = spec.control
-    assert isinstance(control, GlmerControl)
-    if lowest == highest:
-        act(
-            control.check_response_not_const,
-            f"Response is constant: {spec.formula.response_name} is {lowest:g} in all "
-            f"{spec.frame.n} rows, so there is nothing to explain; check the response, or set "
-            "check_response_not_const in GlmerControl",
-            DataError,
-            DataWarning,
         )
 
 
