@@ -12,6 +12,7 @@ from mixef.estimation.spec import ModelSpec
 from mixef.linalg.chunks import ChunkSource
 from mixef.linalg.sources import Chunk, RowsInMemory
 from mixef.linalg.standardize import root_weighted
+from mixef.terms.frame import ModelFrame
 from mixef.terms.random import blocks_of
 
 # Numbers in a chunk of rows in memory: few enough for a processor's cache.
@@ -86,22 +87,25 @@ class BatchedRows(ChunkSource):
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows."""
+        return map(self.chunk_of, self.spec.frame.batches())
+
+    def chunk_of(self, frame: ModelFrame) -> Chunk:
+        """Return the arrays of a frame of some rows."""
         spec = self.spec
-        blocks = blocks_of(spec.terms)
-        for frame in spec.frame.batches():
-            outcome = spec.kind.outcome(frame)
-            X = spec.design.spec.build(frame.variables, frame.n)
-            yield Chunk(
-                X if self.kept is None else X[:, self.kept],
-                outcome.y,
-                tuple(t.design.spec.build(frame.variables, frame.n) for t in spec.terms),
-                tuple(
-                    frame.group(spec.terms[members[0]].grouping.nodes).codes for members in blocks
-                ),
-                outcome.weights,
-                frame.offset,
-                outcome.copies,
-            )
+        outcome = spec.kind.outcome(frame)
+        X = spec.design.spec.build(frame.variables, frame.n)
+        return Chunk(
+            X if self.kept is None else X[:, self.kept],
+            outcome.y,
+            tuple(t.design.spec.build(frame.variables, frame.n) for t in spec.terms),
+            tuple(
+                frame.group(spec.terms[members[0]].grouping.nodes).codes
+                for members in blocks_of(spec.terms)
+            ),
+            outcome.weights,
+            frame.offset,
+            outcome.copies,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,29 @@ class Chunk:
     surplus: float = 0.0  # what the log density of the rows of the data has beside that of these
 
 
+def sliced(chunk: Chunk, step: int) -> Iterator[Chunk]:
+    """Yield the rows of a chunk, so many at a time; what all of them have goes with the first."""
+
+    def part(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[rows]
+
+    for start in range(0, len(chunk.y), step):
+        rows = slice(start, start + step)
+        yield replace(
+            chunk,
+            X=chunk.X[rows],
+            y=chunk.y[rows],
+            z=tuple(z[rows] for z in chunk.z),
+            codes=tuple(codes[rows] for codes in chunk.codes),
+            weights=part(chunk.weights),
+            offset=part(chunk.offset),
+            copies=part(chunk.copies),
+            within=part(chunk.within),
+            n_rows=None if chunk.n_rows is None else 0 if start else chunk.n_rows,
+            surplus=0.0 if start else chunk.surplus,
+        )
+
+
 class RowsInMemory(ABC):
     """What yields chunks of rows in memory, of which any can be had at any time."""
 

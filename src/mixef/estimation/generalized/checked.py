@@ -6,7 +6,6 @@ import numpy as np
 
 from mixef.control import GlmerControl, act
 from mixef.errors import DataError, DataWarning
-from mixef.estimation.chunked import BatchedRows
 from mixef.estimation.columns import (
     column_names,
     independent,
@@ -16,16 +15,11 @@ from mixef.estimation.columns import (
     report_scale,
 )
 from mixef.estimation.spec import ModelSpec
-from mixef.linalg.sources import scan
+from mixef.linalg.sources import Chunk, scan
 from mixef.linalg.spool import Spooled
 
 # A variance below this share of the mean square may be nothing but rounding.
 ROUNDING = 1e-10
-
-
-def rows_of(spec: ModelSpec) -> Spooled:
-    """Return the rows of a model that an engine holds."""
-    return Spooled(BatchedRows(spec))
 
 
 def checked_columns(spec: ModelSpec, rows: Spooled | None) -> np.ndarray:
@@ -45,15 +39,23 @@ def checked_columns(spec: ModelSpec, rows: Spooled | None) -> np.ndarray:
     with np.errstate(divide="ignore"):  # logs of weights, which nobody asks for
         seen = scan(rows)
     if seen.squares[0] - (seen.sums[0] / seen.n) ** 2 <= ROUNDING * seen.squares[0]:
-        ends = np.array([(chunk.y.min(), chunk.y.max()) for chunk in rows])
-        _check_not_constant(spec, ends[:, 0].min(), ends[:, 1].max())
-    weighted = outcome.weights is not None
-    refuse_sizes(column_names(name, weighted, design, terms), seen.squares, seen.largest)
+        ends = np.array([(c.y.min(), c.y.max(), _spread_inside(c)) for c in rows])
+        if not ends[:, 2].any():
+            _check_not_constant(spec, ends[:, 0].min(), ends[:, 1].max())
+    columns = column_names(name, False, design, terms)
+    if len(columns) < len(seen.squares):
+        columns = column_names(name, True, design, terms)
+    refuse_sizes(columns, seen.squares, seen.largest)
     kept = seen.independent
     report_dropped(design, kept, control)
     if control.check_scaleX != "ignore":
         report_scale(design, seen.spread, control)
     return kept
+
+
+def _spread_inside(chunk: Chunk) -> float:
+    """Return how much responses differ inside of the rows that stand for several."""
+    return 0.0 if chunk.within is None else float(chunk.within.max())
 
 
 def _check_not_constant(spec: ModelSpec, lowest: float, highest: float) -> None:

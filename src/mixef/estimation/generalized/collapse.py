@@ -19,6 +19,12 @@ from mixef.families.family import Family
 from mixef.linalg.sources import Chunk
 
 
+def collapses(family: Family) -> bool:
+    """Tell whether rows of a family collapse to counts."""
+    known = not family.auxiliary and not isinstance(family, DensityFamily)
+    return known and (family.is_count or family.has_trials)
+
+
 def collapse(chunks: Iterable[Chunk], family: Family) -> Chunk:
     """Return the distinct rows of chunks, with their weights added up and their responses averaged.
 
@@ -31,8 +37,7 @@ def collapse(chunks: Iterable[Chunk], family: Family) -> Chunk:
     ValueError
         If there are no chunks.
     """
-    known = not family.auxiliary and not isinstance(family, DensityFamily)
-    if not (known and (family.is_count or family.has_trials)):
+    if not collapses(family):
         raise ArgumentError(
             f"rows of the {family.name} family do not collapse to counts; expected a family of "
             "counts or proportions without a parameter besides the mean, such as binomial or "

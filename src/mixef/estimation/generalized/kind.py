@@ -13,7 +13,8 @@ import numpy as np
 from mixef.control import Control, GlmerControl, act
 from mixef.errors import ConvergenceWarning, DataError, FitError
 from mixef.estimation.fit import NO_HESSIAN, Fit
-from mixef.estimation.generalized.checked import checked_columns, rows_of
+from mixef.estimation.generalized.cells import rows_of
+from mixef.estimation.generalized.checked import checked_columns
 from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.effects import coupling

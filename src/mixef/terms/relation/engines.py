@@ -193,3 +193,32 @@ BATCHES: dict[str, Callable[[Any, int], Any]] = {
     "pyspark": _of_spark,
     "pyspark[connect]": _of_spark,
 }
+
+
+def _distinct_by_duckdb(relation: Any) -> int:
+    names = ", ".join('"' + name.replace('"', '""') + '"' for name in relation.columns)
+    return int(relation.aggregate(f"approx_count_distinct(hash({names}))").fetchall()[0][0])
+
+
+def _distinct_by_polars(frame: Any) -> int:
+    rows = polars.struct(polars.all()).hash().approx_n_unique()
+    return int(frame.select(rows).collect(engine="streaming").item())
+
+
+def _distinct_by_ibis(table: Any) -> int:
+    return int(table.distinct().count().to_pyarrow().as_py())
+
+
+def _distinct_by_spark(frame: Any) -> int:
+    columns = ", ".join("`" + name + "`" for name in frame.columns)
+    return int(frame.selectExpr(f"approx_count_distinct(xxhash64({columns}))").first()[0])
+
+
+#: How many distinct rows a table has, within a few percent.
+DISTINCT: dict[str, Callable[[Any], int]] = {
+    "duckdb": _distinct_by_duckdb,
+    "polars": _distinct_by_polars,
+    "ibis": _distinct_by_ibis,
+    "pyspark": _distinct_by_spark,
+    "pyspark[connect]": _distinct_by_spark,
+}

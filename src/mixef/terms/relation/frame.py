@@ -88,6 +88,28 @@ class RelationFrame(ModelFrame):
             complete += len(rows)
             if len(rows):
                 yield self._batch(batch, rows)
+        self.check_counts(complete, total)
+
+    def distinct_batches(self) -> Iterator[tuple[ModelFrame, np.ndarray]]:
+        """Yield the distinct ones of the rows that the model uses, and how often each occurs.
+
+        Raises
+        ------
+        DataError
+            As `batches` does.
+        """
+        complete, total = 0, 0
+        for batch, counts in self.relation.distinct_batches():
+            read = self.reader.read(batch)
+            rows = complete_rows(read.found, read.chosen)[1]
+            total += int(counts.sum())
+            complete += int(counts[rows].sum())
+            if len(rows):
+                yield self._batch(read, rows), counts[rows]
+        self.check_counts(complete, total)
+
+    def check_counts(self, complete: int, total: int) -> None:
+        """Refuse other numbers of rows than at first, of those used and of all."""
         if complete != self.n or total != self.n_input:
             raise changed(self.n, complete)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError
@@ -16,6 +17,7 @@ from mixef.terms.relation import engines
 from mixef.terms.relation.elsewhere import Elsewhere
 from mixef.terms.relation.engines import (
     BATCHES,
+    DISTINCT,
     ENGINES,
     arrow_has,
     as_batch,
@@ -90,6 +92,20 @@ class Relation:
         """Yield all rows, some at a time, none of the batches empty."""
         name = self.lazy.implementation.value
         return batches_of(name, self.lazy.to_native(), rows or engines.BATCH)
+
+    def n_distinct(self) -> int:
+        """Return how many distinct rows there are, within a few percent."""
+        with reading(self.engine):
+            return DISTINCT[self.lazy.implementation.value](self.lazy.to_native())
+
+    def distinct_batches(self) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        """Yield the distinct rows, some at a time, and how often each occurs."""
+        names = list(self.names)
+        count = next(f"n{k}" for k in range(len(names) + 1) if f"n{k}" not in map(str.lower, names))
+        with reading(self.engine):
+            lazy = self.lazy.group_by(names).agg(nw.len().alias(count))
+        for batch in replace(self, lazy=lazy).batches():
+            yield batch.select(names), batch.column(count).to_numpy(zero_copy_only=False)
 
     def first(self) -> pa.RecordBatch | None:
         """Return some rows, whichever the engine has at hand; None for a table without any."""
