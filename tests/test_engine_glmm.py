@@ -1,9 +1,12 @@
 """Generalized models of data that stay in an engine, against the same rows in memory."""
 
+from typing import ClassVar
+
 import duckdb
 import numpy as np
 import polars as pl
 import pytest
+import tqdm.auto
 from simulated_glmm import lenient, simulated
 
 from mixef import glmer
@@ -107,3 +110,52 @@ def test_parameters_are_read_off_as_in_memory(rows, parquet):
     np.testing.assert_allclose(there.predict(new), here.predict(new), rtol=1e-6)
     reduced = there.update("~ . - f")
     assert reduced.objective == pytest.approx(here.update("~ . - f").objective, rel=1e-10)
+
+
+class Bar:
+    """Takes tqdm's place, and keeps what it shows."""
+
+    made: ClassVar = []
+
+    def __init__(self, desc, total, initial, **options):
+        self.options, self.labels, self.rows, self.closed = options, [desc], [initial], False
+        self.totals = [total]
+        Bar.made.append(self)
+
+    def set_description(self, label):
+        self.labels.append(label)
+
+    def reset(self, total):
+        self.totals.append(total)
+        self.rows.append(0)
+
+    def update(self, steps):
+        self.rows[-1] += steps
+
+    def close(self):
+        self.closed = True
+
+
+def test_passes_are_counted_and_shown(parquet, monkeypatch, capsys):
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
+    monkeypatch.setattr(engines, "BATCH", 130)
+    monkeypatch.setattr(Bar, "made", [])
+    glmer("y ~ x + (1 | g)", parquet, "poisson")
+    assert not Bar.made  # nothing that took long
+    monkeypatch.setattr("mixef.progress.DELAY", -1.0)
+    fit = glmer("y ~ x + (1 | g)", parquet, "poisson", verbose=1)
+    [bar] = Bar.made
+    end = fit._fit.convergence
+    assert bar.closed
+    assert bar.options["disable"] is None  # shown on a terminal
+    n = end.n_passes
+    assert bar.labels == [f"pass {k + 1}" for k in range(n)]
+    assert bar.totals == [None] + [498] * (n - 1)
+    assert bar.rows == [498] * n
+    assert f"{end.n_evaluations} evaluations and {n} passes over the rows; the exact" in str(end)
+    printed = capsys.readouterr().out.splitlines()
+    passes = [int(line.split("  pass ")[1].split()[0]) for line in printed]
+    assert passes == sorted(passes)
+    assert 10 < passes[0] <= passes[-1] <= n
+    here = glmer("y ~ x + (1 | g)", pl.read_parquet(parquet), "poisson")
+    assert "passes" not in str(here._fit.convergence)

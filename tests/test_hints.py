@@ -159,8 +159,8 @@ class Bar:
     def __init__(self, **options):
         Bar.made, self.options, self.done = Bar.made + 1, options, options["initial"]
 
-    def update(self):
-        self.done += 1
+    def update(self, steps):
+        self.done += steps
 
     def close(self):
         assert self.done == self.options["total"]
@@ -173,7 +173,7 @@ def test_a_bar_appears_only_after_a_while(monkeypatch, delay, bars):
     from mixef.inference import replicates
 
     monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
-    monkeypatch.setattr(replicates, "DELAY", delay)
+    monkeypatch.setattr("mixef.progress.DELAY", delay)
     Bar.made = 0
     for progress in (True, None):
         assert replicates.in_parallel(abs, [-1, 2, -3], progress=progress) == [1, 2, 3]
@@ -194,7 +194,7 @@ def test_no_warning_of_the_bar_without_its_widgets(monkeypatch):
         return true_import(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", noisy)
-    monkeypatch.setattr(replicates, "DELAY", -1.0)
+    monkeypatch.setattr("mixef.progress.DELAY", -1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert replicates.in_parallel(np.sqrt, [1.0, 4.0], progress=True) == [1.0, 2.0]

@@ -19,6 +19,7 @@ LAYERS = (
     ("errors",),
     ("late",),
     ("memory",),
+    ("progress",),
     ("checks",),
     ("text",),
     ("hints",),

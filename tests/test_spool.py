@@ -60,7 +60,9 @@ def test_rows_come_back_as_they_were():
     for own, expected in zip(rows.of([5, 0]), chunks(), strict=True):
         np.testing.assert_array_equal(own.X, expected.X[:, [5, 0]])
     assert rows.read == 1
-    rows.release()
+    with rows.shown():
+        assert len(list(rows.of([1]))) == 3
+        assert rows.read == 1
     assert [len(chunk.y) for chunk in rows] == [3, 1, 3]
     assert rows.read == 2
 
@@ -71,7 +73,7 @@ def test_columns_take_the_least_room():
     # Bytes of each column, from the second on; then of y and of the codes. 2^40 is exact in single
     # precision. The columns of Z are columns of X. All start at whole words.
     bytes_a_row = (1, 4, 4, 4, 8, 8, 8, 1, 1, 4)
-    assert rows._spool._end == sum(-(-3 * size // 8) * 8 for size in bytes_a_row)
+    assert rows._held.spool._end == sum(-(-3 * size // 8) * 8 for size in bytes_a_row)
 
 
 def test_threads_read_one_file(monkeypatch):
@@ -101,7 +103,7 @@ def test_the_file_has_no_name_and_goes_with_its_rows(tmp_path, monkeypatch):
     rows = Spooled(Looped(chunks))
     list(rows)
     assert not list(tmp_path.iterdir())
-    file = rows._spool._file
+    file = rows._held.spool._file
     del rows
     gc.collect()
     assert file.closed

@@ -184,7 +184,8 @@ def print_step(step: Step) -> None:
     """Print one evaluation of the criterion."""
     par = " ".join(f"{value:.6g}" for value in step.par)
     slope = "" if np.isnan(step.max_gradient) else f"  max|grad| {step.max_gradient:.2e}"
-    print(f"criterion {step.objective:.8g}{slope}  par {par}")
+    after = f"  pass {step.n_passes}" if step.n_passes else ""
+    print(f"criterion {step.objective:.8g}{slope}{after}  par {par}")
 
 
 def _name_of(data: Any, names: Mapping[str, Any]) -> str | None:

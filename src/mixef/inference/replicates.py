@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from mixef import checks
 from mixef.errors import MixefError
+from mixef.progress import LateBar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# A progress bar appears only after this many seconds.
-DELAY = 2.0
 
 
 def in_parallel(
@@ -66,31 +63,11 @@ def with_progress(
     if checks.flag_or_none(progress, "progress") is False:
         return items
     total = len(items) if total is None and isinstance(items, Sequence) else total
-    return _late_bar(items, progress, label, total)
+    return _shown(items, LateBar(label, total, progress))
 
 
-def _late_bar(
-    items: Iterable[Item], progress: bool | None, label: str, total: int | None
-) -> Iterator[Item]:
-    """Iterate; a bar appears after a while, so that short work shows none and loads no tqdm."""
-    begin, bar, done = time.monotonic(), None, 0
-    try:
+def _shown(items: Iterable[Item], late: LateBar) -> Iterator[Item]:
+    with late as bar:
         for item in items:
             yield item
-            done += 1
-            if bar is not None:
-                bar.update()
-            elif time.monotonic() - begin > DELAY:
-                bar = _bar(progress, label, total, done)
-    finally:
-        if bar is not None:
-            bar.close()
-
-
-def _bar(progress: bool | None, label: str, total: int | None, done: int) -> Any:
-    with warnings.catch_warnings():
-        # In a notebook without ipywidgets tqdm asks for them; the bar is one of text then.
-        warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
-    shut = None if progress is None else False
-    return tqdm(desc=label, total=total, initial=done, disable=shut, leave=False)
+            bar.advance()

@@ -16,6 +16,7 @@ import numpy as np
 
 from mixef.linalg.sources import Chunk
 from mixef.linalg.standardize import stacked, triangle
+from mixef.progress import LateBar
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,26 @@ class ChunkSource(ABC):
     """
 
     passes: int = 0
+    bar: LateBar | None = None  # what shows how far a pass is
+    _n: int | None = None  # rows of the last pass
 
     @abstractmethod
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows, from the first on."""
 
-    def release(self) -> None:  # noqa: B027
-        """Give up what is held for later passes, which take longer then."""
-
     def __iter__(self) -> Iterator[Chunk]:
         self.passes += 1
-        return self.chunks()
+        return self.chunks() if self.bar is None else self._shown(self.bar)
+
+    def _shown(self, bar: LateBar) -> Iterator[Chunk]:
+        """Yield the rows, and show how far a pass is."""
+        bar.restart(f"pass {self.passes}", self._n)
+        n = 0
+        for chunk in self.chunks():
+            yield chunk
+            n += len(chunk.y)
+            bar.advance(len(chunk.y))
+        self._n = n
 
     def __call__(self) -> Iterator[Chunk]:
         """Return the chunks, from the first on."""
@@ -76,8 +86,7 @@ class ChunkSource(ABC):
         ValueError
             If there are no chunks.
         """
-        self.passes += 1
-        total = self.added(map(step, self.chunks()))
+        total = self.added(map(step, self))
         if total is None:
             raise ValueError("there are no rows in the chunks; expected some")
         return total

@@ -6,19 +6,22 @@ The file is gone with the process, whatever ends it: it has no name in any folde
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from mixef.linalg.chunks import ChunkSource
 from mixef.linalg.sources import Chunk
+from mixef.progress import LateBar
 
 # The share of the free room of its disk that a file may take.
 SHARE = 0.5
@@ -194,6 +197,14 @@ def _smallest(values: np.ndarray, low: Any, high: Any) -> np.ndarray:
     return values
 
 
+class _Held:
+    """What the same rows have in common, whichever of their columns are asked for."""
+
+    spool: Spool | None = None
+    has_room = True
+    bar: LateBar | None = None
+
+
 class Spooled(ChunkSource):
     """The rows of another source, which is read once; later passes are over a file.
 
@@ -217,9 +228,12 @@ class Spooled(ChunkSource):
     """
 
     def __init__(self, source: ChunkSource, kept: Sequence[int] | None = None):
-        self._source, self._kept = source, kept
-        self._spool: Spool | None = None
-        self._has_room = True
+        self._source, self._kept, self._held = source, kept, _Held()
+
+    @property
+    def bar(self) -> LateBar | None:  # type: ignore[override]
+        """What shows how far a pass is."""
+        return self._held.bar
 
     @property
     def read(self) -> int:
@@ -227,34 +241,39 @@ class Spooled(ChunkSource):
         return self._source.passes
 
     def of(self, kept: Sequence[int]) -> Spooled:
-        """Return the same rows with some columns of X alone."""
-        own = Spooled(self._source, kept)
-        own._spool, own._has_room = self._spool, self._has_room
+        """Return the same rows, in the same file, with some columns of X alone."""
+        own = copy.copy(self)
+        own._kept = kept
         return own
 
-    def release(self) -> None:
-        """Give up the file: the next pass reads the source."""
-        self._spool = None
+    @contextmanager
+    def shown(self) -> Iterator[Self]:
+        """Show how far a pass is, and give up the file at the end: later ones read the source."""
+        with LateBar(unit=" rows", unit_scale=True) as self._held.bar:
+            try:
+                yield self
+            finally:
+                self._held.bar = self._held.spool = None
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows."""
-        kept, spool = self._kept, self._spool
+        kept, spool = self._kept, self._held.spool
         for chunk in self._first() if spool is None else spool:
             yield chunk if kept is None else replace(chunk, X=chunk.X[:, kept])
 
     def _first(self) -> Iterator[Chunk]:
         """Yield the rows of the source, and keep them once all of them were asked for."""
-        spool = None
-        if self._has_room:
+        spool, held = None, self._held
+        if held.has_room:
             try:
                 spool = Spool()
             except OSError:
-                self._has_room = False
+                held.has_room = False
         for chunk in self._source:
             if spool is not None:
                 try:
                     spool.add(chunk)
                 except OSError:
-                    spool, self._has_room = None, False
+                    spool, held.has_room = None, False
             yield chunk
-        self._spool = spool
+        held.spool = spool

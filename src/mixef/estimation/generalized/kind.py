@@ -187,10 +187,15 @@ class Generalized(Kind):
 
     def fit(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
         """Search by the family's information; by the expected one where that leads nowhere."""
+        if spec.frame.in_memory:
+            return self._fit(spec, start, trace, None)
+        with rows_of(spec).shown() as rows:
+            return self._fit(spec, start, trace, rows)
 
+    def _fit(self, spec: ModelSpec, start: Any, trace: Trace | None, rows: Spooled | None) -> Fit:
         def fitted(control: Control) -> Fit:
             try:
-                return self._fitted(spec.changed(control=control), start, trace)
+                return self._fitted(spec.changed(control=control), start, trace, rows)
             except np.linalg.LinAlgError:
                 raise FitError(
                     "the linear predictor reaches beyond what double precision computes with: "
@@ -237,13 +242,14 @@ class Generalized(Kind):
         except FitError:
             return True
 
-    def _fitted(self, spec: ModelSpec, start: Any, trace: Trace | None) -> Fit:
+    def _fitted(
+        self, spec: ModelSpec, start: Any, trace: Trace | None, source: Spooled | None
+    ) -> Fit:
         family, nAGQ, outcome = self.family, self.nAGQ, spec.outcome
         frame, terms, control = spec.frame, spec.terms, spec.control
         assert isinstance(control, GlmerControl)
         check_terms(terms, frame.n, control, bool(family.auxiliary))
         check_quadrature(nAGQ, terms)
-        source = None if frame.in_memory else rows_of(spec)
         kept = checked_columns(spec, source)
         names = [spec.design.names[j] for j in kept]
         problem = self.problem(spec, kept, source)
@@ -290,8 +296,7 @@ class Generalized(Kind):
             if result.reason is not StopReason.RUNAWAY:
                 message = BEYOND.format(term=largest(terms, estimates).label)
             end = replace(end, converged=False, problems=(message,), remarks=())
-        if isinstance(problem, StreamedProblem):
-            problem.source.release()  # a fit may live long
+        end = replace(end, n_passes=problem.n_passes)
         return Fit(
             spec=spec,
             kept=kept,
@@ -400,6 +405,6 @@ def _on_user_scale(criterion: GeneralizedCriterion, trace: Trace | None) -> Trac
             user.append(criterion.problem.user_beta(beta))
         if criterion.n_extra:
             user.append(np.array(criterion.family.coordinates(extra)))
-        trace(replace(step, par=np.concatenate(user)))
+        trace(replace(step, par=np.concatenate(user), n_passes=criterion.problem.n_passes))
 
     return translated

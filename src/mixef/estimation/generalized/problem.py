@@ -69,6 +69,11 @@ class ScaledModel:
         """Number of coefficients."""
         return len(self.basis.R)
 
+    @property
+    def n_passes(self) -> int:
+        """How often all rows were read so far, where they are not in memory."""
+        return 0
+
     def scaled_beta(self, beta: np.ndarray) -> np.ndarray:
         """Return coefficients of the scaled columns of X."""
         scaled: np.ndarray = self.basis.R @ beta

@@ -51,7 +51,7 @@ class StreamedCriterion(GeneralizedCriterion):
     @property
     def passes(self) -> int:
         """How often all rows were read so far."""
-        return self.problem.source.passes
+        return self.problem.n_passes
 
     @property
     def knows_hessian(self) -> bool:

@@ -56,6 +56,11 @@ class StreamedProblem(ScaledModel):
     #: is not known.
     constant: tuple[Extra, float] | None
 
+    @property
+    def n_passes(self) -> int:
+        """How often all rows were read so far."""
+        return self.source.passes
+
     def working_model(self) -> StreamedModel:
         """Return a new working model, with products and a factor of its own."""
         groups = self.groups.twin()

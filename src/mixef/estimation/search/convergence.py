@@ -39,6 +39,7 @@ class Convergence(PrintedTable):
     #: of the problems.
     separation: str = ""
     remarks: tuple[str, ...] = ()  # what is to be known of the approximation, however good the end
+    n_passes: int = 0  # over the rows, where they are not in memory
 
     @property
     def message(self) -> str:
@@ -61,6 +62,8 @@ class Convergence(PrintedTable):
         state = "converged" if self.converged else "not converged"
         n = self.n_evaluations
         count = f"{n} evaluation" + ("s" if n != 1 else "")
+        if self.n_passes:
+            count += f" and {self.n_passes} passes over the rows"
         return f"{self.optimizer}: {state} after {count}; {self.message}"
 
     def __str__(self) -> str:

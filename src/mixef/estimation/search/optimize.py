@@ -108,6 +108,7 @@ class Step:
     par: np.ndarray
     objective: float
     max_gradient: float
+    n_passes: int = 0  # over the rows so far, where they are not in memory
 
     def __repr__(self) -> str:
         return f"<Step: objective {self.objective:.10g}, largest gradient {self.max_gradient:.3g}>"
