@@ -1,16 +1,20 @@
 """Generalized models of data that stay in an engine, against the same rows in memory."""
 
+import warnings
 from typing import ClassVar
 
 import duckdb
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
+import test_glmm_degenerate as degenerate
 import tqdm.auto
 from simulated_glmm import lenient, simulated
 
 from mixef import glmer
 from mixef.errors import ArgumentError, DataError, RowsElsewhereError
+from mixef.estimation.generalized import streamed_separation
 from mixef.terms.relation import engines
 
 MODELS = {
@@ -159,3 +163,68 @@ def test_passes_are_counted_and_shown(parquet, monkeypatch, capsys):
     assert 10 < passes[0] <= passes[-1] <= n
     here = glmer("y ~ x + (1 | g)", pl.read_parquet(parquet), "poisson")
     assert "passes" not in str(here._fit.convergence)
+
+
+def told(formula, data, arguments):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = glmer(formula, data, **({"family": "binomial"} | arguments))
+    return fit, [(w.category, str(w.message)) for w in caught]
+
+
+# Quadrature and weights a row are refused; the last one is a long search for what it has no end.
+ENDS = [
+    *(
+        name
+        for name, (*_, arguments, _) in degenerate.WARNINGS.items()
+        if arguments.get("nAGQ", 1) < 2 and "weights" not in arguments
+    ),
+    *list(degenerate.NOT_SEPARATED)[:-1],
+]
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_ends_are_named_as_in_memory(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "BATCH", 67)
+    monkeypatch.setattr(streamed_separation, "MOST", 9)
+    cases = degenerate.WARNINGS | degenerate.NOT_SEPARATED
+    formula, changes, arguments, *_ = cases[name]
+    arguments = {"family": arguments} if isinstance(arguments, str) else arguments
+    data = degenerate.D.assign(**changes)
+    path = str(tmp_path / "rows.parquet")
+    data.to_parquet(path)
+    here, expected = told(formula, data, arguments)
+    there, warned = told(formula, path, arguments)
+    assert [category for category, _ in warned] == [category for category, _ in expected]
+    assert there.converged == here.converged
+    assert there.convergence.separation == here.convergence.separation
+    if here.convergence.separation or "without" in name or "fractions" in name:
+        assert warned == expected
+
+
+COMBINED = {
+    "perfect separation: a combination of x, z": lambda told, d: told,
+    "quasi-complete separation: a combination of x, z": lambda told, d: np.where(
+        (d.x == 0) & (d.z == 0), d.k % 2, told
+    ),
+    "": lambda told, d: np.where(np.arange(len(d)) == 700, ~told, told),  # but for one row
+}
+
+
+@pytest.mark.parametrize("message", COMBINED)
+def test_combinations_of_predictors_separate(message, tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+    d = pd.DataFrame({"x": rng.normal(size=900), "z": rng.normal(size=900)})
+    d.loc[::9, ["x", "z"]] *= 0.0 if message.startswith("quasi") else 0.9
+    d["g"], d["k"] = rng.integers(0, 12, 900), rng.integers(0, 50, 900)
+    d["y"] = COMBINED[message](d.x + d.z > 0, d).astype(int)
+    d.loc[700, ["x", "z"]] = 0.3, 0.4
+    path = str(tmp_path / "rows.parquet")
+    d.to_parquet(path)
+    monkeypatch.setattr(engines, "BATCH", 250)
+    monkeypatch.setattr(streamed_separation, "MOST", 11)
+    here, _ = told("y ~ x + z + (1 | g)", d, {})
+    there, _ = told("y ~ x + z + (1 | g)", path, {})
+    assert there.convergence.separation.startswith(message)
+    assert there.convergence.separation == here.convergence.separation
+    assert bool(message) == bool(there.convergence.separation)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
-
-
 _LONGEST = 2000
+# What was warned of before, and what a warning now is about; None where all warnings count.
+_once: ContextVar[tuple[set[str], str] | None] = ContextVar("once", default=None)
 
 
 class MixefError(Exception):
@@ -71,7 +74,28 @@ class DataWarning(MixefWarning):
 
 def warn(message: str, category: type[MixefWarning]) -> None:
     """Issue a warning that points at the line outside of mixef that led to it."""
+    if (once := _once.get()) is not None:
+        told, about = once
+        if about in told:
+            return
+        told.add(about)
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def warning_once(told: set[str] | None, about: str) -> Iterator[None]:
+    """Warn of something but once, of all the times that it is looked at.
+
+    Parameters
+    ----------
+    told : set of str or None
+        What was warned of before; None to warn every time.
+    """
+    token = _once.set(None if told is None else (told, about))
+    try:
+        yield
+    finally:
+        _once.reset(token)

@@ -146,11 +146,11 @@ class Triangles:
 
 
 class Largest:
-    """The largest of several numbers; it takes the place of a sum."""
+    """The largest of several numbers, or of each of arrays; it takes the place of a sum."""
 
-    def __init__(self, value: float):
+    def __init__(self, value: Any):
         self.value = value
 
     def __iadd__(self, other: Largest) -> Largest:
         """Return the larger of both."""
-        return self if self.value >= other.value else other
+        return Largest(np.maximum(self.value, other.value))

@@ -43,6 +43,7 @@ class ModelFrame:
     """Variables of a formula, evaluated, over the rows that are kept."""
 
     in_memory: ClassVar[bool] = True  # whether the rows are here, or come in batches
+    told: ClassVar[set[str] | None] = None  # of batches, what one of them has warned of
 
     formula: Formula
     #: (n,) or (n, 2): the response as numbers; a two-level factor is 0/1. None for any other

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.errors import DataError
+from mixef.errors import DataError, warning_once
 from mixef.families import family as families
 from mixef.terms.factor import Factor
 from mixef.terms.frame import ModelFrame, numeric_response
@@ -58,7 +58,8 @@ def outcome(frame: ModelFrame, family: families.Family) -> Outcome:
         y = numeric_response(frame)
     assert y is not None
     result = Outcome(np.asarray(y, dtype=float), weights, modelled, copies)
-    family.check_response(y, result.trials, node.text)
+    with warning_once(frame.told, f"the response {node.text}"):
+        family.check_response(y, result.trials, node.text)
     return result
 
 

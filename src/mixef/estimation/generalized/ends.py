@@ -13,6 +13,7 @@ from mixef.estimation.generalized.problem import EXACT
 from mixef.estimation.generalized.quadrature import most_nodes
 from mixef.estimation.generalized.response import Extremes, Response, edges
 from mixef.estimation.generalized.separation import (
+    is_complete,
     pure_levels,
     separating_direction,
     separation_message,
@@ -125,12 +126,16 @@ def with_separation(
     if (gap < NEAR * outcome.y.max()).any() or set(end.flat) & set(names):
         direction = separating_direction(X, side)
         if direction is not None:
-            message = separation_message(direction, X, side, names)
+            scaled = direction * np.abs(X).max(axis=0)
+            message = separation_message(scaled, names, is_complete(X, side, direction))
     if message is None:
         found = pure_levels(terms, side, outcome.weights)
         message = str(found) if found else _told_by_effects(family, outcome, estimates, terms, side)
-    if message is None:
-        return end
+    return end if message is None else with_message(end, message, family)
+
+
+def with_message(end: Convergence, message: str, family: Family) -> Convergence:
+    """Return an end that separation explains."""
     # A shape on its way to infinity is another matter.
     kept = end.problems[-1:] if {a.label for a in family.auxiliary} & set(end.flat) else ()
     return replace(
@@ -162,8 +167,11 @@ def _told_by_effects(
     if (side[used] == 0).any() or gap.max() >= 0.5 or np.median(gap) > NEAR:
         return None
     term = largest(terms, estimates)
-    if not tells_by_level(term, side):
-        return None
+    return told_by_effects(term) if tells_by_level(term, side) else None
+
+
+def told_by_effects(term: RandomTerm) -> str:
+    """Say that the effects of a term tell every response."""
     return (
         f"separation by group: the effects of ({term.label}) predict every response without error, "
         "so the likelihood rises for ever as their standard deviations grow, and the estimates "

@@ -287,14 +287,21 @@ class Generalized(Kind):
         if error is not None and error.is_large:
             message = laplace_message(error, terms, criterion.response)
             end = replace(end, remarks=(message,))
-        if control.check_separation != "ignore" and frame.in_memory:
-            X = spec.design.columns(kept)
-            eta = X @ estimates.beta + (0.0 if frame.offset is None else frame.offset)
-            end = with_separation(end, X, outcome, family, eta, estimates, terms, names)
+        sides = None
+        if isinstance(criterion, StreamedCriterion):
+            sides = criterion.sides(result.par, estimates, terms)
+        if control.check_separation != "ignore":
+            if sides is not None:
+                end = sides.with_separation(end, names)
+            else:
+                X = spec.design.columns(kept)
+                eta = X @ estimates.beta + (0.0 if frame.offset is None else frame.offset)
+                end = with_separation(end, X, outcome, family, eta, estimates, terms, names)
         if result.reason in ENDLESS and not end.separation:
             message = RUNAWAY
             if result.reason is not StopReason.RUNAWAY:
-                message = BEYOND.format(term=largest(terms, estimates).label)
+                own = largest(terms, estimates) if sides is None else sides.largest_term()
+                message = BEYOND.format(term=own.label)
             end = replace(end, converged=False, problems=(message,), remarks=())
         end = replace(end, n_passes=problem.n_passes)
         return Fit(

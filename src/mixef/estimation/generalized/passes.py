@@ -256,6 +256,23 @@ class ErrorPass(Pass):
 
 
 @dataclass(frozen=True)
+class SquaresSums(Sums):
+    """The sizes of the columns of Z."""
+
+    n: float
+    squares: np.ndarray  # (sum of s_i^2,): ``sum z_r z_r'``, one grouping factor after another
+
+
+class SquaresPass(Pass):
+    """Sizes of the columns of Z."""
+
+    def __call__(self, chunk: Chunk) -> SquaresSums:
+        """Return the sums of a chunk."""
+        rows = self.rows.rows(chunk)
+        return SquaresSums(rows.m, np.concatenate([(z @ z.T).ravel() for z in rows.z]))
+
+
+@dataclass(frozen=True)
 class ExtentSums(Sums):
     """How the rows are spread."""
 

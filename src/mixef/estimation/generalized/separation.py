@@ -23,7 +23,9 @@ TOLERANCE = 1e-7
 PART = 1e-4
 
 
-def separating_direction(X: np.ndarray, side: np.ndarray) -> np.ndarray | None:
+def separating_direction(
+    X: np.ndarray, side: np.ndarray, toward: np.ndarray | None = None
+) -> np.ndarray | None:
     """Return a direction (p,) that separates the responses, of as few columns as it takes.
 
     Parameters
@@ -32,35 +34,44 @@ def separating_direction(X: np.ndarray, side: np.ndarray) -> np.ndarray | None:
         Columns with a constant among them, if there is one, first.
     side : ndarray (n,)
         As of `edges`.
+    toward : ndarray (p,), optional
+        The mean of ``side X`` over the rows at an edge, where these here are not all of them: no
+        other rows are held to the direction.
     """
     used = ~np.isnan(side)
-    if not X.shape[1] or not (side[used] != 0).any():
+    if not X.shape[1] or (toward is None and not (side[used] != 0).any()):
         return None
-    scale = np.abs(X).max(axis=0)
+    scale = np.abs(X).max(axis=0, initial=0.0)
     unit = X[used] / np.where(scale > 0, scale, 1.0)
     edge = side[used] != 0
     outward = np.unique(unit[edge] * side[used][edge][:, None], axis=0)
     fixed = np.unique(unit[~edge], axis=0)
     columns = list(range(X.shape[1]))
-    found = _recession(outward, fixed, columns)
+    gain = outward.mean(axis=0) if toward is None else toward / np.where(scale > 0, scale, 1.0)
+    found = _recession(outward, fixed, gain, columns)
     if found is None:
         return None
     for j in reversed(range(1, X.shape[1])):
         fewer = [c for c in columns if c != j]
-        again = _recession(outward, fixed, fewer)
+        again = _recession(outward, fixed, gain, fewer)
         if again is not None:
             columns, found = fewer, again
     return found / np.where(scale > 0, scale, 1.0)
 
 
-def _recession(outward: np.ndarray, fixed: np.ndarray, columns: list[int]) -> np.ndarray | None:
+def _recession(
+    outward: np.ndarray, fixed: np.ndarray, gain: np.ndarray, columns: list[int]
+) -> np.ndarray | None:
     """Return delta (p,), zero but for some columns, with ``outward delta >= 0 = fixed delta``.
 
-    The smallest of the products that are not zero is as large as can be, their sum is next.
+    ``gain delta``, the mean over rows of ``outward delta``, is as large as can be.
     """
-    k, p = len(columns), outward.shape[1]
+    k = len(columns)
+    size = float(np.abs(gain[columns]).max(initial=0.0))
+    if size == 0.0:
+        return None
     result = scipy.optimize.linprog(
-        -outward[:, columns].sum(axis=0),
+        -gain[columns] / size,
         A_ub=-outward[:, columns],
         b_ub=np.zeros(len(outward)),
         A_eq=fixed[:, columns] if len(fixed) else None,
@@ -68,9 +79,9 @@ def _recession(outward: np.ndarray, fixed: np.ndarray, columns: list[int]) -> np
         bounds=[(-1.0, 1.0)] * k,
         method="highs",
     )
-    if result.status != 0 or -result.fun <= TOLERANCE * len(outward):
+    if result.status != 0 or -result.fun * size <= TOLERANCE:
         return None
-    delta = np.zeros(p)
+    delta = np.zeros(len(gain))
     delta[columns] = result.x
     return delta
 
@@ -87,6 +98,11 @@ def is_complete(X: np.ndarray, side: np.ndarray, direction: np.ndarray) -> bool:
 
 def _separated(outward: np.ndarray) -> bool:
     """Tell whether there is a direction with ``outward delta > 0``."""
+    return margin_direction(outward) is not None
+
+
+def margin_direction(outward: np.ndarray) -> np.ndarray | None:
+    """Return a direction (k,) with ``outward delta > 0``, if there is one."""
     rows, k = np.unique(outward, axis=0), outward.shape[1]
     # the largest margin: maximize t with rows delta >= t
     result = scipy.optimize.linprog(
@@ -96,18 +112,25 @@ def _separated(outward: np.ndarray) -> bool:
         bounds=[(-1.0, 1.0)] * k + [(None, None)],
         method="highs",
     )
-    return bool(result.status == 0 and -result.fun > TOLERANCE)
+    separates = result.status == 0 and -result.fun > TOLERANCE
+    return np.asarray(result.x[:k]) if separates else None
 
 
-def separation_message(
-    direction: np.ndarray, X: np.ndarray, side: np.ndarray, names: Sequence[str]
-) -> str:
-    """Say which predictors separate the responses, and what to do."""
-    size = np.abs(direction) * np.abs(X).max(axis=0)
+def separation_message(direction: np.ndarray, names: Sequence[str], complete: bool) -> str:
+    """Say which predictors separate the responses, and what to do.
+
+    Parameters
+    ----------
+    direction : ndarray (p,)
+        Of columns whose largest values are one.
+    complete : bool
+        As of `is_complete`.
+    """
+    size = np.abs(direction)
     parts = [j for j in np.argsort(-size) if size[j] > PART * size.max()]
     shown = [names[j] for j in parts if names[j] != "(Intercept)"] or ["(Intercept)"]
     kind, share = "quasi-complete", "some responses"
-    if is_complete(X, side, direction):
+    if complete:
         kind, share = "perfect", "every response"
     listed = shown[0] if len(shown) == 1 else "a combination of " + ", ".join(shown)
     return (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mixef.errors import ArgumentError
+from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.criterion import MOST_CELLS, GeneralizedCriterion
 from mixef.estimation.generalized.effects import Anchor
 from mixef.estimation.generalized.laplace_error import LaplaceError
@@ -19,8 +22,10 @@ from mixef.estimation.generalized.streamed_laplace import (
     weighted,
 )
 from mixef.estimation.generalized.streamed_model import StreamedModel
+from mixef.estimation.generalized.streamed_separation import Sides
 from mixef.estimation.generalized.streamed_start import StreamedProblem
 from mixef.families.auxiliary import Extra
+from mixef.terms.random import RandomTerm
 
 
 class StreamedCriterion(GeneralizedCriterion):
@@ -107,8 +112,20 @@ class StreamedCriterion(GeneralizedCriterion):
         return not found.sides and found.gap.value < 0.5 and 2.0 * found.told > found.said
 
     def is_beyond(self) -> bool:
-        """Return False: how large effects are over the rows is not summed by passes."""
-        return False
+        """Tell whether effects of that size leave no mean in doubt; see `GeneralizedCriterion`."""
+        anchor = self._anchor
+        if anchor is None or not anchor.is_large:
+            return False
+        if self.model.extent_of(summed(anchor.mode.state)).sides:
+            return False
+        squares = zip(self.model.squares(summed(anchor.mode.state)), anchor.lams, strict=True)
+        size = max(float(np.sqrt(np.einsum("ij,ik,jk->", S, lam, lam))) for S, lam in squares)
+        return self.response.is_beyond(size)
+
+    def sides(self, point: np.ndarray, estimates: Estimates, terms: Sequence[RandomTerm]) -> Sides:
+        """Return the sides of the responses, which tell of separation."""
+        state = summed(self._mode_at(point).state)
+        return Sides(self.model, state, estimates, self.terms.blocks, terms)
 
     def laplace_error(self, point: np.ndarray) -> LaplaceError:
         """Return the next terms of Laplace's expansion at a point, by one pass."""

@@ -21,6 +21,7 @@ from mixef.estimation.generalized.passes import (
     Meaning,
     Pass,
     Point,
+    SquaresPass,
     StatePass,
 )
 from mixef.estimation.generalized.response import Extremes, Response
@@ -99,6 +100,7 @@ class StreamedModel:
         self.source, self.rows, self.meaning = source, rows, meaning
         self.response, self.groups, self.factor = response, groups, factor
         self._constant = constant
+        self._squares: list[np.ndarray] | None = None
         self.with_gram = False  # whether steps ask for cross-products with X
 
     @property
@@ -172,6 +174,15 @@ class StreamedModel:
         if state.extent is None:
             state.extent = self.source.total(ExtentPass(self.rows, self.meaning, state.point))
         return state.extent
+
+    def squares(self, state: SummedState) -> list[np.ndarray]:
+        """Return the mean of ``z_r z_r'`` (s_i, s_i) of each grouping factor, by one pass."""
+        if self._squares is None:
+            sums = self.source.total(SquaresPass(self.rows, self.meaning, state.point))
+            ends = np.cumsum([s * s for s in self.rows.layout.widths])[:-1]
+            parts = zip(np.split(sums.squares / sums.n, ends), self.rows.layout.widths, strict=True)
+            self._squares = [part.reshape(s, s) for part, s in parts]
+        return self._squares
 
     def extent(self, state: SummedState) -> tuple[float, float]:
         """Return the largest linear predictor, and a change of one over which the mean curves."""

@@ -148,7 +148,10 @@ class RelationFrame(ModelFrame):
         groups = {text: factor.take(rows) for text, factor in groups.items()}
         own = {"groups": groups, "formula": self.formula}  # which may have fewer terms than read
         return BatchFrame(
-            **(vars(whole) | own), crossings=self.crossings, columns=found.scope.columns
+            **(vars(whole) | own),
+            crossings=self.crossings,
+            columns=found.scope.columns,
+            told=self.reader.columns.told,
         )
 
     def _recoded(self, key: tuple[str, str], value: Any, rows: np.ndarray) -> Any:
@@ -194,6 +197,7 @@ class BatchFrame(ModelFrame):
 
     crossings: dict[tuple[str, ...], Factor] = field(kw_only=True)
     columns: Columns = field(kw_only=True)  # those of the batch, with rows that are not used
+    told: set[str] = field(kw_only=True)  # type: ignore[misc]
 
     def data_columns(self, data: Any) -> Columns | None:
         """Return the columns of the batch."""

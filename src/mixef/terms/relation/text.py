@@ -84,7 +84,7 @@ class TableColumns:
     relation: Relation  # with the columns that are read
     all_names: tuple[str, ...]  # of the whole table, for messages
     text: Mapping[str, TextColumn]
-    told: set[str]  # columns of whole numbers that lose digits, of which a warning told
+    told: set[str]  # what a warning told of: columns of whole numbers that lose digits, ...
 
     def of(self, batch: pa.RecordBatch) -> Columns:
         """Return a batch; every factor has the levels of the whole table."""
