@@ -18,7 +18,7 @@ from mixef.estimation.generalized.laplace import (
 )
 from mixef.estimation.generalized.laplace_error import LaplaceError, laplace_error
 from mixef.estimation.generalized.levels import Levels, levels_at
-from mixef.estimation.generalized.pirls import Mode, conditional_mode
+from mixef.estimation.generalized.pirls import Mode, conditional_mode, joint_mode
 from mixef.estimation.generalized.problem import GeneralizedProblem
 from mixef.estimation.generalized.quadrature import Quadrature
 from mixef.estimation.generalized.response import Extremes
@@ -110,9 +110,12 @@ class GeneralizedCriterion:
         return np.concatenate([*parts, self.family.coordinates(extra)] if self.n_extra else parts)
 
     def start(self) -> np.ndarray:
-        """Return moment estimates of the covariances with the coefficients of the plain GLM."""
-        problem = self.problem
-        return self.join(problem.par, problem.beta, problem.extra)
+        """Return moment estimates of the covariances, with the coefficients of the mode there."""
+        problem, beta = self.problem, self.problem.beta
+        if not self.with_beta:
+            lams = self.parametrization.lams(problem.par)
+            beta, self._u = joint_mode(self.model, lams, beta, problem.extra, self._u)
+        return self.join(problem.par, beta, problem.extra)
 
     def value(self, point: np.ndarray) -> float:
         """Return -2 log L at a point; infinite where it cannot be computed."""
@@ -184,8 +187,7 @@ class GeneralizedCriterion:
         if self._mode is None:
             raise self.failure
         if self._derivatives is None:
-            par, _, extra = self.split(self._point)
-            lams = self._lams
+            (par, _, extra), lams = self.split(self._point), self._lams
             if not self._factor_at_mode:
                 self.model.refactor(self.response.weights_of(self._mode.state), lams)
             d = self._differentiate(self._mode, par, lams, extra)
@@ -213,11 +215,9 @@ class GeneralizedCriterion:
         if self._sharper is None and self._can_sharpen:
             d = self._differentiated()
             assert self._mode is not None
-            par, _, extra = self.split(self._point)
-            self._sharper = crossed_hessian(
-                self.model, self._mode, self.parametrization, par, extra, d.h, d.adjoint
-            )
-            bend = self.parametrization.bend(par, self._lams, d.K)
+            (par, _, extra), P = self.split(self._point), self.parametrization
+            self._sharper = crossed_hessian(self.model, self._mode, P, par, extra, d.h, d.adjoint)
+            bend = P.bend(par, self._lams, d.K)
             self._sharper[: len(par), : len(par)] += bend
         return self._sharper
 
@@ -271,9 +271,8 @@ class GeneralizedCriterion:
     def scale(self, point: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""
         own = self.parametrization.scale(point[: self.parametrization.n_par], floor=LEAST_UNIT)
-        return np.concatenate(
-            [own, self.problem.units[self.p :] if self.with_beta else self.problem.units]
-        )
+        units = self.problem.units[self.p if self.with_beta else 0 :]
+        return np.concatenate([own, units])
 
     def turned(self, point: np.ndarray) -> tuple[Self, np.ndarray] | None:
         """Return the criterion on the principal axes at ``point``, and ``point`` in them.

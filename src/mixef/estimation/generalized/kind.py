@@ -363,14 +363,15 @@ def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
 
     Smaller random effects and coefficients further inside the domain are tried one by one.
     """
-    par, beta, extra = criterion.split(criterion.start())
+    start = criterion.start()
+    par, beta, extra = criterion.split(start)
     for share, inward in ((1.0, 0.0), (0.1, 0.0), (0.01, 0.0), (0.1, 0.1), (0.01, 0.5)):
         smaller = criterion.parametrization.resized(par, share)
         moved = beta + inward * (criterion.problem.inside - beta)
         point = criterion.join(smaller, moved, extra)
         if np.isfinite(criterion.value(point)) and derivatives_at(criterion) is not None:
             return point
-    return criterion.start()
+    return start
 
 
 def _starting_point(

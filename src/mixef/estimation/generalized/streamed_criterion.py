@@ -53,6 +53,13 @@ class StreamedCriterion(GeneralizedCriterion):
         super().__init__(problem, u)  # type: ignore[arg-type]
         self.model.with_gram = self.with_beta
 
+    def start(self) -> np.ndarray:
+        """Return where the search starts; see `GeneralizedCriterion`."""
+        self.model.with_gram = True
+        start = super().start()
+        self.model.with_gram = self.with_beta
+        return start
+
     @property
     def passes(self) -> int:
         """How often all rows were read so far."""
