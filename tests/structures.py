@@ -22,13 +22,13 @@ STRUCTURES = {
     "one vector": ([12], [3], "crossed"),
     "crossed": ([20, 7], [1, 1], "crossed"),
     "crossed vector": ([20, 7], [2, 3], "crossed"),
-    "crossed sparsely": ([90, 60], [1, 2], "sparse"),
-    "crossed sparsely, vector first": ([90, 60], [2, 1], "sparse"),
-    "nested": ([40, 8], [1, 1], "nested"),
-    "nested vector": ([40, 8], [2, 2], "nested"),
+    "crossed sparsely": ([45, 30], [1, 2], "sparse"),
+    "crossed sparsely, vector first": ([45, 30], [2, 1], "sparse"),
+    "nested": ([24, 6], [1, 1], "nested"),
+    "nested vector": ([24, 6], [2, 2], "nested"),
     "three crossed": ([15, 9, 5], [2, 1, 3], "crossed"),
-    "three nested": ([48, 12, 4], [1, 2, 1], "nested"),
-    "three sparse": ([80, 50, 40], [1, 1, 2], "sparse"),
+    "three nested": ([24, 8, 4], [1, 2, 1], "nested"),
+    "three sparse": ([40, 25, 20], [1, 1, 2], "sparse"),
 }
 TEMPLATES = ["identity", "random", "negative", "zero", "rank one", "singular", "above", "below"]
 
