@@ -446,13 +446,13 @@ def test_more_arguments_that_cannot_be(sleep, cbpp):
 
 @pytest.mark.slow
 def test_coverage_of_the_percentile_interval(sleep):
-    """Of the slope, whose bootstrap distribution is about normal: 95 % of 300 data sets."""
+    """Of the slope, whose bootstrap distribution is about normal: 95 % of 200 data sets."""
     quiet = sleep.update(control=QUIET)
     truth = sleep.fixef()["Days"]
-    responses = sleep.simulate(300, seed=21)
+    responses = sleep.simulate(200, seed=21)
     hits = 0
-    for i in range(300):
-        limits = quiet.refit(responses.iloc[:, i]).bootstrap(200, seed=i).confint().loc["Days"]
+    for i in range(200):
+        limits = quiet.refit(responses.iloc[:, i]).bootstrap(100, seed=i).confint().loc["Days"]
         hits += limits.iloc[0] <= truth <= limits.iloc[1]
     # Estimated variances make the interval of 18 subjects cover 92 to 93 %; 4 binomial errors.
-    assert hits / 300 == pytest.approx(0.93, abs=4 * np.sqrt(0.93 * 0.07 / 300))
+    assert hits / 200 == pytest.approx(0.93, abs=4 * np.sqrt(0.93 * 0.07 / 200))

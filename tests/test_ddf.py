@@ -432,13 +432,13 @@ def test_insteval_by_kenward_and_roger():
 def test_a_hypothesis_that_holds_is_rejected_as_often_as_it_should_be():
     """A covariate of 7 groups of 3 to 12 rows: z tests reject too often, the others do not.
 
-    Of 1500 tests at 5 percent, 3.5 to 6.7 percent are within three standard errors.
+    Of 800 tests at 5 percent, 2.7 to 7.3 percent are within three standard errors.
     """
     rng = np.random.default_rng(11)
     g = np.repeat(np.arange(7), [3, 4, 5, 6, 8, 10, 12])
     data = pd.DataFrame({"g": g, "x": rng.normal(size=7)[g], "y": rng.normal(size=len(g))})
     fit = lmer("y ~ x + (1 | g)", data, control=LmerControl(check_conv_singular="ignore"))
-    n = 1500
+    n = 800
     rejected = dict.fromkeys(("satterthwaite", "kenward-roger", None), 0)
     for _ in range(n):
         y = 1.5 * rng.normal(size=7)[g] + rng.normal(size=len(g))
@@ -447,5 +447,5 @@ def test_a_hypothesis_that_holds_is_rejected_as_often_as_it_should_be():
             rejected[rule] += f_test(again, [[0.0, 1.0]], ddf=rule).p_value < 0.05
     share = {rule: count / n for rule, count in rejected.items()}
     assert share[None] > 0.08
-    assert 0.033 < share["satterthwaite"] < 0.067
-    assert 0.033 < share["kenward-roger"] < 0.067
+    assert 0.027 < share["satterthwaite"] < 0.073
+    assert 0.027 < share["kenward-roger"] < 0.073

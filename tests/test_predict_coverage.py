@@ -18,7 +18,7 @@ def share_within(covered, nominal):
 
 KINDS = ["known", "known mean", "new level", "new mean", "population", "population mean"]
 # With few groups there are more sets, for the comparison with normal intervals of these means.
-N_SETS = {8: 1000, 15: 600, 40: 200}
+N_SETS = {8: 600, 15: 300, 40: 100}
 NORMAL = stats.norm.ppf(0.95)
 COMPARED = ("new mean", "population mean")
 
@@ -42,22 +42,24 @@ def simulated_linear(n_groups):
         fit = lmer("y ~ x + (x | g)", data, control=quiet)
         at = rng.normal()
         fixed = 1 + 0.5 * at
-        for kind, level, arguments in (
-            ("known", 3, {}), ("new level", n_groups, {"new_levels": "population"}),
-            ("population", n_groups, {"re_form": "~0"}),
-        ):  # fmt: skip
-            truth = fixed + b[level, 0] + b[level, 1] * at
-            response, of_mean = truth + rng.normal(), kind.removesuffix(" level") + " mean"
-            aims = {of_mean: fixed if kind == "population" else truth, kind: response}
-            for (key, aim), interval in zip(
-                aims.items(), ("confidence", "prediction"), strict=True
-            ):
-                row = fit.predict(
-                    {"x": [at], "g": [level]}, interval=interval, level=0.9, se_fit=True,
-                    **arguments,
-                ).iloc[0]  # fmt: skip
-                by_normal = abs(aim - row["fit"]) < NORMAL * row["se_fit"]
-                hits[key].append([row["lower"] < aim < row["upper"], by_normal])
+        new = {"x": [at, at], "g": [3, n_groups]}
+        drawn = {level: rng.normal() for level in (3, n_groups)}
+        for kinds, arguments in (
+            ({"known": 3, "new level": n_groups}, {"new_levels": "population"}),
+            ({"population": n_groups}, {"re_form": "~0"}),
+        ):
+            for interval in ("confidence", "prediction"):
+                found = fit.predict(new, interval=interval, level=0.9, se_fit=True, **arguments)
+                for kind, level in kinds.items():
+                    aim, key = fixed + b[level, 0] + b[level, 1] * at, kind
+                    if interval == "prediction":
+                        aim += drawn[level]
+                    else:
+                        key = kind.removesuffix(" level") + " mean"
+                        aim = fixed if kind == "population" else aim
+                    row = found.iloc[int(level == n_groups)]
+                    by_normal = abs(aim - row["fit"]) < NORMAL * row["se_fit"]
+                    hits[key].append([row["lower"] < aim < row["upper"], by_normal])
     return {kind: np.transpose(found) for kind, found in hits.items()}
 
 
@@ -73,12 +75,12 @@ def test_linear_intervals_cover(kind, n_groups):
 def test_with_few_groups_normal_intervals_cover_less(kind):
     # A new level's mean has about half as many degrees of freedom as there are groups.
     by_t, by_normal = simulated_linear(8)[kind].mean(axis=1)
-    assert abs(by_t - 0.9) < abs(by_normal - 0.9)
-    assert by_normal < 0.9 - 2 * np.sqrt(0.09 / N_SETS[8])
+    # Of the same sets: 4.4 % are expected to differ with 7 degrees of freedom.
+    assert by_t - by_normal > 0.025
 
 
 @cache
-def simulated_binomial(n_sets=250):
+def simulated_binomial(n_sets=150):
     """Hits of 90 % intervals over simulated data sets: 40 groups of 6 rows with 5 trials."""
     rng = np.random.default_rng(20250108)
     g = np.repeat(np.arange(40), 6)

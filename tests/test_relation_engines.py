@@ -79,7 +79,9 @@ def test_folders_named_after_values(tmp_path, engine, monkeypatch):
 def test_without_an_engine(folder, monkeypatch):
     for name in ("_by_duckdb", "_by_polars"):
         monkeypatch.setattr(files, name, lambda *_: LateModule("nothing").there)
-    with pytest.raises(MissingLibraryError, match="takes DuckDB or polars: pip install duckdb"):
+    with pytest.raises(
+        MissingLibraryError, match="takes DuckDB 2 or polars: pip install --upgrade duckdb"
+    ):
         lmer(FORMULA, folder)
 
 
@@ -218,6 +220,14 @@ def test_a_connection_that_is_in_use():
     assert relation.collect().num_rows == 200_000
     own = relation_of(connection.cursor().sql("select 1 as x"))
     assert own.collect().num_rows == 1
+
+
+def test_an_older_duckdb_is_refused_by_its_version(folder, monkeypatch):
+    relation = duckdb.connect().read_parquet(f"{folder}/*.parquet")
+    monkeypatch.setattr(duckdb, "__version__", "1.4.4")
+    with pytest.raises(MissingLibraryError, match=r"DuckDB 1\.4\.4 .*--upgrade duckdb"):
+        relation_of(relation)
+    assert relation_of(folder).engine == "polars"
 
 
 SCAN = """

@@ -59,8 +59,8 @@ def path(tmp_path_factory):
 EXPRESSIONS = (
     # numbers
     "x", "i", "x + z", "x - z", "x * z", "x / z", "i / j", "-x", "+x", "2 * x - 1", "(x - 1)^2",
-    "x^2", "x^3", "x^-1", "x^0.5", "2 * i^2", "1e3 * x", "i * j", "i %% 3", "i %/% 4", "i %% -3",
-    "i * 100000000L * 100000000L", "I(x * z^2)", "x / 4", "x / 0", "0 / x",
+    "x^2", "x^3", "x^-1", "pmax(x, -9)^0.5", "2 * i^2", "1e3 * x", "i * j", "i %% 3", "i %/% 4",
+    "i %% -3", "i * 100000000L * 100000000L", "I(x * z^2)", "x / 4", "x / 0", "0 / x",
     # functions
     "log(x)", "log(x, 10)", "log2(x)", "log10(x)", "exp(x)", "sqrt(x)", "abs(x)", "floor(x)",
     "ceiling(x)", "trunc(x)", "sin(i)", "cos(i)", "as.integer(x)", "as.numeric(b)",

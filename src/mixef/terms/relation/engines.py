@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mixef.errors import DataError, MixefError
+from mixef.errors import DataError, MissingLibraryError, MixefError
 from mixef.late import LateModule
 
 if TYPE_CHECKING:
+    import duckdb
     import ibis
     import polars
     import pyarrow as pa
 else:
-    ibis, polars, pa = map(LateModule, ("ibis", "polars", "pyarrow"))
+    duckdb, ibis, polars, pa = map(LateModule, ("duckdb", "ibis", "polars", "pyarrow"))
 
 #: Rows that are read at a time: their columns fit into a processor's cache, and what a batch costs
 #: by itself is not seen.
@@ -30,6 +31,21 @@ ENGINES = {
     "sqlframe": "SQLFrame",
     "dask": "dask",
 }
+
+
+def check_duckdb() -> None:
+    """Refuse DuckDB 1, where a result that is being read ends without a word at another query.
+
+    Raises
+    ------
+    MissingLibraryError
+        With the version that is installed.
+    """
+    if int(duckdb.__version__.split(".")[0]) < 2:
+        raise MissingLibraryError(
+            f"DuckDB {duckdb.__version__} is installed, and data that lie in it are read from "
+            "DuckDB 2 on: pip install --upgrade duckdb"
+        )
 
 
 @contextmanager

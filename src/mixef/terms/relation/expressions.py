@@ -208,7 +208,9 @@ class Expressions:
             return number
         if node.op != "-":
             raise NotOnEngineError(node.text)
-        return self._made(node.text, -number.expr, number.whole, number.polynomial.times(-1.0))
+        return self._made(
+            node.text, -1.0 * number.expr, number.whole, number.polynomial.times(-1.0)
+        )
 
     def _operator(self, node: Binary, left: Any, right: Any) -> Any:
         if node.op in _COMPARISONS:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mixef.errors import DataError, MissingLibraryError, MixefError
 from mixef.late import LateModule
+from mixef.terms.relation.engines import check_duckdb
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,10 +65,10 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
             what = str(error).splitlines()[0]
             raise DataError(f"cannot read Parquet files from {path!r}: {what}") from None
     reason = f", whose {changed}," if changed else ""
-    needed = "polars" if changed else "duckdb"
+    needed = "polars" if changed else "--upgrade duckdb"
     raise MissingLibraryError(
         f"reading Parquet files where they lie ({path!r}){reason} takes "
-        f"{'polars' if changed else 'DuckDB or polars'}: pip install {needed}"
+        f"{'polars' if changed else 'DuckDB 2 or polars'}: pip install {needed}"
     )
 
 
@@ -78,6 +79,7 @@ def _fixed_part(pattern: str) -> str:
 
 
 def _by_duckdb(pattern: str, by_value: bool) -> Any:
+    check_duckdb()
     # A connection of its own, since one serves one thread at a time.
     return duckdb.connect().read_parquet(pattern, hive_partitioning=by_value)
 

@@ -22,6 +22,7 @@ from mixef.terms.relation.engines import (
     arrow_has,
     as_batch,
     batches_of,
+    check_duckdb,
     reading,
 )
 from mixef.terms.relation.files import scanned
@@ -127,6 +128,8 @@ def relation_of(data: Any) -> Relation | None:
     DataError
         For a path that leads to no Parquet file, or an engine whose rows cannot be read in
         batches.
+    MissingLibraryError
+        For data in DuckDB 1.
     """
     if isinstance(data, Relation) or data is None:
         return data
@@ -146,6 +149,8 @@ def relation_of(data: Any) -> Relation | None:
             f"{known}, or a frame in memory: collect it before"
         )
     name = native.implementation.value
+    if name == "duckdb":
+        check_duckdb()
     with reading(ENGINES[name]):
         return Relation(nw.from_native(arrow_has(name, native.to_native())), data)
 
