@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixef import lmer
+from mixef import GlmerControl, glmer, lmer
+from mixef.arguments import spec_of_call
 from mixef.errors import DataError
+from mixef.estimation.chunked import BatchedRows
+from mixef.estimation.generalized import cells
+from mixef.estimation.generalized.kind import Generalized
+from mixef.estimation.generalized.passes import Meaning
+from mixef.estimation.generalized.spread import SpreadRows
+from mixef.estimation.generalized.streamed_glm import Scan
 from mixef.estimation.linear import pushed
+from mixef.estimation.spec import ModelCall
 from mixef.terms.relation.expressions import NotOnEngineError
 from mixef.terms.relation.relation import relation_of
 
@@ -32,6 +40,7 @@ def rows():
     d["f"] = np.where(rng.random(N) < 0.4, "b", "A")
     d["flag"], d["w"] = rng.random(N) < 0.5, rng.integers(0, 3, N) / 2.0
     d["day"] = [pd.Timestamp("2024-02-27").date() + pd.Timedelta(days=k) for k in h.tolist()]
+    d["count"] = rng.poisson(np.exp(0.3 * d["x"] + 0.5 * rng.normal(size=8)[g]))
     d.loc[[3, 9], "x"] = np.nan
     return d
 
@@ -88,6 +97,39 @@ def test_rows_are_read_in_batches(frame, monkeypatch):
 
     monkeypatch.setattr(pushed.PushedModel, "sums", nothing_on_the_engine)
     assert_same("y ~ x + flag + factor(day) + (1 | k) + (1 | f)", frame)
+
+
+def test_passes_are_summed_by_the_executors(frame, monkeypatch):
+    monkeypatch.setattr(cells, "MANY", 0)
+    names = {"half": lambda x: x / 2}  # goes to the executors, too
+    formula, call = "count ~ half(x) + f + (1 | g)", ModelCall(frame)
+    spec = spec_of_call(formula, call, Generalized("poisson"), GlmerControl(), names)
+    spread = cells.rows_of(spec)
+    assert isinstance(spread, SpreadRows)
+    kept = [0, 2]
+    step = Scan(Meaning(spec.kind.family), (8,))
+    there, here = spread.of(kept).total(step), BatchedRows(spec, kept).total(step)
+    assert there.n == here.n == N - 2
+    np.testing.assert_allclose(there.X.R[0].T @ there.X.R[0], here.X.R[0].T @ here.X.R[0])
+    assert there.normalizer == pytest.approx(here.normalizer, rel=1e-13)
+    assert sum(len(chunk.y) for chunk in spread) == N - 2
+    monkeypatch.setattr("mixef.__version__", "9.8")
+    with pytest.raises(DataError, match=r"executors have mixef 0.*, and this is mixef 9.8: inst"):
+        spread.total(step)
+
+
+def test_spark_groups_rows_that_share_all(frame, monkeypatch):
+    monkeypatch.setattr(cells, "FEW", 0)
+    monkeypatch.setattr(cells, "SHARED", 1)
+    monkeypatch.setattr(cells, "STEP", 3)
+    quiet = GlmerControl(check_conv_singular="ignore")
+    made, before = [], cells.collapse
+    monkeypatch.setattr(cells, "collapse", lambda *args: made.append(args) or before(*args))
+    there = glmer("flag ~ f + (1 | h)", frame, "binomial", nAGQ=0, control=quiet)
+    here = glmer("flag ~ f + (1 | h)", rows(), "binomial", nAGQ=0, control=quiet)
+    assert len(made) == 1
+    assert there.objective == pytest.approx(here.objective, rel=1e-12)
+    assert there.nobs == N
 
 
 def test_what_spark_cannot_do_is_said(frame):

@@ -33,14 +33,16 @@ class LateBar:
     ):
         self._label, self._total, self._done = label, total, 0
         self._options = options | {"disable": None if progress is None else not progress}
-        self._begin, self._bar = time.monotonic(), None
+        self._begin, self._bar, self._over = time.monotonic(), None, False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
     def restart(self, label: str, total: int | None) -> None:
         """Go on with another piece of the work."""
@@ -50,11 +52,11 @@ class LateBar:
             self._bar.reset(total)
 
     def advance(self, steps: int = 1) -> None:
-        """Take in that steps were done."""
+        """Take in that steps were done; after the end of the work nothing is shown."""
         self._done += steps
         if self._bar is not None:
             self._bar.update(steps)
-        elif time.monotonic() - self._begin > DELAY:
+        elif not self._over and time.monotonic() - self._begin > DELAY:
             self._bar = self._made()
 
     def _made(self) -> Any:

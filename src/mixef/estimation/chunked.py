@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -78,11 +78,11 @@ class BatchedRows(ChunkSource):
     ----------
     spec : ModelSpec
         Its frame holds no rows.
-    kept : ndarray of int (p,), optional
+    kept : sequence of int (p,), optional
         Columns of the design; all of them by default.
     """
 
-    def __init__(self, spec: ModelSpec, kept: np.ndarray | None = None):
+    def __init__(self, spec: ModelSpec, kept: Sequence[int] | np.ndarray | None = None):
         self.spec, self.kept = spec, kept
 
     def chunks(self) -> Iterator[Chunk]:

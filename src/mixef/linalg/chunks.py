@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
 
@@ -54,6 +55,16 @@ class ChunkSource(ABC):
     @abstractmethod
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows, from the first on."""
+
+    def of(self, kept: Sequence[int]) -> Self:
+        """Return the same rows with some columns of X alone."""
+        raise NotImplementedError
+
+    @contextmanager
+    def shown(self) -> Iterator[Self]:
+        """Show how far passes are, until the end of a ``with`` block."""
+        with LateBar(unit=" rows", unit_scale=True) as self.bar:
+            yield self
 
     def __iter__(self) -> Iterator[Chunk]:
         self.passes += 1

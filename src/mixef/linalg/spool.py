@@ -21,7 +21,6 @@ import numpy as np
 
 from mixef.linalg.chunks import ChunkSource
 from mixef.linalg.sources import Chunk
-from mixef.progress import LateBar
 
 # The share of the free room of its disk that a file may take.
 SHARE = 0.5
@@ -202,7 +201,6 @@ class _Held:
 
     spool: Spool | None = None
     has_room = True
-    bar: LateBar | None = None
 
 
 class Spooled(ChunkSource):
@@ -231,16 +229,11 @@ class Spooled(ChunkSource):
         self._source, self._kept, self._held = source, kept, _Held()
 
     @property
-    def bar(self) -> LateBar | None:  # type: ignore[override]
-        """What shows how far a pass is."""
-        return self._held.bar
-
-    @property
     def read(self) -> int:
         """How often the rows were read from the source."""
         return self._source.passes
 
-    def of(self, kept: Sequence[int]) -> Spooled:
+    def of(self, kept: Sequence[int]) -> Self:
         """Return the same rows, in the same file, with some columns of X alone."""
         own = copy.copy(self)
         own._kept = kept
@@ -248,12 +241,12 @@ class Spooled(ChunkSource):
 
     @contextmanager
     def shown(self) -> Iterator[Self]:
-        """Show how far a pass is, and give up the file at the end: later ones read the source."""
-        with LateBar(unit=" rows", unit_scale=True) as self._held.bar:
+        """Show how far passes are, and give up the file at the end: later ones read the source."""
+        with super().shown():
             try:
                 yield self
             finally:
-                self._held.bar = self._held.spool = None
+                self._held.spool = None
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mixef.estimation.chunked import BatchedRows
 from mixef.estimation.generalized.collapse import collapse, collapses
+from mixef.estimation.generalized.spread import SpreadRows
 from mixef.estimation.spec import ModelSpec
 from mixef.families.family import Family
 from mixef.linalg.chunks import ChunkSource
@@ -21,18 +22,23 @@ SHARED = 4
 # Distinct rows that an engine is asked to tell apart, and the numbers in them that are held here
 # while those with one linear predictor are joined.
 MOST_DISTINCT, MOST_NUMBERS = 20_000_000, 20_000_000
+# Rows from which on Spark's executors sum over them, for which there may be no room here: to read
+# fewer ones once costs less than passes by Spark.
+MANY = 100_000_000
 # Rows of a chunk of what was joined.
 STEP = 65_536
 
 
-def rows_of(spec: ModelSpec) -> Spooled:
-    """Return the rows of a model that an engine holds, to be read once."""
+def rows_of(spec: ModelSpec) -> ChunkSource:
+    """Return the rows of a model that an engine holds, to be read once or summed by it."""
     rows, frame, family = BatchedRows(spec), spec.frame, spec.kind.family
     assert isinstance(frame, RelationFrame)
     if frame.n >= FEW and collapses(family):
         n_distinct = frame.relation.n_distinct()
         if n_distinct <= min(frame.n / SHARED, MOST_DISTINCT):
             return Spooled(CellRows(rows, family, n_distinct))
+    if frame.n >= MANY and frame.relation.engine == "Spark":
+        return SpreadRows(rows)
     return Spooled(rows)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mixef.control import GlmerControl, act
@@ -15,19 +17,16 @@ from mixef.estimation.columns import (
     report_scale,
 )
 from mixef.estimation.spec import ModelSpec
-from mixef.linalg.sources import Chunk, scan
-from mixef.linalg.spool import Spooled
-
-# A variance below this share of the mean square may be nothing but rounding.
-ROUNDING = 1e-10
+from mixef.linalg.chunks import ChunkSource, Largest, Sums, Triangles
+from mixef.linalg.sources import Chunk, Scan, scan
 
 
-def checked_columns(spec: ModelSpec, rows: Spooled | None) -> np.ndarray:
+def checked_columns(spec: ModelSpec, rows: ChunkSource | None) -> np.ndarray:
     """Check the columns; return those of X that are estimated.
 
     Parameters
     ----------
-    rows : Spooled or None
+    rows : ChunkSource or None
         None for rows in memory.
     """
     frame, design, terms, control = spec.frame, spec.design, spec.terms, spec.control
@@ -36,12 +35,17 @@ def checked_columns(spec: ModelSpec, rows: Spooled | None) -> np.ndarray:
         refuse_extremes(outcome.y, name, frame.weights, design, terms)
         _check_not_constant(spec, outcome.y.min(), outcome.y.max())
         return independent(design, outcome.weights, control)
-    with np.errstate(divide="ignore"):  # logs of weights, which nobody asks for
-        seen = scan(rows)
-    if seen.squares[0] - (seen.sums[0] / seen.n) ** 2 <= ROUNDING * seen.squares[0]:
-        ends = np.array([(c.y.min(), c.y.max(), _spread_inside(c)) for c in rows])
-        if not ends[:, 2].any():
-            _check_not_constant(spec, ends[:, 0].min(), ends[:, 1].max())
+    found = rows.total(_seen)
+    seen = Scan(
+        found.n,
+        0.0,  # the logs of weights, which nobody asks for
+        [*found.tops.R],
+        found.sums,
+        found.squares / found.n,
+        found.largest.value,
+    )
+    if not found.inside.value:
+        _check_not_constant(spec, -found.low.value, found.high.value)
     columns = column_names(name, False, design, terms)
     if len(columns) < len(seen.squares):
         columns = column_names(name, True, design, terms)
@@ -53,9 +57,34 @@ def checked_columns(spec: ModelSpec, rows: Spooled | None) -> np.ndarray:
     return kept
 
 
-def _spread_inside(chunk: Chunk) -> float:
-    """Return how much responses differ inside of the rows that stand for several."""
-    return 0.0 if chunk.within is None else float(chunk.within.max())
+@dataclass(frozen=True)
+class SeenSums(Sums):
+    """What `scan` tells of chunks, and the ends of the response."""
+
+    n: int
+    tops: Triangles
+    sums: np.ndarray  # (K,)
+    squares: np.ndarray  # (K,): sums of them
+    largest: Largest
+    low: Largest  # minus the smallest response
+    high: Largest
+    inside: Largest  # sum of squares of responses inside of a row that stands for several
+
+
+def _seen(chunk: Chunk) -> SeenSums:
+    """Return the sums of a chunk."""
+    with np.errstate(divide="ignore"):  # logs of weights
+        seen = scan([chunk])
+    return SeenSums(
+        seen.n,
+        Triangles(seen.tops),
+        seen.sums,
+        seen.squares * seen.n,
+        Largest(seen.largest),
+        Largest(-chunk.y.min()),
+        Largest(chunk.y.max()),
+        Largest(0.0 if chunk.within is None else chunk.within.max()),
+    )
 
 
 def _check_not_constant(spec: ModelSpec, lowest: float, highest: float) -> None:

@@ -60,7 +60,7 @@ from mixef.families.density import DensityFamily
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
 from mixef.linalg import small
-from mixef.linalg.spool import Spooled
+from mixef.linalg.chunks import ChunkSource
 from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome, outcome
 from mixef.terms.random import RandomTerm, check_terms
@@ -147,13 +147,13 @@ class Generalized(Kind):
         return StreamedCriterion(problem, u)
 
     def problem(
-        self, spec: ModelSpec, kept: np.ndarray, rows: Spooled | None = None
+        self, spec: ModelSpec, kept: np.ndarray, rows: ChunkSource | None = None
     ) -> GeneralizedProblem | StreamedProblem:
         """Return the problem on columns scaled by the model without random effects.
 
         Parameters
         ----------
-        rows : Spooled, optional
+        rows : ChunkSource, optional
             With all columns of the design, where they are not in memory; by default they are read.
         """
         assert isinstance(spec.control, GlmerControl)
@@ -192,7 +192,9 @@ class Generalized(Kind):
         with rows_of(spec).shown() as rows:
             return self._fit(spec, start, trace, rows)
 
-    def _fit(self, spec: ModelSpec, start: Any, trace: Trace | None, rows: Spooled | None) -> Fit:
+    def _fit(
+        self, spec: ModelSpec, start: Any, trace: Trace | None, rows: ChunkSource | None
+    ) -> Fit:
         def fitted(control: Control) -> Fit:
             try:
                 return self._fitted(spec.changed(control=control), start, trace, rows)
@@ -243,7 +245,7 @@ class Generalized(Kind):
             return True
 
     def _fitted(
-        self, spec: ModelSpec, start: Any, trace: Trace | None, source: Spooled | None
+        self, spec: ModelSpec, start: Any, trace: Trace | None, source: ChunkSource | None
     ) -> Fit:
         family, nAGQ, outcome = self.family, self.nAGQ, spec.outcome
         frame, terms, control = spec.frame, spec.terms, spec.control

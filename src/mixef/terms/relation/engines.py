@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -65,11 +66,11 @@ def reading(engine: str) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    """Return what an engine says, in a line: of a chain of errors of Java's, the last cause."""
+    """Return what an engine says, in a line: of errors of Java's or Python's, the last cause."""
     text = str(error)
     causes = re.findall(r"^(?:Caused by: )?([\w.]+(?:Error|Exception): .*)$", text, re.MULTILINE)
     lines = [line.strip() for line in text.splitlines() if line.strip("- \n")]
-    chosen = causes[-1:] if len(lines) > 9 else lines[:2]
+    chosen = causes[-1:] if len(lines) > 9 or "Traceback (most recent" in text else lines[:2]
     return (" ".join(chosen or lines[:2]) or type(error).__name__)[:500]
 
 
@@ -101,7 +102,7 @@ def batches_of(name: str, native: Any, rows: int) -> Iterator[pa.RecordBatch]:
     """
     read = BATCHES[name](native, rows)
     try:
-        yield from _gathered(read, rows, ENGINES[name])
+        yield from gathered(read, rows, ENGINES[name])
     finally:
         read.close()  # a connection takes no other query while a result is open
 
@@ -117,7 +118,7 @@ def result_of(lazy: Any) -> Iterator[pa.RecordBatch]:
     yield from batches
 
 
-def _gathered(read: Iterator[pa.RecordBatch], rows: int, engine: str) -> Iterator[pa.RecordBatch]:
+def gathered(read: Iterator[pa.RecordBatch], rows: int, engine: str) -> Iterator[pa.RecordBatch]:
     """Join small batches, and cut large ones."""
     held: list[pa.RecordBatch] = []
     count = 0
@@ -238,3 +239,38 @@ DISTINCT: dict[str, Callable[[Any], int]] = {
     "pyspark": _distinct_by_spark,
     "pyspark[connect]": _distinct_by_spark,
 }
+
+
+def spread_by_spark(frame: Any, work: bytes) -> list[bytes]:
+    """Return what a pickled function makes of the batches of each partition, where these are.
+
+    Parameters
+    ----------
+    work : bytes
+        A function of mixef's that takes an iterator of batches and returns bytes, as it pickles.
+    """
+    version = sys.modules[__name__.partition(".")[0]].__version__
+
+    # A function inside of a function goes to the workers as code, and can say what they lack.
+    def made(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pickle
+
+        import pyarrow
+
+        try:
+            import mixef
+        except ImportError as error:
+            raise RuntimeError(
+                "mixef cannot be imported where Spark runs Python, on its executors, which compute "
+                f"what a model asks of their rows: install mixef {version} there, or make it "
+                f"known by spark.submit.pyFiles or spark.archives ({error})"
+            ) from None
+        if mixef.__version__ != version:
+            raise RuntimeError(
+                f"Spark's executors have mixef {mixef.__version__}, and this is mixef {version}: "
+                "install the same version there"
+            )
+        found = pyarrow.array([pickle.loads(work)(batches)], pyarrow.binary())
+        yield pyarrow.record_batch([found], names=["made"])
+
+    return [bytes(row["made"]) for row in frame.mapInArrow(made, "made binary").collect()]

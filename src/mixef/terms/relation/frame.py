@@ -83,11 +83,12 @@ class RelationFrame(ModelFrame):
             At the end, if these are not as many rows as before: the table has changed.
         """
         complete, total = 0, 0
-        for batch, rows in self.reader:
-            total += batch.n
-            complete += len(rows)
-            if len(rows):
-                yield self._batch(batch, rows)
+        for batch in self.relation.batches():
+            frame, used = self.used_of(batch)
+            total += batch.num_rows
+            complete += len(used)
+            if frame is not None:
+                yield frame
         self.check_counts(complete, total)
 
     def distinct_batches(self) -> Iterator[tuple[ModelFrame, np.ndarray]]:
@@ -100,13 +101,18 @@ class RelationFrame(ModelFrame):
         """
         complete, total = 0, 0
         for batch, counts in self.relation.distinct_batches():
-            read = self.reader.read(batch)
-            rows = complete_rows(read.found, read.chosen)[1]
+            frame, used = self.used_of(batch)
             total += int(counts.sum())
-            complete += int(counts[rows].sum())
-            if len(rows):
-                yield self._batch(read, rows), counts[rows]
+            complete += int(counts[used].sum())
+            if frame is not None:
+                yield frame, counts[used]
         self.check_counts(complete, total)
+
+    def used_of(self, batch: Any) -> tuple[ModelFrame | None, np.ndarray]:
+        """Return the rows of a batch that the model uses, None for none, and their positions."""
+        read = self.reader.read(batch)
+        rows = complete_rows(read.found, read.chosen)[1]
+        return self._batch(read, rows) if len(rows) else None, rows
 
     def check_counts(self, complete: int, total: int) -> None:
         """Refuse other numbers of rows than at first, of those used and of all."""

@@ -13,7 +13,6 @@ from mixef.terms.expressions import Scope, State
 from mixef.terms.formula import Formula
 from mixef.terms.frame import Evaluated, evaluate
 from mixef.terms.relation.engines import as_batch
-from mixef.terms.relation.survey import complete_rows
 from mixef.terms.relation.text import TableColumns
 from mixef.terms.rows import considered_rows
 
@@ -50,11 +49,6 @@ class Reader:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the caller's names out of a pickle: what was found of them is in the state."""
         return vars(self) | {"env": None}
-
-    def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield batches, and the positions of their rows that a model uses."""
-        for batch in self.batches():
-            yield batch, complete_rows(batch.found, batch.chosen)[1]
 
     def batches(self) -> Iterator[Batch]:
         """Yield the variables of each batch."""
