@@ -28,11 +28,13 @@ class PartOfPass:
 
     rows: BatchedRows
     step: Callable[[Chunk], Any]
+    outside: dict[str, Any]  # functions of the caller's, which a state leaves out of its pickle
 
     def __call__(self, batches: Iterator[Any]) -> bytes:
         """Return the sums, how many rows were used, and how many there were, as a pickle."""
         frame = self.rows.spec.frame
         assert isinstance(frame, RelationFrame)
+        frame.reader.state.outside.update(self.outside)
         counts = [0, 0]
 
         def chunks() -> Iterator[Chunk]:
@@ -78,7 +80,8 @@ class SpreadRows(ChunkSource):
         assert isinstance(frame, RelationFrame)
         # What the model was called with is not needed there, and need not pickle.
         rows = BatchedRows(replace(spec, call=ModelCall()), self._rows.kept)
-        work: bytes = cloudpickle.dumps(PartOfPass(rows, step))  # type: ignore[no-untyped-call]
+        part = PartOfPass(rows, step, frame.reader.state.outside)
+        work: bytes = cloudpickle.dumps(part)  # type: ignore[no-untyped-call]
         with reading(frame.relation.engine):
             made = spread_by_spark(frame.relation.lazy.to_native(), work)
         parts = [pickle.loads(part) for part in made]
