@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import mixef.errors
-from mixef import LmerControl, glmer, lmer
+from mixef import GlmerControl, LmerControl, glmer, lmer
 from mixef import memory as system
 from mixef.estimation import chunked
 from mixef.linalg import cholmod, choose, crossproducts, factor
@@ -35,7 +35,12 @@ def little(monkeypatch):
     "fit",
     [
         lambda data: lmer("y ~ x + (1 | b) + (x | a)", data, control=LmerControl(factor="schur")),
-        lambda data: glmer("c ~ x + (1 | b) + (x | a)", data, family="poisson"),
+        lambda data: glmer(
+            "c ~ x + (1 | b) + (x | a)",
+            data,
+            family="poisson",
+            control=GlmerControl(factor="schur"),
+        ),
     ],
 )
 def test_the_terms_that_are_crossed_are_named(fit, little):

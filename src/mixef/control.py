@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from mixef import checks
 from mixef.errors import MixefError, MixefWarning, warn
@@ -14,8 +14,10 @@ ACTIONS = ("ignore", "warn", "raise")
 INFORMATION = ("expected", "observed")
 #: Searches by name; all but "newton" are SciPy's.
 OPTIMIZERS = ("newton", "L-BFGS-B", "Nelder-Mead", "Powell", "COBYLA")
-#: Exact factors of the random effects by name; "auto" takes the one that is foreseen to be fastest.
-FACTORS = ("auto", "dense", "schur", "cholmod", "simplicial")
+#: Factors of the random effects by name; "auto" takes the one that is foreseen to be fastest.
+FACTORS = ("auto", "dense", "schur", "cholmod", "simplicial", "iterative")
+#: Standard error of the criterion, where log|M| is an estimate.
+OBJECTIVE_SE = 0.005
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,16 @@ class Control(Made):
     factor : str
         How the random effects are factored: "dense", by one LAPACK Cholesky factor; "schur", which
         eliminates one grouping factor first and keeps what is left dense; "cholmod" (with
-        scikit-sparse) or "simplicial" (our own), which are sparse; or "auto", the one of these that
-        is foreseen to be fastest. All give the same estimates.
+        scikit-sparse) or "simplicial" (our own), which are sparse; "iterative": large crossed
+        grouping factors are never factored (one by itself always is), and the criterion has a
+        standard error, ``fit.objective_se``; or "auto", the one of the exact ones that is foreseen
+        to be fastest, and "iterative" where an exact factor does not fit into memory, or would take
+        long for two terms of one column each. All give the same estimates, standard errors and
+        modes.
+    objective_se : float
+        The largest standard error of the criterion at the end, where ``factor`` is iterative: half
+        of it takes four times the random vectors. Estimates do not depend on it.
     """
-
-    factors: ClassVar[tuple[str, ...]] = FACTORS
 
     optimizer: str = "newton"
     max_evaluations: int = 1000
@@ -71,11 +78,13 @@ class Control(Made):
     check_conv_hess: Action = "warn"
     check_conv_singular: Action = "warn"
     factor: str = field(default="auto", kw_only=True)
+    objective_se: float = field(default=OBJECTIVE_SE, kw_only=True)
 
     def __post_init__(self) -> None:
         self._check("optimizer", checks.option, OPTIMIZERS)
         self._check("max_evaluations", checks.whole)
-        self._check("factor", checks.option, self.factors)
+        self._check("factor", checks.option, FACTORS)
+        self._check("objective_se", checks.number, 1e-9, "a number above 0")
         for each in fields(self):
             if each.name.startswith("check_"):
                 self._check(each.name, checks.option, ACTIONS)
@@ -98,18 +107,7 @@ class Control(Made):
 class LmerControl(Control):
     """Options of `lmer`; each check is one of "ignore", "warn" and "raise".
 
-    The attributes are those of `Control`; ``factor`` has one choice more.
-
-    Attributes
-    ----------
-    factor : str
-        As in `Control`, or "iterative": large crossed grouping factors are never factored (one by
-        itself always is). Estimates, standard errors and modes are those of the exact factors; the
-        criterion has a standard error, ``fit.objective_se``. "auto" takes it where an exact factor
-        does not fit into memory, or would take long for two terms of one column each.
-    objective_se : float
-        The largest standard error of the criterion at the end, where ``factor`` is iterative: half
-        of it takes four times the random vectors. Estimates do not depend on it.
+    The attributes are those of `Control`.
 
     Examples
     --------
@@ -117,14 +115,6 @@ class LmerControl(Control):
     >>> LmerControl(check_conv_singular="ignore").optimizer
     'newton'
     """
-
-    objective_se: float = field(default=0.005, kw_only=True)
-
-    factors = (*FACTORS, "iterative")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("objective_se", checks.number, 1e-9, "a number above 0")
 
 
 @dataclass(frozen=True)

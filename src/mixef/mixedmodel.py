@@ -102,7 +102,8 @@ class MixedModel(
         """Standard error of `objective`, and of AIC and BIC; twice that of `loglik`.
 
         It is 0 where the random effects are factored exactly, as they are in most models. With an
-        iterative factor (``LmerControl(factor="iterative")``) log|M| is an estimate.
+        iterative factor (``factor="iterative"`` of `LmerControl` or `GlmerControl`) log|M| is an
+        estimate.
         """
         return self._fit.estimates.objective_se
 

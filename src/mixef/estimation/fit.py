@@ -29,7 +29,7 @@ from mixef.terms.values import Matrix
 NO_HESSIAN = (
     "the Hessian at the optimum could not be computed, or is not that of a minimum: standard "
     "errors take the covariance parameters as known and may be too small; simplify the random "
-    "effects, or rescale the predictors"
+    "effects, rescale the predictors, or use an exact factor where it is iterative"
 )
 
 

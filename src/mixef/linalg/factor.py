@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from mixef.errors import ExactFactorNeededError, FitError, MemoryNeededError
 from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks, two_sided
+from mixef.linalg.reweighted import ReweightedProducts
 from mixef.memory import available
 
 # Bytes for each cell of a dense remainder: itself, and its twin without the templates where one of
@@ -53,8 +55,9 @@ def too_large(products: CrossProducts, needed: float) -> MemoryNeededError:
     return MemoryNeededError(
         f"the factor needs about {needed / 1e9:.3g} GB, and {available() / 1e9:.3g} GB are "
         f"available: terms {terms} are crossed. Drop one of them, group its levels more coarsely, "
-        "or fit the model to a part of the data; a linear model can do without a factor, "
-        'LmerControl(factor="iterative")'
+        "or fit the model to a part of the data; linear models, and generalized ones with their "
+        'rows in memory, can do without a factor: LmerControl(factor="iterative"), '
+        'GlmerControl(factor="iterative")'
     )
 
 
@@ -67,6 +70,16 @@ INVERTIBLE = 1e-2
 CHUNK = 512
 # ... and by iterations; and the most that are asked for at once then.
 FEW, MOST_SOLVES = 32, 1000
+
+
+@dataclass(frozen=True)
+class WeightSlopes:
+    """Derivatives of ``log|M|`` for the weights of the rows, templates held."""
+
+    total: np.ndarray  # (K,): along the directions that were asked for
+    samples: np.ndarray  # (m, K): what each random vector says of them; none where they are exact
+    #: (n,): for the weight of every row, ``z_r'Lambda M^-1 Lambda'z_r``, with larger errors
+    leverages: np.ndarray
 
 
 class Factor(ABC):
@@ -182,6 +195,18 @@ class Factor(ABC):
         Those of one vector at several templates belong together. None (0, K) where no mean is.
         """
         return np.empty((0, sum(s * s for s in self.layout.widths)))
+
+    @abstractmethod
+    def weight_slopes(self, groups: ReweightedProducts, changes: np.ndarray) -> WeightSlopes:
+        """Return the derivatives of ``log|M|`` for the weights of the rows.
+
+        Parameters
+        ----------
+        groups : ReweightedProducts
+            The rows whose cross-products the factor stands at.
+        changes : ndarray (n, K)
+            Of the weights, one column a direction.
+        """
 
     def inverse_block(self, i: int) -> np.ndarray:
         """Return the diagonal blocks (l_i, s_i, s_i) of ``C = M^-1`` that belong to block i.
@@ -329,6 +354,11 @@ class CholeskyFactor(Factor):
         ``products.pairs``. May give up L, as `inverse_block` does; `trace_blocks` may follow.
         """
 
+    def weight_slopes(self, groups: ReweightedProducts, changes: np.ndarray) -> WeightSlopes:
+        """Return the derivatives of ``log|M|`` for the weights of the rows; may give up L."""
+        leverages = groups.row_forms(self.inverse_pairs().between(self.lams))
+        return WeightSlopes(changes.T @ leverages, np.empty((0, changes.shape[1])), leverages)
+
     def trace_blocks(self) -> list[np.ndarray]:
         """Return ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i); may give up L."""
         by_solves = self._solved_traces()
@@ -366,8 +396,8 @@ def needs_cholesky(what: str, remedy: str = "") -> ExactFactorNeededError:
         f"an exact factor of the random effects is needed for {what}, and this model has an "
         "iterative one, which solves with M and estimates log|M|. "
         + (f"{remedy[:1].upper()}{remedy[1:]}; or fit" if remedy else "Fit")
-        + ' the model with LmerControl(factor="cholmod") or factor="schur", where memory and time '
-        "allow, or to a part of the data"
+        + ' the model with factor="cholmod" or factor="schur" in its control (LmerControl, '
+        "GlmerControl), where memory and time allow, or to a part of the data"
     )
 
 

@@ -145,6 +145,27 @@ class ReweightedProducts(PatternedProducts[_Cells]):
             total += product
         return total
 
+    def columns(self, i: int) -> np.ndarray:
+        """Return the columns (n, s_i) of a grouping factor."""
+        return self._groups[i].z
+
+    def level_rows(self, i: int, blocks: np.ndarray) -> np.ndarray:
+        """Return the block (n, ...) of every row's level, for those (l_i, ...) of all levels."""
+        rows: np.ndarray = blocks[self._cells[i].place.codes]
+        return rows
+
+    def level_sums(self, i: int, v: np.ndarray) -> np.ndarray:
+        """Return sums (K, l_i) over the rows of every level, for v (K, n)."""
+        return self._cells[i].place.sums(v)
+
+    def pair_rows(self, i: int, j: int) -> np.ndarray:
+        """Return the block (n, s_i, s_j) of ``Z_i'WZ_j`` of every row's pair of levels."""
+        if i > j:
+            return self.pair_rows(j, i).transpose(0, 2, 1)
+        cells = next(cells for cells in self._cells if (cells.i, cells.j) == (i, j))
+        rows: np.ndarray = self.products.pairs[i, j].blocks[cells.place.codes]
+        return rows
+
     def _columns(self, values: np.ndarray) -> Iterator[tuple[_Cells, np.ndarray, int, int]]:
         """Yield the entry (a, b) of all blocks of a pair of factors (count,), a view of values."""
         for cells in self._cells:

@@ -26,7 +26,7 @@ from mixef.estimation.search.certified import LEAST_UNIT
 from mixef.estimation.search.hessian import difference_hessian
 from mixef.families.auxiliary import Extra
 from mixef.linalg import small
-from mixef.linalg.factor import CholeskyFactor
+from mixef.linalg.factor import Factor
 from mixef.terms.covariance import theta_of
 
 # With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
@@ -423,7 +423,7 @@ class GeneralizedCriterion:
             for i, back in enumerate(self.terms.back_to_user(self.split(point)[0]))
         ]
 
-    def factor_at(self, point: np.ndarray) -> CholeskyFactor:
+    def factor_at(self, point: np.ndarray) -> Factor:
         """Return the factor at a point, where it stands until the next call of anything here."""
         self._forget()
         self._mode_at(point)

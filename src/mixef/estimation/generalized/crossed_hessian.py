@@ -38,7 +38,8 @@ def crossed_hessian(
     It takes one inverse and K products of sparse matrices with it.
     """
     groups, layout, response, state = model.groups, model.groups.layout, model.response, mode.state
-    factor, X, observed, W = model.factor, model.X, state.observed, response.weights_of(state)
+    factor = model.factor.cholesky("the exact Hessian")
+    X, observed, W = model.X, state.observed, response.weights_of(state)
     lams, k, p = parametrization.lams(par), len(par), model.X.shape[1]
     dlams = parametrization.template_slopes(par)
     slopes = response.slopes(state, extra, response.uses_observed)

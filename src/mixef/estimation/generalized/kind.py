@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mixef.control import Control, GlmerControl, act
-from mixef.errors import ConvergenceWarning, DataError, FitError
+from mixef.errors import ConvergenceWarning, ExactFactorNeededError, FitError
 from mixef.estimation.fit import NO_HESSIAN, Fit
 from mixef.estimation.generalized.cells import rows_of
 from mixef.estimation.generalized.checked import checked_columns
@@ -30,43 +29,43 @@ from mixef.estimation.generalized.ends import (
     remedy,
     with_separation,
 )
+from mixef.estimation.generalized.estimated_criterion import EstimatedCriterion
 from mixef.estimation.generalized.problem import (
     NO_SCALE,
     GeneralizedProblem,
     generalized_problem,
 )
 from mixef.estimation.generalized.quadrature import check_quadrature
+from mixef.estimation.generalized.searched import (
+    first_inside,
+    on_user_scale,
+    searched,
+    starting_point,
+)
 from mixef.estimation.generalized.streamed_criterion import StreamedCriterion
 from mixef.estimation.generalized.streamed_start import StreamedProblem, streamed_problem
 from mixef.estimation.generalized.user_density import check_variance
-from mixef.estimation.search.certified import better, is_back, search, search_from, search_others
 from mixef.estimation.search.convergence import judge
 from mixef.estimation.search.hessian import inverse_hessian
-from mixef.estimation.search.optimize import SearchResult, Step, StopReason, derivatives_at
+from mixef.estimation.search.optimize import StopReason
 from mixef.estimation.search.singular import vanished_directions
 from mixef.estimation.search.trust_region import FLAT
 from mixef.estimation.spec import (
     Kind,
     ModelSpec,
     Trace,
-    checked_parameters,
-    checked_start,
     par_labels,
-    starting_covariances,
 )
-from mixef.families.auxiliary import joined
 from mixef.families.convert import make_family
 from mixef.families.density import DensityFamily
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
 from mixef.linalg import small
 from mixef.linalg.chunks import ChunkSource
+from mixef.linalg.factor import needs_cholesky
 from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome, outcome
 from mixef.terms.random import RandomTerm, check_terms
-
-# How much larger than at first the covariances are from which a second search starts.
-LARGER = 3.0
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,15 @@ class Generalized(Kind):
 
     def criterion(self, problem: Any, u: np.ndarray | None = None) -> GeneralizedCriterion:
         """Return -2 log L by Laplace or by quadrature."""
-        if problem.in_memory:
-            return GeneralizedCriterion(problem, u)
-        return StreamedCriterion(problem, u)
+        if not problem.in_memory:
+            return StreamedCriterion(problem, u)
+        kind = GeneralizedCriterion if problem.is_exact else EstimatedCriterion
+        return kind(problem, u)
+
+    def needs_exact(self, fit: Fit, what: str) -> None:
+        """Refuse what takes an exact factor of the random effects, where the fit's is none."""
+        if not fit.problem.is_exact:
+            raise needs_cholesky(what)
 
     def problem(
         self, spec: ModelSpec, kept: np.ndarray, rows: ChunkSource | None = None
@@ -172,8 +177,15 @@ class Generalized(Kind):
         if not known:
             check_variance(response)
         X = spec.design.columns(kept)
+        control = spec.control
         return generalized_problem(
-            X, response, spec.frame.offset, spec.terms, self.nAGQ, spec.control.factor
+            X,
+            response,
+            spec.frame.offset,
+            spec.terms,
+            self.nAGQ,
+            control.factor,
+            control.objective_se,
         )
 
     def report(self, fit: Fit) -> None:
@@ -247,22 +259,41 @@ class Generalized(Kind):
     def _fitted(
         self, spec: ModelSpec, start: Any, trace: Trace | None, source: ChunkSource | None
     ) -> Fit:
+        check_terms(spec.terms, spec.frame.n, spec.control, bool(self.family.auxiliary))
+        check_quadrature(self.nAGQ, spec.terms)
+        kept = checked_columns(spec, source)
+        problem = self.problem(spec, kept, source)
+        try:
+            return self._ended(spec, kept, problem, start, trace)
+        except ExactFactorNeededError:  # of a graph that no estimate of log|M| is good enough for
+            if spec.control.factor != "auto" or problem.is_exact:
+                raise
+        exact = replace(problem, chosen_factor="exact")
+        return self._ended(spec, kept, exact, start, trace)
+
+    def _ended(
+        self,
+        spec: ModelSpec,
+        kept: np.ndarray,
+        problem: GeneralizedProblem | StreamedProblem,
+        start: Any,
+        trace: Trace | None,
+    ) -> Fit:
+        """Search, and judge the end."""
         family, nAGQ, outcome = self.family, self.nAGQ, spec.outcome
         frame, terms, control = spec.frame, spec.terms, spec.control
         assert isinstance(control, GlmerControl)
-        check_terms(terms, frame.n, control, bool(family.auxiliary))
-        check_quadrature(nAGQ, terms)
-        kept = checked_columns(spec, source)
         names = [spec.design.names[j] for j in kept]
-        problem = self.problem(spec, kept, source)
         criterion = self.criterion(problem)
-        begin, chosen = _first_inside(criterion), None
+        if control.optimizer != "newton":
+            criterion.model.factor.cholesky(f"optimizer={control.optimizer!r}")
+        begin, chosen = first_inside(criterion), None
         if start is not None:
-            chosen = _starting_point(start, criterion, terms, names)
+            chosen = starting_point(start, criterion, terms, names)
         if not np.isfinite(criterion.value(begin)):
             raise criterion.failure
-        translated = _on_user_scale(criterion, trace)
-        result = _searched(criterion, begin, chosen, control, translated, terms)
+        translated = on_user_scale(criterion, trace)
+        result = searched(criterion, begin, chosen, control, translated, terms)
         hessian, exact = None, criterion.hessian(result.par)
         if exact is not None:
             result = replace(result, information=exact)
@@ -316,105 +347,3 @@ class Generalized(Kind):
             end_hessian=hessian,
             held_problem=problem,
         )
-
-
-def _searched(
-    criterion: GeneralizedCriterion,
-    begin: np.ndarray,
-    chosen: np.ndarray | None,
-    control: Control,
-    trace: Trace | None,
-    terms: Sequence[RandomTerm],
-) -> SearchResult:
-    """Search; where the end is singular, once more from large covariances.
-
-    Laplace's approximation can have several minima, and the one with a vanished variance need not
-    be the lowest.
-    """
-    if chosen is None:
-        result = search(criterion, begin, control, trace)
-    else:
-        result = search_from(criterion, chosen, begin, control, trace, singular_too=False)
-    result = search_others(criterion, result, control, trace)
-    k = criterion.parametrization.n_par
-    left = control.max_evaluations - result.n_evaluations
-    if control.optimizer != "newton" or left < 1:
-        return result
-    vanished = vanished_directions(criterion.terms, result.par[:k], terms)
-    if not vanished or result.reason in ENDLESS:
-        return result
-    P = criterion.parametrization
-    size = LARGER * max(float(np.abs(lam).max()) for lam in P.term_lams(begin[:k]))
-    large = P.resized(P.start(), size)
-    _, beta, extra = criterion.split(result.par)
-    start = criterion.join(large, beta, extra)
-    if not np.isfinite(criterion.value(start)) or derivatives_at(criterion) is None:
-        return result
-    other = search(
-        criterion,
-        start,
-        replace(control, max_evaluations=left),
-        trace,
-        until=partial(is_back, criterion, result),
-    )
-    return better(criterion, result, other)
-
-
-def _first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
-    """Return starting values with a finite criterion and derivatives, if there are any.
-
-    Smaller random effects and coefficients further inside the domain are tried one by one.
-    """
-    start = criterion.start()
-    par, beta, extra = criterion.split(start)
-    for share, inward in ((1.0, 0.0), (0.1, 0.0), (0.01, 0.0), (0.1, 0.1), (0.01, 0.5)):
-        smaller = criterion.parametrization.resized(par, share)
-        moved = beta + inward * (criterion.problem.inside - beta)
-        point = criterion.join(smaller, moved, extra)
-        if np.isfinite(criterion.value(point)) and derivatives_at(criterion) is not None:
-            return point
-    return start
-
-
-def _starting_point(
-    start: Any,
-    criterion: GeneralizedCriterion,
-    terms: Sequence[RandomTerm],
-    names: Sequence[str],
-) -> np.ndarray:
-    """Return the point of the search that the user's ``start`` means."""
-    family = criterion.family
-    start = checked_start(start, ["beta", "fixef", *(a.name for a in family.auxiliary)])
-    point = criterion.start()
-    par, beta, extra = criterion.split(point)
-    given = starting_covariances(start, terms, criterion.parametrization)
-    if given is not None:
-        par = criterion.terms.scaled_coordinates(given)
-    for key in ("beta", "fixef"):
-        if key in start:
-            values = checked_parameters(start[key], names, "coefficients")
-            beta = criterion.problem.scaled_beta(values)
-    own = family.named(extra)
-    for parameter in family.auxiliary:
-        name = parameter.name
-        if name in start:
-            own[name] = float(checked_parameters(start[name], [name], name)[0])
-            if not parameter.is_possible(own[name]):
-                raise DataError(f"start has {name} = {own[name]:g}; expected {parameter.expected}")
-    return criterion.join(par, beta, joined([*own.values()]))
-
-
-def _on_user_scale(criterion: GeneralizedCriterion, trace: Trace | None) -> Trace | None:
-    if trace is None:
-        return None
-
-    def translated(step: Step) -> None:
-        par, beta, extra = criterion.split(step.par)
-        user = [criterion.terms.user_par(par)]
-        if not criterion.with_beta:
-            user.append(criterion.problem.user_beta(beta))
-        if criterion.n_extra:
-            user.append(np.array(criterion.family.coordinates(extra)))
-        trace(replace(step, par=np.concatenate(user), n_passes=criterion.problem.n_passes))
-
-    return translated

@@ -75,7 +75,8 @@ def differentiate_laplace(
     """
     if levels is not None:
         return _differentiate_levels(model, mode, parametrization, par, levels, extra)
-    response, groups, factor = model.response, model.groups, model.factor
+    response, groups = model.response, model.groups
+    factor = model.factor.cholesky("exact derivatives")
     layout, state, X = groups.layout, mode.state, model.X
     observed = response.uses_observed
     W = response.weights_of(state)
@@ -89,7 +90,7 @@ def differentiate_laplace(
     slopes = response.slopes(state, extra, observed)
     c = h * slopes.by_eta
     between = _to_observed(model, mode, lams)
-    moved = _adjoint(model, lams, state.observed, c, with_beta)
+    moved = adjoint_effects(model, lams, state.observed, c, with_beta)
     v = c - state.observed * moved
     t = groups.Zt(v)
 
@@ -192,8 +193,8 @@ def _average_information(
 ) -> np.ndarray:
     """Return ``F'V^-1 F`` for ``V^-1 = W - W U M^-1 U'W``, twice that for the columns of X."""
     WF = W[:, None] * F
-    solved = model.factor.solve_L(model.random_part_transposed(lams, WF))
-    gram: np.ndarray = F.T @ WF - solved.T @ solved
+    right = model.random_part_transposed(lams, WF)
+    gram: np.ndarray = F.T @ WF - model.factor.form(model.factor.solve_half(right), right)
     p = model.X.shape[1]
     fixed = slice(F.shape[1] - p, None)
     gram[fixed, fixed] *= 2.0
@@ -209,7 +210,7 @@ def profiled(information: np.ndarray, k: int) -> np.ndarray:
     return left
 
 
-def _adjoint(
+def adjoint_effects(
     model: WorkingModel,
     lams: Sequence[np.ndarray],
     observed: np.ndarray,

@@ -81,7 +81,7 @@ def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     """Collect the levels at a mode, where products and factor of ``model`` stand."""
     groups = model.groups
     gram = groups.products.diagonal[0].transpose(1, 2, 0).copy()  # overwritten in place
-    half = model.factor.level_roots.transpose(0, 2, 1)
+    half = model.factor.cholesky("levels").level_roots.transpose(0, 2, 1)
     u = groups.layout.by_level(0, mode.u)
     return Levels(u, half, gram, model.designs[0].z, lam, groups.levels)
 

@@ -22,7 +22,7 @@ from mixef.errors import FitError
 from mixef.estimation.generalized.response import Extremes, Response, RowState
 from mixef.estimation.linear.pls import solve_upper
 from mixef.families.auxiliary import Extra
-from mixef.linalg.factor import CholeskyFactor
+from mixef.linalg.factor import Factor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign
 
@@ -54,7 +54,7 @@ class RowModel(Protocol):
         """The response, for its family."""
 
     @property
-    def factor(self) -> CholeskyFactor:
+    def factor(self) -> Factor:
         """The factor of ``Lambda'Z'WZ Lambda + I``."""
 
     @property
@@ -94,7 +94,7 @@ class WorkingModel:
     offset: np.ndarray  # (n,)
     designs: tuple[GroupDesign, ...]  # Scaled columns of Z, one a grouping factor
     groups: ReweightedProducts  # ``Z'WZ``, re-formed in place
-    factor: CholeskyFactor  # Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``
+    factor: Factor  # Of ``Lambda'Z'WZ Lambda + I``, on the products of ``groups``
 
     @property
     def p(self) -> int:
@@ -215,13 +215,11 @@ def _mode_from(
     penalized, at_saddle, factored = _penalized(state, u), 0, None
     for _ in range(MAX_STEPS):
         gradient = model.random_part_transposed(lams, state.score) - u
-        scoring = _refactor_positive(model, state, lams)
-        weights = state.expected if scoring else state.observed
-        step_u, step_beta, decrement = _newton_step(
-            model, lams, weights, gradient, state.score, with_beta
+        scoring, (step_u, step_beta, decrement) = _positive_step(
+            model, state, lams, gradient, with_beta
         )
         if decrement < HERE and not scoring:
-            factored = weights
+            factored = state.observed
             break
         at_saddle = at_saddle + 1 if scoring and decrement < SADDLE else 0
         if at_saddle > MOST_AT_SADDLE:
@@ -282,17 +280,28 @@ def _penalized(state: RowState, u: np.ndarray) -> float:
     return -2.0 * state.log_density + float(u @ u)
 
 
-def _refactor_positive(model: RowModel, state: RowState, lams: Sequence[np.ndarray]) -> bool:
-    """Factor by observed information; return True where only the expected one is positive."""
-    if state.observed is state.expected:
-        model.refactor(state.expected, lams)
-        return False
-    try:
-        model.refactor(state.observed, lams)
-    except FitError:
-        model.refactor(state.expected, lams)
-        return True
-    return False
+def _positive_step(
+    model: RowModel,
+    state: RowState,
+    lams: Sequence[np.ndarray],
+    gradient: np.ndarray,
+    with_beta: bool,
+) -> tuple[bool, tuple[np.ndarray, np.ndarray, float]]:
+    """Return `_newton_step` by observed information, where the factor is left.
+
+    Where only the expected one is positive it is by that, and True comes first.
+    """
+
+    def step(weights: Any) -> tuple[np.ndarray, np.ndarray, float]:
+        model.refactor(weights, lams)
+        return _newton_step(model, lams, weights, gradient, state.score, with_beta)
+
+    if state.observed is not state.expected:
+        try:
+            return False, step(state.observed)
+        except FitError:
+            return True, step(state.expected)
+    return False, step(state.observed)
 
 
 def _newton_step(
@@ -306,15 +315,15 @@ def _newton_step(
     """Return the steps of u and beta, and what they promise to take from the deviance."""
     factor = model.factor
     if not with_beta or not model.p:
-        half = factor.solve_L(gradient)
-        return factor.solve_Lt(half), np.zeros(model.p), float(half @ half)
+        half = factor.solve_half(gradient)
+        return factor.solve_rest(half), np.zeros(model.p), float(factor.form(half, gradient))
     UtWX, XtWX = model.fixed_products(lams, weights)
     right = np.column_stack([UtWX, gradient])
-    solved = factor.solve_L(right)
-    RZX, cu = solved[:, :-1], solved[:, -1]
-    rhs = model.fixed_part_transposed(score) - RZX.T @ cu
+    solved = factor.solve_half(right)
+    gram = factor.form(solved, right)  # of a Cholesky factor: [RZX cu]'[RZX cu]
+    rhs = model.fixed_part_transposed(score) - gram[:-1, -1]
     try:
-        RX = np.linalg.cholesky(XtWX - RZX.T @ RZX).T
+        RX = np.linalg.cholesky(XtWX - gram[:-1, :-1]).T
     except np.linalg.LinAlgError as error:
         raise FitError(
             "the fixed effects cannot be told from the random effects, or from each other, at "
@@ -322,8 +331,8 @@ def _newton_step(
         ) from error
     cbeta = solve_upper(RX, rhs, transpose=True)
     step_beta = solve_upper(RX, cbeta)
-    step_u = factor.solve_Lt(cu - RZX @ step_beta)
-    return step_u, step_beta, float(cu @ cu + cbeta @ cbeta)
+    step_u = factor.solve_rest(solved[:, -1] - solved[:, :-1] @ step_beta)
+    return step_u, step_beta, float(gram[-1, -1] + cbeta @ cbeta)
 
 
 def _saddle(model: RowModel) -> str:

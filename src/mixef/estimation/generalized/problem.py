@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from mixef.control import OBJECTIVE_SE
 from mixef.errors import FitError
 from mixef.estimation.generalized.glm import GLMFit, fit_glm
 from mixef.estimation.generalized.pirls import WorkingModel
@@ -21,9 +22,9 @@ from mixef.estimation.linear.moments import moment_estimates, moment_start, prin
 from mixef.estimation.scaling import ScaledTerms, scale_terms, turn
 from mixef.families.auxiliary import Extra
 from mixef.families.family import Family
-from mixef.linalg.choose import make_cholesky
+from mixef.linalg.choose import make_factor
 from mixef.linalg.crossproducts import CrossProducts, crossproducts, rotate
-from mixef.linalg.factor import CholeskyFactor
+from mixef.linalg.factor import Factor
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign, RowPieces, Rows
 from mixef.linalg.standardize import (
@@ -63,6 +64,7 @@ class ScaledModel:
     extra: Extra  # Starting values of the family's auxiliary parameters, 1 where there are none
     units: np.ndarray  # (p + E,): size of a large change of beta and of the auxiliary coordinates
     chosen_factor: str = "auto"  # `GlmerControl.factor`
+    objective_se: float = OBJECTIVE_SE  # `GlmerControl.objective_se`
 
     @property
     def p(self) -> int:
@@ -99,10 +101,15 @@ class GeneralizedProblem(ScaledModel):
         return len(self.X)
 
     @cached_property
-    def _analysed(self) -> tuple[ReweightedProducts, CholeskyFactor]:
+    def _analysed(self) -> tuple[ReweightedProducts, Factor]:
         """Products and a factor whose numbers nobody uses: the structure is analysed once."""
         groups = ReweightedProducts(self.designs)
-        return groups, make_cholesky(groups.products, self.chosen_factor)
+        return groups, make_factor(groups.products, self.chosen_factor)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the random effects have an exact factor."""
+        return self._analysed[1].is_exact
 
     def working_model(self) -> WorkingModel:
         """Return a new working model, with products and a factor of its own."""
@@ -120,6 +127,7 @@ def generalized_problem(
     terms: Sequence[RandomTerm],
     nAGQ: int,
     chosen_factor: str = "auto",
+    objective_se: float = OBJECTIVE_SE,
 ) -> GeneralizedProblem:
     """Scale a model's columns and find starting values.
 
@@ -163,6 +171,7 @@ def generalized_problem(
         extra=extra,
         units=_natural_units(response, glm, W, X.shape[1]),
         chosen_factor=chosen_factor,
+        objective_se=objective_se,
     )
 
 

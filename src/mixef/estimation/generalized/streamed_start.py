@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import block_diag
 
-from mixef.errors import FitError
+from mixef.errors import ArgumentError, FitError
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.passes import Meaning
 from mixef.estimation.generalized.problem import (
@@ -45,6 +45,7 @@ class StreamedProblem(ScaledModel):
     """A generalized model on scaled columns of chunks, with starting values; it never changes."""
 
     in_memory = False
+    is_exact = True
 
     source: ChunkSource
     rows: RowScale  # the way from raw columns to scaled ones
@@ -148,6 +149,11 @@ def streamed_problem(
         Without rows: what the chunks hold in their place.
     """
     blocks, parametrization = block_structure(terms)
+    if chosen_factor == "iterative" and len(blocks) > 1:
+        raise ArgumentError(
+            'factor="iterative" of a generalized model needs its rows in memory, and they are read '
+            'in pieces where they lie; read them into a data frame, or use factor="auto"'
+        )
     n_levels = tuple(terms[members[0]].n_levels for members in blocks)
     names = tuple(" and ".join(f"({terms[t].label})" for t in members) for members in blocks)
     layout = Layout(n_levels, parametrization.widths, names)
@@ -206,7 +212,9 @@ def streamed_problem(
         meaning=meaning,
         n=scan.n,
         groups=groups,
-        analysed=make_cholesky(groups.products, chosen_factor),
+        analysed=make_cholesky(
+            groups.products, "auto" if chosen_factor == "iterative" else chosen_factor
+        ),
         constant=None
         if meaning.by_deviance
         else (family.first_extra, scan.normalizer + scan.surplus),

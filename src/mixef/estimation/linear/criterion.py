@@ -8,9 +8,10 @@ from typing import Self
 
 import numpy as np
 
+from mixef.control import OBJECTIVE_SE
 from mixef.errors import FitError
 from mixef.estimation.estimates import Estimates
-from mixef.estimation.linear.estimated import estimated_hessian, promised_by_error
+from mixef.estimation.linear.estimated import estimated_hessian, vanishes_within
 from mixef.estimation.linear.marginal import columns_in_largest_part
 from mixef.estimation.linear.pls import (
     Derivatives,
@@ -24,14 +25,11 @@ from mixef.estimation.linear.pls import (
 )
 from mixef.estimation.linear.problem import LinearProblem
 from mixef.estimation.search.hessian import difference_hessian
-from mixef.estimation.search.trust_region import Quadratic
 from mixef.linalg.factor import Factor
 from mixef.terms.covariance import Covariance, theta_of
 
 # With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
 MOST_COLUMNS = 200
-# Standard error of the criterion in estimates, where log|M| is an estimate.
-OBJECTIVE_SE = 0.005
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -115,9 +113,7 @@ class LinearCriterion:
         if d is None or d.error is None:
             return False
         assert self._par is not None
-        unit = self.scale(self._par)
-        at = Quadratic(d.gradient, d.information, unit)
-        return at.values.min() > 0.0 and at.promise < promised_by_error(at, d.error, unit)
+        return vanishes_within(d.gradient, d.information, d.error, self.scale(self._par))
 
     def scale(self, par: np.ndarray) -> np.ndarray:
         """Return the size of a change of each parameter that counts as large."""

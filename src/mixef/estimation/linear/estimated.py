@@ -28,18 +28,43 @@ def gradient_error(
     covariance = factor.trace_covariance()
     if covariance is None:
         return None
-    shapes = [lam.shape for lam in factor.lams]
+    J = slopes_of_traces(parametrization, dlams, factor.lams)
+    return J.T @ covariance @ J, factor.trace_samples() @ J
+
+
+def slopes_of_traces(
+    parametrization: Parametrization,
+    dlams: Sequence[np.ndarray],
+    lams: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Return the derivatives (K, k) of a gradient for the cells of `Factor.trace_blocks`, flat."""
+    shapes = [lam.shape for lam in lams]
     ends = np.cumsum([a * b for a, b in shapes])
-    columns = [
+    rows = [
         parametrization.gradient(
             dlams,
-            factor.lams,
+            lams,
             [part.reshape(s) for part, s in zip(np.split(unit, ends[:-1]), shapes, strict=True)],
         )
-        for unit in np.eye(len(covariance))
+        for unit in np.eye(int(ends[-1]))
     ]
-    J = np.array(columns)  # (K, k)
-    return J.T @ covariance @ J, factor.trace_samples() @ J
+    return np.array(rows)
+
+
+def vanishes_within(
+    gradient: np.ndarray, information: np.ndarray, error: np.ndarray, unit: np.ndarray
+) -> bool:
+    """Tell whether a step promises less than the gradient's error makes steps promise.
+
+    Parameters
+    ----------
+    error : ndarray (k, k)
+        Covariance of the gradient's error.
+    unit : ndarray (k,)
+        Size of a large change of each parameter.
+    """
+    at = Quadratic(gradient, information, unit)
+    return bool(at.values.min() > 0.0 and at.promise < promised_by_error(at, error, unit))
 
 
 def promised_by_error(at: Quadratic, error: np.ndarray, unit: np.ndarray) -> float:

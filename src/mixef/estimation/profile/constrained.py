@@ -216,6 +216,7 @@ class HeldMinimum:
         if fit.is_linear:
             self._deviance, scale = LinearDeviance(fit.problem, focus), fit.estimates.sigma
         else:
+            fit.needs_exact("a profile of the deviance")
             self._deviance, scale = GeneralizedDeviance(fit.criterion(), focus), fit.extra
         start = self._deviance.start(fit.scaled_par, scale, fit.estimates.beta)
         self._constraint, self.bounds = _constraint(self._deviance, focus, fit)

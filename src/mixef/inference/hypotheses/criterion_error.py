@@ -71,12 +71,12 @@ def refuse_uncertain(small: str, large: str, statistic: float, se: float, tail: 
     else:
         return
     needed = 0.5 * min(se, SHARE * abs(statistic) / WIDTH)
-    asked = f"LmerControl(objective_se={needed:.1g})" if needed > 0 else "a smaller objective_se"
+    asked = f"objective_se={needed:.1g}" if needed > 0 else "a smaller objective_se"
     raise FitError(
         f"the likelihood-ratio test of {small} against {large} is refused: the statistic is "
         f"{statistic:.4g} with a standard error of {se:.2g}, since their criteria are estimates "
-        f"(objective_se); {why}. Fit both with {asked}, or with an exact factor, "
-        'LmerControl(factor="cholmod"), where one fits; of fixed effects there are tests that do '
+        f"(objective_se); {why}. Fit both with {asked} in their control, or with an exact "
+        'factor there, factor="cholmod", where one fits; of fixed effects there are tests that do '
         "not go by the criterion (summary, contest, anova of one model)"
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -11,6 +12,40 @@ from scipy import sparse
 from mixef.linalg.crossproducts import CrossProducts, Pairs
 from mixef.linalg.iterative.graph import Side, by_frequency, named, pairs_of
 from mixef.linalg.layout import Layout
+
+
+class BlockPlaces:
+    """Where the values of each side of a `BlockGraph` stand among those of its pairs, found once.
+
+    Parameters
+    ----------
+    layout : Layout
+    pairs : dict of (i, j) to Pairs
+        Of which the values are not read.
+    ranks : sequence of ndarray of int (l_i,)
+        Of the levels, by frequency.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        pairs: dict[tuple[int, int], Pairs],
+        ranks: Sequence[np.ndarray],
+    ):
+        self._layout, self._pairs, self._ranks = layout, pairs, ranks
+
+    @cached_property
+    def sides(self) -> dict[tuple[int, int], np.ndarray]:
+        """Places of the values of the sides of any two terms."""
+        out = {}
+        for (i, j), pair in self._pairs.items():
+            # From two on: `_side` leaves out ones.
+            numbers = np.arange(2.0, 2.0 + pair.blocks.size).reshape(pair.blocks.shape)
+            numbered = replace(pair, blocks=numbers)
+            both = _sides(numbered, self._layout, i, j, self._ranks[i], self._ranks[j])
+            for key, side in zip(((i, j), (j, i)), both, strict=True):
+                out[key] = (side.values - 2.0).astype(np.intp)
+        return out
 
 
 @dataclass(frozen=True)
@@ -26,6 +61,20 @@ class BlockGraph:
     roles: tuple[int, ...]  # blocks of the layout: that which is eliminated, then the others
     positions: tuple[np.ndarray, ...]  # by role: where in its block each effect stands
     names: str
+    places: BlockPlaces  # where the values of the sides come from
+
+    def reloaded(self, products: CrossProducts) -> BlockGraph:
+        """Return the graph of the same pairs with the values that they have now."""
+        if not all(
+            key in products.pairs and products.pairs[key].blocks.size == len(self.sides[key].other)
+            for key in _keys(self.layout)
+        ):
+            return block_graph_of(products)
+        sides = {}
+        for (i, j), places in self.places.sides.items():
+            values = products.pairs[min(i, j), max(i, j)].blocks.ravel()
+            sides[i, j] = replace(self.sides[i, j], values=values[places])
+        return replace(self, sides=sides)
 
     @property
     def n_pairs(self) -> int:
@@ -64,7 +113,8 @@ def block_graph_of(products: CrossProducts) -> BlockGraph:
     for (i, j), pair in pairs.items():
         sides[i, j], sides[j, i] = _sides(pair, layout, i, j, ranks[i], ranks[j])
     positions = tuple(_effects(orders[i], layout.widths[i]).ravel() for i in roles)
-    return BlockGraph(layout, sides, roles, positions, named(layout))
+    places = BlockPlaces(layout, pairs, ranks)
+    return BlockGraph(layout, sides, roles, positions, named(layout), places)
 
 
 def _keys(layout: Layout) -> list[tuple[int, int]]:

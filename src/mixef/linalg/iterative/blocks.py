@@ -45,19 +45,19 @@ class Blocks(Scaled):
         self._first, *self._rest = graph.roles
         P, lam = diagonals[0], lams[0]
         self._R1 = _inverse(np.eye(len(lam)) + P @ (lam @ lam.T))
-        self._W = (lam @ lam.T) @ self._R1
+        self.first = (lam @ lam.T) @ self._R1
         self._D1inv = _inverse(np.eye(len(lam)) + lam.T @ P @ lam)
         G = [
-            D - self._squares(i, self._first, self._W)
+            D - self._squares(i, self._first, self.first)
             for D, i in zip(diagonals[1:], self._rest, strict=True)
         ]
         self._own = [D - g for D, g in zip(diagonals[1:], G, strict=True)]
-        self._R, self._H, self._Cinv, roots = [], [], [], []
+        self._R, self.roots, self._Cinv, roots = [], [], [], []
         for g, t in zip(G, lams[1:], strict=True):
             root = _cholesky(np.eye(len(t)) + t.T @ g @ t)
             roots.append(root)
             self._Cinv.append(_inverse(root))
-            self._H.append(t @ self._Cinv[-1].transpose(0, 2, 1))  # lam C^-T
+            self.roots.append(t @ self._Cinv[-1].transpose(0, 2, 1))  # lam C^-T
             self._R.append(_inverse(np.eye(len(t)) + g @ (t @ t.T)))
         sizes = [len(root) * root.shape[1] for root in roots]
         ends = np.cumsum([0, *sizes])
@@ -78,7 +78,7 @@ class Blocks(Scaled):
         """Return T_1, T_2, ... where S is block diagonal, flat."""
         R1 = self._R1
         first = (R1 @ P).sum(axis=0)
-        for H, i in zip(self._H, self._rest, strict=True):
+        for H, i in zip(self.roots, self._rest, strict=True):
             squares = self._squares(self._first, i, H @ H.transpose(0, 2, 1))
             first = first - (R1 @ squares @ R1.transpose(0, 2, 1)).sum(axis=0)
         others = [(R @ g).sum(axis=0) for R, g in zip(self._R, G, strict=True)]
@@ -98,19 +98,15 @@ class Blocks(Scaled):
     def E_times(self, V: np.ndarray, single: bool = False) -> np.ndarray:
         """Return ``E V``."""
         _, off = self._products(V, single)
-        parts = [_times(H.transpose(0, 2, 1), f) for H, f in zip(self._H, off, strict=True)]
+        parts = [_times(H.transpose(0, 2, 1), f) for H, f in zip(self.roots, off, strict=True)]
         return np.concatenate(parts)
 
     def _products(self, V: np.ndarray, single: bool) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return ``A v`` and ``(G - its own blocks) v`` by term, for ``v = Lambda C^-T V``."""
-        parts = [V[rows] for rows in self._slices]
-        v = [_times(H, part) for H, part in zip(self._H, parts, strict=True)]
-        kind = np.float32 if single else np.float64
+        v, kind = self._effects(V), np.float32 if single else np.float64
         sides, narrow = self.graph.sides, [part.astype(kind, copy=False) for part in v]
-        Av = np.zeros((len(self._W) * self._W.shape[1], V.shape[1]))
-        for i, x in zip(self._rest, narrow, strict=True):
-            Av += sides[self._first, i].gather(x)
-        half = _times(self._W, Av).astype(kind, copy=False)
+        Av = self._A_times(narrow)
+        half = _times(self.first, Av).astype(kind, copy=False)
         off = []
         for own, x, i in zip(self._own, v, self._rest, strict=True):
             out = _times(own, x) - sides[i, self._first].gather(half)
@@ -119,6 +115,30 @@ class Blocks(Scaled):
                     out += sides[i, j].gather(other)
             off.append(out)
         return Av, off
+
+    def _effects(self, V: np.ndarray) -> list[np.ndarray]:
+        """Return ``H V`` by term."""
+        pairs = zip(self.roots, self._slices, strict=True)
+        return [_times(H, V[rows]) for H, rows in pairs]
+
+    def _A_times(self, v: list[np.ndarray]) -> np.ndarray:
+        Av = np.zeros((len(self.first) * self.first.shape[1], v[0].shape[1]))
+        for i, x in zip(self._rest, v, strict=True):
+            Av += self.graph.sides[self._first, i].gather(x)
+        return Av
+
+    def lifted(self, V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``-W A H V`` and ``H V``."""
+        v = self._effects(V)
+        return -_times(self.first, self._A_times(v)), np.concatenate(v)
+
+    def squares_of(self, k: int, W: np.ndarray) -> np.ndarray:
+        """Return ``sum_u A_u'W_u A_u`` by level of a term that is not eliminated."""
+        return self._squares(self._rest[k], self._first, W)
+
+    def squares_of_first(self, k: int, Q: np.ndarray) -> np.ndarray:
+        """Return ``sum_l A_l Q_l A_l'``."""
+        return self._squares(self._first, self._rest[k], Q)
 
     def turned(self, V: np.ndarray, EV: np.ndarray, single: bool) -> Turned:
         """Return ``R A Lambda C^-T V``, and ``R_i`` times G's product without its own blocks."""
@@ -143,7 +163,7 @@ class Blocks(Scaled):
         """Return the right-hand side of ``B x``."""
         moved = _times(self._lams[0] @ self._D1inv, R1)
         out = []
-        for H, Cinv, i, rows in zip(self._H, self._Cinv, self._rest, self._slices, strict=True):
+        for H, Cinv, i, rows in zip(self.roots, self._Cinv, self._rest, self._slices, strict=True):
             less = self.graph.sides[i, self._first].gather(moved)
             out.append(_times(Cinv, R2[rows]) - _times(H.transpose(0, 2, 1), less))
         return np.concatenate(out)

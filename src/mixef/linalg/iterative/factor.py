@@ -8,7 +8,7 @@ import numpy as np
 
 from mixef.errors import FitError
 from mixef.linalg.crossproducts import CrossProducts
-from mixef.linalg.factor import Factor, not_positive_definite
+from mixef.linalg.factor import Factor, WeightSlopes, not_positive_definite
 from mixef.linalg.iterative.block_graph import block_graph_of
 from mixef.linalg.iterative.blocks import Blocks
 from mixef.linalg.iterative.graph import graph_of
@@ -16,6 +16,8 @@ from mixef.linalg.iterative.logdet import Effort, Estimate, adapted, estimate, m
 from mixef.linalg.iterative.pcg import solve_scaled
 from mixef.linalg.iterative.scaled import Scaled
 from mixef.linalg.iterative.two_scalars import TwoScalars
+from mixef.linalg.iterative.weight_slopes import WeightedRows, weight_slopes
+from mixef.linalg.reweighted import ReweightedProducts
 
 # The standard error of log|M| that is aimed at.
 TARGET = 0.01
@@ -61,12 +63,13 @@ class IterativeFactor(Factor):
         if len(self.layout) < 2:
             raise FitError(
                 "the iterative factor is for crossed terms, and there is one grouping factor: use "
-                'LmerControl(factor="auto")'
+                'factor="auto" (LmerControl, GlmerControl)'
             )
         scalars = self.layout.widths == (1, 1)
         self._of_graph = (graph_of, TwoScalars) if scalars else (block_graph_of, Blocks)
         self._effort: Effort | None = None
-        self.reload()
+        self._graph: Any = self._of_graph[0](products)
+        self._take_room()
 
     def _take_room(self) -> None:
         """Read the diagonal blocks of ``Z_i'WZ_i``, by role and in the graph's order."""
@@ -79,7 +82,7 @@ class IterativeFactor(Factor):
 
     def reload(self) -> None:
         """Read the cross-products again, after their blocks were changed in place."""
-        self._graph: Any = self._of_graph[0](self.products)
+        self._graph = self._graph.reloaded(self.products)
         self._take_room()
 
     def _refactor(self) -> None:
@@ -194,6 +197,11 @@ class IterativeFactor(Factor):
         found, cells = self._found(), np.concatenate(self._cells())
         samples = np.empty((0, len(cells))) if found is None else found.slopes_by_probe
         return samples[:, cells]
+
+    def weight_slopes(self, groups: ReweightedProducts, changes: np.ndarray) -> WeightSlopes:
+        """Return estimates of the derivatives of ``log|M|`` for the weights of the rows."""
+        rows = WeightedRows(self._standing, self._graph, groups, changes, self._joined)
+        return weight_slopes(rows, self._found())
 
     def _cells(self) -> list[np.ndarray]:
         """Return where the entries of each T_i stand among those by role."""

@@ -6,7 +6,8 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,32 @@ class Side:
         return turned
 
 
+class Places:
+    """Where the values of each side of a `Graph` stand among those of its pairs, found once.
+
+    Parameters
+    ----------
+    rows, cols : ndarray of int (m,)
+        Levels of the pairs, sorted.
+    n_levels : tuple of int
+    swapped : bool
+        Whether the columns are the graph's factor 1.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, cols: np.ndarray, n_levels: tuple[int, ...], swapped: bool
+    ):
+        self._of, self._swapped = (rows, cols, n_levels), swapped
+
+    @cached_property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places (m,) of the values of the sides of factors 1 and 2."""
+        rows, cols, n_levels = self._of
+        by_row, by_col, _ = _sides(rows, cols, np.arange(float(len(rows))), n_levels)
+        one, two = (side.values.astype(np.intp) for side in (by_row, by_col))
+        return (two, one) if self._swapped else (one, two)
+
+
 @dataclass(frozen=True)
 class Graph:
     """The matrix ``A = Z_1'WZ_2`` of two scalar factors, 1 the one with more levels.
@@ -90,6 +117,19 @@ class Graph:
     roles: tuple[int, int]  # which block of the layout is factor 1, and which is factor 2
     positions: tuple[np.ndarray, np.ndarray]  # which level of the data each level of 1 and of 2 is
     names: str  # of the terms, for messages
+    places: Places  # where the values of either side come from
+
+    def reloaded(self, products: CrossProducts) -> Graph:
+        """Return the graph of the same pairs with the values that they have now."""
+        pair = products.pairs.get((0, 1))
+        if pair is None or len(pair.rows) != self.n_pairs:
+            return graph_of(products)
+        values = pair.blocks.ravel()
+        one, two = (
+            replace(side, values=values[place])
+            for side, place in zip((self.one, self.two), self.places.sides, strict=True)
+        )
+        return replace(self, one=one, two=two, scale=1.0)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -131,14 +171,25 @@ def graph_of(products: CrossProducts) -> Graph:
     n_levels = layout.n_levels
     rows, cols, values = _each_pair_once(pairs_of(products, 0, 1))
     values, scale = _values(values)
-    orders, ranks = zip(*map(by_frequency, (rows, cols), n_levels), strict=True)
+    by_row, by_col, orders = _sides(rows, cols, values, n_levels)
+    swapped = n_levels[1] > n_levels[0]
+    places = Places(rows, cols, n_levels, swapped)
+    if swapped:
+        by_row, by_col, orders = by_col, by_row, orders[::-1]
+    return Graph(
+        by_row, by_col, scale, (1, 0) if swapped else (0, 1), orders, named(layout), places
+    )
+
+
+def _sides(
+    rows: np.ndarray, cols: np.ndarray, values: np.ndarray, n_levels: tuple[int, ...]
+) -> tuple[Side, Side, tuple[np.ndarray, np.ndarray]]:
+    """Return sorted pairs by the rows and by the columns, and the levels by frequency."""
+    of_rows, of_cols = map(by_frequency, (rows, cols), n_levels)
     start = np.searchsorted(rows, np.arange(n_levels[0] + 1))
-    by_col = Side(start, ranks[1][cols], values).turned(n_levels[1])
-    by_row = Side(by_col.start, ranks[0][by_col.other], by_col.values).turned(n_levels[0])
-    by_col = by_row.turned(n_levels[1])
-    if n_levels[1] > n_levels[0]:
-        return Graph(by_col, by_row, scale, (1, 0), (orders[1], orders[0]), named(layout))
-    return Graph(by_row, by_col, scale, (0, 1), (orders[0], orders[1]), named(layout))
+    by_col = Side(start, of_cols[1][cols], values).turned(n_levels[1])
+    by_row = Side(by_col.start, of_rows[1][by_col.other], by_col.values).turned(n_levels[0])
+    return by_row, by_row.turned(n_levels[1]), (of_rows[0], of_cols[0])
 
 
 def pairs_of(products: CrossProducts, i: int, j: int) -> Pairs:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixef.linalg.factor import not_positive_definite
 from mixef.linalg.iterative.graph import by_width
 from mixef.linalg.iterative.scaled import Scaled
 
@@ -13,6 +14,8 @@ from mixef.linalg.iterative.scaled import Scaled
 NOTHING_LEFT = 1e-10
 # 1 + e is never below this: S - I is positive semidefinite.
 LEAST = 1e-14
+# ... where no weight is negative; numbers of four bytes may be off by less than this.
+ROUNDED = 1e-4
 
 
 def first_order(e: np.ndarray) -> np.ndarray:
@@ -99,6 +102,16 @@ def forms_and_images(
     return Forms(values, np.stack(slopes, axis=1), values - _sums(fewer)), images
 
 
+def derivative_images(
+    scaled: Scaled, Z: np.ndarray, steps: int, single: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``E Z`` and ``f'(E) Z = -E (I + E)^-1 Z`` (l_2, 8), for the first order."""
+    basis, T, norm, EZ = run(scaled, Z, steps, single)
+    e, vectors, _ = _spectrum(T, norm)
+    at = -e / (1.0 + e) * vectors[:, 0] * norm[:, None]
+    return EZ, _combined(basis, np.einsum("kij,kj->ik", vectors, at))
+
+
 def run(
     scaled: Scaled, Z: np.ndarray, steps: int, single: bool
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
@@ -140,6 +153,8 @@ def run(
 def _spectrum(T: np.ndarray, norm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return eigenvalues (k, m), eigenvectors (k, m, m) and the weights (k, m) of a quadrature."""
     e, vectors = np.linalg.eigh(T)
+    if e.min(initial=0.0) < -1.0 - ROUNDED:
+        raise not_positive_definite()
     return np.maximum(e, LEAST - 1.0), vectors, (norm[:, None] * vectors[:, 0]) ** 2
 
 

@@ -212,7 +212,7 @@ def _out_of_reach(scaled: Scaled, se: float, target: float) -> ExactFactorNeeded
         f"would stay at {se:.2g}, where {target:g} was asked for and {HOPELESS:g} is the most that "
         "a likelihood can be read with. The pairs of levels form a graph like a chain (each level "
         "meets few others, or only its neighbours), where a sparse Cholesky factor is cheap: use "
-        'LmerControl(factor="cholmod") or factor="auto"'
+        'factor="cholmod" or factor="auto" (LmerControl, GlmerControl)'
     )
 
 

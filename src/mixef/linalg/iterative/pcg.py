@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixef.errors import FitError
+from mixef.linalg.factor import not_positive_definite
 from mixef.linalg.iterative.graph import WIDTH
 from mixef.linalg.iterative.scaled import Scaled
 
@@ -18,7 +19,8 @@ def solve_scaled(scaled: Scaled, R: np.ndarray, tol: float) -> np.ndarray:
     Raises
     ------
     FitError
-        If the residuals are not below ``tol`` of R after `MOST_ITERATIONS`.
+        If the residuals are not below ``tol`` of R after `MOST_ITERATIONS`, or B turns out not to
+        be positive definite.
     """
     out = np.empty_like(R)
     for first in range(0, R.shape[1], WIDTH):
@@ -37,7 +39,10 @@ def _solve_block(scaled: Scaled, R: np.ndarray, tol: float) -> np.ndarray:
         if not going.any():
             return X
         BP = P + scaled.E_times(P)
-        step = np.where(going, rr, 0.0) / np.where(going, np.einsum("jk,jk->k", P, BP), 1.0)
+        curvature = np.where(going, np.einsum("jk,jk->k", P, BP), 1.0)
+        if not bool((curvature > 0.0).all()):
+            raise not_positive_definite()
+        step = np.where(going, rr, 0.0) / curvature
         X += step * P
         r -= step * BP
         new = np.einsum("jk,jk->k", r, r)
@@ -48,5 +53,5 @@ def _solve_block(scaled: Scaled, R: np.ndarray, tol: float) -> np.ndarray:
         f"conjugate gradients did not converge in {MOST_ITERATIONS} steps for "
         f"{scaled.names}: their pairs of levels form a graph like a chain, or weights differ "
         "by too many orders of magnitude. Use a direct factor: "
-        'LmerControl(factor="cholmod") or factor="auto"'
+        'factor="cholmod" or factor="auto" (LmerControl, GlmerControl)'
     )

@@ -53,6 +53,27 @@ class Scaled(ABC):
         """How many products `second_moment` forms."""
         return np.inf
 
+    #: list of ndarray (l_i, s_i, s_i): ``H = lam C^-T`` level by level, of the terms that are not
+    #: eliminated
+    roots: list[np.ndarray]
+    first: np.ndarray  # (l_1, s_1, s_1): W of the term that is, ``lam (lam'Plam + I)^-1 lam'``
+
+    @abstractmethod
+    def lifted(self, V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``-W A H V`` and ``H V`` for V (size, k), the effects of both parts.
+
+        With both as x(V), the derivative of ``x(v)'Z'WZ x(z)`` by weights, these effects held, is
+        that of ``v'B z`` by them, C held.
+        """
+
+    @abstractmethod
+    def squares_of(self, k: int, W: np.ndarray) -> np.ndarray:
+        """Return ``sum_u A_u'W_u A_u`` (l, s, s) by level of term k that is not eliminated."""
+
+    @abstractmethod
+    def squares_of_first(self, k: int, Q: np.ndarray) -> np.ndarray:
+        """Return ``sum_l A_l Q_l A_l'`` (l_1, s_1, s_1), over the levels of term k."""
+
     @abstractmethod
     def eliminated(self, R1: np.ndarray, R2: np.ndarray) -> np.ndarray:
         """Return the right-hand side of ``B x`` for ``M u = [R1 R2]``."""

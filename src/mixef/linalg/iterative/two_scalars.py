@@ -90,6 +90,31 @@ class TwoScalars(Scaled):
         half *= self.w[:, which, None]
         return self.graph.two.gather(half)
 
+    @property
+    def roots(self) -> list[np.ndarray]:  # type: ignore[override]
+        """``lam_2 dS^-1/2`` (l_2, 1, 1)."""
+        return [(self.lam2 * self.sd)[:, None, None]]
+
+    @property
+    def first(self) -> np.ndarray:  # type: ignore[override]
+        """``a / D1`` (l_1, 1, 1)."""
+        return (self.a / self.D1)[:, None, None]
+
+    def lifted(self, V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``-W A H V`` and ``H V``."""
+        X2 = (self.lam2 * self.sd)[:, None] * V
+        return (-self.a / self.D1)[:, None] * self.graph.times(X2), X2
+
+    def squares_of(self, k: int, W: np.ndarray) -> np.ndarray:
+        """Return ``sum_u A_u'W_u A_u`` (l_2, 1, 1)."""
+        squares = self.graph.two.gather_squares(W[:, :, 0]) * self.graph.scale**2
+        return squares[:, :, None]
+
+    def squares_of_first(self, k: int, Q: np.ndarray) -> np.ndarray:
+        """Return ``sum_l A_l Q_l A_l'`` (l_1, 1, 1)."""
+        squares = self.graph.one.gather_squares(Q[:, :, 0]) * self.graph.scale**2
+        return squares[:, :, None]
+
     def second_moment(self) -> tuple[float, np.ndarray]:
         """Return ``tr E^2`` and its derivatives (2,) by a and b, exactly."""
         n = len(self.sd)
