@@ -168,7 +168,7 @@ def test_a_response_that_fails_fails_alone(route, sleep, monkeypatch):
 def test_processes_do_not_change_the_result(route, sleep, monkeypatch):
     model = sleep if route == "batch" else lmer(DATA["Penicillin"], frame("Penicillin"))
     if route == "one by one":
-        fitter = OneByOne(model._fit, model._fit.scaled_par)
+        fitter = OneByOne(model._fit, model._fit.problem, model._fit.scaled_par)
         monkeypatch.setattr("mixef.inference.refits.many.batch_fitter", lambda fit, start: None)
         assert pickle.loads(pickle.dumps(fitter)).start.tolist() == fitter.start.tolist()
     Y = drawn(model, 300 if route == "batch" else 6)

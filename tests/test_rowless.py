@@ -27,19 +27,21 @@ LAZY = {"fitted": ".fitted", "linear_predictor": ".linear_predictor", "residuals
         "cooks_distance": ".cooksd", "rstudent": ".rstudent", "dffits": ".dffits"}  # fmt: skip
 # What needs all rows at once, or their order. Whoever adds to this list has thought about it.
 REFUSED = {
-    "bootstrap", "check", "dfbetas", "factor_at", "influence", "model_frame", "model_matrix",
-    "predict_interval", "refit", "simulate", "simulated_residuals", "with_vcov",
+    "check", "dfbetas", "factor_at", "influence", "model_frame", "model_matrix",
+    "predict_interval", "refit", "simulated_residuals", "with_vcov",
 }  # fmt: skip
 REFUSED_PLOTS = {
     "__call__", "effects", "factor_images", "qq", "residuals", "scale_location", "shrinkage",
 }  # fmt: skip
+# What draws responses as the rows are read: tests/test_drawn_rows.py.
+DRAWN = {"bootstrap", "simulate"}
 OF_ANOTHER = {"to_marginaleffects"}
 ARGUMENTS = {
     "contest": (["x"], {}), "getME": ([["theta", "Lambda", "b", "RX", "devcomp", "q"]], {}),
-    "bootstrap": ([5], {"seed": 1}), "drop1": ([None, "F"], {}), "emmeans": (["f"], {}),
+    "drop1": ([None, "F"], {}), "emmeans": (["f"], {}),
     "emtrends": (["x", "f"], {}), "with_vcov": (["CR0"], {"cluster": "g"}),
     "refit": ([np.arange(N)], {}), "profile": ([], {"which": "x", "delta_cutoff": 0.9}),
-    "ranef": ([], {"condVar": True}), "simulate": ([], {"n": 2, "seed": 1}),
+    "ranef": ([], {"condVar": True}),
     "confint": ([], {"method": "wald"}), "vcov": ([], {"full": True}),
     "r2": ([], {"partial": True}),
     "influence": ([], {"groups": "g", "refit": False}), "update": ([". ~ . - o"], {}),
@@ -132,7 +134,7 @@ NAMES = [n for n in dir(mixef.LinearMixedModel) if not n.startswith("_")]
 PLOTS = [n for n in dir(mixef.methods.plots.Plots) if not n.startswith("_")]
 
 
-AS_EVER = {*NAMES} - REFUSED - LAZY.keys() - OF_ANOTHER - {"plot", "augment"}
+AS_EVER = {*NAMES} - REFUSED - LAZY.keys() - DRAWN - OF_ANOTHER - {"plot", "augment"}
 
 
 @pytest.mark.parametrize("name", sorted(AS_EVER))
@@ -260,10 +262,10 @@ def test_models_of_one_table_are_compared(both, parquet):
 
 
 def test_functions_of_names_that_need_rows(both, parquet):
-    small = lmer("y ~ x * f + (1 | g) + (1 | h)", parquet)
     for name, call in {
-        "pb_test": lambda: mixef.pb_test(both[1], small, n=5, seed=1),
-        "power": lambda: mixef.power(both[1], test="x", n=2, seed=1),
+        "pb_test": lambda: mixef.pb_test(both[1], "y ~ x * f + o", n=5, seed=1),
+        "power": lambda: mixef.power(both[1], test="x", n=2, sizes={"g": 5}, seed=1),
+        "bootstrap": lambda: both[1].bootstrap(5, type="cases", seed=1),
         "exact_rlrt": lambda: mixef.exact_rlrt(lmer("y ~ x + (1 | g)", parquet), n=20, seed=1),
         "plot": lambda: both[1].plot(),
     }.items():

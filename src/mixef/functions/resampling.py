@@ -105,6 +105,7 @@ def pb_test(
         A model within the larger one, for the same rows: a fitted mixed model; a formula, or a
         change such as ``". ~ . - Days"`` of the larger one's; or a fitted OLS, WLS or GLM of
         statsmodels. A formula may be without random effects (a linear, binomial or Poisson model).
+        Of rows in an engine it is a mixed model, of variables that the larger one has too.
     n : int
         Replicates.
     seed : int or numpy.random.Generator, optional

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mixef.estimation.fit import Fit
 from mixef.late import LateModule
 from mixef.terms.frame import ModelFrame
 from mixef.terms.needed import needed_names
-from mixef.terms.relation.derived import Derived
+from mixef.terms.relation.derived import Derived, OfBatch
 from mixef.terms.relation.relation import Relation
 from mixef.terms.relation.text import TableColumns
 
@@ -58,14 +59,30 @@ def by_row(fit: Fit, values: ByRow, names: Sequence[str], joint: bool = False) -
     return table_with(fit, values, names, joint).native()
 
 
+def in_order(fit: Fit, begin: Callable[[int | None], ByRow], names: Sequence[str]) -> Any:
+    """Return the table of a fit, with new columns that go by the order of its rows.
+
+    Parameters
+    ----------
+    begin : callable
+        Returns the values of one reading of the rows, which it is asked for batch after batch; of
+        a part of them, by its number, where workers share them. It pickles.
+    """
+    return _table(fit, partial(_InOrder, begin_values=begin), begin(None), names).native()
+
+
 def table_with(fit: Fit, values: ByRow, names: Sequence[str], joint: bool = False) -> Derived:
     """Return the table that a fit is of, with new columns; see `by_row`."""
     if joint:
         fit.problem  # noqa: B018 (which takes scans of its own: not while the rows are read)
+    return _table(fit, _WithValues, values, names)
+
+
+def _table(fit: Fit, make: Callable[..., OfBatch], values: ByRow, names: Sequence[str]) -> Derived:
     found = {name: NAMES.get(name, f".{name.lstrip('.')}") for name in names}
     frame: Any = fit.frame  # which knows its table
     table = frame.table(fit.call.data)
-    return Derived(table, tuple(found.values()), _WithValues(fit, values, found))
+    return Derived(table, tuple(found.values()), make(fit, values, found))
 
 
 def predicted(
@@ -88,7 +105,7 @@ def predicted(
 
 
 @dataclass(frozen=True, eq=False)
-class _Predicted:
+class _Predicted(OfBatch):
     """Adds predictions to rows of new data."""
 
     columns: TableColumns
@@ -102,7 +119,7 @@ class _Predicted:
 
 
 @dataclass(frozen=True, eq=False)
-class _WithValues:
+class _WithValues(OfBatch):
     """Adds values to rows of a table; it pickles, without the table."""
 
     fit: Fit
@@ -117,6 +134,17 @@ class _WithValues:
             missing = pd.DataFrame(np.nan, range(rows.num_rows), list(self.names))
             return _with_columns(rows, missing, self.names)
         return _with_columns(rows, self.values(self.fit.on_batch(frame)), self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class _InOrder(_WithValues):
+    """Adds values that go by the order of the rows."""
+
+    begin_values: Callable[[int | None], ByRow]
+
+    def begin(self, part: int | None = None) -> OfBatch:
+        """Return what adds the values of one reading."""
+        return _WithValues(self.fit, self.begin_values(part), self.names)
 
 
 def _with_columns(rows: pa.RecordBatch, made: Any, names: dict[str, str]) -> pa.RecordBatch:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mixef import checks
 from mixef.arguments import names_for
@@ -35,7 +34,7 @@ class SimulationMethods(Methods):
         weights: Any = None,
         env: Mapping[str, Any] | None = None,
         **unknown: Any,
-    ) -> pd.DataFrame:
+    ) -> Any:
         """Draw responses from the model, with new random effects and new errors.
 
         Parameters
@@ -72,6 +71,10 @@ class SimulationMethods(Methods):
             levels of a factor, booleans, whole numbers; for ``cbind(successes, failures)`` each
             sim_i is two columns. A proportion comes back as one. Rows that ``na_action="exclude"``
             left out are NaN, which a refit passes over.
+        lazy table
+            Of rows in an engine: its columns, with ``.sim_1``, ``.sim_2`` ..., numbers that are
+            drawn whenever the table is read, the same ones for the same order of its rows;
+            ``.sim_1_successes`` and ``.sim_1_failures`` where the response is ``cbind()``.
 
         Raises
         ------
@@ -157,6 +160,14 @@ class SimulationMethods(Methods):
         ------
         FitError
             If all replicates fail.
+
+        Notes
+        -----
+        Responses of rows in an engine are drawn as the rows are read, for ``type="parametric"``
+        alone. A linear model reads them once for many replicates, which are fitted from their
+        cross-products; for ``fn``, and in a generalized model, each replicate reads them anew. A
+        seed gives other replicates there than in memory, and the same ones for the same order of
+        the rows.
 
         References
         ----------

@@ -117,13 +117,24 @@ class LinearProblem:
         )
 
     def with_response(
-        self, Zty: np.ndarray, Xty: np.ndarray, y: np.ndarray, scale: ResponseScale
+        self,
+        Zty: np.ndarray,
+        Xty: np.ndarray,
+        yty: float,
+        scale: ResponseScale,
+        y: np.ndarray | None = None,
     ) -> LinearProblem:
-        """Return the problem of another scaled response y (n,), by its cross-products."""
+        """Return the problem of another scaled response by its cross-products.
+
+        Parameters
+        ----------
+        y : ndarray (n,), optional
+            The scaled response, where rows are looked at besides.
+        """
         old = self.products
         assembled = old.ZtZ if len(old.layout) > 1 else None
-        products = replace(old, Zty=Zty, Xty=Xty, yty=float(y @ y), assembled=assembled)
-        rows = None if self.rows is None else replace(self.rows.whole, y=y)
+        products = replace(old, Zty=Zty, Xty=Xty, yty=yty, assembled=assembled)
+        rows = None if self.rows is None or y is None else replace(self.rows.whole, y=y)
         return replace(self, products=products, y_scale=scale, rows=rows)
 
     def __getstate__(self) -> dict[str, Any]:

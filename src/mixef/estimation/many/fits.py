@@ -13,28 +13,29 @@ from mixef.estimation.fit import Fit
 from mixef.estimation.linear.criterion import LinearCriterion
 from mixef.estimation.linear.kind import EXACT
 from mixef.estimation.linear.moments import FLOOR
+from mixef.estimation.linear.problem import LinearProblem
 from mixef.estimation.many.criterion import BatchCriterion
 from mixef.estimation.many.model import BatchModel, batch_model
+from mixef.estimation.many.response_sums import (
+    NO_NUMBERS,
+    NOTHING_LEFT,
+    ResponseSums,
+    scaled_groups,
+    scaled_X,
+)
 from mixef.estimation.many.search import BatchSearch, search_all
 from mixef.estimation.scaling import ScaledTerms
 from mixef.estimation.search.certified import search, search_others
 from mixef.estimation.search.convergence import CONVERGED_GAIN
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE, vanished_directions
 from mixef.estimation.search.trust_region import Quadratic
-from mixef.linalg.rows import GroupDesign, RowPieces, Rows
-from mixef.linalg.standardize import Basis, ResponseScale, orthonormal_columns, root_weighted
+from mixef.linalg.rows import Rows
+from mixef.linalg.standardize import Basis, orthonormal_columns, root_weighted
 from mixef.linalg.threads import one_blas_thread
 
 # Numbers held at a time, which bounds the memory (100 MB) and keeps most of it in the cache.
 HELD = 1_000_000
 MOST_AT_ONCE = 256
-NO_NUMBERS = (
-    "the response has values that are missing, infinite, or too large or small to be squared"
-)
-NOTHING_LEFT = (
-    "the response leaves nothing to explain: it is constant, or the fixed effects fit it exactly, "
-    "so no variance can be estimated"
-)
 NO_VARIANCE = (
     "the fixed and random effects together fit the response exactly: the residual standard "
     "deviation goes to zero, and the likelihood has no maximum"
@@ -187,23 +188,6 @@ def weighted_responses(fit: Fit, Y: np.ndarray) -> np.ndarray:
     return Y if fit.frame.weights is None else Y * np.sqrt(fit.frame.weights)[:, None]
 
 
-def scaled_groups(fit: Fit) -> list[GroupDesign]:
-    """Return the scaled columns of a fit's search, root-weighted, one design a block."""
-    terms, weights = fit.problem.terms, fit.frame.weights
-    scaled = [
-        basis.scaled(root_weighted(term.z, weights))
-        for basis, term in zip(terms.bases, fit.terms, strict=True)
-    ]
-    return [
-        GroupDesign(
-            fit.terms[members[0]].grouping.codes,
-            fit.terms[members[0]].n_levels,
-            np.column_stack([scaled[t] for t in members]),
-        )
-        for members in terms.blocks
-    ]
-
-
 def batch_fitter(fit: Fit, start: np.ndarray) -> BatchFitter | None:
     """Return what fits many responses at once; None where one by one is better.
 
@@ -235,27 +219,34 @@ class OneByOne:
     """What many responses to one model are fitted with, one after the other; it pickles."""
 
     fit: Fit
+    problem: LinearProblem  # of the fit: what engines hold may not be there in other processes
     start: np.ndarray  # (k,): scaled parameters at which every search starts
 
     def estimates(self, Y: np.ndarray) -> BatchEstimates:
         """Fit the responses Y (n, m)."""
-        fit, problem = self.fit, self.fit.problem
-        factor = problem.factor()
-        X = root_weighted(fit.X, fit.frame.weights)
-        Q = RowPieces(X, R=problem.x_basis.R).whole() if X.shape[1] else X
         with one_blas_thread(), np.errstate(all="ignore"):
-            scaled = scale_responses(weighted_responses(fit, Y), Q)
-            ZtY = Rows(scaled_groups(fit), Q, scaled.Y[:, 0]).Zt_times(scaled.Y)
-            sizes = tuple(len(lam) for lam in fit.estimates.lams)
-            out = BatchEstimates.missing(Y.shape[1], Q.shape[1], len(self.start), sizes)
-            out.failures.update(scaled.failures)
-            for j in range(Y.shape[1]):
-                if j in scaled.failures:
-                    continue
-                scale = ResponseScale(scaled.beta0[:, j], float(scaled.scale[j]))
-                y = np.ascontiguousarray(scaled.Y[:, j])
-                own = problem.with_response(np.ascontiguousarray(ZtY[:, j]), Q.T @ y, y, scale)
-                self._search(LinearCriterion(own, factor), out, j)
+            return self.of_sums(self._sums(Y))
+
+    def _sums(self, Y: np.ndarray) -> ResponseSums:
+        Q = scaled_X(self.fit)
+        scaled = scale_responses(weighted_responses(self.fit, Y), Q)
+        Zty = Rows(scaled_groups(self.fit), Q, scaled.Y[:, 0]).Zt_times(scaled.Y)
+        yty = np.array([y @ y for y in scaled.Y.T])
+        return ResponseSums(
+            Zty, Q.T @ scaled.Y, yty, scaled.beta0, scaled.scale, scaled.failures, scaled.Y
+        )
+
+    def of_sums(self, sums: ResponseSums) -> BatchEstimates:
+        """Fit the responses that have these cross-products."""
+        fit, problem = self.fit, self.problem
+        factor = problem.factor()
+        sizes = tuple(len(lam) for lam in fit.estimates.lams)
+        out = BatchEstimates.missing(len(sums), problem.p, len(self.start), sizes)
+        out.failures.update(sums.failures)
+        with one_blas_thread(), np.errstate(all="ignore"):
+            for j in range(len(sums)):
+                if j not in sums.failures:
+                    self._search(LinearCriterion(sums.problem(problem, j), factor), out, j)
         return out
 
     def _search(self, criterion: LinearCriterion, out: BatchEstimates, j: int) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.fit import Fit
 from mixef.estimation.linear.criterion import LinearCriterion
-from mixef.estimation.many.fits import interior, scaled_groups
+from mixef.estimation.many.fits import interior
+from mixef.estimation.many.response_sums import scaled_groups
 from mixef.estimation.search.certified import search, search_others
 from mixef.estimation.search.convergence import CONVERGED_GAIN
 from mixef.estimation.search.singular import vanished_directions

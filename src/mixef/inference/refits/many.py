@@ -12,12 +12,15 @@ import pandas as pd
 from mixef.errors import DataError
 from mixef.estimation.fit import Fit
 from mixef.estimation.many.fits import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
+from mixef.estimation.many.response_sums import columns_at_once, summed_responses
 from mixef.estimation.spec import checked_parameters
 from mixef.families.auxiliary import joined, separate
 from mixef.inference.components import component_values, components, scale_parameters
 from mixef.inference.refits.new_response import new_response
 from mixef.inference.replicates import attempted, in_parallel
+from mixef.inference.simulation.drawn import DrawnResponses, DrawnRows
 from mixef.terms.frame import ModelFrame
+from mixef.terms.relation.drawn_frame import drawn_frame
 from mixef.terms.values import Matrix
 
 # Fits one by one go to the processes in so many parts at least, for the progress bar's sake.
@@ -30,7 +33,7 @@ class ManyFits:
 
     model: Fit  # The fit whose model it is
     # (n, m): on the scale of the model's response; proportions for a binomial one
-    responses: np.ndarray
+    responses: np.ndarray | DrawnResponses
     beta: np.ndarray  # (m, p)
     par: np.ndarray  # (m, k): covariance parameters, on the user's scale
     # tuple of ndarray (m, s_t, s_t): templates of the user's columns, one array a term
@@ -43,10 +46,18 @@ class ManyFits:
     failures: dict[int, str]  # Position and message of each response that could not be fitted
 
     def __post_init__(self) -> None:
-        arrays = [self.responses, self.beta, self.par, *self.lams, self.sigma, self.objective]
-        arrays += [self.converged, self.singular, *([] if self.extra is None else [self.extra])]
+        arrays: list[Any] = [
+            self.responses,
+            self.beta,
+            self.par,
+            *self.lams,
+            self.sigma,
+            self.objective,
+        ]
+        arrays += [self.converged, self.singular, self.extra]
         for array in arrays:
-            array.flags.writeable = False
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
 
     def __len__(self) -> int:
         return len(self.objective)
@@ -99,7 +110,7 @@ class ManyFits:
 
 def refit_many(
     fit: Fit,
-    Y: np.ndarray,
+    Y: np.ndarray | DrawnResponses,
     *,
     n_jobs: int = 1,
     progress: bool | None = None,
@@ -110,7 +121,8 @@ def refit_many(
     Linear models share what does not depend on the response; small ones are searched for all
     responses at once (`estimation.batch_search`), larger ones one by one with one factor. A column
     that cannot be fitted is a failure of its own, and its estimates are NaN. Searches start from
-    the estimates, or from other covariance parameters (k,) on the user's scale.
+    the estimates, or from other covariance parameters (k,) on the user's scale. Responses of rows
+    in an engine are drawn as the rows are read.
 
     Examples
     --------
@@ -124,13 +136,40 @@ def refit_many(
     1                  84.0  99.02       3055.0
     2                  42.0  49.51        527.5
     """
-    Y = checked_responses(fit, Y)
     par = _start(fit, start)
+    if isinstance(Y, DrawnResponses):
+        return _joined(fit, Y, _refit_drawn(fit, Y, par, n_jobs, progress))
+    Y = checked_responses(fit, Y)
     fitter = _fitter(fit, par)
     at_once = fitter.at_once if isinstance(fitter, BatchFitter) else 1 + (Y.shape[1] - 1) // PARTS
-    parts = [Y[:, i : i + at_once] for i in range(0, Y.shape[1], at_once)]
+    parts = _parts(Y, at_once)
     found = in_parallel(fitter.estimates, parts, n_jobs=n_jobs, progress=progress, label="refit")
     return _joined(fit, Y, found)
+
+
+def _refit_drawn(
+    fit: Fit, Y: DrawnResponses, start: dict[str, Any], n_jobs: int, progress: bool | None
+) -> list[Any]:
+    """Fit the model to responses of rows in an engine: linear ones by their cross-products."""
+    go = partial(in_parallel, n_jobs=n_jobs, progress=progress, label="refit")
+    if not _by_products(fit):
+        return go(RefitFitter(fit, start).estimates, _parts(Y, 1 + (Y.shape[1] - 1) // PARTS))
+    found = []
+    fitter = OneByOne(fit, fit.problem, interior(fit, fit.problem.scaled_par(start["par"])))
+    for block in _parts(Y, columns_at_once(fit)):
+        sums = summed_responses(fit, block)
+        found += go(fitter.of_sums, sums.parts(1 + (len(sums) - 1) // PARTS))
+    return found
+
+
+def _parts(Y: Any, size: int) -> list[Any]:
+    """Return so many responses at a time."""
+    return [Y[:, i : i + size] for i in range(0, Y.shape[1], size)]
+
+
+def _by_products(fit: Fit) -> bool:
+    """Tell whether cross-products are all that a fit needs of a response."""
+    return fit.is_linear and fit.control.optimizer == "newton"
 
 
 def checked_responses(fit: Fit, Y: Any) -> np.ndarray:
@@ -147,8 +186,11 @@ def checked_responses(fit: Fit, Y: Any) -> np.ndarray:
     return values
 
 
-def frame_with(fit: Fit, y: np.ndarray) -> ModelFrame:
+def frame_with(fit: Fit, y: np.ndarray | DrawnResponses) -> ModelFrame:
     """Return the frame of a fit with another response (n,), proportions for a binomial one."""
+    if isinstance(y, DrawnResponses):
+        frame: Any = fit.frame
+        return drawn_frame(frame, _Drawing(fit, y))
     if isinstance(fit.frame.response, Matrix):
         trials = fit.outcome.trials
         assert trials is not None
@@ -160,7 +202,35 @@ def frame_with(fit: Fit, y: np.ndarray) -> ModelFrame:
     return replace(fit.frame, **new_response(fit, y))
 
 
-def refitted(fit: Fit, y: np.ndarray, start: Any = None) -> Fit:
+@dataclass(frozen=True, eq=False)
+class _DrawnReading:
+    """One reading of the rows of a fit, with another response."""
+
+    fit: Fit
+    rows: DrawnRows
+
+    def with_response(self, frame: ModelFrame) -> ModelFrame:
+        """Return the next batch of rows with its response."""
+        piece = self.fit.on_batch(frame)
+        return frame_with(piece, self.rows.all_of(piece)[:, 0])
+
+    def finish(self) -> None:
+        """Refuse rows that came in another order than in other readings."""
+        self.rows.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawing:
+    """Begins readings of the rows of a fit with another response; it pickles."""
+
+    fit: Fit
+    response: DrawnResponses
+
+    def __call__(self) -> _DrawnReading:
+        return _DrawnReading(self.fit, self.response.begin())
+
+
+def refitted(fit: Fit, y: np.ndarray | DrawnResponses, start: Any = None) -> Fit:
     """Fit the model to another response (n_rows,), quietly and from the estimates."""
     start = fit.warm_start() if start is None else start
     return fit.again(frame=frame_with(fit, y), start=start, control=fit.control.quiet())
@@ -173,7 +243,7 @@ class RefitFitter:
     fit: Fit
     start: dict[str, Any]  # What every search starts from
 
-    def estimates(self, Y: np.ndarray) -> tuple[BatchEstimates, np.ndarray]:
+    def estimates(self, Y: np.ndarray | DrawnResponses) -> tuple[BatchEstimates, np.ndarray]:
         """Fit the responses Y (n, m); return auxiliary parameters (m, E) too."""
         fit = self.fit
         sizes = tuple(len(lam) for lam in fit.estimates.lams)
@@ -198,13 +268,13 @@ def _start(fit: Fit, start: str | np.ndarray) -> dict[str, Any]:
 
 
 def _fitter(fit: Fit, start: dict[str, Any]) -> BatchFitter | OneByOne | RefitFitter:
-    if not fit.is_linear or fit.control.optimizer != "newton":
+    if not _by_products(fit):
         return RefitFitter(fit, start)
     begin = interior(fit, fit.problem.scaled_par(start["par"]))
-    return batch_fitter(fit, begin) or OneByOne(fit, begin)
+    return batch_fitter(fit, begin) or OneByOne(fit, fit.problem, begin)
 
 
-def _joined(fit: Fit, Y: np.ndarray, found: list[Any]) -> ManyFits:
+def _joined(fit: Fit, Y: np.ndarray | DrawnResponses, found: list[Any]) -> ManyFits:
     """Put the parts together, with the positions of failures counted through."""
     extra = None
     if isinstance(found[0], tuple):

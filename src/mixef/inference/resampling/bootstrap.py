@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
-from mixef.errors import ArgumentError, FitError
+from mixef.errors import ArgumentError, FitError, RowsElsewhereError
 from mixef.estimation.fit import Fit
 from mixef.inference.components import parameter_values
 from mixef.inference.refits.many import PARTS, refit_many, refitted
@@ -61,6 +61,7 @@ def bootstrap(
     n, rng, type = checks.whole(n, "n"), checks.generator(seed), checks.option(type, "type", TYPES)
     n_jobs, progress = checks.work(n_jobs, progress)
     _check_type(fit, type, checks.flag(use_u, "use_u"), cluster)
+    _refuse_rows(fit, type)
     t0 = parameter_values(fit) if statistic is None else labelled(statistic(fit))
     checks.count(n, "n", each=len(t0) + OF_ROW)
     if type == "cases":
@@ -68,7 +69,7 @@ def bootstrap(
     else:
         draw = _drawer(fit, type, use_u)
         rows = []
-        for m in _pieces(fit.frame.n, n):
+        for m in pieces(fit, n):
             Y = draw(m, rng)
             if statistic is None:
                 rows += _batched(fit, Y, t0, n_jobs, progress)
@@ -127,7 +128,19 @@ def _check_type(fit: Fit, type: str, use_u: bool, cluster: str | None) -> None:
         checked_group(fit.terms, cluster, "cluster")
 
 
-def _drawer(fit: Fit, type: str, use_u: bool) -> Callable[..., np.ndarray]:
+def _refuse_rows(fit: Fit, type: str) -> None:
+    """Refuse what needs all rows at once, where an engine has them."""
+    if type != "parametric" and not fit.frame.in_memory:
+        frame: Any = fit.frame
+        what = "copies of the rows of a group" if type == "cases" else "the residuals of all rows"
+        raise RowsElsewhereError(
+            f"bootstrap() needs {what} in memory for type={type!r}, but its {frame.n:,} rows are "
+            f"in {frame.relation.engine}: take type='parametric', whose responses are drawn as the "
+            "rows are read, or collect a sample of the table, and fit the model to that"
+        )
+
+
+def _drawer(fit: Fit, type: str, use_u: bool) -> Callable[..., Any]:
     """Return what draws m responses (n_rows, m) from a generator."""
     if type == "parametric":
         return partial(simulated_responses, fit, use_u=use_u)
@@ -136,13 +149,13 @@ def _drawer(fit: Fit, type: str, use_u: bool) -> Callable[..., np.ndarray]:
     return partial(semiparametric_responses, fit, use_u=use_u)
 
 
-def _pieces(n_rows: int, n: int) -> list[int]:
+def pieces(fit: Fit, n: int) -> list[int]:
     """Split n replicates so that the responses of a piece fit into memory."""
-    most = max(1, PIECE // n_rows)
+    most = max(1, PIECE // fit.frame.n) if fit.frame.in_memory else n
     return [min(most, n - done) for done in range(0, n, most)]
 
 
-def _batched(fit: Fit, Y: np.ndarray, t0: pd.Series, n_jobs: int, progress: Any) -> list[Row]:
+def _batched(fit: Fit, Y: Any, t0: pd.Series, n_jobs: int, progress: Any) -> list[Row]:
     many = refit_many(fit, Y, n_jobs=n_jobs, progress=progress)
     values = many.to_frame()[list(t0.index)].to_numpy()
     return [
@@ -180,7 +193,7 @@ def _bunch(task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result
     return [task(item) for item in items]
 
 
-def _of_response(fit: Fit, statistic: Statistic, t0: pd.Series, y: np.ndarray) -> Row:
+def _of_response(fit: Fit, statistic: Statistic, t0: pd.Series, y: Any) -> Row:
     return _outcome(lambda: refitted(fit, y), statistic, t0)
 
 

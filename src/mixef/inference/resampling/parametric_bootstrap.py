@@ -7,7 +7,7 @@ for tests in linear mixed models: the R package pbkrtest, Journal of Statistical
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from mixef import checks
 from mixef.errors import DataError, FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.criterion_error import error_of, refuse_uncertain
-from mixef.inference.hypotheses.likelihood_ratio import EQUAL
+from mixef.inference.hypotheses.likelihood_ratio import EQUAL, refuse_other_rows
 from mixef.inference.refits.many import refit_many
 from mixef.inference.refits.refits import with_formula
-from mixef.inference.resampling.bootstrap import PIECE
+from mixef.inference.resampling.bootstrap import pieces
 from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.regression import (
     Regression,
@@ -171,11 +171,8 @@ def pb_test(
         )
     LRT = _at_least_zero(null_objective(null) - large.estimates.objective)
     reference, messages, n_unconverged = [], Counter[str](), 0
-    most = max(1, PIECE // large.frame.n)
-    for done in range(0, n, most):
-        part, failed, unconverged = simulated_statistics(
-            large, null, min(most, n - done), rng, n_jobs, progress
-        )
+    for m in pieces(large, n):
+        part, failed, unconverged = simulated_statistics(large, null, m, rng, n_jobs, progress)
         reference.append(part)
         messages += failed
         n_unconverged += unconverged
@@ -248,7 +245,24 @@ def _null(large: Fit, small: Any) -> Null:
     if not isinstance(small, Fit):
         return regression_of_result(large, small)
     _check_comparable(large, small)
-    return small.by_ml()
+    small = small.by_ml()
+    return small if large.frame.in_memory else _on_rows_of(large, small)
+
+
+def _on_rows_of(large: Fit, small: Fit) -> Fit:
+    """Return a fit that reads the rows of a larger one's, in an engine, and in their order."""
+    frame: Any = large.frame
+    groups = {tuple(node.text for node in term.grouping.nodes) for term in small.terms}
+    known = {(text,) for text in frame.groups} | set(frame.crossings)
+    others = [text for text in small.frame.variables if text not in frame.variables]
+    others += [":".join(texts) for texts in groups - known]
+    if others:
+        raise DataError(
+            f"the smaller model ({small.formula.text}) has {others[0]}, which the larger one "
+            f"({large.formula.text}) has not: rows in {frame.relation.engine} are read for both "
+            "models at once; write the smaller one in terms of the larger one's variables"
+        )
+    return small.with_spec(frame=replace(frame, formula=small.formula), held_problem=small.problem)
 
 
 def _same_response(large: Fit, small: Formula) -> None:
@@ -279,6 +293,22 @@ def _check_comparable(large: Fit, small: Fit) -> None:
             f"the models have {large.frame.n} and {small.frame.n} rows; fit both to the same "
             "complete rows"
         )
+    if large.frame.in_memory and small.frame.in_memory:
+        _check_rows(large, small)
+    else:
+        refuse_other_rows("the larger model", large, "the smaller one", small)
+        _same_response(large, small.formula)
+    if large.family != small.family:
+        raise DataError(f"the families differ: {large.family!r} and {small.family!r}; expected one")
+    if large.nAGQ != small.nAGQ:
+        raise DataError(
+            f"nAGQ is {large.nAGQ} in the larger model and {small.nAGQ} in the smaller one, so "
+            "likelihoods do not compare; fit both with the same"
+        )
+
+
+def _check_rows(large: Fit, small: Fit) -> None:
+    """Refuse models that differ in what their rows have."""
     pairs = {
         "response": (large.y, small.y),
         "weights": (_or(large.weights, 1.0), _or(small.weights, 1.0)),
@@ -290,13 +320,6 @@ def _check_comparable(large: Fit, small: Fit) -> None:
                 f"the models ({large.formula.text}; {small.formula.text}) differ in their {what}; "
                 "fit both to the same rows, in the same order"
             )
-    if large.family != small.family:
-        raise DataError(f"the families differ: {large.family!r} and {small.family!r}; expected one")
-    if large.nAGQ != small.nAGQ:
-        raise DataError(
-            f"nAGQ is {large.nAGQ} in the larger model and {small.nAGQ} in the smaller one, so "
-            "likelihoods do not compare; fit both with the same"
-        )
 
 
 def _or(values: np.ndarray | None, default: float) -> np.ndarray:
@@ -315,7 +338,7 @@ def simulated_statistics(
     messages: Counter[str] = Counter()
     doubtful = np.zeros(n, dtype=bool)
     if isinstance(null, Regression):
-        Y = null.simulated(n, rng)
+        Y: Any = null.simulated(n, rng)
         objective = null.objectives(Y)
         lost = int(np.isnan(objective).sum())
         messages += Counter({"the regression has no maximum-likelihood estimate": lost})

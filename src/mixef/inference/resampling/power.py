@@ -25,7 +25,6 @@ from mixef.inference.resampling.power_design import (
     size_grid,
 )
 from mixef.inference.resampling.power_tests import METHODS, power_test
-from mixef.inference.simulation.sampler import draw_responses
 from mixef.late import picture
 from mixef.text.numbers import format_fixed
 from mixef.text.printed import PrintedFrame
@@ -126,7 +125,7 @@ def power(
     for seeded, place in zip(rng.integers(2**63, size=len(grid)), grid, strict=True):
         own = np.random.default_rng(seeded)
         at = scenario(fit, place, values, own)
-        Y = draw_responses(at.sampler, n, own)
+        Y = at.draw(n, own)
         p_values, failed = tested.p_values(at, Y, own, n_jobs, progress)
         messages += failed
         records.append(_record(place, at, p_values <= alpha, ~np.isnan(p_values)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -21,6 +22,7 @@ from mixef.inference.refits.other_rows import (
     with_levels,
 )
 from mixef.inference.resampling.along import checked_variable, with_values
+from mixef.inference.simulation.drawn import drawn_responses
 from mixef.inference.simulation.new_parameters import (
     Values,
     fitted_values_of,
@@ -54,7 +56,7 @@ class Scenario:
     """Rows of one size with the model that generates their responses."""
 
     fit: Fit  # The model on these rows, fitted to a first response
-    sampler: Sampler  # What responses are drawn from
+    draw: Callable[[int, np.random.Generator], Any]  # n responses (n_rows, n), from a generator
     start: dict[str, Any]  # The generating parameters, from which searches start
 
 
@@ -94,6 +96,8 @@ def size_grid(
 
 def refuse_too_large(fit: Fit, place: Sequence[Size], n: int) -> None:
     """Refuse a size whose rows and n responses memory cannot hold, before they are made."""
+    if not place and not fit.frame.in_memory:
+        return
     factors, n_rows = grouping_factors(fit.terms), fit.frame.n
     for size in place:
         if size.kind == "along":  # at least two values; a copy has no more rows than there are
@@ -141,19 +145,21 @@ def scenario(fit: Fit, place: Sequence[Size], values: Values, rng: np.random.Gen
             with_values(fit, size.group, size.count) if size.kind == "along" else _sized(spec, size)
         )
     shell = replace(fit, spec=spec, held_problem=None)
-    sampler = _sampler(shell, values)
+    draw: Callable[[int, np.random.Generator], Any] = partial(drawn_responses, shell, values=values)
+    if shell.frame.in_memory:
+        draw = partial(draw_responses, _sampler(shell, values))
     scale = float(np.sqrt(values.extra or 0.0)) if fit.is_linear else 1.0
     par = block_structure(fit.terms)[1].par_of([root / scale for root in values.roots])
     start = fit.warm_start(par=par, beta=values.beta, extra=values.extra)
     error: Exception | None = None
-    for y in draw_responses(sampler, TRIES, rng).T:
+    for y in draw(TRIES, rng).T:
         try:
             new = refitted(shell, y, start)
         except MixefError as raised:
             error = raised
             continue
         if np.array_equal(new.kept, fit.kept):
-            return Scenario(new, sampler, start)
+            return Scenario(new, draw, start)
         lost = ", ".join(name for name in fit.fixed_names if name not in new.fixed_names)
         raise FitError(
             f"rows of the size {_text(place)} cannot tell apart the fixed effects {lost}; take "

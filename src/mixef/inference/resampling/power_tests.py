@@ -285,7 +285,7 @@ class Comparison:
             items: list[Any] = list(zip(Y.T, seeds, strict=True))
             return collected(each(task, items, n_jobs, progress, "power"))
         large = refit_many(at.fit, Y, n_jobs=n_jobs, progress=progress, start=at.start["par"])
-        under = Y - np.reshape(null.shift, (-1, 1))
+        under = Y - np.reshape(null.shift, (-1, 1)) if np.any(null.shift) else Y
         objective, failed = null_objectives(null.model, under, n_jobs, progress)
         messages = Counter(large.failures.values())
         messages += Counter(m for i, m in failed.items() if i not in large.failures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,10 +78,15 @@ def responses_at(
 
 def draw_predictors(sampler: Sampler, n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw n linear predictors (m, n)."""
+    drawn = [draw_effects(effects, n, rng) for effects in sampler.effects]
+    return predictors_with(sampler, drawn, n)
+
+
+def predictors_with(sampler: Sampler, drawn: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Return the linear predictors (m, n) of drawn random effects (l, s, n), one array a term."""
     eta = np.empty((len(sampler.fixed), n))
     eta[:] = sampler.fixed[:, None]
-    for effects in sampler.effects:
-        b = draw_effects(effects, n, rng)
+    for effects, b in zip(sampler.effects, drawn, strict=True):
         for j in range(b.shape[1]):
             rows = b[:, j][effects.codes]
             column = effects.z[:, j, None]
@@ -114,15 +120,17 @@ def _means(family: Family, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _warn_of_copies(family: Family, weights: np.ndarray | None) -> None:
     """Warn where the dispersion or shape of drawn means is not that of their copies."""
-    if (
-        not family.counts_copies
-        or not family.auxiliary
-        or family.has_trials
-        or weights is None
-        or not len(weights)
-    ):
-        return
-    size = float(weights.mean())
+    if weights is not None and len(weights) and draws_means_of_copies(family):
+        warn_of_copies(family, float(weights.mean()))
+
+
+def draws_means_of_copies(family: Family) -> bool:
+    """Tell whether weights may make another dispersion or shape of a refit."""
+    return bool(family.counts_copies and family.auxiliary and not family.has_trials)
+
+
+def warn_of_copies(family: Family, size: float) -> None:
+    """Warn of means of so many copies of a row, on average."""
     if abs(size - 1.0) > 0.01:
         what = " and ".join(parameter.name for parameter in family.auxiliary)
         warn(

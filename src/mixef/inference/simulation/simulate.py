@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import pandas as pd
 from mixef import checks
 from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
+from mixef.inference.lazy_rows import ByRow, in_order
 from mixef.inference.prediction.prediction_rows import included_columns
+from mixef.inference.simulation.drawn import DrawnResponses, drawn_responses
 from mixef.inference.simulation.new_parameters import (
     Values,
     fitted_values_of,
@@ -34,12 +37,15 @@ NONE = ("~0", False)
 
 def simulated_responses(
     fit: Fit, n: int, rng: np.random.Generator, *, use_u: bool = False
-) -> np.ndarray:
+) -> np.ndarray | DrawnResponses:
     """Draw n responses (n_rows, n) of the fit's rows, shares for binomial counts.
 
     ``use_u`` holds the random effects at their conditional modes instead of drawing new ones.
+    Those of rows in an engine are drawn when these are read.
     """
     values = fitted_values_of(fit)
+    if not fit.frame.in_memory:
+        return drawn_responses(fit, n, rng, values, included_columns(fit, None) if use_u else {})
     if use_u:
         held = Sampler(fit.eta, (), fit.weights, fit.family, values.extra)
         return draw_responses(held, n, rng)
@@ -57,7 +63,7 @@ def simulations(
     new_levels: str = "draw",
     weights: Any = None,
     env: Mapping[str, Any] | None = None,
-) -> pd.DataFrame:
+) -> Any:
     """Return simulated responses, one column a replicate; see ``MixedModel.simulate``."""
     n, rng = checks.whole(n, "n"), checks.generator(seed)
     new_levels = checks.option(new_levels, "new_levels", NEW_LEVELS)
@@ -74,6 +80,9 @@ def simulations(
     values = fitted_values_of(fit)
     if new_params is not None:
         values = read_values(new_params, parameters_of(fit), values)
+    if newdata is None and not fit.frame.in_memory:
+        checks.count(n, "n", each=1 + sum(term.n_effects for term in fit.terms))
+        return _in_order(drawn_responses(fit, n, rng, values, included_columns(fit, re_form)))
     rows = fitted_rows(fit) if newdata is None else new_rows(fit, newdata, weights, env)
     checks.count(n, "n", each=len(rows.index))
     sampler = make_sampler(fit, rows, values, included_columns(fit, re_form), new_levels)
@@ -83,6 +92,29 @@ def simulations(
         y, index = fit.frame.pad(y), fit.frame.padded_index
         trials = None if trials is None else fit.frame.pad(trials)
     return simulation_frame(y, index, like, trials)
+
+
+def _in_order(drawn: DrawnResponses) -> Any:
+    """Return the table that a fit is of, with responses that are drawn when it is read."""
+    names = [f"sim_{i}" for i in range(1, drawn.shape[1] + 1)]
+    if drawn.fit.is_counted:
+        names = [f"{name}_{count}" for name in names for count in COUNTS]
+    return in_order(drawn.fit, partial(_begin, drawn, names), names)
+
+
+def _begin(drawn: DrawnResponses, names: list[str], part: int | None) -> ByRow:
+    """Return the responses of one reading of the rows, batch after batch."""
+    reading = drawn.begin(part)
+
+    def values(piece: Fit) -> pd.DataFrame:
+        y, trials = reading.all_of(piece), piece.outcome.trials
+        if piece.is_counted:
+            assert trials is not None
+            counts = _whole(y * trials[:, None])
+            y = np.stack([counts, trials[:, None] - counts], axis=2).reshape(len(y), -1)
+        return pd.DataFrame(piece.frame.pad(y), columns=names)
+
+    return values
 
 
 def make_sampler(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,16 +17,40 @@ if TYPE_CHECKING:
     import ibis
     import polars
     import pyarrow as pa
+    import pyspark
     from polars.io import plugins
     from pyspark.sql import types as spark_types
 else:
-    duckdb, ibis, polars, pa, plugins, spark_types = map(
+    duckdb, ibis, polars, pa, plugins, pyspark, spark_types = map(
         LateModule,
-        ("duckdb", "ibis", "polars", "pyarrow", "polars.io.plugins", "pyspark.sql.types"),
+        [
+            "duckdb",
+            "ibis",
+            "polars",
+            "pyarrow",
+            "polars.io.plugins",
+            "pyspark",
+            "pyspark.sql.types",
+        ],
     )
 
-#: From some rows of a table to these, or those of them that count, with new columns of numbers.
-OfBatch = Callable[["pa.RecordBatch"], "pa.RecordBatch"]
+
+class OfBatch(ABC):
+    """From some rows of a table to these, or those that count, with new columns of numbers."""
+
+    @abstractmethod
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows with the columns."""
+
+    def begin(self, part: int | None = None) -> OfBatch:
+        """Return what does so in one reading of the rows, from the first on.
+
+        Parameters
+        ----------
+        part : int, optional
+            Which part of the rows is read, where workers share them.
+        """
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +71,9 @@ class Derived:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows, some at a time; every time from the first on."""
+        of_batch = self.of_batch.begin()
         for batch in self.relation.batches():
-            made = pa.Table.from_batches([self.of_batch(batch)])
+            made = pa.Table.from_batches([of_batch(batch)])
             yield from made.select(self.schema.names).cast(self.schema).to_batches()
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
@@ -61,7 +87,7 @@ class Derived:
         """
         first = self.relation.first()
         if first is not None:
-            self.of_batch(first)
+            self.of_batch.begin()(first)
         return _NATIVE[self.relation.lazy.implementation.value](self)
 
 
@@ -111,8 +137,10 @@ class _OnWorkers:
     names: list[str]
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        task = pyspark.TaskContext.get()
+        of_batch = self.of_batch.begin(None if task is None else task.partitionId())
         for batch in batches:
-            yield self.of_batch(batch).select(self.names)
+            yield of_batch(batch).select(self.names)
 
 
 _NATIVE: dict[str, Callable[[Derived], Any]] = {
