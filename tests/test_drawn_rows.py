@@ -9,6 +9,7 @@ from test_rowless import ENGINES, FORMULA, rows
 import mixef
 from mixef import glmer, lmer
 from mixef.errors import DataError, FitError, RowsElsewhereError
+from mixef.estimation.generalized import cells
 from mixef.estimation.many import response_sums
 from mixef.estimation.many.fits import OneByOne, interior
 from mixef.inference.refits.many import refit_many
@@ -84,13 +85,16 @@ GENERALIZED = [
     ("cbind(hits, trials - hits) ~ x + (1 | g)", "binomial", {}),
     ("answer ~ x + (1 | g) + (1 | h)", "binomial", {}),
     ("count ~ x + (1 | g)", "poisson", {"offset": "o"}),
+    ("count ~ f + (1 | g)", "poisson", {}),
     ("time ~ f + (1 | g)", mixef.Gamma("log"), {"weights": "w"}),
 ]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("formula", "family", "options"), GENERALIZED)
-def test_generalized_models_draw_in_every_pass(parquet, formula, family, options):
+def test_generalized_models_draw_in_every_pass(parquet, formula, family, options, monkeypatch):
+    monkeypatch.setattr(cells, "FEW", 10)  # the engine is asked for distinct rows of the table
+    monkeypatch.setattr(cells, "SHARED", 1)
     here = glmer(formula, read(parquet), family, **options)._fit
     there = glmer(formula, parquet, family, **options)._fit
     responses = simulated_responses(there, 2, np.random.default_rng(1))

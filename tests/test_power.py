@@ -243,11 +243,12 @@ def test_weights_and_offset_go_along():
         fit, size_grid(fit, {"Subject": 20}, None)[0], generating_values(fit, None),
         np.random.default_rng(1),
     )  # fmt: skip
-    assert at.fit.frame.weights is at.sampler.weights
+    (sampler,) = at.draw.args
+    assert at.fit.frame.weights is sampler.weights
     first = fit.terms[0].grouping.codes == 0
-    assert at.sampler.weights[:10] == pytest.approx(data["w"][first])
+    assert sampler.weights[:10] == pytest.approx(data["w"][first])
     expected = fit.X[first] @ fit.estimates.beta + 2 * data["Days"][first]
-    assert at.sampler.fixed[:10] == pytest.approx(expected)
+    assert sampler.fixed[:10] == pytest.approx(expected)
 
 
 # ---------------------------------------------------------------------- seeds, limits, printing

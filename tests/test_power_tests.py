@@ -23,7 +23,6 @@ from mixef.inference.refits.many import refitted
 from mixef.inference.resampling.along import with_values
 from mixef.inference.resampling.power_design import generating_values, scenario, size_grid
 from mixef.inference.resampling.power_tests import METHODS, hypothesis_of, power_test
-from mixef.inference.simulation.sampler import draw_responses
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 QUIET = LmerControl(check_conv_singular="ignore", check_conv_hess="ignore", check_rankX="ignore")
@@ -47,7 +46,7 @@ def replicates(fit, test, method=None, n_boot=30, sizes=None):
     place = size_grid(state, sizes, None)[0]
     rng = np.random.default_rng(3)
     at = scenario(state, place, generating_values(state, None), rng)
-    Y = draw_responses(at.sampler, N, rng)
+    Y = at.draw(N, rng)
     p, failed = tested.p_values(at, Y, rng, 1, False)
     assert not failed
     return p, [type(fit)(refitted(at.fit, y, at.start)) for y in Y.T]

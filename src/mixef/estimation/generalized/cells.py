@@ -34,7 +34,7 @@ def rows_of(spec: ModelSpec) -> ChunkSource:
     rows, frame, family = BatchedRows(spec), spec.frame, spec.kind.family
     assert isinstance(frame, RelationFrame)
     if frame.n >= FEW and collapses(family):
-        n_distinct = frame.relation.n_distinct()
+        n_distinct = frame.n_distinct()
         if n_distinct <= min(frame.n / SHARED, MOST_DISTINCT):
             return Spooled(CellRows(rows, family, n_distinct))
     if frame.n >= MANY and frame.relation.engine == "Spark":

@@ -8,9 +8,10 @@ no digits go to a mean: then ``y = X beta + Q b + r`` with ``Q'Q = n I``, ``b = 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Self
 
 import numpy as np
 
@@ -32,25 +33,51 @@ NOTHING_LEFT = (
 )
 
 
-class RowsOfResponses(Protocol):
+class ResponseReading(ABC):
     """One reading of rows, which gives the next of them their responses."""
 
+    @abstractmethod
     def of(self, piece: Fit) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield some of the rows of a piece, and their responses (k, m)."""
+        """Yield some of the next rows, and their responses (k, m).
 
+        Parameters
+        ----------
+        piece : Fit
+            A fit of the next rows, of any model of the table.
+        """
+
+    @abstractmethod
     def finish(self) -> None:
         """Refuse rows that came in another order than in other readings."""
 
+    def all_of(self, piece: Fit) -> np.ndarray:
+        """Return the responses (k, m) of the next rows."""
+        return np.concatenate([Y for _, Y in self.of(piece)])
 
-class Responses(Protocol):
-    """Responses whose rows come in the order in which an engine yields them."""
+
+class StreamedResponses(ABC):
+    """Responses whose rows come in the order in which an engine yields them.
+
+    They stand where those in memory are an array (n, m): as `shape`, ``Y[:, j]`` and `T`.
+    """
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int]:
         """Rows, and responses."""
 
-    def begin(self) -> RowsOfResponses:
+    @abstractmethod
+    def __getitem__(self, place: tuple[slice, int | slice]) -> Self:
+        """Return some of the responses, or one of them."""
+
+    @abstractmethod
+    def begin(self) -> ResponseReading:
         """Return what gives the rows of one reading their responses."""
+
+    @property
+    def T(self) -> list[Self]:
+        """The responses one by one."""
+        return [self[:, j] for j in range(self.shape[1])]
 
 
 @dataclass(frozen=True)
@@ -118,7 +145,7 @@ def columns_at_once(fit: Fit) -> int:
     return max(1, HELD // (problem.products.layout.q + problem.p + 1))
 
 
-def summed_responses(fit: Fit, responses: Responses) -> ResponseSums:
+def summed_responses(fit: Fit, responses: StreamedResponses) -> ResponseSums:
     """Return the sums of responses of rows in an engine, by one reading of these.
 
     Raises
@@ -138,7 +165,7 @@ def summed_responses(fit: Fit, responses: Responses) -> ResponseSums:
         return _scaled(fit, *_summed(fit, responses))
 
 
-def _summed(fit: Fit, responses: Responses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _summed(fit: Fit, responses: StreamedResponses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return ``Z'd`` (q, m), ``Q'd`` (p, m) and ``d'd`` (m,), in units of the fit's response."""
     problem: LinearProblem = fit.problem
     m, unit = responses.shape[1], problem.y_scale.scale

@@ -12,13 +12,17 @@ import pandas as pd
 from mixef.errors import DataError
 from mixef.estimation.fit import Fit
 from mixef.estimation.many.fits import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
-from mixef.estimation.many.response_sums import columns_at_once, summed_responses
+from mixef.estimation.many.response_sums import (
+    ResponseReading,
+    StreamedResponses,
+    columns_at_once,
+    summed_responses,
+)
 from mixef.estimation.spec import checked_parameters
 from mixef.families.auxiliary import joined, separate
 from mixef.inference.components import component_values, components, scale_parameters
 from mixef.inference.refits.new_response import new_response
 from mixef.inference.replicates import attempted, in_parallel
-from mixef.inference.simulation.drawn import DrawnResponses, DrawnRows
 from mixef.terms.frame import ModelFrame
 from mixef.terms.relation.drawn_frame import drawn_frame
 from mixef.terms.values import Matrix
@@ -33,7 +37,7 @@ class ManyFits:
 
     model: Fit  # The fit whose model it is
     # (n, m): on the scale of the model's response; proportions for a binomial one
-    responses: np.ndarray | DrawnResponses
+    responses: np.ndarray | StreamedResponses
     beta: np.ndarray  # (m, p)
     par: np.ndarray  # (m, k): covariance parameters, on the user's scale
     # tuple of ndarray (m, s_t, s_t): templates of the user's columns, one array a term
@@ -110,7 +114,7 @@ class ManyFits:
 
 def refit_many(
     fit: Fit,
-    Y: np.ndarray | DrawnResponses,
+    Y: np.ndarray | StreamedResponses,
     *,
     n_jobs: int = 1,
     progress: bool | None = None,
@@ -137,7 +141,7 @@ def refit_many(
     2                  42.0  49.51        527.5
     """
     par = _start(fit, start)
-    if isinstance(Y, DrawnResponses):
+    if isinstance(Y, StreamedResponses):
         return _joined(fit, Y, _refit_drawn(fit, Y, par, n_jobs, progress))
     Y = checked_responses(fit, Y)
     fitter = _fitter(fit, par)
@@ -148,7 +152,7 @@ def refit_many(
 
 
 def _refit_drawn(
-    fit: Fit, Y: DrawnResponses, start: dict[str, Any], n_jobs: int, progress: bool | None
+    fit: Fit, Y: StreamedResponses, start: dict[str, Any], n_jobs: int, progress: bool | None
 ) -> list[Any]:
     """Fit the model to responses of rows in an engine: linear ones by their cross-products."""
     go = partial(in_parallel, n_jobs=n_jobs, progress=progress, label="refit")
@@ -186,9 +190,9 @@ def checked_responses(fit: Fit, Y: Any) -> np.ndarray:
     return values
 
 
-def frame_with(fit: Fit, y: np.ndarray | DrawnResponses) -> ModelFrame:
+def frame_with(fit: Fit, y: np.ndarray | StreamedResponses) -> ModelFrame:
     """Return the frame of a fit with another response (n,), proportions for a binomial one."""
-    if isinstance(y, DrawnResponses):
+    if isinstance(y, StreamedResponses):
         frame: Any = fit.frame
         return drawn_frame(frame, _Drawing(fit, y))
     if isinstance(fit.frame.response, Matrix):
@@ -207,7 +211,7 @@ class _DrawnReading:
     """One reading of the rows of a fit, with another response."""
 
     fit: Fit
-    rows: DrawnRows
+    rows: ResponseReading
 
     def with_response(self, frame: ModelFrame) -> ModelFrame:
         """Return the next batch of rows with its response."""
@@ -224,13 +228,13 @@ class _Drawing:
     """Begins readings of the rows of a fit with another response; it pickles."""
 
     fit: Fit
-    response: DrawnResponses
+    response: StreamedResponses
 
     def __call__(self) -> _DrawnReading:
         return _DrawnReading(self.fit, self.response.begin())
 
 
-def refitted(fit: Fit, y: np.ndarray | DrawnResponses, start: Any = None) -> Fit:
+def refitted(fit: Fit, y: np.ndarray | StreamedResponses, start: Any = None) -> Fit:
     """Fit the model to another response (n_rows,), quietly and from the estimates."""
     start = fit.warm_start() if start is None else start
     return fit.again(frame=frame_with(fit, y), start=start, control=fit.control.quiet())
@@ -243,7 +247,7 @@ class RefitFitter:
     fit: Fit
     start: dict[str, Any]  # What every search starts from
 
-    def estimates(self, Y: np.ndarray | DrawnResponses) -> tuple[BatchEstimates, np.ndarray]:
+    def estimates(self, Y: np.ndarray | StreamedResponses) -> tuple[BatchEstimates, np.ndarray]:
         """Fit the responses Y (n, m); return auxiliary parameters (m, E) too."""
         fit = self.fit
         sizes = tuple(len(lam) for lam in fit.estimates.lams)
@@ -274,7 +278,7 @@ def _fitter(fit: Fit, start: dict[str, Any]) -> BatchFitter | OneByOne | RefitFi
     return batch_fitter(fit, begin) or OneByOne(fit, fit.problem, begin)
 
 
-def _joined(fit: Fit, Y: np.ndarray | DrawnResponses, found: list[Any]) -> ManyFits:
+def _joined(fit: Fit, Y: np.ndarray | StreamedResponses, found: list[Any]) -> ManyFits:
     """Put the parts together, with the positions of failures counted through."""
     extra = None
     if isinstance(found[0], tuple):

@@ -16,6 +16,7 @@ import numpy as np
 
 from mixef.errors import DataError
 from mixef.estimation.fit import Fit
+from mixef.estimation.many.response_sums import ResponseReading, StreamedResponses
 from mixef.inference.over_rows import row_mean
 from mixef.inference.simulation.new_parameters import Values, fitted_values_of
 from mixef.inference.simulation.sampler import (
@@ -36,11 +37,8 @@ CELLS = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnResponses:
-    """Responses of a fit's rows, of which only some rows at a time ever are in memory.
-
-    They stand where those in memory are an array (n, m): as `shape`, ``Y[:, j]`` and `T`.
-    """
+class DrawnResponses(StreamedResponses):
+    """Responses of a fit's rows, of which only some rows at a time ever are in memory."""
 
     fit: Fit  # what they are drawn from
     values: Values
@@ -54,12 +52,8 @@ class DrawnResponses:
         """Rows, and responses."""
         return self.fit.frame.n, len(self.seeds)
 
-    @property
-    def T(self) -> list[DrawnResponses]:
-        """The responses one by one."""
-        return [self[:, j] for j in range(len(self.seeds))]
-
     def __getitem__(self, place: tuple[slice, int | slice]) -> DrawnResponses:
+        """Return some of the responses, or one of them."""
         _, columns = place
         chosen = self.seeds[columns]
         return replace(self, seeds=chosen if isinstance(chosen, tuple) else (chosen,))
@@ -98,7 +92,7 @@ class DrawnResponses:
 
 
 @dataclass(eq=False)
-class DrawnRows:
+class DrawnRows(ResponseReading):
     """One reading of rows: what it has drawn, and the generators for the rows to come."""
 
     responses: DrawnResponses
@@ -108,13 +102,7 @@ class DrawnRows:
     mark: int = 0  # what they and their order make
 
     def of(self, piece: Fit) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield some of the next rows, and their responses (k, m).
-
-        Parameters
-        ----------
-        piece : Fit
-            A fit of the next rows, of any model of the table.
-        """
+        """Yield some of the next rows, and their responses (k, m)."""
         whole = self.responses
         sampler = whole.sampler(whole.fit.on_batch(piece.frame))
         n, step = piece.frame.n, max(CELLS // len(self.rngs), 1)
@@ -128,10 +116,6 @@ class DrawnRows:
                 column = eta[:, j : j + 1]
                 column[:] = responses_at(some.family, column, some.weights, some.extra, rng)
             yield rows, eta
-
-    def all_of(self, piece: Fit) -> np.ndarray:
-        """Return the responses (k, m) of the next rows."""
-        return np.concatenate([Y for _, Y in self.of(piece)])
 
     def finish(self) -> None:
         """Refuse an order of the rows that is another one than before.

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+import numpy as np
+
 from mixef.errors import RowsElsewhereError
 from mixef.terms.frame import ModelFrame
 from mixef.terms.relation.frame import RelationFrame
@@ -33,6 +35,14 @@ class DrawnFrame(RelationFrame):
         for frame in super().batches():
             yield reading.with_response(frame)
         reading.finish()
+
+    def n_distinct(self) -> int:
+        """Return the number of rows: no engine knows which of them are alike."""
+        return self.n
+
+    def distinct_batches(self) -> Iterator[tuple[ModelFrame, np.ndarray]]:
+        """Yield the rows, each of which occurs once."""
+        return ((frame, np.ones(frame.n)) for frame in self.batches())
 
     def of_batch(self, batch: Any) -> ModelFrame:
         """Refuse a batch by itself: nobody knows which rows came before it."""

@@ -91,6 +91,10 @@ class RelationFrame(ModelFrame):
                 yield frame
         self.check_counts(complete, total)
 
+    def n_distinct(self) -> int:
+        """Return how many distinct rows the engine could find, within a few percent."""
+        return self.relation.n_distinct()
+
     def distinct_batches(self) -> Iterator[tuple[ModelFrame, np.ndarray]]:
         """Yield the distinct ones of the rows that the model uses, and how often each occurs.
 
