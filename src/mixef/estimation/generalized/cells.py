@@ -33,8 +33,10 @@ def rows_of(spec: ModelSpec) -> ChunkSource:
     """Return the rows of a model that an engine holds, to be read once or summed by it."""
     rows, frame, family = BatchedRows(spec), spec.frame, spec.kind.family
     assert isinstance(frame, RelationFrame)
+    if frame.is_ordered:
+        return Spooled(rows)
     if frame.n >= FEW and collapses(family):
-        n_distinct = frame.n_distinct()
+        n_distinct = frame.relation.n_distinct()
         if n_distinct <= min(frame.n / SHARED, MOST_DISTINCT):
             return Spooled(CellRows(rows, family, n_distinct))
     if frame.n >= MANY and frame.relation.engine == "Spark":

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-import numpy as np
-
 from mixef.errors import RowsElsewhereError
 from mixef.terms.frame import ModelFrame
 from mixef.terms.relation.frame import RelationFrame
@@ -27,6 +25,8 @@ class Reading(Protocol):
 class DrawnFrame(RelationFrame):
     """A frame of a table with another response, which belongs to the order of the rows."""
 
+    is_ordered = True
+
     begin: Callable[[], Reading] = field(kw_only=True, repr=False)
 
     def batches(self) -> Iterator[ModelFrame]:
@@ -35,14 +35,6 @@ class DrawnFrame(RelationFrame):
         for frame in super().batches():
             yield reading.with_response(frame)
         reading.finish()
-
-    def n_distinct(self) -> int:
-        """Return the number of rows: no engine knows which of them are alike."""
-        return self.n
-
-    def distinct_batches(self) -> Iterator[tuple[ModelFrame, np.ndarray]]:
-        """Yield the rows, each of which occurs once."""
-        return ((frame, np.ones(frame.n)) for frame in self.batches())
 
     def of_batch(self, batch: Any) -> ModelFrame:
         """Refuse a batch by itself: nobody knows which rows came before it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class RelationFrame(ModelFrame):
     """A model frame whose rows an engine holds."""
 
     in_memory = False
+    #: Whether values belong to the order of the rows, so that no engine can group or spread these.
+    is_ordered: ClassVar[bool] = False
 
     reader: Reader = field(kw_only=True, repr=False)
     #: By their text, what is known of the numbers of a variable.
@@ -90,10 +92,6 @@ class RelationFrame(ModelFrame):
             if frame is not None:
                 yield frame
         self.check_counts(complete, total)
-
-    def n_distinct(self) -> int:
-        """Return how many distinct rows the engine could find, within a few percent."""
-        return self.relation.n_distinct()
 
     def distinct_batches(self) -> Iterator[tuple[ModelFrame, np.ndarray]]:
         """Yield the distinct ones of the rows that the model uses, and how often each occurs.
