@@ -20,6 +20,7 @@ from mixef.errors import (
     SingularFitWarning,
 )
 from mixef.estimation.generalized import kind as generalized_fit
+from mixef.estimation.generalized import searched as generalized_search
 
 N = 200
 
@@ -336,7 +337,7 @@ def test_a_singular_end_is_searched_again(monkeypatch):
     """
     data, formula = frame("two_minima"), "y ~ 0 + x + (0 + f | g)"
     both = glmer(formula, data, "binomial(probit)", control=quiet())
-    monkeypatch.setattr(generalized_fit, "vanished_directions", lambda *_: ())
+    monkeypatch.setattr(generalized_search, "vanished_directions", lambda *_: ())
     first = glmer(formula, data, "binomial(probit)", control=quiet())
     assert first.converged
     assert both.converged

@@ -304,6 +304,15 @@ def test_a_slow_search_to_large_effects_goes_on_to_its_end():
     assert found.objective == pytest.approx(69.9052, abs=1e-3)
 
 
+def test_a_singular_end_where_means_have_no_upper_bound_is_searched_for_once():
+    """From large covariances it takes three times the evaluations, and comes back to the end."""
+    found = runs(draw(920111, 2_000))
+    assert all(run.converged and run.singular for run in found)
+    assert max(run.n_evaluations for run in found) <= 30
+    for run in found:
+        assert run.objective == pytest.approx(1582.12562, abs=1e-4)
+
+
 def test_designs_are_drawn_by_their_seed():
     one, other = draw(6, 500), draw(6, 500)
     assert one.formula == other.formula

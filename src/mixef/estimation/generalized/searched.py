@@ -32,10 +32,11 @@ def searched(
     trace: Trace | None,
     terms: Sequence[RandomTerm],
 ) -> SearchResult:
-    """Search; where the end is singular, once more from large covariances.
+    """Search; where the end is singular, and means are bounded, once more from large covariances.
 
     Laplace's approximation can have several minima, and the one with a vanished variance need not
-    be the lowest.
+    be the lowest: weights vanish towards both ends of a bounded mean, so that ``log|M|`` falls
+    again as covariances grow.
     """
     if chosen is None:
         result = search(criterion, begin, control, trace)
@@ -46,8 +47,10 @@ def searched(
     left = control.max_evaluations - result.n_evaluations
     if control.optimizer != "newton" or left < 1:
         return result
-    vanished = vanished_directions(criterion.terms, result.par[:k], terms)
-    if not vanished or result.reason in ENDLESS:
+    bounded = np.isfinite(criterion.family.mean_range).all()
+    if not bounded or result.reason in ENDLESS:
+        return result
+    if not vanished_directions(criterion.terms, result.par[:k], terms):
         return result
     P = criterion.parametrization
     size = LARGER * max(float(np.abs(lam).max()) for lam in P.term_lams(begin[:k]))
