@@ -1,8 +1,9 @@
-"""Measure a linear model of a large table in memory and where an engine holds it.
+"""Measure a model of a large table in memory and where an engine holds it.
 
 ``python -m benchmarks.large`` writes ten million simulated rows to a Parquet file, and fits a model
-with two crossed factors to them, each time in a process of its own: what is timed starts with the
-path of the file, and the peak is that of the whole process.
+to them, each time in a process of its own: what is timed starts with the path of the file, and the
+peak is that of the whole process. The linear model has two crossed factors; with ``--model counts``
+it is one of counts with one factor, by passes over the rows.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from typing import Any
 
 import numpy as np
 
-FORMULA = "y ~ x1 + x2 + f + (1 + x1 | g) + (1 | h)"
 COLUMNS = ["y", "x1", "x2", "f", "g", "h"]
+#: By name: the formula, the family and the columns that it uses.
+MODELS: dict[str, tuple[str, str, list[str]]] = {
+    "linear": ("y ~ x1 + x2 + f + (1 + x1 | g) + (1 | h)", "gaussian", COLUMNS),
+    "counts": ("count ~ x1 + (1 | g)", "poisson", ["count", "x1", "g"]),
+}
 PIECE = 1_000_000  # rows that are simulated at a time
 
 
@@ -37,7 +42,7 @@ def simulate(path: Path, rows: int, groups: int, others: int) -> None:
     labels = pa.array([f"h{k:05d}" for k in range(others)])
     text = pa.dictionary(pa.int32(), pa.string())
     types = [(name, pa.float64()) for name in COLUMNS[:3]]
-    schema = pa.schema([*types, ("f", text), ("g", pa.int32()), ("h", text)])
+    schema = pa.schema([*types, ("f", text), ("g", pa.int32()), ("h", text), ("count", pa.int32())])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, rows, PIECE):
             n = min(PIECE, rows - start)
@@ -51,22 +56,28 @@ def simulate(path: Path, rows: int, groups: int, others: int) -> None:
                 pa.DictionaryArray.from_arrays(h, labels),
             )
             numbers = ((y + rng.normal(size=n)).round(4), 50 + 10 * z, x2)
-            writer.write_table(pa.table([*map(pa.array, numbers), *coded], schema=schema))
+            counts = rng.poisson(np.exp(0.3 + 0.2 * z + 0.5 * b[g, 0])).astype(np.int32)
+            columns = [*map(pa.array, numbers), *coded, pa.array(counts)]
+            writer.write_table(pa.table(columns, schema=schema))
 
 
-def _in_memory(path: str) -> Any:
+def _in_memory(path: str, columns: list[str]) -> Any:
     import pandas as pd
 
-    return pd.read_parquet(path, columns=COLUMNS)
+    return pd.read_parquet(path, columns=columns)
 
 
-def _by_polars(path: str) -> Any:
+def _by_duckdb(path: str, columns: list[str]) -> Any:
+    return path  # goes to DuckDB
+
+
+def _by_polars(path: str, columns: list[str]) -> Any:
     import polars as pl
 
     return pl.scan_parquet(path)
 
 
-def _by_spark(path: str) -> Any:
+def _by_spark(path: str, columns: list[str]) -> Any:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
@@ -74,24 +85,25 @@ def _by_spark(path: str) -> Any:
     return builder.config("spark.driver.memory", "4g").getOrCreate().read.parquet(path)
 
 
-SOURCES: dict[str, Callable[[str], Any]] = {
+SOURCES: dict[str, Callable[[str, list[str]], Any]] = {
     "memory": _in_memory,
-    "duckdb": str,  # a path goes to DuckDB
+    "duckdb": _by_duckdb,
     "polars": _by_polars,
     "spark": _by_spark,
 }
 
 
-def fit(source: str, path: str) -> dict[str, Any]:
-    """Fit the model once, in this process."""
-    from mixef import lmer
+def fit(source: str, path: str, model: str) -> dict[str, Any]:
+    """Fit a model once, in this process."""
+    from mixef import glmer, lmer
 
+    formula, family, columns = MODELS[model]
     start = time.perf_counter()
-    data = SOURCES[source](path)
+    data = SOURCES[source](path, columns)
     if source == "spark":  # whose own start is not counted
         data.limit(1).collect()
         start = time.perf_counter()
-    fitted = lmer(FORMULA, data)
+    fitted = lmer(formula, data) if family == "gaussian" else glmer(formula, data, family)
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -104,9 +116,10 @@ def fit(source: str, path: str) -> dict[str, Any]:
     }
 
 
-def run(source: str, path: Path) -> dict[str, Any]:
-    """Fit the model in a process of its own."""
+def run(source: str, path: Path, model: str) -> dict[str, Any]:
+    """Fit a model in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.large", "--fit", source, "--path", str(path)]
+    command += ["--model", model]
     made = subprocess.run(
         command,
         check=True,
@@ -139,6 +152,7 @@ def report(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
+    parser.add_argument("--model", choices=[*MODELS], default="linear")
     parser.add_argument("--rows", type=float, default=1e7)
     parser.add_argument("--groups", type=int, default=20_000, help="levels of g")
     parser.add_argument("--others", type=int, default=200, help="levels of h")
@@ -148,13 +162,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for all results")
     chosen = parser.parse_args()
     if chosen.fit:
-        print(json.dumps(fit(chosen.fit, str(chosen.path))))
+        print(json.dumps(fit(chosen.fit, str(chosen.path), chosen.model)))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = chosen.path or Path(folder) / "rows.parquet"
         if not path.exists():
             simulate(path, int(chosen.rows), chosen.groups, chosen.others)
-        results = [run(source, path) for source in chosen.sources.split(",")]
+        results = [run(source, path, chosen.model) for source in chosen.sources.split(",")]
     print(report(results))
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1))

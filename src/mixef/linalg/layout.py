@@ -74,6 +74,12 @@ class Layout:
                 np.matmul(small, block, out=self.by_level(i, out))
         return out
 
+    def same_effects(
+        self, old: Sequence[np.ndarray], u: np.ndarray, new: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Return the spherical effects (q,) that are by new templates what u is by old ones."""
+        return self.multiply([np.linalg.pinv(lam) for lam in new], self.multiply(old, u))
+
 
 class ByLevel:
     """Which level each row belongs to.

@@ -163,14 +163,16 @@ class GeneralizedCriterion:
         if not self._factor_at_anchor:
             return mode.u
         change = [new - old for new, old in zip(lams, anchor.lams, strict=True)]
+        far = [np.abs(c).max() > np.abs(a).max() for c, a in zip(change, anchor.lams, strict=True)]
+        if any(far):  # b hardly moves then
+            return model.groups.layout.same_effects(anchor.lams, mode.u, lams)
         by_extra = np.zeros(self.n_extra)
         if extra != anchor.extra:
             end, begin = (np.array(self.family.coordinates(e)) for e in (extra, anchor.extra))
             by_extra = end - begin
         right = self._pull(anchor, change, beta - mode.beta, by_extra)
         right += model.random_part_transposed(change, mode.state.score)
-        foreseen: np.ndarray = mode.u + model.factor.solve(right)
-        return foreseen
+        return np.asarray(mode.u + model.factor.solve(right))
 
     def _pull(
         self, anchor: Anchor, by_lam: list[np.ndarray], by_beta: np.ndarray, by_extra: np.ndarray
@@ -307,10 +309,9 @@ class GeneralizedCriterion:
         """
         if other._mode is None:
             return
-        layout, par = self.model.groups.layout, self.split(point)[0]
-        b = layout.multiply(other._lams, other._mode.u)
-        inverses = [np.linalg.pinv(lam) for lam in self.parametrization.lams(par)]
-        self._u, self._anchor, self._factor_at_anchor = layout.multiply(inverses, b), None, False
+        layout, lams = self.model.groups.layout, self.parametrization.lams(self.split(point)[0])
+        self._u = layout.same_effects(other._lams, other._mode.u, lams)
+        self._anchor, self._factor_at_anchor = None, False
 
     def rounding(self) -> float:
         """Return the size of rounding errors in the last value: of sums, and of the mode."""
