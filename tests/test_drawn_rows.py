@@ -8,7 +8,7 @@ from test_rowless import ENGINES, FORMULA, rows
 
 import mixef
 from mixef import glmer, lmer
-from mixef.errors import DataError, FitError, RowsElsewhereError
+from mixef.errors import ArgumentError, DataError, FitError, RowsElsewhereError
 from mixef.estimation.generalized import cells
 from mixef.estimation.many import response_sums
 from mixef.estimation.many.fits import OneByOne, interior
@@ -207,5 +207,11 @@ def test_what_cannot_be_drawn_is_refused(parquet, tmp_path):
         mixef.pb_test(shuffled, ". ~ . - o", n=3)
     with pytest.raises(FitError, match="in another order than before"):
         shuffled.bootstrap(2, fn=lambda model: model.sigma)
+    for call in (
+        lambda: shuffled.bootstrap(2, fn=lambda model: model.sigma, n_jobs=2),
+        lambda: mixef.power(shuffled, "x", n=2, n_jobs=2),
+    ):
+        with pytest.raises(ArgumentError, match=r"n_jobs is 2, but .* this one holds in Duck"):
+            call()
     with pytest.raises(FitError, match="values of the rows of a replicate"):
         fit.bootstrap(1, fn=lambda model: model.fitted().df()[".fitted"].mean())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.errors import DataError
+from mixef.errors import ArgumentError, DataError
 from mixef.estimation.fit import Fit
 from mixef.estimation.many.fits import BatchEstimates, BatchFitter, OneByOne, batch_fitter, interior
 from mixef.estimation.many.response_sums import (
@@ -157,6 +157,7 @@ def _refit_drawn(
     """Fit the model to responses of rows in an engine: linear ones by their cross-products."""
     go = partial(in_parallel, n_jobs=n_jobs, progress=progress, label="refit")
     if not _by_products(fit):
+        check_processes(fit, n_jobs)
         return go(RefitFitter(fit, start).estimates, _parts(Y, 1 + (Y.shape[1] - 1) // PARTS))
     found = []
     fitter = OneByOne(fit, fit.problem, interior(fit, fit.problem.scaled_par(start["par"])))
@@ -164,6 +165,16 @@ def _refit_drawn(
         sums = summed_responses(fit, block)
         found += go(fitter.of_sums, sums.parts(1 + (len(sums) - 1) // PARTS))
     return found
+
+
+def check_processes(fit: Fit, n_jobs: int) -> None:
+    """Refuse several processes that would read rows which only this one can."""
+    frame: Any = fit.frame
+    if n_jobs != 1 and not frame.in_memory and not frame.relation.is_path:
+        raise ArgumentError(
+            f"n_jobs is {n_jobs}, but other processes cannot read a table that this one holds in "
+            f"{frame.relation.engine}; take n_jobs=1, or fit the model to the path of its files"
+        )
 
 
 def _parts(Y: Any, size: int) -> list[Any]:

@@ -20,7 +20,7 @@ from mixef import checks
 from mixef.errors import ArgumentError, FitError, RowsElsewhereError
 from mixef.estimation.fit import Fit
 from mixef.inference.components import parameter_values
-from mixef.inference.refits.many import PARTS, refit_many, refitted
+from mixef.inference.refits.many import PARTS, check_processes, refit_many, refitted
 from mixef.inference.refits.other_rows import (
     checked_group,
     fit_to_rows,
@@ -62,6 +62,8 @@ def bootstrap(
     n_jobs, progress = checks.work(n_jobs, progress)
     _check_type(fit, type, checks.flag(use_u, "use_u"), cluster)
     _refuse_rows(fit, type)
+    if statistic is not None:
+        check_processes(fit, n_jobs)
     t0 = parameter_values(fit) if statistic is None else labelled(statistic(fit))
     checks.count(n, "n", each=len(t0) + OF_ROW)
     if type == "cases":

@@ -15,6 +15,7 @@ from mixef import checks
 from mixef.errors import FitError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import refuse_chosen
+from mixef.inference.refits.many import check_processes
 from mixef.inference.resampling.bootstrap_result import counts_note
 from mixef.inference.resampling.power_design import (
     Scenario,
@@ -116,6 +117,7 @@ def power(
     refuse_chosen(fit, "power simulates tests that are")
     n, rng, alpha = checks.count(n), checks.generator(seed), checks.proportion(alpha, "alpha")
     n_jobs, progress = checks.work(n_jobs, progress)
+    check_processes(fit, n_jobs)
     fit, tested = power_test(fit, test, method, checks.whole(n_boot, "n_boot"))
     values = generating_values(fit, new_params)
     grid = size_grid(fit, sizes, within, along)

@@ -58,9 +58,14 @@ class Relation:
         name = self.lazy.implementation.value
         return ENGINES.get(name, str(name))
 
+    @property
+    def is_path(self) -> bool:
+        """Whether other processes find the table again."""
+        return isinstance(self.source, str | PathLike)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path of files; what else an engine holds does not outlive its process."""
-        if isinstance(self.source, str | PathLike):
+        if self.is_path:
             return _reopened, (self.source, self.names)
         return _lost, (self.engine, self.names)
 
