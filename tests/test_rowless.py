@@ -16,7 +16,7 @@ import pytest
 import mixef
 from mixef import lmer
 from mixef.errors import ArgumentError, DataError, MixefError, RowsElsewhereError
-from mixef.inference import lazy_rows, residual_quantiles
+from mixef.inference import lazy_rows, residual_quantiles, sampled_rows
 from mixef.terms.relation import engines as relations
 
 N = 400
@@ -31,7 +31,7 @@ REFUSED = {
     "predict_interval", "refit", "simulated_residuals", "with_vcov",
 }  # fmt: skip
 REFUSED_PLOTS = {
-    "__call__", "effects", "factor_images", "qq", "residuals", "scale_location", "shrinkage",
+    "__call__", "effects", "factor_images", "qq", "shrinkage",
 }  # fmt: skip
 # What draws responses as the rows are read: tests/test_drawn_rows.py.
 DRAWN = {"bootstrap", "simulate"}
@@ -339,4 +339,25 @@ def test_pictures(both, name):
             getattr(both[1].plot, name)(*arguments)
     else:
         getattr(both[1].plot, name)(*arguments)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", ["residuals", "scale_location"])
+def test_pictures_of_rows_are_of_a_sample(both, name, monkeypatch):
+    plt = pytest.importorskip("matplotlib.pyplot")
+
+    def points(fit):
+        ax = getattr(fit.plot, name)(seed=1)
+        shown = max((np.asarray(line.get_xydata()) for line in ax.lines), key=len)
+        return ax.get_title(), shown
+
+    (no_title, wanted), (none, found) = map(points, both)
+    assert no_title == none == ""  # few rows are all shown
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(sampled_rows, "ENOUGH", 100)
+    title, fewer = points(both[1])
+    n = sampled_rows.sampled(both[1]._fit, 1).frame.n
+    assert title == f"a random sample of {n} of 397 rows"
+    assert 60 < n < 140
+    assert len(fewer) < len(found)
     plt.close("all")

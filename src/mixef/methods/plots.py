@@ -75,7 +75,8 @@ class Plots(ModelPlots):
 
         Points have a line of their means in bins that hold like numbers of rows; of more than 3000
         points hexagons show how many there are. A factor gives a box for each level, and one of
-        more than 30 levels the means in ascending order.
+        more than 30 levels the means in ascending order. Of rows in an engine a random sample is
+        shown, about 10,000, and the title says so.
 
         Parameters
         ----------
@@ -91,7 +92,7 @@ class Plots(ModelPlots):
         level : float
             Of the intervals of the means, which take rows as independent.
         seed : int or numpy.random.Generator, optional
-            Of the draws for "simulated".
+            Of the draws for "simulated", and of a sample of rows in an engine.
         ax : matplotlib.axes.Axes, optional
             Where to draw; by default a new figure.
 

@@ -12,6 +12,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.diagnostics.binned import binned_means, means_by_code
 from mixef.inference.diagnostics.by_row import Rows
 from mixef.inference.diagnostics.shown_residuals import SIMULATED, ShownResiduals, shown_residuals
+from mixef.inference.sampled_rows import sampled
 from mixef.plots.axes import axes_of, reference_line, with_unit
 from mixef.plots.points import MOST_BOXES, boxes, cloud, means_by_rank, trend
 from mixef.terms.exact import Exact
@@ -25,8 +26,10 @@ def residuals(
     ax: Any = None, shown: ShownResiduals | None = None,
 ) -> Any:  # fmt: skip
     """Draw residuals against fitted values or a variable; see ``fit.plot.residuals``."""
-    level, column = checks.level(level), _column(fit, by)
+    level, whole, fit = checks.level(level), fit, sampled(fit, seed)
+    column = _column(fit, by)
     shown, ax = shown or shown_residuals(fit, type, seed), axes_of(ax)
+    _say_sample(ax, fit, whole)
     reference_line(ax, shown.centre)
     against(ax, shown.fitted if column is None else column, shown.values, level)
     ax.set_xlabel(x_label(fit, by, shown))
@@ -41,13 +44,22 @@ def scale_location(
     ax: Any = None, shown: ShownResiduals | None = None,
 ) -> Any:  # fmt: skip
     """Draw the spread of residuals; see ``fit.plot.scale_location``."""
-    level, column = checks.level(level), _column(fit, by)
+    level, whole, fit = checks.level(level), fit, sampled(fit, seed)
+    column = _column(fit, by)
     shown, ax = shown or shown_residuals(fit, type, seed), axes_of(ax)
+    _say_sample(ax, fit, whole)
     spread = np.sqrt(np.abs(shown.standard))
     against(ax, shown.fitted if column is None else column, spread, level)
     ax.set_xlabel(x_label(fit, by, shown))
     ax.set_ylabel("√ |standardized residual|")
     return ax
+
+
+def _say_sample(ax: Any, fit: Fit, whole: Fit) -> None:
+    """Say how many rows are shown, where they are a sample of those of the whole fit."""
+    if fit.frame.n < whole.frame.n:
+        text = f"a random sample of {fit.frame.n:,} of {whole.frame.n:,} rows"
+        ax.set_title(text, fontsize="small")
 
 
 def _column(fit: Fit, by: Any) -> Any:
