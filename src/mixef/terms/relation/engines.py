@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pickle
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -249,25 +251,24 @@ def spread_by_spark(frame: Any, work: bytes) -> list[bytes]:
     work : bytes
         A function of mixef's that takes an iterator of batches and returns bytes, as it pickles.
     """
-    version = sys.modules[__name__.partition(".")[0]].__version__
+    package = __name__.partition(".")[0]
+    version = sys.modules[package].__version__
 
     # A function inside of a function goes to the workers as code, and can say what they lack.
     def made(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pickle
-
         import pyarrow
 
         try:
-            import mixef
+            there = importlib.import_module(package).__version__
         except ImportError as error:
             raise RuntimeError(
                 "mixef cannot be imported where Spark runs Python, on its executors, which compute "
                 f"what a model asks of their rows: install mixef {version} there, or make it "
                 f"known by spark.submit.pyFiles or spark.archives ({error})"
             ) from None
-        if mixef.__version__ != version:
+        if there != version:
             raise RuntimeError(
-                f"Spark's executors have mixef {mixef.__version__}, and this is mixef {version}: "
+                f"Spark's executors have mixef {there}, and this is mixef {version}: "
                 "install the same version there"
             )
         found = pyarrow.array([pickle.loads(work)(batches)], pyarrow.binary())
