@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import re
 import sys
@@ -243,6 +242,12 @@ DISTINCT: dict[str, Callable[[Any], int]] = {
 }
 
 
+def own_version() -> str:
+    """Return the version of mixef in this process; a pickle of it asks another one."""
+    version: str = sys.modules[__name__.partition(".")[0]].__version__
+    return version
+
+
 def spread_by_spark(frame: Any, work: bytes) -> list[bytes]:
     """Return what a pickled function makes of the batches of each partition, where these are.
 
@@ -251,15 +256,14 @@ def spread_by_spark(frame: Any, work: bytes) -> list[bytes]:
     work : bytes
         A function of mixef's that takes an iterator of batches and returns bytes, as it pickles.
     """
-    package = __name__.partition(".")[0]
-    version = sys.modules[package].__version__
+    version, asking = own_version(), pickle.dumps(own_version)
 
     # A function inside of a function goes to the workers as code, and can say what they lack.
     def made(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow
 
         try:
-            there = importlib.import_module(package).__version__
+            there = pickle.loads(asking)()
         except ImportError as error:
             raise RuntimeError(
                 "mixef cannot be imported where Spark runs Python, on its executors, which compute "
