@@ -222,7 +222,9 @@ def test_few_levels_are_solved_for_one_by_one(monkeypatch):
         ours.predict(rows, se_fit=True), theirs.predict(rows, se_fit=True), rtol=1e-5
     )
     monkeypatch.setattr(factors, "MOST_SOLVES", 100)
-    with pytest.raises(ExactFactorNeededError, match=r"all 150 levels.*Predict\(newdata"):
+    with pytest.raises(
+        ExactFactorNeededError, match=r"all 150 levels.*Ask for fewer.*levels=.*predict\(newdata"
+    ):
         ours.ranef(condVar=True)
 
 
@@ -247,3 +249,39 @@ def test_a_graph_without_a_good_estimate_gets_an_exact_factor(monkeypatch):
     fit = lmer("y ~ 1 + (1 | a) + (1 | b)", chain)
     assert fit.converged
     assert fit.objective_se == 0.0
+
+
+def test_conditional_covariances_of_asked_levels(data, exact, fit):
+    """By solves with the iterative factor; by the same numbers with an exact one."""
+    asked = {"b": [7, "3", 1400], "a": 11}
+    whole = exact.ranef(condVar=True)
+    for model, rtol in ((fit, 1e-5), (exact, 1e-8)):
+        some = model.ranef(condVar=True, levels=asked)
+        assert list(some) == ["a", "b"]
+        assert list(some["b"].index) == [7, 3, 1400]
+        for group, labels in {"a": [11], "b": [7, 3, 1400]}.items():
+            place = whole[group].index.get_indexer(labels)
+            np.testing.assert_allclose(some[group], whole[group].iloc[place], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                some.condVar[group], whole.condVar[group][place], rtol=rtol, atol=0
+            )
+    many = {"b": np.arange(40)}
+    np.testing.assert_allclose(
+        exact.ranef(condVar=True, levels=many).condVar["b"], whole.condVar["b"][:40], rtol=1e-8
+    )
+    assert len(fit.ranef(levels={"a": 11}).to_frame()) == 1
+    with pytest.raises(
+        ExactFactorNeededError, match=r"of 1,100 levels of .*1,000 at most, by ranef"
+    ):
+        fit.ranef(condVar=True, levels={"a": fit.ranef()["a"].index[:1100]})
+
+
+def test_levels_that_are_not_there_are_named(fit):
+    for asked, what in [
+        ({"a": [5, "x"]}, r"levels\['a'\] is 'x'; expected levels of a, of which there are 2,000"),
+        ({"c": 5}, "a grouping factor in levels is 'c'; expected one of 'a' or 'b'"),
+        ({"a": []}, r"levels\['a'\] is \[\]"),
+        ([5], "levels is .*; expected a dict from grouping factors to levels"),
+    ]:
+        with pytest.raises(mixef.errors.ArgumentError, match=what):
+            fit.ranef(levels=asked)

@@ -21,6 +21,8 @@ RESOLVED = 4.0 * float(np.finfo(float).eps)
 SHARE = 0.8
 MOST_JOBS = 1024
 
+_LISTS = list | tuple | set | frozenset | np.ndarray | pd.Series | pd.Index
+
 
 def shown(value: Any) -> str:
     """Describe a value in a few words, for messages."""
@@ -179,11 +181,15 @@ def names(value: Any, name: str, what: str = "a name or a list of names") -> lis
     """Return one name, or several, as a list of text."""
     if isinstance(value, str):
         return [value]
-    kinds = list | tuple | set | frozenset | np.ndarray | pd.Series | pd.Index
-    found = list(value) if isinstance(value, kinds) and ndim(value) == 1 else [None]
+    found = listed(value) if isinstance(value, _LISTS) else [None]
     if not all(isinstance(part, str) for part in found):
         raise refusal(name, value, what)
     return [str(part) for part in found]
+
+
+def listed(value: Any) -> list[Any]:
+    """Return what a list or array of one dimension holds, or else the value as the one there is."""
+    return list(value) if isinstance(value, _LISTS) and ndim(value) == 1 else [value]
 
 
 def key(value: Any, name: str, known: Iterable[str]) -> str:

@@ -195,7 +195,7 @@ class MixedModel(
         """
         return coef.fixed_effects(self._fit, checks.flag(add_dropped, "add_dropped"))
 
-    def ranef(self, condVar: bool = False) -> coef.RandomEffects:
+    def ranef(self, condVar: bool = False, levels: Any = None) -> coef.RandomEffects:
         """Return the conditional modes, one frame (levels, coefficients) a grouping factor.
 
         Parameters
@@ -203,7 +203,18 @@ class MixedModel(
         condVar : bool
             Give the result an attribute ``condVar``: by grouping factor, the conditional
             covariances ``sigma^2 Lambda M^-1 Lambda'`` of each level's modes (l, s, s), jointly
-            for all terms of the factor; without sigma for a generalized model.
+            for all terms of the factor; without sigma for a generalized model. With an iterative
+            factor each level takes a solve for each of its coefficients, a thousand at most.
+        levels : mapping of str to a level or a list of levels, optional
+            Return these levels alone, in this order, of these grouping factors alone. Where there
+            is one grouping factor its levels may stand by themselves.
+
+        Raises
+        ------
+        ArgumentError
+            For a grouping factor or a level that is not there.
+        ExactFactorNeededError
+            For covariances of too many levels with an iterative factor.
 
         Examples
         --------
@@ -214,8 +225,11 @@ class MixedModel(
         {'(Intercept)': 2.26, 'Days': 9.2}
         >>> modes.condVar["Subject"].shape
         (18, 2, 2)
+        >>> some = fit.ranef(condVar=True, levels={"Subject": ["308", "350"]})
+        >>> some.condVar["Subject"].shape
+        (2, 2, 2)
         """
-        return coef.random_effects(self._fit, checks.flag(condVar, "condVar"))
+        return coef.random_effects(self._fit, checks.flag(condVar, "condVar"), levels)
 
     def coef(self) -> PrintedFrames:
         """Return fixed effects plus conditional modes, one frame a grouping factor.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import check_ddf, column_name, has_z_tests, t_tests
 from mixef.late import picture
@@ -90,11 +91,46 @@ def modes_by_group(fit: Fit) -> dict[str, pd.DataFrame]:
     return out
 
 
-def random_effects(fit: Fit, condVar: bool = False) -> RandomEffects:
-    """Return the conditional modes, with their conditional covariances if asked for."""
-    modes = modes_by_group(fit)
-    covariances = conditional_covariances(fit) if condVar else None
+def random_effects(fit: Fit, condVar: bool = False, levels: Any = None) -> RandomEffects:
+    """Return the conditional modes, with their conditional covariances if asked for.
+
+    ``levels`` are those of `mixef.lmm.LMM.ranef`.
+    """
+    modes, places = modes_by_group(fit), None
+    if levels is not None:
+        places = _places(levels, {group: frame.index for group, frame in modes.items()})
+        modes = {group: modes[group].iloc[rows] for group, rows in places.items()}
+    covariances = conditional_covariances(fit, places) if condVar else None
     return RandomEffects(modes, covariances, coefficient_units(fit))
+
+
+def _places(levels: Any, known: Mapping[str, pd.Index]) -> dict[str, np.ndarray]:
+    """Return which levels of which grouping factors are asked for.
+
+    Raises
+    ------
+    ArgumentError
+        Naming a factor or a level that is not there.
+    """
+    if len(known) == 1 and not isinstance(levels, Mapping):
+        levels = dict.fromkeys(known, levels)
+    what = "a dict from grouping factors to levels" + ("" if len(known) > 1 else ", or levels")
+    places = {}
+    for group, asked in checks.mapping(levels, "levels", what).items():
+        name = checks.key(group, "a grouping factor in levels", known)
+        labels = checks.listed(asked)
+        by_text = {str(label): place for place, label in enumerate(known[name])}
+        rows = [by_text.get(str(x)) if pd.api.types.is_scalar(x) else None for x in labels]
+        if not rows or None in rows:
+            strange = labels[rows.index(None)] if rows else labels
+            raise checks.refusal(
+                f"levels[{name!r}]",
+                strange,
+                f"levels of {name}, of which there are {len(by_text):,}, "
+                f"such as {known[name][0]!r}",
+            )
+        places[name] = np.array(rows, dtype=np.intp)
+    return {group: places[group] for group in known if group in places}
 
 
 def coefficient_units(fit: Fit) -> dict[str, str]:
@@ -114,19 +150,33 @@ def coefficient_units(fit: Fit) -> dict[str, str]:
     return by | ({"(Intercept)": own} if "(Intercept)" in names else {})
 
 
-def conditional_covariances(fit: Fit) -> dict[str, np.ndarray]:
+def conditional_covariances(
+    fit: Fit, places: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """Return ``Var(b | y)`` by level (l, s, s) of each grouping factor, given the parameters.
 
     This is ``sigma^2 Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda'``, its diagonal blocks, without
     sigma for a generalized model, whose W are the working weights.
+
+    Parameters
+    ----------
+    places : mapping of str to ndarray of int (m,), optional
+        Levels of grouping factors, where those of all of them are not asked for.
     """
-    criterion = fit.criterion()
+    criterion, out = fit.criterion(), {}
     with one_blas_thread():
-        blocks = criterion.conditional_covariances(fit.point)
-    out = {}
-    for block, members in zip(blocks, criterion.terms.blocks, strict=True):
-        out[fit.terms[members[0]].group] = fit.covariance_scale * block
-    return {group: out[group] for group in fit.groups}
+        factor, terms = criterion.factor_at(fit.point), criterion.terms
+        backs = terms.back_to_user(fit.scaled_par)
+        for i, (back, members) in enumerate(zip(backs, terms.blocks, strict=True)):
+            group = fit.terms[members[0]].group
+            if places is None:
+                block = factor.inverse_block(i)
+            elif group in places:
+                block = factor.inverse_levels(i, places[group])
+            else:
+                continue
+            out[group] = fit.covariance_scale * (back @ block @ back.T)
+    return {group: out[group] for group in fit.groups if group in out}
 
 
 def fixed_effects(fit: Fit, add_dropped: bool = False) -> pd.Series:

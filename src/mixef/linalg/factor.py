@@ -216,20 +216,36 @@ class Factor(ABC):
         ExactFactorNeededError
             Where that takes too many solves.
         """
-        layout, n, s = self.layout, self.layout.n_levels[i], self.layout.widths[i]
-        if n * s > MOST_SOLVES:
+        return self.inverse_levels(i, np.arange(self.layout.n_levels[i]))
+
+    def inverse_levels(self, i: int, levels: np.ndarray) -> np.ndarray:
+        """Return the diagonal blocks (m, s_i, s_i) of ``C = M^-1`` for some levels of block i.
+
+        Parameters
+        ----------
+        levels : ndarray of int (m,)
+
+        Raises
+        ------
+        ExactFactorNeededError
+            Where that takes too many solves.
+        """
+        layout, s, m = self.layout, self.layout.widths[i], len(levels)
+        if m * s > MOST_SOLVES:
             name = layout.names[i] if layout.names else f"term number {i + 1}"
+            which = f"all {m:,}" if m == layout.n_levels[i] else f"{m:,}"
             raise needs_cholesky(
-                f"the covariances of the conditional modes of all {n:,} levels of {name}",
-                "predict(newdata, se_fit=True) has standard errors for the levels that you ask for",
+                f"the covariances of the conditional modes of {which} levels of {name}",
+                f"ask for fewer, {MOST_SOLVES // s:,} at most, by ranef(condVar=True, levels=...), "
+                "or for their predictions by predict(newdata, se_fit=True)",
             )
-        out, column = np.empty((n, s, s)), np.arange(n * s).reshape(n, s)
-        for first in range(0, n, FEW):
-            levels = np.arange(first, min(first + FEW, n))
-            unit = np.zeros((layout.q, len(levels) * s))
-            unit[layout.offsets[i] + column[levels].ravel(), np.arange(len(levels) * s)] = 1.0
-            own = layout.by_level(i, self.solve(unit))[levels].reshape(len(levels), s, -1, s)
-            out[levels] = own[np.arange(len(levels)), :, np.arange(len(levels))]
+        out = np.empty((m, s, s))
+        for first in range(0, m, FEW):
+            some = levels[first : first + FEW]
+            unit, rows = np.zeros((layout.q, len(some) * s)), some[:, None] * s + np.arange(s)
+            unit[layout.offsets[i] + rows.ravel(), np.arange(len(some) * s)] = 1.0
+            own = layout.by_level(i, self.solve(unit))[some].reshape(len(some), s, -1, s)
+            out[first : first + FEW] = own[np.arange(len(some)), :, np.arange(len(some))]
         return out
 
     def refresh(self, target: float | None = None) -> None:  # noqa: B027  (none is ever stale)
@@ -345,6 +361,16 @@ class CholeskyFactor(Factor):
 
         The factor may give up L: call ``update`` before the next `solve_L`.
         """
+
+    def inverse_levels(self, i: int, levels: np.ndarray) -> np.ndarray:
+        """Return the diagonal blocks (m, s_i, s_i) of ``C = M^-1`` for some levels of block i.
+
+        Few are solved for; for many the factor may give up L, as for `inverse_block`.
+        """
+        if len(levels) <= FEW:
+            return super().inverse_levels(i, levels)
+        blocks: np.ndarray = self.inverse_block(i)[levels]
+        return blocks
 
     @abstractmethod
     def inverse_pairs(self) -> SymmetricBlocks:

@@ -412,18 +412,6 @@ class GeneralizedCriterion:
             ldRX2=float(np.linalg.slogdet(XVX)[1]) + back if self.p else 0.0,
         )
 
-    def conditional_covariances(self, point: np.ndarray) -> list[np.ndarray]:
-        """Return ``Lambda M^-1 Lambda'`` by level (l_i, s_i, s_i), one array a block.
-
-        It is the covariance of the conditional modes given all parameters; all terms of a
-        block (one grouping factor) are in it together.
-        """
-        factor = self.factor_at(point)
-        return [
-            back @ factor.inverse_block(i) @ back.T
-            for i, back in enumerate(self.terms.back_to_user(self.split(point)[0]))
-        ]
-
     def factor_at(self, point: np.ndarray) -> Factor:
         """Return the factor at a point, where it stands until the next call of anything here."""
         self._forget()

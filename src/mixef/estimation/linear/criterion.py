@@ -286,18 +286,6 @@ class LinearCriterion:
         effects = [np.array(of_term) for of_term in zip(*by_par, strict=True)]
         return self.problem.x_basis.back(scale * d_beta), effects
 
-    def conditional_covariances(self, par: np.ndarray) -> list[np.ndarray]:
-        """Return ``Lambda C Lambda'`` by level (l_i, s_i, s_i), one array a block.
-
-        Times sigma^2 it is the covariance of the conditional modes given beta; all terms of a
-        block (one grouping factor) are in it together.
-        """
-        factor = self.factor_at(par)
-        return [
-            back @ factor.inverse_block(i) @ back.T
-            for i, back in enumerate(self.terms.back_to_user(par))
-        ]
-
     def factor_at(self, par: np.ndarray) -> Factor:
         """Return the factor at ``par``, where it stands until the next call of anything here."""
         self.factor.update(self.parametrization.lams(par))
