@@ -133,7 +133,7 @@ def test_small_batches_are_joined_and_large_ones_cut():
     table = pa.table({"x": range(100), "f": pa.array(list("abcde") * 20).dictionary_encode()})
     for rows_read, sizes in ((4, [8] * 12 + [4]), (40, [21, 21, 21, 21, 16])):
         read = iter(table.to_batches(max_chunksize=100 if rows_read == 4 else 3))
-        found = list(engines._gathered(read, rows_read, "polars"))
+        found = list(engines.gathered(read, rows_read, "polars"))
         assert [b.num_rows for b in found] == sizes
         assert pa.Table.from_batches(found).column("x").to_pylist() == list(range(100))
 

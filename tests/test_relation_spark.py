@@ -48,6 +48,7 @@ def rows():
 @pytest.fixture(scope="module")
 def session():
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # what the workers run
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # where this machine's name has no address
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pyspark's, of releases of pandas
         made = (
