@@ -207,7 +207,7 @@ def rotate(products: CrossProducts, axes: Sequence[np.ndarray]) -> CrossProducts
         products,
         diagonal=tuple(V.T @ A @ V for V, A in zip(axes, products.diagonal, strict=True)),
         pairs={
-            (i, j): replace(pair, blocks=axes[i].T @ pair.blocks @ axes[j])
+            (i, j): replace(pair, blocks=two_sided(axes[i].T, pair.blocks, axes[j].T))
             for (i, j), pair in products.pairs.items()
         },
         ZtX=layout.multiply(axes, products.ZtX, transpose=True),

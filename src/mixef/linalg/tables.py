@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from mixef.linalg.crossproducts import CrossProducts, Pairs
+from mixef.linalg.pairs import PairOrder
 from mixef.linalg.sources import ScaledChunks, Scan
 from mixef.linalg.standardize import independent_columns, stacked
 
@@ -211,13 +212,12 @@ class TableSums:
             blocks = np.empty((len(table.cells), left.shape[2], right.shape[2]))
             for part, values in table.products(left, right):
                 blocks[part] = values
-        key = table.levels[0].astype(np.int64) * self.n_levels[j] + table.levels[1]
-        order = np.argsort(key, kind="stable")
-        key, blocks = key[order], blocks[order]
-        if table.n_cells > 1:
-            starts = np.flatnonzero(np.diff(key, prepend=-1))
-            key, blocks = key[starts], np.add.reduceat(blocks, starts, axis=0)
-        return Pairs(key // self.n_levels[j], key % self.n_levels[j], blocks)
+        first, second = table.levels
+        order = PairOrder.of(first, second, (self.n_levels[i], self.n_levels[j]))
+        blocks = blocks[order.order]
+        if len(order.starts) < len(blocks):  # a pair of levels is in several cells
+            blocks = np.add.reduceat(blocks, order.starts, axis=0)
+        return Pairs(order.rows, order.cols, blocks)
 
 
 def scaled_columns(table: SumTable, rows: ScaledChunks, kept: np.ndarray) -> np.ndarray:

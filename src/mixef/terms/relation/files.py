@@ -80,8 +80,10 @@ def _fixed_part(pattern: str) -> str:
 
 def _by_duckdb(pattern: str, by_value: bool) -> Any:
     check_duckdb()
-    # A connection of its own, since one serves one thread at a time.
-    return duckdb.connect().read_parquet(pattern, hive_partitioning=by_value)
+    # A connection of its own, since one serves one thread at a time. What a query leaves of memory
+    # goes back to the system while the model is fitted, and not when the connection ends.
+    connection = duckdb.connect(config={"allocator_background_threads": True})
+    return connection.read_parquet(pattern, hive_partitioning=by_value)
 
 
 def _by_polars(pattern: str, by_value: bool) -> Any:
