@@ -22,27 +22,28 @@ import pandas as pd
 
 from benchmarks import storage
 from benchmarks.cases import Case
+from benchmarks.crossed_graphs import many
 from benchmarks.programs import absent, run
 from mixef import LmerControl, lmer
 
 FORMULA = "y ~ x + (1 | a) + (1 | b)"
-#: Rows, levels of both factors, and how unevenly these occur (1 is evenly).
+#: Rows, levels of both factors, and who meets whom.
 SIZES = {
-    "60k": (60_000, 2_000, 1_500, 1.0),
-    "300k": (300_000, 5_000, 4_000, 1.5),
-    "1m": (1_000_000, 10_000, 10_000, 1.0),
-    "3m": (3_000_000, 20_000, 8_400, 2.0),
-    "32m": (32_000_000, 200_000, 84_000, 2.0),
+    "60k": (60_000, 2_000, 1_500, "uniform"),
+    "300k": (300_000, 5_000, 4_000, "skewed"),
+    "1m": (1_000_000, 10_000, 10_000, "uniform"),
+    "3m": (3_000_000, 20_000, 8_400, "skewed"),
+    "3m-clusters": (3_000_000, 20_000, 8_400, "clusters"),
+    "32m": (32_000_000, 200_000, 84_000, "skewed"),
 }
 #: Programs, and the largest size that is worth starting.
-PROGRAMS = {"iterative": "32m", "schur": "3m", "lme4": "1m", "glmm": "1m"}
+PROGRAMS = {"iterative": "32m", "schur": "3m-clusters", "lme4": "1m", "glmm": "1m"}
 
 
-def ratings(n: int, l1: int, l2: int, power: float, seed: int = 0) -> pd.DataFrame:
+def ratings(n: int, l1: int, l2: int, kind: str, seed: int = 0) -> pd.DataFrame:
     """Simulate rows."""
     rng = np.random.default_rng(seed)
-    a = (l1 * rng.random(n) ** power).astype(np.int32)
-    b = (l2 * rng.random(n) ** power).astype(np.int32)
+    a, b = (codes.astype(np.int32) for codes in many(n, l1, l2, kind, rng))
     x = rng.normal(size=n)
     y = 3.5 + 0.2 * x + rng.normal(size=n)
     y += 0.5 * rng.normal(size=l1)[a] + 0.6 * rng.normal(size=l2)[b]
@@ -76,8 +77,8 @@ def results(sizes: list[str], limit: float) -> Iterator[str]:
     """Run all programs at some sizes: a line for each."""
     ended: dict[str, str] = {}
     for size in sizes:
-        n, l1, l2, power = SIZES[size]
-        yield f"{n:,} rows, {l1:,} x {l2:,} levels, power {power:g}"
+        n, l1, l2, kind = SIZES[size]
+        yield f"{n:,} rows, {l1:,} x {l2:,} levels, {kind}"
         found: dict[str, dict] = {}
         for program, largest in PROGRAMS.items():
             if [*SIZES].index(size) > [*SIZES].index(largest) or program in ended:

@@ -61,15 +61,19 @@ def levels_of(kind: str, n: int, l1: int, l2: int, rng: np.random.Generator) -> 
     return a, b
 
 
-def large(n: int, l1: int, l2: int, kind: str, seed: int = 0) -> CrossProducts:
-    """Return cross-products of up to n pairs that occur once, for sizes that need some thrift."""
-    rng = np.random.default_rng(seed)
+def many(n: int, l1: int, l2: int, kind: str, rng: np.random.Generator) -> tuple:
+    """Return the levels (n,), (n,) of both factors in very many rows."""
     if kind == "uniform":
-        a, b = rng.integers(0, l1, n), rng.integers(0, l2, n)
-    else:
-        a, b = (l1 * rng.random(n) ** 2).astype(int), (l2 * rng.random(n) ** 3).astype(int)
+        return rng.integers(0, l1, n), rng.integers(0, l2, n)
+    a, b = (l1 * rng.random(n) ** 2).astype(int), (l2 * rng.random(n) ** 3).astype(int)
     if kind == "clusters":
         b = np.where(rng.random(n) < 0.8, (b // 20 * 20 + a % 20) % l2, b)
+    return a, b
+
+
+def large(n: int, l1: int, l2: int, kind: str, seed: int = 0) -> CrossProducts:
+    """Return cross-products of up to n pairs that occur once, for sizes that need some thrift."""
+    a, b = many(n, l1, l2, kind, np.random.default_rng(seed))
     key = a * l2 + b
     del a, b
     key.sort()
