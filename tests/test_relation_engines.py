@@ -4,14 +4,17 @@ import datetime
 import os
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
+import ibis
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -121,6 +124,17 @@ def test_lazy_frames_of_several_files_and_computed_columns(folder):
     same(lmer(FORMULA, lazy.with_columns(x=pl.col("x") * 2).with_columns(pl.col("x") / 2)))
     same(lmer(FORMULA, duckdb.read_parquet(list(map(str, paths)))))
     same(lmer(FORMULA, lazy.rename({"x": "z"}).with_columns(x=pl.col("z"))))
+
+
+def test_a_database_that_serves_one_thread(tmp_path):
+    path = tmp_path / "rows.db"
+    with closing(sqlite3.connect(path)) as made:
+        rows().to_sql("rows", made, index=False)
+    table, here = ibis.sqlite.connect(path).table("rows"), lmer(FORMULA, rows())
+    fit = lmer(FORMULA, table)
+    assert fit.objective == pytest.approx(here.objective, rel=1e-12)
+    for _ in range(5):  # any thread of an engine may be the one that reads
+        np.testing.assert_allclose(fit.fitted().to_pandas()[".fitted"], here.fitted(), rtol=1e-9)
 
 
 def test_another_engine_is_refused_by_name(monkeypatch):

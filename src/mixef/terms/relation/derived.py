@@ -113,7 +113,8 @@ def _as_polars(made: Derived) -> Any:
 
 
 def _as_ibis(made: Derived) -> Any:
-    own = ibis.duckdb.connect()
+    # By the caller's own thread, since connections such as SQLite's serve no other.
+    own = ibis.duckdb.connect(threads=1)
     own.con.register("rows", made)
     return own.table("rows")
 
