@@ -121,6 +121,22 @@ def test_replicates_go_by_the_seed_alone(parquet, monkeypatch):
     assert not np.allclose(first, second)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["nbinom2", "inverse.gaussian(log)"])
+def test_mixtures_are_drawn_alike_in_any_batches(parquet, family, monkeypatch):
+    """Counts of random means, and roots that are chosen among, take several draws a row."""
+    response = "count" if family == "nbinom2" else "time"
+    fit = glmer(f"{response} ~ o + (1 | g)", parquet, family)
+
+    def found(n):
+        return fit.simulate(n, seed=4).df().sort_values(["g", "x"])[".sim_1"].to_numpy()
+
+    one = found(1)
+    monkeypatch.setattr(relations, "BATCH", 37)
+    monkeypatch.setattr(drawn, "CELLS", 17)
+    np.testing.assert_array_equal(one, found(3))
+
+
 def test_the_distribution_of_replicates_is_that_in_memory(parquet):
     """Means and standard errors over 150 replicates of both, each within its own error."""
     formula = "y ~ x + (1 | g)"

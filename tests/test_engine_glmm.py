@@ -1,5 +1,6 @@
 """Generalized models of data that stay in an engine, against the same rows in memory."""
 
+import pickle
 import warnings
 from typing import ClassVar
 
@@ -74,6 +75,19 @@ def test_the_rows_may_lie_in_an_engine(rows, parquet, model, engine, monkeypatch
         np.testing.assert_allclose(there.ranef()[name], modes, rtol=1e-5, atol=1e-6)
     assert there._fit.outcome.modelled == here._fit.outcome.modelled
     assert "Fixed effects" in str(there.summary())
+
+
+def test_fits_pickle_whatever_was_asked_of_them(rows):
+    """A table of a connection does not pickle, nor does the file of later passes."""
+    fit = glmer("y ~ x + (1 | g)", duckdb.from_df(rows), "poisson")
+    drawn = fit.re_sim(2, seed=1)
+    assert fit._fit.problem.source._held.spool is not None
+    again = pickle.loads(pickle.dumps(fit))
+    np.testing.assert_array_equal(again.coef_table(), fit.coef_table())
+    for name, arguments in {"re_sim": (2,), "overdispersion": ()}.items():
+        with pytest.raises(RowsElsewhereError, match="left behind: it comes from a pickle"):
+            getattr(again, name)(*arguments)
+    assert drawn.equals(fit.re_sim(2, seed=1))
 
 
 def test_what_needs_rows_is_refused(parquet):

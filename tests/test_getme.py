@@ -101,6 +101,16 @@ def test_names(key):
     assert [columns for _, columns in fit.getME("cnms")] == CASES[key]["cnms"]
 
 
+def test_the_factor_of_columns_that_are_nearly_one():
+    data = frame("sleepstudy")
+    near, far = (lmer("Reaction ~ x + (1 | Subject)", data.assign(x=data["Days"] + move))
+                 for move in (0.0, 1e9))  # fmt: skip
+    RX = far.getME("RX")
+    assert (np.triu(RX) == RX).all()
+    # What the intercept leaves of the other column is the same.
+    np.testing.assert_allclose(RX[1, 1], near.getME("RX")[1, 1], rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["Gp", "Tp", "Lind", "lower", "p_i", "l_i", "q_i", "m_i"])
 @pytest.mark.parametrize("key", CASES)
 def test_vectors(key, name):

@@ -320,6 +320,9 @@ def test_times_and_values_that_a_function_fills_in(curved):
     # The middle of a parabola has the slope of its chord.
     chord = (means["estimate"][2] - means["estimate"][0]) / 2
     np.testing.assert_allclose(slopes[1], chord, rtol=1e-8)
+    for own in (when.date, pd.PeriodIndex(when, freq="D")):  # objects that have no mean
+        other = lmer(fit.formula, data.assign(when=own), control=QUIET).emmeans("f")
+        np.testing.assert_allclose(other["estimate"], fit.emmeans("f")["estimate"])
     with pytest.raises(ArgumentError, match="expected times, such as '2020-03-20'"):
         fit.emmeans("f", at={"when": "nonsense"})
     filled = lmer("y ~ f + ifelse(is.na(x), 0, x) + (1 | g)", data, control=QUIET)

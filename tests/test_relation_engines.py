@@ -72,6 +72,24 @@ def test_paths_patterns_and_folders(folder):
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_what_is_there_is_no_pattern(tmp_path, engine, monkeypatch):
+    if engine == "polars":
+        monkeypatch.setattr(files, "_by_duckdb", lambda *_: LateModule("nothing").there)
+    folder = tmp_path / "k=1" / "d[a]"
+    folder.mkdir(parents=True)
+    rows().to_parquet(folder / "part[1].parquet")
+    rows()[:90].to_parquet(tmp_path / "k=1" / "part1.parquet")
+    rows()[:90].to_parquet(folder / "part1.PARQUET")
+    same(lmer(FORMULA, folder / "part[1].parquet"))
+    same(lmer(FORMULA, folder))
+    assert lmer(FORMULA, folder / "part1.PARQUET").nobs == 90
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert lmer(FORMULA, "~/k=1/*1.parquet").nobs == 90
+    with pytest.raises(DataError, match=r"duckdb\.read_parquet\(\) take a list of paths"):
+        lmer(FORMULA, [folder])
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_folders_named_after_values(tmp_path, engine, monkeypatch):
     pq.write_to_dataset(pa.Table.from_pandas(rows()), tmp_path, partition_cols=["part"])
     if engine == "polars":
@@ -181,6 +199,24 @@ def test_a_connection_that_is_closed():
     connection.close()
     with pytest.raises(DataError, match=r"DuckDB failed to read the table: .*closed"):
         lmer(FORMULA, relation)
+
+
+def test_a_table_that_is_dropped():
+    connection = duckdb.connect()
+    connection.register("rows", rows())
+    connection.execute("create table t as select *, x as attrs from rows")
+    relation = connection.table("t")
+    fit = lmer(FORMULA, relation)
+    connection.execute("drop table t")
+    for call in (
+        lambda: lmer(FORMULA, relation),
+        fit.fitted,
+        lambda: fit.predict(relation),
+        lambda: fit.update(". ~ . - x"),
+        lambda: fit.drop1(),
+    ):
+        with pytest.raises(DataError, match=r"DuckDB failed to read the table: .*does not exist"):
+            call()
 
 
 @pytest.mark.parametrize(

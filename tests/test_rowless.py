@@ -201,7 +201,7 @@ def test_predictions_and_augmented_rows(both, parquet, engine, tmp_path):
     np.testing.assert_allclose(written[".resid"], wanted[".resid"], rtol=1e-5, atol=1e-9)
 
 
-def test_a_file_is_whole_or_not_there(both, tmp_path, monkeypatch):
+def test_a_file_is_whole_or_not_there(both, parquet, tmp_path, monkeypatch):
     here, there = both
     path = tmp_path / "out.parquet"
     assert here.augment(path=path) == str(path)
@@ -211,6 +211,10 @@ def test_a_file_is_whole_or_not_there(both, tmp_path, monkeypatch):
     assert len(pd.read_parquet(there.augment(path=path, overwrite=True))) == there.nobs
     with pytest.raises(ArgumentError, match="there is no folder"):
         there.augment(path=tmp_path / "no" / "out.parquet")
+    table = duckdb.sql(f"select *, interval 1 day as pause from '{parquet}'")
+    with pytest.raises(DataError, match=r"column 'pause' has type .* Parquet files do not hold"):
+        lmer(FORMULA, table).augment(path=tmp_path / "third.parquet")
+    assert not (tmp_path / "third.parquet").exists()
 
     calls, own = [], lazy_rows._with_columns
 

@@ -25,7 +25,7 @@ from mixef.terms.needed import needed_names
 from mixef.terms.random import random_terms
 from mixef.terms.relation.frame import relation_frame
 from mixef.terms.relation.relation import Relation, relation_of
-from mixef.terms.sources import guarded, is_lazy
+from mixef.terms.sources import attributes, guarded, is_lazy
 
 
 def model_call(data: Any, names: Mapping[str, Any], **arguments: Any) -> ModelCall:
@@ -192,8 +192,7 @@ def _name_of(data: Any, names: Mapping[str, Any]) -> str | None:
     """Return the name of the data: its path, the data set's own, or that of a variable."""
     if isinstance(data, str | PathLike):
         return fspath(data)
-    attrs = getattr(data, "attrs", None)
-    name = attrs.get("name") if isinstance(attrs, Mapping) else None
+    name = attributes(data).get("name")
     if isinstance(name, str):
         return name
     near = names.maps[0] if isinstance(names, ChainMap) else names

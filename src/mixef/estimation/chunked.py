@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mixef.estimation.spec import ModelSpec
+from mixef.estimation.spec import ModelCall, ModelSpec
 from mixef.linalg.chunks import ChunkSource
 from mixef.linalg.sources import Chunk, RowsInMemory
 from mixef.linalg.standardize import root_weighted
@@ -83,7 +83,8 @@ class BatchedRows(ChunkSource):
     """
 
     def __init__(self, spec: ModelSpec, kept: Sequence[int] | np.ndarray | None = None):
-        self.spec, self.kept = spec, kept
+        # What the model was called with is not needed: it need not pickle, as rows do.
+        self.spec, self.kept = replace(spec, call=ModelCall()), kept
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows."""

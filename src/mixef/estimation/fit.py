@@ -24,6 +24,7 @@ from mixef.terms.formula import Formula
 from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome
 from mixef.terms.random import RandomTerm
+from mixef.terms.sources import attributes
 from mixef.terms.values import Matrix
 
 NO_HESSIAN = (
@@ -206,7 +207,7 @@ class Fit:
     @property
     def units(self) -> Mapping[str, str]:
         """Units of the variables, as far as the data say: ``attrs["units"]`` of a pandas frame."""
-        units = getattr(self.call.data, "attrs", {}).get("units", {})
+        units = attributes(self.call.data).get("units", {})
         return units if isinstance(units, Mapping) else {}
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+from scipy import linalg, sparse
 
 from mixef import checks
 from mixef.errors import ArgumentError
@@ -99,7 +99,11 @@ def _RZX(fit: Fit) -> np.ndarray:
 
 
 def _RX(fit: Fit) -> np.ndarray:
-    return np.linalg.cholesky(np.linalg.inv(fit.estimates.unscaled_vcov)).T
+    # An inverse of its own would lose what columns that are nearly one leave of it.
+    root = np.linalg.cholesky(fit.estimates.unscaled_vcov)
+    inverse = linalg.solve_triangular(root, np.eye(len(root)), lower=True)
+    R = np.linalg.qr(inverse).R
+    return R * np.where(R.diagonal() < 0, -1.0, 1.0)[:, None]
 
 
 def _Lind(fit: Fit) -> np.ndarray:

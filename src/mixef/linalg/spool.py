@@ -202,6 +202,10 @@ class _Held:
     spool: Spool | None = None
     has_room = True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the file behind: another process reads the rows anew, and has a disk of its own."""
+        return {}
+
 
 class Spooled(ChunkSource):
     """The rows of another source, which is read once; later passes are over a file.
@@ -241,7 +245,11 @@ class Spooled(ChunkSource):
 
     @contextmanager
     def shown(self) -> Iterator[Self]:
-        """Show how far passes are, and give up the file at the end: later ones read the source."""
+        """Show how far passes are, and give up the file at the end.
+
+        A later pass reads the source, and writes a file for those after it, which goes with the
+        rows.
+        """
         with super().shown():
             try:
                 yield self

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:  # which pandas and mappings do without
     nw_main, nw = LateModule("narwhals"), LateModule("narwhals.stable.v1")
 
-__all__ = ["frame_of", "is_lazy", "is_of_narwhals", "nw"]
+__all__ = ["attributes", "frame_of", "is_lazy", "is_of_narwhals", "nw"]
 
 
 def is_of_narwhals(values: Any) -> bool:
@@ -34,6 +34,11 @@ def is_lazy(data: Any) -> bool:
     return not isinstance(native, nw_main.DataFrame) and (
         isinstance(native, nw_main.LazyFrame) or hasattr(data, "__arrow_c_stream__")
     )
+
+
+def attributes(data: Any) -> Mapping[Any, Any]:
+    """Return the ``attrs`` of a pandas frame; of other data an attribute may be a column."""
+    return data.attrs if isinstance(data, pd.DataFrame) else {}
 
 
 def frame_of(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
@@ -65,6 +70,8 @@ def frame_of(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
         remedy = "; read a file before, as by pandas.read_csv() or polars.scan_parquet()"
     elif isinstance(data, list | tuple) and data and isinstance(data[0], Mapping):
         remedy = "; pandas.DataFrame() makes a frame of a list of rows"
+    elif isinstance(data, list | tuple) and data and isinstance(data[0], str | PathLike):
+        remedy = "; polars.scan_parquet() and duckdb.read_parquet() take a list of paths"
     raise DataError(
         f"cannot read data of type {type(data).__name__}; expected a frame of pandas, polars, "
         "pyarrow or DuckDB, something else with __arrow_c_stream__, or a mapping from names to "

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from mixef.estimation.chunked import BatchedRows
-from mixef.estimation.spec import ModelCall
 from mixef.late import LateModule
 from mixef.linalg.chunks import AnySums, ChunkSource
 from mixef.linalg.sources import Chunk
@@ -75,12 +74,9 @@ class SpreadRows(ChunkSource):
     def total(self, step: Callable[[Chunk], AnySums]) -> AnySums:
         """Return the sums that a step makes of every chunk, added up."""
         self.passes += 1
-        spec = self._rows.spec
-        frame = spec.frame
+        frame = self._rows.spec.frame
         assert isinstance(frame, RelationFrame)
-        # What the model was called with is not needed there, and need not pickle.
-        rows = BatchedRows(replace(spec, call=ModelCall()), self._rows.kept)
-        part = PartOfPass(rows, step, frame.reader.state.outside)
+        part = PartOfPass(self._rows, step, frame.reader.state.outside)
         work: bytes = cloudpickle.dumps(part)  # type: ignore[no-untyped-call]
         with reading(frame.relation.engine):
             made = spread_by_spark(frame.relation.lazy.to_native(), work)

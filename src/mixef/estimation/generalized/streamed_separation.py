@@ -19,6 +19,7 @@ from mixef.estimation.generalized.ends import NEAR, told_by_effects, with_messag
 from mixef.estimation.generalized.passes import Pass
 from mixef.estimation.generalized.response import edges
 from mixef.estimation.generalized.separation import (
+    TOLERANCE,
     PureLevels,
     margin_direction,
     separating_direction,
@@ -249,7 +250,7 @@ class Sides:
             return None
         whole, columns = None, np.flatnonzero(direction)
         if not sums.free:
-            against = replace(against, least=0.0)
+            against = replace(against, least=TOLERANCE)
             whole, _ = _upheld(source, against, rows, lambda held: _margin(held, columns))
         return separation_message(direction, names, whole is not None)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mixef.terms.exact import Exact, Integers, Times
 from mixef.terms.factor import Factor, compress
@@ -32,7 +31,7 @@ class Covariate:
         """Return what is known of a column of numbers or of times (n,)."""
         if isinstance(column, Times):
             stamps = column.stamps[~column.absent]
-            return cls(pd.Series(column.own()).mean(), stamps.min(), stamps.max(), np.nan)
+            return cls(stamps.mean(), stamps.min(), stamps.max(), np.nan)
         numbers = numbers_of(column)
         numbers = numbers[~np.isnan(numbers)]
         sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else np.nan

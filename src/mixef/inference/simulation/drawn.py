@@ -8,7 +8,7 @@ yields the rows in another order than before would give them other responses: re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,11 +71,10 @@ class DrawnResponses(StreamedResponses):
         for j, rng in enumerate(rngs):
             for b, law in zip(drawn, effects, strict=True):
                 b[:, :, j] = draw_effects(law, 1, rng)[:, :, 0]
-        if part is not None:
-            keys = [(seed.entropy, (*seed.spawn_key, part)) for seed in self.seeds]
-            parts = [np.random.SeedSequence(entropy, spawn_key=key) for entropy, key in keys]
-            rngs = [np.random.default_rng(seed) for seed in parts]
-        return DrawnRows(self, drawn, rngs)
+        if part is None:
+            return DrawnRows(self, drawn, list(map(Staged, self.seeds, rngs)))
+        parts = [_below(seed, part) for seed in self.seeds]
+        return DrawnRows(self, drawn, list(map(Staged, parts, map(np.random.default_rng, parts))))
 
     def sampler(self, fit: Fit) -> Sampler:
         """Return the distribution of some rows, those of a fit of them."""
@@ -91,13 +90,60 @@ class DrawnResponses(StreamedResponses):
         return level_effects(group, self.values.roots[t], self.fit.estimates.effects[t], held)
 
 
+class Staged(np.random.Generator):
+    """Draws the rows of a reading batch by batch, the same numbers whatever the batches.
+
+    A distribution that mixes others asks for all rows' numbers of one, then for those of the next:
+    each such call of a batch has a generator of its own.
+
+    Parameters
+    ----------
+    seed : SeedSequence
+        Of the generators of later calls.
+    first : Generator
+        Of first calls.
+    """
+
+    def __init__(self, seed: np.random.SeedSequence, first: np.random.Generator):
+        super().__init__(first.bit_generator)
+        self._seed, self._stages, self._place = seed, [first], 0
+
+    def restart(self) -> None:
+        """Begin with the calls of another batch."""
+        self._place = 0
+
+    def next_stage(self) -> np.random.Generator:
+        """Return the generator of the next call."""
+        if self._place == len(self._stages):
+            self._stages.append(np.random.default_rng(_below(self._seed, self._place)))
+        self._place += 1
+        return self._stages[self._place - 1]
+
+
+def _staged(name: str) -> Callable[..., Any]:
+    def method(self: Staged, *args: Any, **options: Any) -> Any:
+        return getattr(self.next_stage(), name)(*args, **options)
+
+    return method
+
+
+for _name in set(dir(np.random.Generator)) - {"bit_generator", "spawn"}:
+    if not _name.startswith("_"):
+        setattr(Staged, _name, _staged(_name))
+
+
+def _below(seed: np.random.SeedSequence, place: int) -> np.random.SeedSequence:
+    """Return a seed that belongs to another one."""
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, place))
+
+
 @dataclass(eq=False)
 class DrawnRows(ResponseReading):
     """One reading of rows: what it has drawn, and the generators for the rows to come."""
 
     responses: DrawnResponses
     effects: list[np.ndarray]  # each (l, s, m): random effects, one array a term
-    rngs: list[np.random.Generator]  # one a response
+    rngs: list[Staged]  # one a response
     n: int = 0  # rows so far
     mark: int = 0  # what they and their order make
 
@@ -114,6 +160,7 @@ class DrawnRows(ResponseReading):
             eta = predictors_with(some, self.effects, len(self.rngs))
             for j, rng in enumerate(self.rngs):
                 column = eta[:, j : j + 1]
+                rng.restart()
                 column[:] = responses_at(some.family, column, some.weights, some.extra, rng)
             yield rows, eta
 

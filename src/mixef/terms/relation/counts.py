@@ -138,22 +138,28 @@ def counted(reader: Reader) -> tuple[Survey, CompleteRows] | None:
     if first is None:
         return None
     sample = reader.read(first).found
+    unasked = NotOnEngineError, NotImplementedError  # of narwhals' for some engine
     try:
-        used = used_columns(reader, sample)
-        rows, n = _chosen(reader, used)
-        query = _Query(used, rows)
-        found = query.first()
-        left_out = _left_out(found, query, n)
-        if left_out is None:
-            return None
-        if left_out.missing or left_out.weightless:
-            query = query.complete()
-            found = query.sizes()
-        survey, complete = _sized(found, used, query, reader)
-        survey.sample, survey.left_out = sample, left_out
-        _find_levels(survey, complete, reader, sample)
-    except (NotOnEngineError, NotImplementedError):  # of narwhals' for some engine
+        with reading(reader.columns.relation.engine, *unasked):
+            return _counted(reader, sample)
+    except unasked:
         return None
+
+
+def _counted(reader: Reader, sample: Evaluated) -> tuple[Survey, CompleteRows] | None:
+    used = used_columns(reader, sample)
+    rows, n = _chosen(reader, used)
+    query = _Query(used, rows)
+    found = query.first()
+    left_out = _left_out(found, query, n)
+    if left_out is None:
+        return None
+    if left_out.missing or left_out.weightless:
+        query = query.complete()
+        found = query.sizes()
+    survey, complete = _sized(found, used, query, reader)
+    survey.sample, survey.left_out = sample, left_out
+    _find_levels(survey, complete, reader, sample)
     return survey, complete
 
 

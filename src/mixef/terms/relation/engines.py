@@ -51,11 +51,18 @@ def check_duckdb() -> None:
 
 
 @contextmanager
-def reading(engine: str) -> Iterator[None]:
-    """Make an engine's errors ours, which say what failed in one line."""
+def reading(engine: str, *passing: type[Exception]) -> Iterator[None]:
+    """Make an engine's errors ours, which say what failed in one line.
+
+    Parameters
+    ----------
+    passing : types of exceptions
+        That the caller knows what to do about.
+    """
+    left: tuple[type[BaseException], ...] = (MixefError, MemoryError, *passing)
     try:
         yield
-    except (MixefError, MemoryError):
+    except left:
         raise
     except BaseException as error:
         # A panic of polars is no Exception.

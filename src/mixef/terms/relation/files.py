@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +41,20 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
     MissingLibraryError
         Without DuckDB and polars.
     """
-    is_folder = bool(path) and Path(path).is_dir()
-    if not (has_magic(path) or path.endswith(ENDINGS) or is_folder):
+    there = expanduser(path)
+    is_folder = bool(path) and Path(there).is_dir()
+    if not (has_magic(path) or is_parquet(path) or is_folder):
         raise DataError(
             f"the data are {path!r}; a path leads to Parquet files (.parquet, or a pattern such as "
             "'data/*.parquet'): read another file before, as by pandas.read_csv()"
         )
-    pattern = f"{path.rstrip('/')}/**/*.parquet" if is_folder else path
+    # What is there by its very name is no pattern, whatever letters it has.
+    named, root = (escape(there), there) if Path(there).exists() else (there, _fixed_part(there))
+    pattern = f"{named.rstrip('/')}/**/*.parquet" if is_folder else named
     first = next(iter(sorted(glob(pattern, recursive=True))), None)
     changed = None if first is None else _changed_by_duckdb(first)
     # Folders below the given one, or that the pattern matches, may be values.
-    varying = "" if first is None else first[len(_fixed_part(pattern)) :]
+    varying = "" if first is None else first[len(root) :].lstrip("/")
     by_value = any("=" in part for part in Path(varying).parent.parts)
     engines = [_by_polars] if changed else [_by_duckdb, _by_polars]
     for scan in engines:
@@ -70,6 +74,11 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
         f"reading Parquet files where they lie ({path!r}){reason} takes "
         f"{'polars' if changed else 'DuckDB 2 or polars'}: pip install {needed}"
     )
+
+
+def is_parquet(path: str) -> bool:
+    """Tell whether a path ends as those of Parquet files do."""
+    return path.lower().endswith(ENDINGS)
 
 
 def _fixed_part(pattern: str) -> str:

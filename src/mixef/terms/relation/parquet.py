@@ -10,9 +10,9 @@ from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any
 
 from mixef import checks
-from mixef.errors import ArgumentError
+from mixef.errors import ArgumentError, DataError
 from mixef.late import LateModule
-from mixef.terms.relation.files import ENDINGS
+from mixef.terms.relation.files import is_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ def target_of(path: Any, overwrite: Any) -> Path:
         is, unless it may be overwritten.
     """
     overwrite = checks.flag(overwrite, "overwrite")
-    named = isinstance(path, str | PathLike) and os.fspath(path).endswith(ENDINGS)
+    named = isinstance(path, str | PathLike) and is_parquet(os.fspath(path))
     if not named:  # a fit would not take it for a Parquet file
         raise checks.refusal("path", path, "the path of a file to write, such as 'rows.parquet'")
     target = Path(path)
@@ -48,7 +48,14 @@ def target_of(path: Any, overwrite: Any) -> Path:
 
 
 def write_parquet(target: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write batches to a file that takes its name when it is whole, and is gone if it never is."""
+    """Write batches to a file that takes its name when it is whole, and is gone if it never is.
+
+    Raises
+    ------
+    DataError
+        For columns of a type that Parquet has not.
+    """
+    _check_types(schema)
     handle, name = _unnamed(target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -63,6 +70,17 @@ def write_parquet(target: Path, schema: pa.Schema, batches: Iterable[pa.RecordBa
         if name is not None:
             Path(name).unlink(missing_ok=True)
         raise
+
+
+def _check_types(schema: pa.Schema) -> None:
+    for field in schema:
+        try:
+            parquet.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowException as error:
+            raise DataError(
+                f"column {field.name!r} has type {field.type}, which Parquet files do not hold: "
+                f"convert it, or leave it out of the table that the model is fitted to ({error})"
+            ) from None
 
 
 def _unnamed(folder: Path) -> tuple[int, str | None]:

@@ -115,7 +115,8 @@ class Relation:
 
     def first(self) -> pa.RecordBatch | None:
         """Return some rows, whichever the engine has at hand; None for a table without any."""
-        some = replace(self, lazy=self.lazy.head(engines.BATCH)).collect()
+        with reading(self.engine):
+            some = replace(self, lazy=self.lazy.head(engines.BATCH)).collect()
         return as_batch(some) if some.num_rows else None
 
 

@@ -17,7 +17,7 @@ from mixef.late import LateModule
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, compress, factor_from_logical
 from mixef.terms.nodes import Call, Name, Node, Number, String, variable_names
-from mixef.terms.relation.engines import result_of
+from mixef.terms.relation.engines import reading, result_of
 from mixef.terms.relation.expressions import (
     Condition,
     Expressions,
@@ -202,10 +202,11 @@ class CompleteRows:
         # What has become missing or infinite since is left out, and so counted.
         tested = [is_finite(nw.col(own)) for own in alias.values()]
         tested += [~nw.col(own).is_null() for own in by.values()]
-        rows = self.lazy.select(**chosen).filter(*tested)
         sums = {f"s{k}": self._product(m, alias) for k, m in enumerate(monomials)}
         wanted = {"n": nw.len()} | {k: e.sum() for k, e in sums.items() if e is not None}
-        grouped = rows.group_by(*by.values()).agg(**wanted)
+        with reading(self.columns.relation.engine, NotImplementedError):
+            rows = self.lazy.select(**chosen).filter(*tested)
+            grouped = rows.group_by(*by.values()).agg(**wanted)
         found = _Collected(list(by.values()), len(monomials))
         for batch in result_of(grouped):
             n = np.asarray(batch.column("n"), dtype=float)
