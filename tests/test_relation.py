@@ -81,6 +81,17 @@ def test_the_rows_may_lie_in_an_engine(rows, parquet, engine, model, monkeypatch
         np.testing.assert_allclose(own, modes, atol=1e-6)
 
 
+def test_what_is_missing_is_listed_in_one_order(rows, parquet, monkeypatch):
+    """Whichever batch misses something first: h of the formula's groups does so last."""
+    monkeypatch.setattr(relations, "BATCH", 20)
+    data = rows.assign(h=rows["h"].fillna("h0").where(rows.index != 600, None))
+    here, there = (
+        lmer("y ~ round(x, 1) + (1 | h)", d) for d in (data, pl.from_pandas(data).lazy())
+    )
+    assert str(there.left_out) == str(here.left_out)
+    assert "h 1, " in str(there.left_out)
+
+
 def test_what_needs_rows_is_refused(parquet):
     fit = lmer("y ~ x + (1 | g)", duckdb.read_parquet(parquet))
     with pytest.raises(RowsElsewhereError, match="the model matrix in memory, but its 698 rows"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -120,11 +120,14 @@ class Survey:
 
         What is refused, in which order and in which words, is what `model_frame` does.
         """
+        assert self.sample is not None
+        counts = self.left_out.by_variable  # by the batch in which something was missing first
+        by_variable = {name: counts[name] for name in self.sample.judged if name in counts}
+        self.left_out = replace(self.left_out, by_variable=by_variable)
         asked = self.left_out.n - self.left_out.by_subset
         self._warn_of_missing(
             "subset", self.left_out.n, "a condition that is missing chooses no row"
         )
-        by_variable = self.left_out.by_variable
         if na_action == "fail" and by_variable:
             listed = ", ".join(f"{name} ({count} rows)" for name, count in by_variable.items())
             raise DataError(f"missing values, and na_action is 'fail': {listed}")
@@ -147,7 +150,6 @@ class Survey:
                 DataWarning,
             )
         self._warn_of_missing("variable", asked, "these rows are left out")
-        assert self.sample is not None
         for text, summary in self.summaries.items():
             if summary.infinite:
                 raise infinite_values(text, summary.infinite, self.n, self.sample.formula.response)
