@@ -214,7 +214,7 @@ class TableSums:
                 blocks[part] = values
         first, second = table.levels
         order = PairOrder.of(first, second, (self.n_levels[i], self.n_levels[j]))
-        blocks = blocks[order.order]
+        blocks = np.take(blocks, order.order, axis=0)
         if len(order.starts) < len(blocks):  # a pair of levels is in several cells
             blocks = np.add.reduceat(blocks, order.starts, axis=0)
         return Pairs(order.rows, order.cols, blocks)

@@ -119,8 +119,9 @@ def used_columns(reader: Reader, sample: Evaluated) -> Used:
         used.variables["weights"] = [used.weight]
     response = formula.response
     if response is not None and not isinstance(sample.variables[response.text], Matrix):
+        known = used.variables.get(response.text)
         try:
-            y = used.expressions.number(response).expr
+            y = (known[0] if known else used.expressions.number(response)).expr
         except NotOnEngineError:  # labels
             return used
         y = y - total if taken else y
@@ -171,7 +172,11 @@ class _Query:
         for text, columns in used.variables.items():
             self.numbers |= dict(zip(parts_of(text, columns), columns, strict=True))
         keys = {name: expr for own in used.keys.values() for name, expr in own.columns.items()}
-        self.number = {text: f"x{k}" for k, text in enumerate(self.numbers)}
+        own: dict[int, str] = {}  # the response is asked for once, by either of its names
+        self.number = {
+            text: own.setdefault(id(number.expr), f"x{len(own)}")
+            for text, number in self.numbers.items()
+        }
         self.key = {name: f"k{k}" for k, name in enumerate(keys)}
         self.judged = {name: f"p{k}" for k, name in enumerate(used.judged)}
         self.made = [f"m{k}" for k in range(len(used.made_missing))]
