@@ -6,14 +6,14 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from mixef.errors import ExactFactorNeededError, FitError, MemoryNeededError
 from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts, SymmetricBlocks, two_sided
-from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.patterned import PatternedProducts
 from mixef.memory import available
 
 # Bytes for each cell of a dense remainder: itself, and its twin without the templates where one of
@@ -55,9 +55,8 @@ def too_large(products: CrossProducts, needed: float) -> MemoryNeededError:
     return MemoryNeededError(
         f"the factor needs about {needed / 1e9:.3g} GB, and {available() / 1e9:.3g} GB are "
         f"available: terms {terms} are crossed. Drop one of them, group its levels more coarsely, "
-        "or fit the model to a part of the data; linear models, and generalized ones with their "
-        'rows in memory, can do without a factor: LmerControl(factor="iterative"), '
-        'GlmerControl(factor="iterative")'
+        "or fit the model to a part of the data; or do without a factor: "
+        'LmerControl(factor="iterative"), GlmerControl(factor="iterative")'
     )
 
 
@@ -78,8 +77,9 @@ class WeightSlopes:
 
     total: np.ndarray  # (K,): along the directions that were asked for
     samples: np.ndarray  # (m, K): what each random vector says of them; none where they are exact
-    #: (n,): for the weight of every row, ``z_r'Lambda M^-1 Lambda'z_r``, with larger errors
-    leverages: np.ndarray
+    #: (v,): values of ``Lambda M^-1 Lambda'`` on the pattern, each times how often it occurs, with
+    #: larger errors
+    inverse: np.ndarray
 
 
 class Factor(ABC):
@@ -197,15 +197,15 @@ class Factor(ABC):
         return np.empty((0, sum(s * s for s in self.layout.widths)))
 
     @abstractmethod
-    def weight_slopes(self, groups: ReweightedProducts, changes: np.ndarray) -> WeightSlopes:
+    def weight_slopes(self, groups: PatternedProducts[Any], changes: np.ndarray) -> WeightSlopes:
         """Return the derivatives of ``log|M|`` for the weights of the rows.
 
         Parameters
         ----------
-        groups : ReweightedProducts
-            The rows whose cross-products the factor stands at.
-        changes : ndarray (n, K)
-            Of the weights, one column a direction.
+        groups : PatternedProducts
+            Those whose products the factor stands at.
+        changes : ndarray (K, v)
+            Values of ``Z'dW Z``, one row a direction.
         """
 
     def inverse_block(self, i: int) -> np.ndarray:
@@ -380,10 +380,10 @@ class CholeskyFactor(Factor):
         ``products.pairs``. May give up L, as `inverse_block` does; `trace_blocks` may follow.
         """
 
-    def weight_slopes(self, groups: ReweightedProducts, changes: np.ndarray) -> WeightSlopes:
+    def weight_slopes(self, groups: PatternedProducts[Any], changes: np.ndarray) -> WeightSlopes:
         """Return the derivatives of ``log|M|`` for the weights of the rows; may give up L."""
-        leverages = groups.row_forms(self.inverse_pairs().between(self.lams))
-        return WeightSlopes(changes.T @ leverages, np.empty((0, changes.shape[1])), leverages)
+        inverse = groups.multiplied(self.inverse_pairs().between(self.lams))
+        return WeightSlopes(changes @ inverse, np.empty((0, len(changes))), inverse)
 
     def trace_blocks(self) -> list[np.ndarray]:
         """Return ``T_i = sum_l (Z'V^-1 Z)_ll`` (s_i, s_i); may give up L."""

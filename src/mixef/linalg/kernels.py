@@ -10,6 +10,7 @@ import numpy as np
 
 from mixef.linalg.iterative.loops import (
     block_squares,
+    cell_forms,
     gather_eight,
     gather_one,
     gram_squares,
@@ -59,6 +60,7 @@ def compiled() -> dict[str, Callable[..., Any]]:
         gather_eight,
         gram_squares,
         block_squares,
+        cell_forms,
     )
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 

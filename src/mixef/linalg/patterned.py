@@ -160,9 +160,10 @@ class PatternedProducts(Generic[SomeCells]):
     def multiplied(self, blocks: SymmetricBlocks) -> np.ndarray:
         """Return the values (v,) of a symmetric matrix, each times how often it occurs.
 
-        The first, which stands for all that is not on the pattern, is not set.
+        The first, which stands for all that is not on the pattern, is zero.
         """
         values = np.empty(len(self._values))
+        values[0] = 0.0
         for cells in self._cells:
             B = blocks.diagonal[cells.i] if cells.i == cells.j else blocks.pairs[cells.i, cells.j]
             np.multiply(B[:, cells.a, cells.b], cells.multiplicities, out=cells.own(values))

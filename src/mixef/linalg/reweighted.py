@@ -88,14 +88,24 @@ class ReweightedProducts(PatternedProducts[_Cells]):
 
     def reweight(self, w: np.ndarray) -> None:
         """Overwrite ``products`` with ``Z'WZ`` at weights w (n,), of any sign."""
-        if self._A is not None:
-            np.dot(w, self._A, out=self._values[1:])
-        else:
-            for cells, own, a, b in self._columns(self._values):
-                product = self._z[cells.i][a] * self._z[cells.j][b]
-                product *= w
-                own[:] = cells.place.sums(product)
+        self._write(w, self._values)
         self._spread()
+
+    def values(self, w: np.ndarray) -> np.ndarray:
+        """Return the values (K, v) of ``Z'WZ`` at weights w (K, n)."""
+        values = np.zeros((len(w), len(self._values)))
+        for own, weights in zip(values, w, strict=True):
+            self._write(weights, own)
+        return values
+
+    def _write(self, w: np.ndarray, values: np.ndarray) -> None:
+        if self._A is not None:
+            np.dot(w, self._A, out=values[1:])
+            return
+        for cells, own, a, b in self._columns(values):
+            product = self._z[cells.i][a] * self._z[cells.j][b]
+            product *= w
+            own[:] = cells.place.sums(product)
 
     def Zt(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v``, (q,) or (q, k), for v (n,) or (n, k)."""
@@ -133,7 +143,10 @@ class ReweightedProducts(PatternedProducts[_Cells]):
             Those of a symmetric matrix B on the pattern of ``products``, such as
             `Factor.inverse_pairs` returns them; other entries of B meet only zeros.
         """
-        values = self.multiplied(blocks)
+        return self.forms(self.multiplied(blocks))
+
+    def forms(self, values: np.ndarray) -> np.ndarray:
+        """Return ``z_r'B z_r`` (n,) for the values of `multiplied` of B."""
         if self._A is not None:
             product: np.ndarray = self._A @ values[1:]
             return product
@@ -144,27 +157,6 @@ class ReweightedProducts(PatternedProducts[_Cells]):
             product *= self._z[cells.j][b]
             total += product
         return total
-
-    def columns(self, i: int) -> np.ndarray:
-        """Return the columns (n, s_i) of a grouping factor."""
-        return self._groups[i].z
-
-    def level_rows(self, i: int, blocks: np.ndarray) -> np.ndarray:
-        """Return the block (n, ...) of every row's level, for those (l_i, ...) of all levels."""
-        rows: np.ndarray = blocks[self._cells[i].place.codes]
-        return rows
-
-    def level_sums(self, i: int, v: np.ndarray) -> np.ndarray:
-        """Return sums (K, l_i) over the rows of every level, for v (K, n)."""
-        return self._cells[i].place.sums(v)
-
-    def pair_rows(self, i: int, j: int) -> np.ndarray:
-        """Return the block (n, s_i, s_j) of ``Z_i'WZ_j`` of every row's pair of levels."""
-        if i > j:
-            return self.pair_rows(j, i).transpose(0, 2, 1)
-        cells = next(cells for cells in self._cells if (cells.i, cells.j) == (i, j))
-        rows: np.ndarray = self.products.pairs[i, j].blocks[cells.place.codes]
-        return rows
 
     def _columns(self, values: np.ndarray) -> Iterator[tuple[_Cells, np.ndarray, int, int]]:
         """Yield the entry (a, b) of all blocks of a pair of factors (count,), a view of values."""

@@ -16,8 +16,8 @@ from mixef.linalg.iterative.logdet import Effort, Estimate, adapted, estimate, m
 from mixef.linalg.iterative.pcg import solve_scaled
 from mixef.linalg.iterative.scaled import Scaled
 from mixef.linalg.iterative.two_scalars import TwoScalars
-from mixef.linalg.iterative.weight_slopes import WeightedRows, weight_slopes
-from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.iterative.weight_slopes import WeightChanges, weight_slopes
+from mixef.linalg.patterned import PatternedProducts
 
 # The standard error of log|M| that is aimed at.
 TARGET = 0.01
@@ -198,10 +198,10 @@ class IterativeFactor(Factor):
         samples = np.empty((0, len(cells))) if found is None else found.slopes_by_probe
         return samples[:, cells]
 
-    def weight_slopes(self, groups: ReweightedProducts, changes: np.ndarray) -> WeightSlopes:
+    def weight_slopes(self, groups: PatternedProducts[Any], changes: np.ndarray) -> WeightSlopes:
         """Return estimates of the derivatives of ``log|M|`` for the weights of the rows."""
-        rows = WeightedRows(self._standing, self._graph, groups, changes, self._joined)
-        return weight_slopes(rows, self._found())
+        at = WeightChanges(self._standing, self._graph, groups, changes, self._joined)
+        return weight_slopes(at, self._found())
 
     def _cells(self) -> list[np.ndarray]:
         """Return where the entries of each T_i stand among those by role."""

@@ -234,3 +234,52 @@ def block_squares(
                             total += x * W[u, c, d] * y
                 out[level, a, b] = total
                 out[level, b, a] = total
+
+
+def cell_forms(
+    rows: np.ndarray,
+    cols: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    times: np.ndarray,
+    x_rows: np.ndarray,
+    y_rows: np.ndarray,
+    x_cols: np.ndarray,
+    y_cols: np.ndarray,
+    changes: np.ndarray,
+    inverse: np.ndarray,
+    share: float,
+    out: np.ndarray,
+    first: int,
+    last: int,
+) -> None:
+    """Add ``x'P y`` to ``out`` for symmetric P and eight columns of x and y, on some pairs.
+
+    Parameters
+    ----------
+    rows, cols : ndarray of int (m,)
+        Levels of the pairs.
+    a, b : ndarray of int (c,)
+        Row and column of each value of a pair's block.
+    times : ndarray (c,)
+        Half of how often each is in P.
+    x_rows, y_rows, x_cols, y_cols : ndarray (l s, 8)
+        Effects of either factor.
+    changes : ndarray (K, m c)
+        Values of each P.
+    inverse : ndarray (m c,)
+        Added to: ``share`` of what multiplies the values, summed over columns.
+    out : ndarray (K, 8)
+    """
+    c = len(a)
+    s, t = a[c - 1] + 1, b[c - 1] + 1
+    for p in range(first, last):
+        for e in range(c):
+            i, j, cell = rows[p] * s + a[e], cols[p] * t + b[e], p * c + e
+            total = 0.0
+            for k in range(8):
+                form = times[e] * (x_rows[i, k] * y_cols[j, k] + y_rows[i, k] * x_cols[j, k])
+                total += form
+                for n in range(len(out)):
+                    out[n, k] += changes[n, cell] * form
+            inverse[cell] += share * total

@@ -7,8 +7,9 @@ the first two is exact. For the last, with ``f'(E) = -E (I + E)^-1`` and N the d
     tr(f'(E) dE) = tr(N f'(E)) - tr((n B + B n) f'(E)) / 2,
 
 where the second trace is ``-tr(n E) = 0``, and takes most of the variance away. One vector sees
-``z'N y`` of the first, ``y = f'(E) z``, which is a sum over the rows of ``dW_r x_r(z) x_r(y)``
-with x of `Scaled.lifted` (eq-beyond-iterative-weights in docs/theory).
+``z'N y`` of the first, ``y = f'(E) z``, which is ``x(z)'(Z'dW Z) x(y)`` with x of `Scaled.lifted`
+(eq-beyond-iterative-weights in docs/theory): a sum over the pairs of levels that occur, wherever
+the rows are.
 """
 
 from __future__ import annotations
@@ -18,93 +19,94 @@ from typing import Any
 
 import numpy as np
 
+from mixef.linalg.crossproducts import Pairs, SymmetricBlocks
 from mixef.linalg.factor import WeightSlopes
-from mixef.linalg.iterative.graph import WIDTH, by_width
+from mixef.linalg.iterative.graph import THREADS, WIDTH, WORTH_THREADS, by_width, in_threads
 from mixef.linalg.iterative.lanczos import derivative_images
 from mixef.linalg.iterative.logdet import Estimate
 from mixef.linalg.iterative.probes import signs
 from mixef.linalg.iterative.scaled import Scaled
-from mixef.linalg.reweighted import ReweightedProducts
+from mixef.linalg.kernels import compiled
+from mixef.linalg.patterned import Cells, PatternedProducts
 
 Joined = Callable[[np.ndarray, np.ndarray, tuple[int, ...]], np.ndarray]
 
 
-class WeightedRows:
-    """The rows of a remainder ``B = I + E``, and changes of their weights.
+class WeightChanges:
+    """A remainder ``B = I + E``, and changes of the weights of the rows.
 
     Parameters
     ----------
     scaled : Scaled
     graph : Graph or BlockGraph
         Of ``scaled``.
-    groups : ReweightedProducts
-        The rows, at the weights that ``scaled`` has.
-    changes : ndarray (n, K)
+    groups : PatternedProducts
+        ``Z'WZ``, at the weights that ``scaled`` has.
+    changes : ndarray (K, v)
+        Values of ``Z'dW Z``, one row a direction.
     joined : callable
         Returns the effects of both parts in the order of the layout.
 
     Attributes
     ----------
-    leverages : ndarray (n,)
-        What is exact of the leverages: those that E = 0 would give.
+    inverse : ndarray (v,)
+        Values of ``Lambda M^-1 Lambda'``, each times how often it occurs: those that E = 0 would
+        give.
     """
 
     def __init__(
         self,
         scaled: Scaled,
         graph: Any,
-        groups: ReweightedProducts,
+        groups: PatternedProducts[Any],
         changes: np.ndarray,
         joined: Joined,
     ):
         self.scaled, self.groups, self.changes, self._joined = scaled, groups, changes, joined
+        layout, pairs = groups.layout, groups.products.pairs
         first, *rest = graph.roles
-        self._by_row = np.ascontiguousarray(changes.T)
         self._levels = [
-            positions[:: groups.layout.widths[i]] // groups.layout.widths[i]
+            positions[:: layout.widths[i]] // layout.widths[i]
             for i, positions in zip(graph.roles, graph.positions, strict=True)
         ]
-        Wz = _times(self._of_rows(first, 0, scaled.first), groups.columns(first))
-        self.leverages = _dots(Wz, groups.columns(first))
-        moved = self._sums(first, 0, Wz)  # W dP W, level by level
+        blocks = [groups.blocks(values) for values in changes]
+        W = self._in_layout(0, scaled.first)
+        moved = [W @ change.diagonal[first] @ W for change in blocks]
+        diagonal = [W] * len(layout)
+        between = {key: np.zeros(pair.blocks.shape) for key, pair in pairs.items()}
         self._own = []
         for k, i in enumerate(rest):
-            H = self._of_rows(i, k + 1, scaled.roots[k])
-            met = _times(groups.pair_rows(first, i).transpose(0, 2, 1), Wz)
-            left = groups.columns(i) - met
-            for sign, v in ((1.0, left), (-1.0, met)):
-                Hv = _times(H.transpose(0, 2, 1), v)
-                self.leverages += sign * _dots(Hv, Hv)
-            Q = scaled.roots[k] @ scaled.roots[k].transpose(0, 2, 1)
-            back = self._of_rows(first, 0, scaled.squares_of_first(k, Q))
-            self.leverages += _dots(_times(back, Wz), Wz)
-            own = self._sums(i, k + 1, left) - self._sums(i, k + 1, met)
-            own += np.array([scaled.squares_of(k, D) for D in moved]).reshape(own.shape)
             H = scaled.roots[k]
+            of_first, of_i, A = _facing(pairs[_key(first, i)], first > i)
+            WA, Q = W[of_first] @ A, H @ H.transpose(0, 2, 1)
+            back = self._in_layout(0, scaled.squares_of_first(k, Q))
+            diagonal[first] = diagonal[first] + W @ back @ W
+            diagonal[i] = self._in_layout(k + 1, Q)
+            cross = -WA @ diagonal[i][of_i]
+            between[_key(first, i)] = _turned(cross, first > i)
+            own = np.empty((len(changes), *H.shape))
+            for n, change, of_weights in zip(own, blocks, moved, strict=True):
+                dA = _turned(change.pairs[_key(first, i)], first > i)
+                met = _level_sums(of_i, dA.transpose(0, 2, 1) @ WA, layout.n_levels[i])
+                whole = change.diagonal[i] - met - met.transpose(0, 2, 1)
+                squares = scaled.squares_of(k, of_weights[self._levels[0]])
+                n[:] = whole[self._levels[k + 1]] + squares
             self._own.append(H.transpose(0, 2, 1) @ own @ H)  # (K, l, s, s)
+        self.inverse = groups.multiplied(SymmetricBlocks(diagonal, between))
 
-    def _of_rows(self, i: int, role: int, blocks: np.ndarray) -> np.ndarray:
-        """Return every row's block (n, s, s), of those in the graph's order."""
-        by_level = np.empty_like(blocks)
-        by_level[self._levels[role]] = blocks
-        return self.groups.level_rows(i, by_level)
-
-    def _sums(self, i: int, role: int, v: np.ndarray) -> np.ndarray:
-        """Return ``sum_r dW_r v_r v_r'`` (K, l, s, s) by level, in the graph's order."""
-        s, levels = v.shape[1], self._levels[role]
-        out = np.empty((len(self._by_row), len(levels), s, s))
-        for a in range(s):
-            for b in range(a + 1):
-                sums = self.groups.level_sums(i, self._by_row * (v[:, a] * v[:, b]))
-                out[:, :, a, b] = out[:, :, b, a] = sums[:, levels]
+    def _in_layout(self, role: int, blocks: np.ndarray) -> np.ndarray:
+        """Return the blocks (l, s, s) of levels in the graph's order in that of the layout."""
+        out = np.empty_like(blocks)
+        out[self._levels[role]] = blocks
         return out
 
-    def seen(self, V: np.ndarray, steps: int, single: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return what a block V (size, 8) sees: of the directions (8, K), of the rows (n, 8)."""
+    def seen(self, V: np.ndarray, steps: int, single: bool, share: float) -> np.ndarray:
+        """Return what a block V (size, 8) sees of the directions (8, K).
+
+        ``share`` of what it sees of the inverse is added to that.
+        """
         EV, y = derivative_images(self.scaled, V, steps, single)
-        by_row = self._on_rows(V)
-        by_row *= self._on_rows(y)
-        forms = self._by_row @ by_row
+        forms = self._on_pattern(self._effects(V), self._effects(y), share)
         BV, start = V + EV, 0
         for n in self._own:
             l, s = n.shape[1:3]
@@ -115,15 +117,48 @@ class WeightedRows:
                 for b in range(s):
                     forms += n[:, :, a, b] @ (0.5 * (v[:, a] * Ev[:, b] - Bv[:, a] * z[:, b]))
             start += l * s
-        return forms.T, by_row
+        return forms.T
 
-    def _on_rows(self, V: np.ndarray) -> np.ndarray:
+    def _effects(self, V: np.ndarray) -> np.ndarray:
         one, two = self.scaled.lifted(V)
-        shape = self.groups.layout.q, V.shape[1]
-        return self.groups.Z(self._joined(one, two, shape))
+        return self._joined(one, two, (self.groups.layout.q, V.shape[1]))
+
+    def _on_pattern(self, x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
+        """Return ``x'(Z'dW Z)y`` (K, 8) column by column, and take in what the inverse has of it.
+
+        Parameters
+        ----------
+        x, y : ndarray (q, 8)
+        """
+        total = np.zeros((len(self.changes), WIDTH))
+        for cells in self.groups.cells:
+            total += self._on_cells(cells, x, y, share)
+        return total
+
+    def _on_cells(self, cells: Cells, x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
+        layout, kernel, n = self.groups.layout, compiled()["cell_forms"], cells.count
+        rows = cols = np.arange(n)
+        if cells.i != cells.j:
+            pair = self.groups.products.pairs[cells.i, cells.j]
+            rows, cols = pair.rows, pair.cols
+        sides = [v[layout.slice(i)] for i in (cells.i, cells.j) for v in (x, y)]
+        own = slice(cells.first, cells.stop)
+        values = self.changes[:, own], self.inverse[own]
+        times = 0.5 * cells.multiplicities
+        parts = THREADS if n * WIDTH >= WORTH_THREADS else 1
+        bounds = np.linspace(0, n, parts + 1).astype(int)
+        sums = np.zeros((parts, len(self.changes), WIDTH))
+
+        def part(k: int, _: int) -> None:
+            ends = bounds[k], bounds[k + 1]
+            kernel(rows, cols, cells.a, cells.b, times, *sides, *values, share, sums[k], *ends)
+
+        in_threads(part, list(range(parts + 1)))
+        total: np.ndarray = sums.sum(axis=0)
+        return total
 
 
-def weight_slopes(rows: WeightedRows, found: Estimate | None) -> WeightSlopes:
+def weight_slopes(rows: WeightChanges, found: Estimate | None) -> WeightSlopes:
     """Return the derivatives for the weights, with the vectors of an estimate of ``log|M|``.
 
     Parameters
@@ -131,37 +166,39 @@ def weight_slopes(rows: WeightedRows, found: Estimate | None) -> WeightSlopes:
     found : Estimate, optional
         None where E is zero.
     """
-    K = rows.changes.shape[1]
-    leverages, samples = rows.leverages.copy(), np.empty((0, K))
-    total = rows.changes.T @ leverages
+    samples = np.empty((0, len(rows.changes)))
+    total = rows.changes @ rows.inverse
     if found is None:
-        return WeightSlopes(total, samples, leverages)
+        return WeightSlopes(total, samples, rows.inverse)
     effort, Q = found.effort, found.Q
     for block in by_width(Q):
-        forms, by_row = rows.seen(block, effort.steps, single=False)
-        total += forms.sum(axis=0)
-        leverages += by_row.sum(axis=1)
+        total += rows.seen(block, effort.steps, single=False, share=1.0).sum(axis=0)
     n = len(found.probes)
     for number in range(n // WIDTH):
         z = signs(len(Q), effort.seed, number)
-        forms, by_row = rows.seen(z - Q @ (Q.T @ z), effort.steps, single=True)
+        forms = rows.seen(z - Q @ (Q.T @ z), effort.steps, single=True, share=1.0 / n)
         samples = np.concatenate([samples, forms])
-        leverages += by_row.sum(axis=1) / n
     if n:
         total = total + samples.mean(axis=0)
-    return WeightSlopes(total, samples, leverages)
+    return WeightSlopes(total, samples, rows.inverse)
 
 
-def _times(blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the products (n, a) of blocks (n, a, b) and vectors (n, b)."""
-    if blocks.shape[1:] == (1, 1):
-        scaled: np.ndarray = blocks[:, :, 0] * v
-        return scaled
-    product: np.ndarray = np.einsum("nab,nb->na", blocks, v)
-    return product
+def _key(i: int, j: int) -> tuple[int, int]:
+    return min(i, j), max(i, j)
 
 
-def _dots(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the inner products (n,) of rows."""
-    dots: np.ndarray = np.einsum("na,na->n", u, v)
-    return dots
+def _turned(blocks: np.ndarray, turns: bool) -> np.ndarray:
+    return blocks.transpose(0, 2, 1) if turns else blocks
+
+
+def _facing(pair: Pairs, turns: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return levels and blocks of pairs, or those of the other factor first."""
+    levels = (pair.cols, pair.rows) if turns else (pair.rows, pair.cols)
+    return *levels, _turned(pair.blocks, turns)
+
+
+def _level_sums(levels: np.ndarray, blocks: np.ndarray, n_levels: int) -> np.ndarray:
+    """Return the sums (l, s, s) of blocks (m, s, s) over the pairs of every level."""
+    s = blocks.shape[1]
+    sums = [np.bincount(levels, column, n_levels) for column in blocks.reshape(-1, s * s).T]
+    return np.stack(sums, axis=1).reshape(n_levels, s, s)
