@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,12 +12,15 @@ import pandas as pd
 from scipy import sparse
 
 from mixef.linalg import small
+from mixef.linalg.kernels import compiled
 from mixef.linalg.layout import Layout
 from mixef.linalg.patterned import Cells, PatternedProducts, entries
 from mixef.linalg.sources import Chunk
 
 # Pairs of levels of two factors up to which a table says where each one stands.
 LARGEST_TABLE = 2**24
+# Values of ``Z'WZ`` for each row of a chunk from which on its rows tell where they add to them.
+FEW = 2
 
 
 class PairPlaces:
@@ -32,31 +35,81 @@ class PairPlaces:
     """
 
     def __init__(self, keys: np.ndarray, n_levels: tuple[int, int]):
-        self.keys, self.n_levels = keys, n_levels
+        self.n_levels = n_levels
+        self._start = np.searchsorted(keys, n_levels[1] * np.arange(n_levels[0] + 1))
+        self._second = (keys % n_levels[1]).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self._second)
 
     @cached_property
     def _table(self) -> np.ndarray | None:
-        size = self.n_levels[0] * self.n_levels[1]
-        if size > LARGEST_TABLE:
+        if self.n_levels[0] * self.n_levels[1] > LARGEST_TABLE:
             return None
-        table = np.zeros(size, dtype=np.int32)
-        table[self.keys] = np.arange(len(self.keys))
+        table = np.zeros(self.n_levels, dtype=np.int32)
+        table[self.levels] = np.arange(len(self))
         return table
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return the place (m,) of the pair of levels of every row."""
-        key = first * self.n_levels[1] + second
-        if self._table is None:
-            return np.asarray(np.searchsorted(self.keys, key))
-        return np.asarray(self._table[key], dtype=np.intp)
+        if self._table is not None:
+            return np.asarray(self._table[first, second], dtype=np.intp)
+        places = np.empty(len(first), dtype=np.intp)
+        compiled()["find_pairs"](self._start, self._second, first, second, places)
+        return places
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"keys": self.keys, "n_levels": self.n_levels}
+        return {name: value for name, value in vars(self).items() if name != "_table"}
 
     @property
     def levels(self) -> tuple[np.ndarray, np.ndarray]:
         """The levels of both factors, sorted by the first, then the second."""
-        return self.keys // self.n_levels[1], self.keys % self.n_levels[1]
+        return np.repeat(np.arange(self.n_levels[0]), np.diff(self._start)), self._second
+
+
+class CellSums:
+    """What rows add to the values of ``Z'WZ``; where these are many, with where it belongs.
+
+    Parameters
+    ----------
+    size : int
+        How many values there are.
+    values : ndarray (..., v), optional
+    places, added : ndarray of int (r,), ndarray (..., r), optional
+        In the place of values.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        values: np.ndarray | None,
+        places: np.ndarray | None = None,
+        added: np.ndarray | None = None,
+    ):
+        self._size, self._values, self._places, self._added = size, values, places, added
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values (..., v)."""
+        if self._values is None:
+            assert self._added is not None
+            self._values = np.zeros((*self._added.shape[:-1], self._size))
+            self._add_to(self._values)
+            self._places = self._added = None
+        return self._values
+
+    def _add_to(self, total: np.ndarray) -> None:
+        if self._places is None or self._added is None:
+            total += self.values
+            return
+        rows = self._added.reshape(-1, self._added.shape[-1])
+        for own, added in zip(total.reshape(-1, self._size), rows, strict=True):
+            np.add.at(own, self._places, added)
+
+    def __iadd__(self, other: CellSums) -> CellSums:
+        """Take in what other rows add."""
+        other._add_to(self.values)
+        return self
 
 
 class PairKeys:
@@ -90,7 +143,7 @@ def pattern(
     first, widths = 1, layout.widths
     keys = [(i, i) for i in range(len(layout))] + list(places)
     for i, j in keys:
-        count = layout.n_levels[i] if i == j else len(places[i, j].keys)
+        count = layout.n_levels[i] if i == j else len(places[i, j])
         cells.append(Cells(i, j, first, count, *entries(i, j, widths[i], widths[j])))
         first = cells[-1].stop
     levels = {key: place.levels for key, place in places.items()}
@@ -174,18 +227,29 @@ class ChunkRows:
         product: np.ndarray = Z.T @ np.ascontiguousarray(v)
         return product
 
-    def products(self, w: np.ndarray) -> np.ndarray:
-        """Return the values (v,) of ``Z'WZ`` at weights w (m,)."""
-        values = np.zeros(self.scale.cells[-1].stop)
+    def products(self, w: np.ndarray) -> CellSums:
+        """Return the values (v,) of ``Z'WZ`` at weights w (m,); (K, v) for w (K, m)."""
+        size = self.scale.cells[-1].stop
+        if size > FEW * self.m:
+            parts = [(cells.first + len(cells.a) * place + k, column)
+                     for cells, place, k, column in self._columns(w)]  # fmt: skip
+            index, values = zip(*parts, strict=True)
+            return CellSums(size, None, np.concatenate(index), np.concatenate(values, axis=-1))
+        out = np.zeros((*w.shape[:-1], size))
+        for cells, place, k, column in self._columns(w):
+            for own, values in zip(out.reshape(-1, size), column.reshape(-1, self.m), strict=True):
+                cells.own(own)[:, k] = np.bincount(place, values, minlength=cells.count)
+        return CellSums(size, out)
+
+    def _columns(self, w: np.ndarray) -> Iterator[tuple[Cells, np.ndarray, int, np.ndarray]]:
+        """Yield what every row (..., m) adds to value number k of the block (m,) of its own."""
         for cells in self.scale.cells:
-            place, own = self._place(cells.i, cells.j), cells.own(values)
+            place = self._place(cells.i, cells.j)
             before, weighted = -1, w
             for k, (a, b) in enumerate(zip(cells.a.tolist(), cells.b.tolist(), strict=True)):
                 if a != before:
                     before, weighted = a, w * self.z[cells.i][a]
-                column = weighted * self.z[cells.j][b]
-                own[:, k] = np.bincount(place, column, minlength=cells.count)
-        return values
+                yield cells, place, k, weighted * self.z[cells.j][b]
 
     def forms(self, values: np.ndarray) -> np.ndarray:
         """Return ``z_r'B z_r`` (m,) for the values of `PatternedProducts.multiplied` of B."""

@@ -257,3 +257,32 @@ def boundary_forms(
         for j in range(start[own], start[own + 1]):
             for a in range(s):
                 R[rows[j], a] = 0.0
+
+
+def find_pairs(
+    start: np.ndarray,
+    cols: np.ndarray,
+    row: np.ndarray,
+    col: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write where every pair of a row and a column stands among those that occur.
+
+    Parameters
+    ----------
+    start : ndarray of int (l + 1,)
+        Where each row's columns start in ``cols``; ascending inside a row.
+    cols : ndarray of int (m,)
+    row, col : ndarray of int (n,)
+        All of them occur.
+    out : ndarray of int (n,)
+    """
+    for r in range(len(row)):
+        low, high = start[row[r]], start[row[r] + 1]
+        while high - low > 1:
+            middle = (low + high) // 2
+            if cols[middle] <= col[r]:
+                low = middle
+            else:
+                high = middle
+        out[r] = low

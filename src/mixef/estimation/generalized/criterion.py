@@ -10,7 +10,7 @@ import numpy as np
 from mixef.errors import FitError
 from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.crossed_hessian import crossed_hessian
-from mixef.estimation.generalized.effects import Anchor, mode_slopes, pull
+from mixef.estimation.generalized.effects import Anchor, moved_by, pull
 from mixef.estimation.generalized.laplace import (
     LaplaceDerivatives,
     differentiate_laplace,
@@ -18,7 +18,12 @@ from mixef.estimation.generalized.laplace import (
 )
 from mixef.estimation.generalized.laplace_error import LaplaceError, laplace_error
 from mixef.estimation.generalized.levels import Levels, levels_at
-from mixef.estimation.generalized.pirls import Mode, conditional_mode, joint_mode
+from mixef.estimation.generalized.pirls import (
+    Mode,
+    conditional_mode,
+    fixed_products,
+    joint_mode,
+)
 from mixef.estimation.generalized.problem import GeneralizedProblem
 from mixef.estimation.generalized.quadrature import Quadrature
 from mixef.estimation.generalized.response import Extremes
@@ -171,7 +176,7 @@ class GeneralizedCriterion:
             end, begin = (np.array(self.family.coordinates(e)) for e in (extra, anchor.extra))
             by_extra = end - begin
         right = self._pull(anchor, change, beta - mode.beta, by_extra)
-        right += model.random_part_transposed(change, mode.state.score)
+        right += model.groups.layout.multiply(change, model.Zt(mode.state.score), transpose=True)
         return np.asarray(mode.u + model.factor.solve(right))
 
     def _pull(
@@ -340,16 +345,10 @@ class GeneralizedCriterion:
         if not self._factor_at_anchor:
             self._forget()
         self.value(point)
-        derivatives = self._differentiated()
+        d = self._differentiated()
         assert self._mode is not None
-        extra = self.split(point)[2]
-        return laplace_error(self.model, self._mode, self._lams, extra, derivatives)
-
-    def _mode_slopes(
-        self, mode: Mode, par: np.ndarray, extra: Extra
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the derivatives of beta (p, K) and of b (q, K) on scaled columns."""
-        return mode_slopes(self.model, mode, self.parametrization, par, extra, self.with_beta)
+        sums = self.model.error_sums(self._mode.state, self.split(point)[2], d.h)
+        return laplace_error(self.model, self._lams, sums, d.between)
 
     # The user's scale
 
@@ -385,7 +384,7 @@ class GeneralizedCriterion:
         if not self._factor_at_expected:
             self.model.refactor(state.expected, self._lams)
             self._factor_at_mode = self._factor_at_anchor = False
-        UtWX, XtWX = self.model.fixed_products(self._lams, state.expected)
+        UtWX, XtWX = fixed_products(self.model, self._lams, state.expected)
         XVX = XtWX - UtWX.T @ self.model.factor.solve(UtWX)
         R = self.problem.basis.back(small.inverse(XVX)) if self.p else XVX
         vcov = self.problem.basis.back(R.T) if self.p else XVX
@@ -431,8 +430,8 @@ class GeneralizedCriterion:
         """
         mode, (par, _, extra) = self._mode_at(point), self.split(point)
         self._factor_at_mode = self._factor_at_anchor = False
-        beta, b = self._mode_slopes(mode, par, extra)
+        moved = moved_by(self.model, mode, self.parametrization, par, extra, self.with_beta)
         layout = self.model.groups.layout
-        by_point = [self.terms.user_effects(layout, column) for column in b.T]
+        by_point = [self.terms.user_effects(layout, column) for column in moved.b.T]
         effects = [np.array(of_term) for of_term in zip(*by_point, strict=True)]
-        return self.problem.basis.back(beta), effects
+        return self.problem.basis.back(moved.beta), effects

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mixef.estimation.generalized.pirls import Mode, WorkingModel
+from mixef.errors import FitError
+from mixef.estimation.generalized.pirls import Mode, RowModel, WorkingModel, fixed_products
 from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import Factor
 from mixef.terms.parametrization import Parametrization
@@ -41,55 +43,86 @@ class Anchor:
         return bool(max(np.abs(lam).max() for lam in self.lams) >= LARGE)
 
 
-def mode_slopes(
-    model: WorkingModel,
+def weighted(
+    model: RowModel, weights: Any, b: np.ndarray, beta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``Z'W(Z b + X beta)`` and ``X'W(Z b + X beta)``, where the products have W."""
+    gram = model.gram(weights)
+    return (
+        model.groups.times(b) + gram.ZtWX @ beta,
+        gram.ZtWX.T @ b + gram.XtWX @ beta,
+    )
+
+
+def fixed_solution(XVX: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+    """Solve with ``X'V^-1 X`` (p, p), unless it is singular."""
+    try:
+        return np.linalg.solve(XVX, rhs)
+    except np.linalg.LinAlgError as error:
+        raise FitError(
+            "the fixed effects cannot be told from each other at the weights of this fit "
+            "(X'V^-1 X is singular); drop a term"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How modes, scores and linear predictors move with the K parameters of the search."""
+
+    #: `direct_b`, `direct_beta`: (q, K), (p, K); what b and beta do while u stays.
+    direct_b: np.ndarray
+    direct_beta: np.ndarray
+    pull: np.ndarray  # (q, K): ``Lambda_a'Z's``
+    u: np.ndarray  # (q, K)
+    #: `b`, `beta`: (q, K), (p, K); all that they do.
+    b: np.ndarray
+    beta: np.ndarray
+    #: `score_z`, `score_x`: (q, K), (p, K); what all moves do to ``Z's`` and ``X's``.
+    score_z: np.ndarray
+    score_x: np.ndarray
+
+
+def moved_by(
+    model: RowModel,
     mode: Mode,
     parametrization: Parametrization,
     par: np.ndarray,
     extra: Extra,
     with_beta: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the derivatives of beta (p, K) and of b (q, K) for the parameters of the search.
+) -> Moved:
+    """Return how all moves with the parameters; the factor is left at the observed weights.
 
-    These are par, beta unless it is part of the mode, and the coordinates of the
-    auxiliary parameters. The factor is left at the observed weights.
+    These are par, beta unless it is part of the mode, and the auxiliary coordinates.
     """
-    response, X, state = model.response, model.X, mode.state
-    p, lams, observed = X.shape[1], parametrization.lams(par), mode.state.observed
+    layout, factor, state = model.groups.layout, model.factor, mode.state
+    observed, lams = state.observed, parametrization.lams(par)
+    k, p, e = len(par), model.p, model.extra_sums(state, extra)
+    n_extra = 0 if e is None else len(e.log_density)
+    w = model.Zt(state.score)
+    K = k + (0 if with_beta else p) + n_extra
     model.refactor(observed, lams)
-    w = model.groups.Zt(state.score)
-    held, pull, X_pull = [], [], []
-
-    def move(b: np.ndarray, own: np.ndarray, rows: np.ndarray) -> None:
-        held.append(b)
-        pull.append(own + model.random_part_transposed(lams, rows))
-        X_pull.append(X.T @ rows)
-
-    none = np.zeros_like(mode.u)
-    for dlams in parametrization.template_slopes(par):
-        own = model.groups.layout.multiply(dlams, w, transpose=True)
-        b = model.groups.layout.multiply(dlams, mode.u)
-        move(b, own, -observed * model.groups.Z(b))
-    if not with_beta:
-        for column in X.T:
-            move(none, none, -observed * column)
-    slopes = response.slopes(state, extra, observed=True)
-    if slopes.by_extra is not None:
-        for score in slopes.by_extra.score:
-            move(none, none, score)
-
-    K, k = len(held), parametrization.n_par
-    u = model.factor.solve(np.column_stack([*pull, np.empty((len(w), 0))]))
+    b, pull = np.zeros((2, layout.q, K))
     beta = np.zeros((p, K))
-    if with_beta and p:
-        UtWX = model.random_part_transposed(lams, observed[:, None] * X)
-        A = model.factor.solve(UtWX)
-        rhs = np.column_stack(X_pull) - UtWX.T @ u
-        beta = np.linalg.solve(X.T @ (observed[:, None] * X) - UtWX.T @ A, rhs)
-        u = u - A @ beta
-    elif not with_beta:
+    for a, D in enumerate(parametrization.template_slopes(par)):
+        b[:, a] = layout.multiply(D, mode.u)
+        pull[:, a] = layout.multiply(D, w, transpose=True)
+    if not with_beta:
         beta[:, k : k + p] = np.eye(p)
-    return beta, np.column_stack(held) + model.groups.layout.multiply(lams, u)
+    by_z, by_x = weighted(model, observed, b, beta)
+    score_z, score_x = -by_z, -by_x
+    if e is not None:
+        score_z[:, K - n_extra :] += e.score_z
+        score_x[:, K - n_extra :] += e.score_x
+    u = factor.solve(pull + layout.multiply(lams, score_z, transpose=True))
+    by_mode = np.zeros((p, K))
+    if with_beta and p:
+        UtWX, XtWX = fixed_products(model, lams, observed)
+        A = factor.solve(UtWX)
+        by_mode = fixed_solution(XtWX - UtWX.T @ A, score_x - UtWX.T @ u)
+        u = u - A @ by_mode
+    own = layout.multiply(lams, u)
+    more_z, more_x = weighted(model, observed, own, by_mode)
+    return Moved(b, beta, pull, u, b + own, beta + by_mode, score_z - more_z, score_x - more_x)
 
 
 def pull(

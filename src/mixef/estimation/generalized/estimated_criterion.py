@@ -12,6 +12,7 @@ from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.estimated_laplace import differentiate_estimated
 from mixef.estimation.generalized.laplace import LaplaceDerivatives
 from mixef.estimation.generalized.pirls import Mode
+from mixef.estimation.generalized.streamed_criterion import StreamedCriterion
 from mixef.estimation.linear.estimated import estimated_hessian, vanishes_within
 from mixef.families.auxiliary import Extra
 
@@ -88,3 +89,7 @@ class EstimatedCriterion(GeneralizedCriterion):
         out = super().estimates(point)
         objective = out.objective + (ldL2 - before)
         return replace(out, objective=objective, objective_se=se, ldL2=ldL2)
+
+
+class StreamedEstimatedCriterion(EstimatedCriterion, StreamedCriterion):
+    """The same of rows in chunks: a value takes two or three passes, derivatives one or two."""

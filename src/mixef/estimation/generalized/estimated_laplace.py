@@ -8,7 +8,8 @@ linear predictor at the mode moves along
 which takes solves alone, and the criterion by ``tr(T dSigma_a) - w'dSigma_a w`` (or ``-2 X's``)
 and what the weights' change ``dW/d eta eta_a`` does to ``log|M|``. These are the derivatives of
 laplace.py in the other order of multiplication, which lets each random vector say what it sees of
-every parameter (eq-beyond-iterative-weights in docs/theory).
+every parameter (eq-beyond-iterative-weights in docs/theory). All but the change of ``Z'WZ`` is
+algebra of what is as large as the random effects, wherever the rows are.
 """
 
 from __future__ import annotations
@@ -18,14 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.errors import FitError
-from mixef.estimation.generalized.laplace import (
-    LaplaceDerivatives,
-    adjoint_effects,
-    profiled,
-    with_extra,
-)
-from mixef.estimation.generalized.pirls import Mode, WorkingModel
+from mixef.estimation.generalized.effects import fixed_solution, weighted
+from mixef.estimation.generalized.laplace import LaplaceDerivatives, profiled, with_extra
+from mixef.estimation.generalized.pirls import Mode, RowModel
 from mixef.estimation.linear.estimated import slopes_of_traces
 from mixef.estimation.linear.pls import all_directions
 from mixef.families.auxiliary import Extra
@@ -42,7 +38,7 @@ class EstimatedDerivatives:
 
 
 def differentiate_estimated(
-    model: WorkingModel,
+    model: RowModel,
     mode: Mode,
     parametrization: Parametrization,
     par: np.ndarray,
@@ -54,38 +50,40 @@ def differentiate_estimated(
 
     ``lams`` are the templates at ``par``.
     """
-    response, groups, factor, state, X = (
-        model.response, model.groups, model.factor, mode.state, model.X,
-    )  # fmt: skip
-    layout, observed, W = groups.layout, state.observed, response.weights_of(state)
-    w = groups.Zt(state.score)
-    units = _Units(layout)
-    F = np.column_stack([groups.Z(all_directions(layout, w, units.sigmas)), X])
-    slopes = response.slopes(state, extra, response.uses_observed)
-    scores = np.empty((0, len(F))) if slopes.by_extra is None else slopes.by_extra.score
-    n_units, n_fixed, k = len(units), F.shape[1], len(par)
+    groups, factor, state, p = model.groups, model.factor, mode.state, model.p
+    layout, observed, W = groups.layout, state.observed, model.response.weights_of(state)
+    w, Xts = model.Zt(state.score), model.fixed_part_transposed(state.score)
+    units, e = _Units(layout), model.extra_sums(state, extra)
+    n_units, k = len(units), len(par)
+    n_fixed, n_extra = n_units + p, 0 if e is None else len(e.log_density)
+
+    # F, and columns for the auxiliary coordinates, as ``Z b + X beta``
+    F_b, F_beta = np.zeros((layout.q, n_fixed + n_extra)), np.eye(p, n_fixed + n_extra, n_units)
+    F_b[:, :n_units] = all_directions(layout, w, units.sigmas)
 
     if W is not observed:
         model.refactor(observed, lams)
-    pull = np.column_stack([observed[:, None] * F, -scores.T])
-    moved = factor.solve(model.random_part_transposed(lams, pull))
-    eta = -model.random_part(lams, moved)
-    eta[:, :n_fixed] += F
-    gram = F.T @ (observed[:, None] * eta[:, :n_fixed])
-    if with_beta and model.p:
-        fixed = eta[:, n_units:n_fixed]
-        left = X.T @ (observed[:, None] * eta)
-        left[:, n_fixed:] -= X.T @ scores.T
-        eta -= fixed @ _solved(X.T @ (observed[:, None] * fixed), left)
-    changes = slopes.by_eta[:, None] * eta
-    if slopes.by_extra is not None:
-        changes[:, n_fixed:] += slopes.by_extra.weights.T
+    pull_z, pull_x = weighted(model, observed, F_b, F_beta)
+    if e is not None:
+        pull_z[:, n_fixed:] -= e.score_z
+        pull_x[:, n_fixed:] -= e.score_x
+    own = layout.multiply(lams, factor.solve(layout.multiply(lams, pull_z, transpose=True)))
+    b, beta = F_b - own, F_beta
+    own_z, own_x = weighted(model, observed, own, np.zeros_like(beta))
+    left_z, left_x = pull_z - own_z, pull_x - own_x  # Z' and X' times minus the scores' moves
+    gram = (F_b.T @ left_z + F_beta.T @ left_x)[:n_fixed, :n_fixed]
+    if with_beta and p:
+        fixed = slice(n_units, n_fixed)
+        back = fixed_solution(left_x[:, fixed], left_x)
+        b, beta = b - b[:, fixed] @ back, beta - beta[:, fixed] @ back
+    changes = model.weight_changes(state, extra, b, beta)
 
     if W is not observed:
         model.refactor(W, lams)
-        WF = W[:, None] * F
-        right = model.random_part_transposed(lams, WF)
-        gram = F.T @ WF - factor.form(factor.solve_half(right), right)
+        by_z, by_x = weighted(model, W, F_b[:, :n_fixed], F_beta[:, :n_fixed])
+        right = layout.multiply(lams, by_z, transpose=True)
+        gram = F_b[:, :n_fixed].T @ by_z + F_beta[:, :n_fixed].T @ by_x
+        gram -= factor.form(factor.solve_half(right), right)
     found = factor.weight_slopes(groups, changes)
     T = factor.trace_blocks()
     samples = found.samples[:, units.entry]
@@ -104,25 +102,23 @@ def differentiate_estimated(
     ]
     dlams, dsigmas = parametrization.derivatives(par)
     by_par, curvature = parametrization.chain(par, dlams, lams, K)
-    by_beta = found.total[n_units:n_fixed] - 2.0 * (X.T @ state.score)
+    by_beta = found.total[n_units:n_fixed] - 2.0 * Xts
     by_extra = found.total[n_fixed:]
-    if slopes.by_extra is not None:
-        by_extra = by_extra - 2.0 * slopes.by_extra.log_density
 
-    information = _in_parameters(gram, units.coefficients(dsigmas), model.p)
+    information = _in_parameters(gram, units.coefficients(dsigmas), p)
     information[:k, :k] += curvature
     seen = [samples @ slopes_of_traces(parametrization, dlams, lams)]
     if with_beta:
         information = profiled(information, k)
     else:
         seen.append(found.samples[:, n_units:n_fixed])
-    if slopes.by_extra is not None:
-        information = with_extra(information, response.curvature_of_extra(state, extra))
+    if e is not None:
+        by_extra = by_extra - 2.0 * e.log_density
+        information = with_extra(information, e.curvature)
         seen.append(found.samples[:, n_fixed:])
-
-    h = found.leverages
-    adjoint = adjoint_effects(model, lams, observed, h * slopes.by_eta, with_beta)
-    derivatives = LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, adjoint, between)
+    h = model.leverages(found.inverse)
+    none = np.empty(0)
+    derivatives = LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, none, between)
     return EstimatedDerivatives(derivatives, np.column_stack(seen))
 
 
@@ -180,13 +176,3 @@ def _in_parameters(gram: np.ndarray, coefficients: np.ndarray, p: int) -> np.nda
     information: np.ndarray = turn.T @ (0.5 * (gram + gram.T)) @ turn
     information[k:, k:] *= 2.0
     return information
-
-
-def _solved(matrix: np.ndarray, rhs: np.ndarray) -> np.ndarray:
-    try:
-        return np.linalg.solve(matrix, rhs)
-    except np.linalg.LinAlgError as error:
-        raise FitError(
-            "the fixed effects cannot be told from each other at the weights of this fit "
-            "(X'V^-1 X is singular); drop a term"
-        ) from error

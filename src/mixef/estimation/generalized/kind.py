@@ -29,7 +29,10 @@ from mixef.estimation.generalized.ends import (
     remedy,
     with_separation,
 )
-from mixef.estimation.generalized.estimated_criterion import EstimatedCriterion
+from mixef.estimation.generalized.estimated_criterion import (
+    EstimatedCriterion,
+    StreamedEstimatedCriterion,
+)
 from mixef.estimation.generalized.problem import (
     NO_SCALE,
     GeneralizedProblem,
@@ -66,6 +69,14 @@ from mixef.linalg.factor import needs_cholesky
 from mixef.terms.frame import ModelFrame
 from mixef.terms.outcome import Outcome, outcome
 from mixef.terms.random import RandomTerm, check_terms
+
+#: By whether the rows are in memory, and whether the factor is exact.
+CRITERIA: dict[tuple[bool, bool], type[GeneralizedCriterion]] = {
+    (True, True): GeneralizedCriterion,
+    (True, False): EstimatedCriterion,
+    (False, True): StreamedCriterion,
+    (False, False): StreamedEstimatedCriterion,
+}
 
 
 @dataclass(frozen=True)
@@ -141,9 +152,7 @@ class Generalized(Kind):
 
     def criterion(self, problem: Any, u: np.ndarray | None = None) -> GeneralizedCriterion:
         """Return -2 log L by Laplace or by quadrature."""
-        if not problem.in_memory:
-            return StreamedCriterion(problem, u)
-        kind = GeneralizedCriterion if problem.is_exact else EstimatedCriterion
+        kind = CRITERIA[problem.in_memory, problem.is_exact]
         return kind(problem, u)
 
     def needs_exact(self, fit: Fit, what: str) -> None:
@@ -171,6 +180,7 @@ class Generalized(Kind):
                 self.nAGQ,
                 information,
                 spec.control.factor,
+                spec.control.objective_se,
             )
         response = make_response(self.family, y.y, y.weights, information, y.copies)
         known = isinstance(self.family, DensityFamily) or type(self.family) in FAMILIES.values()

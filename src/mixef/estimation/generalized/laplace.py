@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.errors import FitError
 from mixef.estimation.generalized.curvature import laplace_hessian
+from mixef.estimation.generalized.effects import fixed_solution
 from mixef.estimation.generalized.levels import Levels, Movement, movement
 from mixef.estimation.generalized.pirls import Mode, RowModel, WorkingModel
 from mixef.estimation.generalized.response import RowSlopes
@@ -47,8 +47,9 @@ class LaplaceDerivatives:
     # curvature of ``lam lam'``. With beta in the mode: (k + E, k + E).
     information: np.ndarray
     K: list[np.ndarray]  # list of ndarray (s_i, s_i)
-    h: np.ndarray  # (n,): diagonal of ``U M^-1 U'``
-    adjoint: np.ndarray  # (n,): ``U x``
+    #: (n,): diagonal of ``U M^-1 U'``; of rows elsewhere (v,), the values that passes make it of
+    h: np.ndarray
+    adjoint: np.ndarray  # (n,): ``U x``, where a Hessian may need it
     between: float  # ``log|M|`` less its value by observed information
     moved: Movement | None = None  # How the mode moves, where there is one grouping factor
 
@@ -229,12 +230,6 @@ def adjoint_effects(
     UtWX = model.random_part_transposed(lams, WX)
     solved = model.factor.solve(np.column_stack([UtWX, right]))
     A, x = solved[:, :-1], solved[:, -1]
-    try:
-        x_beta = np.linalg.solve(X.T @ WX - UtWX.T @ A, X.T @ c - UtWX.T @ x)
-    except np.linalg.LinAlgError as error:
-        raise FitError(
-            "the fixed effects cannot be told from each other at the weights of this fit "
-            "(X'V^-1 X is singular); drop a term"
-        ) from error
+    x_beta = fixed_solution(X.T @ WX - UtWX.T @ A, X.T @ c - UtWX.T @ x)
     adjoint: np.ndarray = model.random_part(lams, x - A @ x_beta) + X @ x_beta
     return adjoint

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.estimation.generalized.laplace import LaplaceDerivatives
-from mixef.estimation.generalized.pirls import Mode, WorkingModel
-from mixef.families.auxiliary import Extra
+from mixef.estimation.generalized.passes import ErrorSums
+from mixef.estimation.generalized.pirls import RowModel
 
 # The expansion is one in the reciprocal of what the data say of an effect: it is good while its
 # next terms are a small part of the effective number of effects.
@@ -46,24 +45,18 @@ class LaplaceError:
 
 
 def laplace_error(
-    model: WorkingModel,
-    mode: Mode,
-    lams: Sequence[np.ndarray],
-    extra: Extra,
-    derivatives: LaplaceDerivatives,
+    model: RowModel, lams: Sequence[np.ndarray], sums: ErrorSums, between: float
 ) -> LaplaceError:
-    """Return the next terms at the mode, where derivatives were taken last.
+    """Return the next terms at the mode, where the factor stands at ``M_o``.
 
-    The factor stands at ``M_o``; h is taken as it is, by M.
+    Parameters
+    ----------
+    sums : ErrorSums
+        With h as it is in ``log|M|``.
+    between : float
+        ``log|M| - log|M_o|``.
     """
-    response, state, h = model.response, mode.state, derivatives.h
-    first, second = response.observed_slopes(state, extra)
-    c, bound = h * first, derivatives.adjoint
-    if response.weights_of(state) is not state.observed:
-        bound = model.random_part(lams, model.factor.solve(model.random_part_transposed(lams, c)))
-    terms = (
-        0.5 * derivatives.between,
-        -float(h**2 @ second) / 8.0,
-        float(c @ bound) * 5.0 / 24.0,
-    )
-    return LaplaceError(sum(terms), sum(map(abs, terms)), float(h @ state.observed))
+    right = model.groups.layout.multiply(lams, sums.c_z, transpose=True)
+    bound = float(right @ model.factor.solve(right))
+    terms = (0.5 * between, -sums.second / 8.0, bound * 5.0 / 24.0)
+    return LaplaceError(sum(terms), sum(map(abs, terms)), sums.effective)

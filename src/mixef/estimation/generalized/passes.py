@@ -8,15 +8,16 @@ random effects (streamed.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mixef.estimation.generalized.density_response import make_response
-from mixef.estimation.generalized.response import TOLD, Response, RowState
+from mixef.estimation.generalized.response import TOLD, Response, RowSlopes, RowState
 from mixef.families.auxiliary import Extra
 from mixef.families.family import Family
-from mixef.linalg.chunk_rows import ChunkRows, RowScale, weighted_gram
+from mixef.linalg.chunk_rows import CellSums, ChunkRows, RowScale, weighted_gram
 from mixef.linalg.chunks import Largest, Sums
 from mixef.linalg.sources import Chunk
 
@@ -75,10 +76,13 @@ class Gram(Sums):
     XtWX: np.ndarray  # (p, p)
 
 
-def gram_of(rows: ChunkRows, weights: np.ndarray) -> Gram:
-    """Return the cross-products with X of a chunk's rows."""
-    WX = rows.X * weights[:, None]
-    return Gram(rows.Zt(WX), WX.T @ rows.X)
+Zt = Callable[[np.ndarray], np.ndarray]  # returns ``Z'v``, (q,) or (q, k), for (m,) or (m, k)
+
+
+def gram_of(Zt: Zt, X: np.ndarray, weights: np.ndarray) -> Gram:
+    """Return the cross-products with X of some rows."""
+    WX = X * weights[:, None]
+    return Gram(Zt(WX), WX.T @ X)
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,8 @@ class StateSums(Sums):
     constant: float | None = None  # the part of it that is free of the means, if asked for
     score_z: np.ndarray | None = None  # (q,): ``Z's``
     score_x: np.ndarray | None = None  # (p,): ``X's``
-    observed: np.ndarray | None = None  # (v,): values of ``Z'W_oZ``
-    expected: np.ndarray | None = None  # (v,): values of ``Z'W_eZ``; None where it is the same
+    observed: CellSums | None = None  # (v,): values of ``Z'W_oZ``
+    expected: CellSums | None = None  # (v,): values of ``Z'W_eZ``; None where it is the same
     observed_gram: Gram | None = None  # with X, if asked for
     expected_gram: Gram | None = None
 
@@ -120,28 +124,8 @@ class StatePass(Pass):
             rows.X.T @ state.score,
             rows.products(state.observed),
             None if same else rows.products(state.expected),
-            gram_of(rows, state.observed) if self.with_gram else None,
-            gram_of(rows, state.expected) if self.with_gram and not same else None,
-        )
-
-
-@dataclass(frozen=True)
-class GramSums(Sums):
-    """Cross-products with X by both weights."""
-
-    observed: Gram
-    expected: Gram | None  # None where it is the same
-
-
-class GramPass(Pass):
-    """Cross-products with X."""
-
-    def __call__(self, chunk: Chunk) -> GramSums:
-        """Return the sums of a chunk."""
-        rows, _, state = self._inside(chunk)
-        same = state.expected is state.observed
-        return GramSums(
-            gram_of(rows, state.observed), None if same else gram_of(rows, state.expected)
+            gram_of(rows.Zt, rows.X, state.observed) if self.with_gram else None,
+            gram_of(rows.Zt, rows.X, state.expected) if self.with_gram and not same else None,
         )
 
 
@@ -151,9 +135,52 @@ class ExtraSums(Sums):
 
     score_z: np.ndarray  # (q, E): ``Z's_e``, with the derivatives of scores
     score_x: np.ndarray  # (p, E): ``X's_e``
-    weights: np.ndarray  # (E,): derivatives of weights in ``log|M|``, times h
     log_density: np.ndarray  # (E,)
     curvature: np.ndarray  # (E, E): of -2 log f
+
+
+@dataclass(frozen=True)
+class GramSums(Sums):
+    """Cross-products with X by both weights, and what the auxiliary coordinates do."""
+
+    observed: Gram
+    expected: Gram | None  # None where it is the same
+    extra: ExtraSums | None  # None where there are none
+
+
+def extra_sums_of(
+    Zt: Zt, X: np.ndarray, response: Response, state: RowState, extra: Extra, slopes: RowSlopes
+) -> ExtraSums | None:
+    """Return what the auxiliary coordinates do to some rows; None where there are none."""
+    change = slopes.by_extra
+    if change is None:
+        return None
+    score, curvature = change.score.T, response.curvature_of_extra(state, extra)
+    return ExtraSums(Zt(score), X.T @ score, change.log_density, curvature)
+
+
+def gram_sums_of(
+    rows: ChunkRows, response: Response, state: RowState, extra: Extra, slopes: RowSlopes | None
+) -> GramSums:
+    """Return the cross-products of a chunk, and what the auxiliary coordinates do to it."""
+    Zt, X, same = rows.Zt, rows.X, state.expected is state.observed
+    return GramSums(
+        gram_of(Zt, X, state.observed),
+        None if same else gram_of(Zt, X, state.expected),
+        None if slopes is None else extra_sums_of(Zt, X, response, state, extra, slopes),
+    )
+
+
+class GramPass(Pass):
+    """Cross-products with X, and what the auxiliary coordinates do."""
+
+    def __call__(self, chunk: Chunk) -> GramSums:
+        """Return the sums of a chunk."""
+        rows, response, state = self._inside(chunk)
+        extra, slopes = self.point.extra, None
+        if response.family.auxiliary:
+            slopes = response.slopes(state, extra, response.uses_observed)
+        return gram_sums_of(rows, response, state, extra, slopes)
 
 
 @dataclass(frozen=True)
@@ -163,7 +190,7 @@ class SlopeSums(Sums):
     c_z: np.ndarray  # (q,): ``Z'c``, ``c = h dW/d eta``
     c_x: np.ndarray  # (p,): ``X'c``
     gram: GramSums
-    extra: ExtraSums | None
+    weights: np.ndarray | None  # (E,): derivatives of weights in ``log|M|``, times h
 
 
 @dataclass(frozen=True)
@@ -175,46 +202,55 @@ class SlopePass(Pass):
     def __call__(self, chunk: Chunk) -> SlopeSums:
         """Return the sums of a chunk."""
         rows, response, state = self._inside(chunk)
-        extra, same = self.point.extra, state.expected is state.observed
-        h = rows.forms(self.inverse)
+        extra, h = self.point.extra, rows.forms(self.inverse)
         slopes = response.slopes(state, extra, response.uses_observed)
-        c, of_extra, change = h * slopes.by_eta, None, slopes.by_extra
-        if change is not None:
-            of_extra = ExtraSums(
-                rows.Zt(change.score.T),
-                rows.X.T @ change.score.T,
-                change.weights @ h,
-                change.log_density,
-                response.curvature_of_extra(state, extra),
-            )
-        grams = GramSums(
-            gram_of(rows, state.observed), None if same else gram_of(rows, state.expected)
-        )
-        return SlopeSums(rows.Zt(c), rows.X.T @ c, grams, of_extra)
+        c, change = h * slopes.by_eta, slopes.by_extra
+        weights = None if change is None else change.weights @ h
+        grams = gram_sums_of(rows, response, state, extra, slopes)
+        return SlopeSums(rows.Zt(c), rows.X.T @ c, grams, weights)
+
+
+@dataclass(frozen=True)
+class ChangeSums(Sums):
+    """What happens to ``Z'WZ``."""
+
+    weights: CellSums  # (K, v): values of ``Z' diag(dW/d a) Z`` as all moves with a parameter
+
+
+@dataclass(frozen=True)
+class ChangePass(Pass):
+    """Changes of the weights in ``log|M|``, as linear predictors move with the parameters."""
+
+    #: `b`, `beta`: (q, K), (p, K); how random effects and coefficients move with K parameters, of
+    #: which the auxiliary ones come last.
+    b: np.ndarray
+    beta: np.ndarray
+
+    def __call__(self, chunk: Chunk) -> ChangeSums:
+        """Return the sums of a chunk."""
+        rows, response, state = self._inside(chunk)
+        slopes = response.slopes(state, self.point.extra, response.uses_observed)
+        return ChangeSums(rows.products(slopes.along(rows.Z(self.b) + rows.X @ self.beta)))
 
 
 @dataclass(frozen=True)
 class CurvatureSums(Sums):
     """What the exact Hessian asks of the rows; see crossed_hessian.py."""
 
-    weights: np.ndarray  # (K, v): values of ``Z' diag(dW/d a) Z`` as all moves with a parameter
+    weights: CellSums  # (K, v): values of ``Z' diag(dW/d a) Z`` as all moves with a parameter
     curved: np.ndarray  # (K, K): ``eta_a'(h W'' + (U x) s'')eta_b``
     cross: np.ndarray | None  # (E, K)
     extra: np.ndarray | None  # (E, E)
 
 
 @dataclass(frozen=True)
-class CurvaturePass(Pass):
+class CurvaturePass(ChangePass):
     """Second derivatives, as linear predictors move with the parameters."""
 
     inverse: np.ndarray  # (v,): as `SlopePass` has it
     adjoint: Point  # ``Lambda x``, and x of the coefficients
-    #: `b`, `beta`: (q, K), (p, K); how random effects and coefficients move with K parameters, of
-    #: which the auxiliary ones come last.
-    b: np.ndarray
-    beta: np.ndarray
 
-    def __call__(self, chunk: Chunk) -> CurvatureSums:
+    def __call__(self, chunk: Chunk) -> CurvatureSums:  # type: ignore[override]
         """Return the sums of a chunk."""
         rows, response, state = self._inside(chunk)
         extra, h = self.point.extra, rows.forms(self.inverse)
@@ -222,14 +258,12 @@ class CurvaturePass(Pass):
         slopes = response.slopes(state, extra, response.uses_observed)
         second = response.second_slopes(state, extra, slopes)
         eta = rows.Z(self.b) + rows.X @ self.beta
-        moved = slopes.by_eta * eta.T
         curved = weighted_gram(eta, h * second.weights[0] + adjoint * second.score[0])
         cross = own = None
         if slopes.by_extra is not None:
-            moved[len(moved) - len(slopes.by_extra.weights) :] += slopes.by_extra.weights
             cross = (h * second.weights[1] + adjoint * second.score[1]) @ eta
             own = second.weights[2] @ h + second.score[2] @ adjoint - 2.0 * second.log_density
-        return CurvatureSums(np.array([rows.products(w) for w in moved]), curved, cross, own)
+        return CurvatureSums(rows.products(slopes.along(eta)), curved, cross, own)
 
 
 @dataclass(frozen=True)
@@ -239,6 +273,14 @@ class ErrorSums(Sums):
     c_z: np.ndarray  # (q,): ``Z'(h dW_o/d eta)``
     second: float  # ``sum h^2 d^2W_o/d eta^2``
     effective: float  # ``h'W_o``
+
+
+def error_sums_of(
+    Zt: Zt, response: Response, state: RowState, extra: Extra, h: np.ndarray
+) -> ErrorSums:
+    """Return what the next terms ask of some rows, given h."""
+    first, second = response.observed_slopes(state, extra)
+    return ErrorSums(Zt(h * first), float(h**2 @ second), float(h @ state.observed))
 
 
 @dataclass(frozen=True)
@@ -251,8 +293,7 @@ class ErrorPass(Pass):
         """Return the sums of a chunk."""
         rows, response, state = self._inside(chunk)
         h = rows.forms(self.inverse)
-        first, second = response.observed_slopes(state, self.point.extra)
-        return ErrorSums(rows.Zt(h * first), float(h**2 @ second), float(h @ state.observed))
+        return error_sums_of(rows.Zt, response, state, self.point.extra, h)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from mixef.errors import FitError
+from mixef.estimation.generalized.passes import (
+    ErrorSums,
+    ExtraSums,
+    Gram,
+    error_sums_of,
+    extra_sums_of,
+    gram_of,
+)
 from mixef.estimation.generalized.response import Extremes, Response, RowState
 from mixef.estimation.linear.pls import solve_upper
 from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import Factor
+from mixef.linalg.patterned import PatternedProducts
 from mixef.linalg.reweighted import ReweightedProducts
 from mixef.linalg.rows import GroupDesign
 
@@ -54,6 +63,10 @@ class RowModel(Protocol):
         """The response, for its family."""
 
     @property
+    def groups(self) -> PatternedProducts[Any]:
+        """``Z'WZ``, re-formed in place."""
+
+    @property
     def factor(self) -> Factor:
         """The factor of ``Lambda'Z'WZ Lambda + I``."""
 
@@ -67,16 +80,34 @@ class RowModel(Protocol):
     def at(self, fixed: Any, lams: Sequence[np.ndarray], u: np.ndarray, extra: Extra) -> Any:
         """Return the state of the rows at modes u; None outside the domain."""
 
-    def random_part_transposed(self, lams: Sequence[np.ndarray], v: Any) -> np.ndarray:
-        """Return ``Lambda'Z'v`` (q,)."""
+    def Zt(self, v: Any) -> np.ndarray:
+        """Return ``Z'v`` (q,)."""
 
     def fixed_part_transposed(self, v: Any) -> np.ndarray:
         """Return ``X'v`` (p,)."""
 
-    def fixed_products(
-        self, lams: Sequence[np.ndarray], weights: Any
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``Lambda'Z'WX`` (q, p) and ``X'WX`` (p, p)."""
+    def gram(self, weights: Any) -> Gram:
+        """Return ``Z'WX`` and ``X'WX``."""
+
+    def extra_sums(self, state: Any, extra: Extra) -> ExtraSums | None:
+        """Return what the auxiliary coordinates do to the rows; None where there are none."""
+
+    def weight_changes(
+        self, state: Any, extra: Extra, b: np.ndarray, beta: np.ndarray
+    ) -> np.ndarray:
+        """Return the values (K, v) of ``Z'dW Z`` for the weights in ``log|M|``.
+
+        Parameters
+        ----------
+        b, beta : ndarray (q, K), (p, K)
+            How random effects and coefficients move with K parameters, the auxiliary ones last.
+        """
+
+    def leverages(self, inverse: np.ndarray) -> np.ndarray:
+        """Return what `error_sums` takes for h, from values (v,) of ``Lambda M^-1 Lambda'``."""
+
+    def error_sums(self, state: Any, extra: Extra, h: np.ndarray) -> ErrorSums:
+        """Return what the next terms of Laplace's expansion ask of the rows."""
 
     def refactor(self, weights: Any, lams: Sequence[np.ndarray]) -> None:
         """Factor ``Lambda'Z'WZ Lambda + I``."""
@@ -120,12 +151,36 @@ class WorkingModel:
         product: np.ndarray = self.X.T @ v
         return product
 
-    def fixed_products(
-        self, lams: Sequence[np.ndarray], weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``Lambda'Z'WX`` (q, p) and ``X'WX`` (p, p)."""
-        WX = weights[:, None] * self.X
-        return self.random_part_transposed(lams, WX), self.X.T @ WX
+    def Zt(self, v: np.ndarray) -> np.ndarray:
+        """Return ``Z'v`` (q,) or (q, k)."""
+        return self.groups.Zt(v)
+
+    def gram(self, weights: np.ndarray) -> Gram:
+        """Return ``Z'WX`` and ``X'WX``."""
+        return gram_of(self.groups.Zt, self.X, weights)
+
+    def extra_sums(self, state: RowState, extra: Extra) -> ExtraSums | None:
+        """Return what the auxiliary coordinates do to the rows; None where there are none."""
+        response = self.response
+        if not response.family.auxiliary:
+            return None
+        slopes = response.slopes(state, extra, response.uses_observed)
+        return extra_sums_of(self.groups.Zt, self.X, response, state, extra, slopes)
+
+    def weight_changes(
+        self, state: RowState, extra: Extra, b: np.ndarray, beta: np.ndarray
+    ) -> np.ndarray:
+        """Return the values (K, v) of ``Z'dW Z``; see `RowModel`."""
+        slopes = self.response.slopes(state, extra, self.response.uses_observed)
+        return self.groups.values(slopes.along(self.groups.Z(b) + self.X @ beta))
+
+    def leverages(self, inverse: np.ndarray) -> np.ndarray:
+        """Return the leverages (n,) of the rows."""
+        return self.groups.forms(inverse)
+
+    def error_sums(self, state: RowState, extra: Extra, h: np.ndarray) -> ErrorSums:
+        """Return what the next terms of Laplace's expansion ask of the rows."""
+        return error_sums_of(self.groups.Zt, self.response, state, extra, h)
 
     def extent(self, state: RowState) -> tuple[float, float]:
         """Return the largest linear predictor, and a change of one over which the mean curves."""
@@ -210,11 +265,11 @@ def _mode_from(
     last_step: float,
 ) -> Mode:
     """Find the mode from one start."""
-    fixed = model.fixed_part(beta)
+    fixed, multiply = model.fixed_part(beta), model.groups.layout.multiply
     u, state = _first_state(model, lams, fixed, extra, u)
     penalized, at_saddle, factored = _penalized(state, u), 0, None
     for _ in range(MAX_STEPS):
-        gradient = model.random_part_transposed(lams, state.score) - u
+        gradient = multiply(lams, model.Zt(state.score), transpose=True) - u
         scoring, (step_u, step_beta, decrement) = _positive_step(
             model, state, lams, gradient, with_beta
         )
@@ -317,7 +372,7 @@ def _newton_step(
     if not with_beta or not model.p:
         half = factor.solve_half(gradient)
         return factor.solve_rest(half), np.zeros(model.p), float(factor.form(half, gradient))
-    UtWX, XtWX = model.fixed_products(lams, weights)
+    UtWX, XtWX = fixed_products(model, lams, weights)
     right = np.column_stack([UtWX, gradient])
     solved = factor.solve_half(right)
     gram = factor.form(solved, right)  # of a Cholesky factor: [RZX cu]'[RZX cu]
@@ -333,6 +388,14 @@ def _newton_step(
     step_beta = solve_upper(RX, cbeta)
     step_u = factor.solve_rest(solved[:, -1] - solved[:, :-1] @ step_beta)
     return step_u, step_beta, float(gram[-1, -1] + cbeta @ cbeta)
+
+
+def fixed_products(
+    model: RowModel, lams: Sequence[np.ndarray], weights: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``Lambda'Z'WX`` (q, p) and ``X'WX`` (p, p)."""
+    gram = model.gram(weights)
+    return model.groups.layout.multiply(lams, gram.ZtWX, transpose=True), gram.XtWX
 
 
 def _saddle(model: RowModel) -> str:

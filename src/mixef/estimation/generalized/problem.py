@@ -72,6 +72,16 @@ class ScaledModel:
         return len(self.basis.R)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the random effects have an exact factor."""
+        return self._factor.is_exact
+
+    @property
+    def _factor(self) -> Factor:
+        """A factor whose numbers nobody uses: the structure is analysed once."""
+        raise NotImplementedError
+
+    @property
     def n_passes(self) -> int:
         """How often all rows were read so far, where they are not in memory."""
         return 0
@@ -101,23 +111,19 @@ class GeneralizedProblem(ScaledModel):
         return len(self.X)
 
     @cached_property
-    def _analysed(self) -> tuple[ReweightedProducts, Factor]:
-        """Products and a factor whose numbers nobody uses: the structure is analysed once."""
-        groups = ReweightedProducts(self.designs)
-        return groups, make_factor(groups.products, self.chosen_factor)
+    def _groups(self) -> ReweightedProducts:
+        """Products whose numbers nobody uses."""
+        return ReweightedProducts(self.designs)
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether the random effects have an exact factor."""
-        return self._analysed[1].is_exact
+    @cached_property
+    def _factor(self) -> Factor:
+        return make_factor(self._groups.products, self.chosen_factor)
 
     def working_model(self) -> WorkingModel:
         """Return a new working model, with products and a factor of its own."""
-        groups, factor = self._analysed
-        groups = groups.twin()
-        return WorkingModel(
-            self.response, self.X, self.offset, self.designs, groups, factor.twin(groups.products)
-        )
+        groups = self._groups.twin()
+        factor = self._factor.twin(groups.products)
+        return WorkingModel(self.response, self.X, self.offset, self.designs, groups, factor)
 
 
 def generalized_problem(

@@ -60,6 +60,16 @@ class RowSlopes:
     by_eta: np.ndarray  # (n,): derivative for eta of the weights in ``log|M|``
     by_extra: AuxiliarySlopes | None = None  # None where the family has no auxiliary parameters
 
+    def along(self, eta: np.ndarray) -> np.ndarray:
+        """Return the changes (K, n) of those weights as eta moves by (n, K) with K parameters.
+
+        The auxiliary ones come last.
+        """
+        changes: np.ndarray = self.by_eta * eta.T
+        if self.by_extra is not None:
+            changes[len(changes) - len(self.by_extra.weights) :] += self.by_extra.weights
+        return changes
+
 
 @dataclass(frozen=True)
 class SecondSlopes:

@@ -9,17 +9,14 @@ import numpy as np
 from mixef.errors import ArgumentError
 from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.criterion import MOST_CELLS, GeneralizedCriterion
-from mixef.estimation.generalized.effects import Anchor
-from mixef.estimation.generalized.laplace_error import LaplaceError
+from mixef.estimation.generalized.effects import Anchor, weighted
+from mixef.estimation.generalized.laplace import LaplaceDerivatives
 from mixef.estimation.generalized.pirls import Mode
 from mixef.estimation.generalized.streamed_laplace import (
     StreamedDerivatives,
     differentiate_by_pass,
-    error_by_pass,
     hessian_by_pass,
-    moved_by,
     summed,
-    weighted,
 )
 from mixef.estimation.generalized.streamed_model import StreamedModel
 from mixef.estimation.generalized.streamed_separation import Sides
@@ -82,28 +79,23 @@ class StreamedCriterion(GeneralizedCriterion):
         model, mode = self.model, anchor.mode
         layout, observed = model.groups.layout, summed(mode.state).observed
         pull = -weighted(model, observed, layout.multiply(by_lam, mode.u), by_beta)[0]
-        slopes = self._slopes_at_anchor.sums.extra
+        slopes = model.extra_sums(summed(mode.state), anchor.extra)
         if slopes is not None:
             pull += slopes.score_z @ by_extra
         return layout.multiply(anchor.lams, pull, transpose=True)
 
     def _differentiate(
         self, mode: Mode, par: np.ndarray, lams: tuple[np.ndarray, ...], extra: Extra
-    ) -> StreamedDerivatives:
-        d = differentiate_by_pass(self.model, mode, self.parametrization, par, lams, self.with_beta)
-        self._slopes_at_anchor = d
-        return d
-
-    def _differentiated(self) -> StreamedDerivatives:
-        d = super()._differentiated()
-        assert isinstance(d, StreamedDerivatives)
-        return d
+    ) -> LaplaceDerivatives:
+        P = self.parametrization
+        return differentiate_by_pass(self.model, mode, P, par, lams, self.with_beta)
 
     def sharper(self) -> np.ndarray | None:
         """Return the Hessian at the last value, by one pass; None where it takes much memory."""
         if self._sharper is None and self._can_sharpen:
             d = self._differentiated()
             assert self._mode is not None
+            assert isinstance(d, StreamedDerivatives)
             par = self.split(self._point)[0]
             self._sharper = hessian_by_pass(
                 self.model, self._mode, self.parametrization, par, self._lams, d
@@ -133,19 +125,3 @@ class StreamedCriterion(GeneralizedCriterion):
         """Return the sides of the responses, which tell of separation."""
         state = summed(self._mode_at(point).state)
         return Sides(self.model, state, estimates, self.terms.blocks, terms)
-
-    def laplace_error(self, point: np.ndarray) -> LaplaceError:
-        """Return the next terms of Laplace's expansion at a point, by one pass."""
-        if not self._factor_at_anchor:
-            self._forget()
-        self.value(point)
-        d = self._differentiated()
-        assert self._mode is not None
-        return error_by_pass(self.model, self._mode, self._lams, d)
-
-    def _mode_slopes(
-        self, mode: Mode, par: np.ndarray, extra: Extra
-    ) -> tuple[np.ndarray, np.ndarray]:
-        d = self._differentiated()
-        moved = moved_by(self.model, mode, self.parametrization, par, d.sums, self.with_beta)
-        return moved.beta, moved.b

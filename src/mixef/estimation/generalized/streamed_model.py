@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from mixef.estimation.generalized.passes import (
+    ChangePass,
+    ErrorPass,
+    ErrorSums,
     ExtentPass,
     ExtentSums,
+    ExtraSums,
     Gram,
     GramPass,
     GramSums,
@@ -28,8 +33,10 @@ from mixef.estimation.generalized.response import Extremes, Response
 from mixef.families.auxiliary import Extra
 from mixef.linalg.chunk_rows import RowScale
 from mixef.linalg.chunks import ChunkSource
-from mixef.linalg.factor import CholeskyFactor
+from mixef.linalg.factor import Factor
 from mixef.linalg.patterned import Cells, PatternedProducts
+
+AnyPass = TypeVar("AnyPass", bound=Pass)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class SummedState:
 
     eta = mu = None  # of single rows nothing is held
     extent: ExtentSums | None = None
+    extra: ExtraSums | None = None  # what the auxiliary coordinates do; None before anybody asked
 
     def __init__(
         self,
@@ -78,10 +86,11 @@ class SummedState:
         self.expected = self.observed if same else SummedWeights(np.asarray(expected), self)
 
     def take(self, grams: GramSums) -> None:
-        """Take in the cross-products with X."""
+        """Take in the cross-products with X, and what the auxiliary coordinates do."""
         self.observed.gram = grams.observed
         if grams.expected is not None:
             self.expected.gram = grams.expected
+        self.extra = grams.extra
 
 
 class StreamedModel:
@@ -94,7 +103,7 @@ class StreamedModel:
         meaning: Meaning,
         response: Response,
         groups: PatternedProducts[Cells],
-        factor: CholeskyFactor,
+        factor: Factor,
         constant: tuple[Extra, float] | None,
     ):
         self.source, self.rows, self.meaning = source, rows, meaning
@@ -126,23 +135,24 @@ class StreamedModel:
             self._constant = extra, sums.constant
         assert self._constant is not None
         assert sums.observed is not None
-        value = sums.log_density + self._constant[1]
+        value, observed = sums.log_density + self._constant[1], sums.observed.values
         score = SummedRows(sums.score_z, sums.score_x)
         finite = np.isfinite(value) and np.isfinite(score.z).all() and np.isfinite(score.x).all()
-        if not (finite and np.isfinite(sums.observed).all()):
+        if not (finite and np.isfinite(observed).all()):
             return None
-        state = SummedState(point, value, score, sums.observed, sums.expected)
+        expected = None if sums.expected is None else sums.expected.values
+        state = SummedState(point, value, score, observed, expected)
         if sums.observed_gram is not None:
-            state.take(GramSums(sums.observed_gram, sums.expected_gram))
+            state.take(GramSums(sums.observed_gram, sums.expected_gram, None))
         return state
 
-    def step(self, kind: type[Pass], state: SummedState) -> partial[Pass]:
+    def step(self, kind: type[AnyPass], state: SummedState) -> partial[AnyPass]:
         """Return a kind of pass at a state, which takes what else it asks for."""
         return partial(kind, self.rows, self.meaning, state.point)
 
-    def random_part_transposed(self, lams: Sequence[np.ndarray], v: SummedRows) -> np.ndarray:
-        """Return ``Lambda'Z'v`` (q,)."""
-        return self.groups.layout.multiply(lams, v.z, transpose=True)
+    def Zt(self, v: SummedRows) -> np.ndarray:
+        """Return ``Z'v`` (q,)."""
+        return v.z
 
     def fixed_part_transposed(self, v: SummedRows) -> np.ndarray:
         """Return ``X'v`` (p,)."""
@@ -151,17 +161,32 @@ class StreamedModel:
     def gram(self, weights: SummedWeights) -> Gram:
         """Return the cross-products with X; by a pass where no other has summed them."""
         if weights.gram is None:
-            state = weights.state
-            state.take(self.source.total(GramPass(self.rows, self.meaning, state.point)))
+            self._read_grams(weights.state)
         assert weights.gram is not None
         return weights.gram
 
-    def fixed_products(
-        self, lams: Sequence[np.ndarray], weights: SummedWeights
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``Lambda'Z'WX`` (q, p) and ``X'WX`` (p, p)."""
-        gram = self.gram(weights)
-        return self.groups.layout.multiply(lams, gram.ZtWX, transpose=True), gram.XtWX
+    def extra_sums(self, state: SummedState, extra: Extra) -> ExtraSums | None:
+        """Return what the auxiliary coordinates do; by a pass where no other has summed it."""
+        if state.extra is None and self.response.family.auxiliary:
+            self._read_grams(state)
+        return state.extra
+
+    def _read_grams(self, state: SummedState) -> None:
+        state.take(self.source.total(GramPass(self.rows, self.meaning, state.point)))
+
+    def weight_changes(
+        self, state: SummedState, extra: Extra, b: np.ndarray, beta: np.ndarray
+    ) -> np.ndarray:
+        """Return the values (K, v) of ``Z'dW Z``, by one pass; see `RowModel`."""
+        return self.source.total(self.step(ChangePass, state)(b=b, beta=beta)).weights.values
+
+    def leverages(self, inverse: np.ndarray) -> np.ndarray:
+        """Return the values, of which passes make the leverages of rows."""
+        return inverse
+
+    def error_sums(self, state: SummedState, extra: Extra, h: np.ndarray) -> ErrorSums:
+        """Return what the next terms of Laplace's expansion ask of the rows, by one pass."""
+        return self.source.total(self.step(ErrorPass, state)(inverse=h))
 
     def refactor(self, weights: SummedWeights, lams: Sequence[np.ndarray]) -> None:
         """Factor ``Lambda'Z'WZ Lambda + I``."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import block_diag
 
-from mixef.errors import ArgumentError, FitError
+from mixef.control import OBJECTIVE_SE
+from mixef.errors import FitError
 from mixef.estimation.generalized.density_response import make_response
 from mixef.estimation.generalized.passes import Meaning
 from mixef.estimation.generalized.problem import (
@@ -29,10 +31,10 @@ from mixef.estimation.scaling import ScaledTerms
 from mixef.families.auxiliary import Extra
 from mixef.families.family import Family
 from mixef.linalg import small
-from mixef.linalg.choose import make_cholesky
-from mixef.linalg.chunk_rows import PairPlaces, RowScale, pattern
+from mixef.linalg.choose import make_factor
+from mixef.linalg.chunk_rows import CellSums, PairPlaces, RowScale, pattern
 from mixef.linalg.chunks import ChunkSource, Sums, Triangles
-from mixef.linalg.factor import CholeskyFactor
+from mixef.linalg.factor import Factor
 from mixef.linalg.layout import Layout
 from mixef.linalg.patterned import Cells, PatternedProducts
 from mixef.linalg.sources import Chunk
@@ -45,14 +47,12 @@ class StreamedProblem(ScaledModel):
     """A generalized model on scaled columns of chunks, with starting values; it never changes."""
 
     in_memory = False
-    is_exact = True
 
     source: ChunkSource
     rows: RowScale  # the way from raw columns to scaled ones
     meaning: Meaning
     n: int  # rows of the data
     groups: PatternedProducts[Cells]  # products whose numbers nobody uses
-    analysed: CholeskyFactor  # a factor whose numbers nobody uses
     #: Auxiliary parameters, and the part of the log density free of means at them; None where it
     #: is not known.
     constant: tuple[Extra, float] | None
@@ -61,6 +61,10 @@ class StreamedProblem(ScaledModel):
     def n_passes(self) -> int:
         """How often all rows were read so far."""
         return self.source.passes
+
+    @cached_property
+    def _factor(self) -> Factor:
+        return make_factor(self.groups.products, self.chosen_factor)
 
     def working_model(self) -> StreamedModel:
         """Return a new working model, with products and a factor of its own."""
@@ -71,7 +75,7 @@ class StreamedProblem(ScaledModel):
             self.meaning,
             self.response,
             groups,
-            self.analysed.twin(groups.products),
+            self._factor.twin(groups.products),
             self.constant,
         )
 
@@ -102,7 +106,7 @@ class BasisPass:
 class MomentSums(Sums):
     """Cross-products of the weighted rows and their working residuals."""
 
-    ZtZ: np.ndarray  # (v,)
+    ZtZ: CellSums  # (v,)
     ZtX: np.ndarray  # (q, p)
     Zty: np.ndarray  # (q,)
     XtX: np.ndarray  # (p, p)
@@ -140,6 +144,7 @@ def streamed_problem(
     nAGQ: int = 1,
     information: str | None = None,
     chosen_factor: str = "auto",
+    objective_se: float = OBJECTIVE_SE,
 ) -> StreamedProblem:
     """Scale a model's columns and find starting values, in some ten passes over its rows.
 
@@ -149,11 +154,6 @@ def streamed_problem(
         Without rows: what the chunks hold in their place.
     """
     blocks, parametrization = block_structure(terms)
-    if chosen_factor == "iterative" and len(blocks) > 1:
-        raise ArgumentError(
-            'factor="iterative" of a generalized model needs its rows in memory, and they are read '
-            'in pieces where they lie; read them into a data frame, or use factor="auto"'
-        )
     n_levels = tuple(terms[members[0]].n_levels for members in blocks)
     names = tuple(" and ".join(f"({terms[t].label})" for t in members) for members in blocks)
     layout = Layout(n_levels, parametrization.widths, names)
@@ -186,7 +186,7 @@ def streamed_problem(
     moment_sums = source.total(MomentPass(rows, basis_pass))
     if family.has_dispersion and moment_sums.yty < EXACT * scan.m:
         raise FitError(NO_SCALE)
-    groups.load(moment_sums.ZtZ)
+    groups.load(moment_sums.ZtZ.values)
     s = moment_sums
     products = replace(
         groups.products, ZtX=s.ZtX, Zty=s.Zty, XtX=s.XtX, Xty=s.Xty, yty=s.yty, n=scan.m
@@ -212,9 +212,8 @@ def streamed_problem(
         meaning=meaning,
         n=scan.n,
         groups=groups,
-        analysed=make_cholesky(
-            groups.products, "auto" if chosen_factor == "iterative" else chosen_factor
-        ),
+        chosen_factor=chosen_factor,
+        objective_se=objective_se,
         constant=None
         if meaning.by_deviance
         else (family.first_extra, scan.normalizer + scan.surplus),

@@ -137,7 +137,7 @@ class WeightChanges:
 
     def _on_cells(self, cells: Cells, x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
         layout, kernel, n = self.groups.layout, compiled()["cell_forms"], cells.count
-        rows = cols = np.arange(n)
+        rows, cols = np.arange(n), np.arange(n, dtype=np.int32)  # as those of pairs are
         if cells.i != cells.j:
             pair = self.groups.products.pairs[cells.i, cells.j]
             rows, cols = pair.rows, pair.cols
