@@ -6,7 +6,7 @@ import pytest
 
 import mixef
 from mixef import Binomial, Gamma, GlmerControl, Poisson, anova, glmer
-from mixef.errors import ArgumentError, ExactFactorNeededError, FitError
+from mixef.errors import ExactFactorNeededError, FitError
 from mixef.estimation.generalized.criterion import GeneralizedCriterion
 from mixef.estimation.generalized.estimated_criterion import EstimatedCriterion
 from mixef.estimation.search.optimize import StopReason
@@ -324,14 +324,6 @@ def test_a_hessian_that_is_mostly_error_is_told(monkeypatch, data):
 def test_what_takes_an_exact_factor_is_refused_by_name(ask, what, fit, data):
     with pytest.raises(ExactFactorNeededError, match=f"is needed for .*{what}"):
         ask(fit, data)
-
-
-def test_rows_that_are_read_in_pieces_are_refused(data, tmp_path):
-    pytest.importorskip("pyarrow")
-    path = tmp_path / "reads.parquet"
-    data.to_parquet(path)
-    with pytest.raises(ArgumentError, match=r"needs its rows in memory.*data frame"):
-        glmer(CROSSED, str(path), family="poisson", control=ITERATIVE)
 
 
 def test_a_graph_without_a_good_estimate_gets_an_exact_factor(monkeypatch, data, exact):

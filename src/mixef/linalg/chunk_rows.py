@@ -5,66 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from mixef.linalg import small
-from mixef.linalg.kernels import compiled
+from mixef.linalg.chunk_pairs import PairPlaces
 from mixef.linalg.layout import Layout
 from mixef.linalg.patterned import Cells, PatternedProducts, entries
 from mixef.linalg.sources import Chunk
 
-# Pairs of levels of two factors up to which a table says where each one stands.
-LARGEST_TABLE = 2**24
 # Values of ``Z'WZ`` for each row of a chunk from which on its rows tell where they add to them.
 FEW = 2
-
-
-class PairPlaces:
-    """Where pairs of levels of two factors stand among those that occur.
-
-    Parameters
-    ----------
-    keys : ndarray of int64 (m,)
-        ``level_i * n_levels_j + level_j`` of the pairs that occur, sorted.
-    n_levels : tuple of int
-        Of both factors.
-    """
-
-    def __init__(self, keys: np.ndarray, n_levels: tuple[int, int]):
-        self.n_levels = n_levels
-        self._start = np.searchsorted(keys, n_levels[1] * np.arange(n_levels[0] + 1))
-        self._second = (keys % n_levels[1]).astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self._second)
-
-    @cached_property
-    def _table(self) -> np.ndarray | None:
-        if self.n_levels[0] * self.n_levels[1] > LARGEST_TABLE:
-            return None
-        table = np.zeros(self.n_levels, dtype=np.int32)
-        table[self.levels] = np.arange(len(self))
-        return table
-
-    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return the place (m,) of the pair of levels of every row."""
-        if self._table is not None:
-            return np.asarray(self._table[first, second], dtype=np.intp)
-        places = np.empty(len(first), dtype=np.intp)
-        compiled()["find_pairs"](self._start, self._second, first, second, places)
-        return places
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_table"}
-
-    @property
-    def levels(self) -> tuple[np.ndarray, np.ndarray]:
-        """The levels of both factors, sorted by the first, then the second."""
-        return np.repeat(np.arange(self.n_levels[0]), np.diff(self._start)), self._second
 
 
 class CellSums:
@@ -110,29 +62,6 @@ class CellSums:
         """Take in what other rows add."""
         other._add_to(self.values)
         return self
-
-
-class PairKeys:
-    """The pairs of levels that occur together in some rows, as sorted keys; sets of them add up.
-
-    Those of many chunks wait until there are more of them than were merged before.
-    """
-
-    def __init__(self, first: np.ndarray, second: np.ndarray, n_second: int):
-        self._merged = np.zeros(0, dtype=np.int64)
-        self._waiting = [pd.unique(first.astype(np.int64) * n_second + second)]
-
-    def __iadd__(self, other: PairKeys) -> PairKeys:
-        """Take in the pairs of another set."""
-        self._waiting += [other._merged, *other._waiting]
-        if sum(map(len, self._waiting)) > len(self._merged):
-            self._merged, self._waiting = self.keys, []
-        return self
-
-    @property
-    def keys(self) -> np.ndarray:
-        """The keys (m,), sorted."""
-        return np.unique(np.concatenate([self._merged, *self._waiting]))
 
 
 def pattern(
@@ -292,25 +221,3 @@ def weighted_gram(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return ``X'WX`` (p, p)."""
     product: np.ndarray = (X * weights[:, None]).T @ X
     return product
-
-
-class PairDict(dict[tuple[int, int], PairKeys]):
-    """Sets of pairs by factors, which add up one by one."""
-
-    def __iadd__(self, other: PairDict) -> PairDict:
-        """Take in the pairs of others."""
-        for key, pairs in other.items():
-            self[key] += pairs
-        return self
-
-
-def pairs_of(chunk: Chunk, n_levels: Sequence[int]) -> PairDict:
-    """Return the pairs of levels of every two factors that occur in a chunk."""
-    k = len(n_levels)
-    return PairDict(
-        {
-            (i, j): PairKeys(chunk.codes[i], chunk.codes[j], n_levels[j])
-            for i in range(k)
-            for j in range(i + 1, k)
-        }
-    )

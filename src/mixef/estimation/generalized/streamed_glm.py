@@ -25,7 +25,8 @@ from mixef.estimation.generalized.response import Response, RowState
 from mixef.families.auxiliary import Extra, separate
 from mixef.families.family import Family
 from mixef.linalg import small
-from mixef.linalg.chunk_rows import PairDict, pairs_of, scaled_columns, weighted_gram
+from mixef.linalg.chunk_pairs import PairDict, pairs_of
+from mixef.linalg.chunk_rows import scaled_columns, weighted_gram
 from mixef.linalg.chunks import ChunkSource, Sums, Triangles
 from mixef.linalg.sources import Chunk
 
@@ -54,6 +55,7 @@ class Scan:
 
     meaning: Meaning
     n_levels: tuple[int, ...]
+    names: tuple[str, ...] = ()  # of the terms of each grouping factor, for messages
 
     def __call__(self, chunk: Chunk) -> ScanSums:
         """Return the sums of a chunk."""
@@ -66,7 +68,7 @@ class Scan:
             m if chunk.n_rows is None else chunk.n_rows,
             m,
             Triangles.of(chunk.X),
-            pairs_of(chunk, self.n_levels),
+            pairs_of(chunk, self.n_levels, self.names),
             float(weights.sum()),
             float(weights @ means),
             float(normalizers.sum()),

@@ -32,7 +32,8 @@ from mixef.families.auxiliary import Extra
 from mixef.families.family import Family
 from mixef.linalg import small
 from mixef.linalg.choose import make_factor
-from mixef.linalg.chunk_rows import CellSums, PairPlaces, RowScale, pattern
+from mixef.linalg.chunk_pairs import PairPlaces
+from mixef.linalg.chunk_rows import CellSums, RowScale, pattern
 from mixef.linalg.chunks import ChunkSource, Sums, Triangles
 from mixef.linalg.factor import Factor
 from mixef.linalg.layout import Layout
@@ -157,7 +158,7 @@ def streamed_problem(
     n_levels = tuple(terms[members[0]].n_levels for members in blocks)
     names = tuple(" and ".join(f"({terms[t].label})" for t in members) for members in blocks)
     layout = Layout(n_levels, parametrization.widths, names)
-    scan = source.total(Scan(Meaning(family, information), n_levels))
+    scan = source.total(Scan(Meaning(family, information), n_levels, names))
     meaning = Meaning(family, information, scan.size > LARGE * scan.m)
     plain = Basis(scan.X.R[0] / np.sqrt(scan.m))
     inside, glm, sums = fit_glm_by_passes(source, meaning, plain.R, scan)

@@ -187,6 +187,8 @@ def _missing_rows(first: str, a: AnyModel, second: str, b: AnyModel) -> str:
     """Say which rows one model lacks, where both have labels of the same data."""
     if isinstance(a, OrdinaryFit) or isinstance(b, OrdinaryFit):
         return ""
+    if not (a.frame.in_memory and b.frame.in_memory):
+        return ""
     parts = []
     for name, own, other in ((second, b.frame, a.frame), (first, a.frame, b.frame)):
         gone = other.index[~other.index.isin(own.index)]

@@ -1,0 +1,141 @@
+"""Which pairs of levels of two factors occur in rows that come in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixef.errors import MemoryNeededError
+from mixef.linalg.factor import fits
+from mixef.linalg.kernels import compiled
+from mixef.linalg.sources import Chunk
+from mixef.memory import available
+
+# Pairs of levels of two factors up to which a table says where each one stands.
+LARGEST_TABLE = 2**24
+# Bytes that a fit takes for each pair of levels: their products at some weights, what they change
+# by with each parameter, and where they are.
+PAIR_BYTES = 150.0
+
+
+class PairPlaces:
+    """Where pairs of levels of two factors stand among those that occur.
+
+    Parameters
+    ----------
+    keys : ndarray of int64 (m,)
+        ``level_i * n_levels_j + level_j`` of the pairs that occur, sorted.
+    n_levels : tuple of int
+        Of both factors.
+    """
+
+    def __init__(self, keys: np.ndarray, n_levels: tuple[int, int]):
+        self.n_levels = n_levels
+        self._start = np.searchsorted(keys, n_levels[1] * np.arange(n_levels[0] + 1))
+        self._second = (keys % n_levels[1]).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self._second)
+
+    @cached_property
+    def _table(self) -> np.ndarray | None:
+        if self.n_levels[0] * self.n_levels[1] > LARGEST_TABLE:
+            return None
+        table = np.zeros(self.n_levels, dtype=np.int32)
+        table[self.levels] = np.arange(len(self))
+        return table
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return the place (m,) of the pair of levels of every row."""
+        if self._table is not None:
+            return np.asarray(self._table[first, second], dtype=np.intp)
+        places = np.empty(len(first), dtype=np.intp)
+        compiled()["find_pairs"](self._start, self._second, first, second, places)
+        return places
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_table"}
+
+    @property
+    def levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The levels of both factors, sorted by the first, then the second."""
+        return np.repeat(np.arange(self.n_levels[0]), np.diff(self._start)), self._second
+
+
+class PairKeys:
+    """The pairs of levels that occur together in some rows, as sorted keys; sets of them add up.
+
+    Those of many chunks wait until there are more of them than were merged before.
+
+    Parameters
+    ----------
+    first, second : ndarray of int (k,)
+        Levels of both factors.
+    n_second : int
+        Levels of the second factor.
+    names : sequence of str
+        Of both factors, for messages.
+    """
+
+    def __init__(
+        self, first: np.ndarray, second: np.ndarray, n_second: int, names: Sequence[str] = ()
+    ):
+        self._merged, self._names = np.zeros(0, dtype=np.int64), names
+        self._waiting = [pd.unique(first.astype(np.int64) * n_second + second)]
+
+    def __iadd__(self, other: PairKeys) -> PairKeys:
+        """Take in the pairs of another set."""
+        self._waiting += [other._merged, *other._waiting]
+        if sum(map(len, self._waiting)) > len(self._merged):
+            self._merged, self._waiting = self.keys, []
+        return self
+
+    @property
+    def keys(self) -> np.ndarray:
+        """The keys (m,), sorted; refused where the pairs take more memory than there is."""
+        keys = np.unique(np.concatenate([self._merged, *self._waiting]))
+        require_pairs(len(keys), self._names)
+        return keys
+
+
+class PairDict(dict[tuple[int, int], PairKeys]):
+    """Sets of pairs by factors, which add up one by one."""
+
+    def __iadd__(self, other: PairDict) -> PairDict:
+        """Take in the pairs of others."""
+        for key, pairs in other.items():
+            self[key] += pairs
+        return self
+
+
+def pairs_of(chunk: Chunk, n_levels: Sequence[int], names: Sequence[str] = ()) -> PairDict:
+    """Return the pairs of levels of every two factors that occur in a chunk."""
+    k = len(n_levels)
+    names = names or [f"number {i + 1}" for i in range(k)]
+    return PairDict(
+        {
+            (i, j): PairKeys(chunk.codes[i], chunk.codes[j], n_levels[j], (names[i], names[j]))
+            for i in range(k)
+            for j in range(i + 1, k)
+        }
+    )
+
+
+def require_pairs(count: int, names: Sequence[str]) -> None:
+    """Refuse pairs of levels that take more bytes than there are.
+
+    Raises
+    ------
+    MemoryNeededError
+    """
+    needed = PAIR_BYTES * count
+    if not fits(needed):
+        raise MemoryNeededError(
+            f"terms {' and '.join(names)} have {count:,} pairs of levels in common or more, which "
+            f"need about {needed / 1e9:.3g} GB, and {available() / 1e9:.3g} GB are available. Drop "
+            "one of them, group its levels more coarsely, or fit the model to a part of the data"
+        )
