@@ -318,6 +318,13 @@ def test_pickles(both, parquet):
     assert copy.deepcopy(both[1])._fit is both[1]._fit
 
 
+def test_dates_are_at_their_mean_whatever_the_batches():
+    """A mean of dates is no date, and one of batches is not made of rounded ones."""
+    data = pl.from_pandas(rows()).with_columns(pl.col("day").cast(pl.Date))
+    here, there = (lmer("y ~ f + day + (1 | g)", d).emmeans("f") for d in (data, data.lazy()))
+    np.testing.assert_allclose(there["estimate"], here["estimate"], rtol=1e-10)
+
+
 def test_quantiles_of_more_residuals_than_are_held(both, monkeypatch):
     exact, _ = residual_quantiles.scaled_quantiles(both[0]._fit)
     monkeypatch.setattr(residual_quantiles, "HELD", 10)

@@ -7,8 +7,9 @@ of the working residuals of the model without random effects.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -66,6 +67,10 @@ class StreamedProblem(ScaledModel):
     @cached_property
     def _factor(self) -> Factor:
         return make_factor(self.groups.products, self.chosen_factor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the factor, which may not pickle, and is found anew from its structure."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def working_model(self) -> StreamedModel:
         """Return a new working model, with products and a factor of its own."""

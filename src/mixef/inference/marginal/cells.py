@@ -31,6 +31,8 @@ class Covariate:
         """Return what is known of a column of numbers or of times (n,)."""
         if isinstance(column, Times):
             stamps = column.stamps[~column.absent]
+            if stamps.unit != "ns":  # means of days are no whole days, nor seconds
+                stamps = stamps.as_unit("us")
             return cls(stamps.mean(), stamps.min(), stamps.max(), np.nan)
         numbers = numbers_of(column)
         numbers = numbers[~np.isnan(numbers)]
