@@ -249,9 +249,10 @@ def test_data_of_another_type(data):
         (Path("rows.csv"), r"read another file before, as by pandas.read_csv\(\)"),
         ("sleepstudy", "the data are 'sleepstudy'; a path leads to Parquet files"),
         ([{"Days": 1.0, "Subject": "308"}], r"pandas.DataFrame\(\) makes a frame of"),
+        (np.zeros(2, dtype=[("Days", float)]), r"pandas.DataFrame\(\) makes a frame of a struct"),
         ({"Days": 1.0, "Subject": "308"}, "for one row, give lists of one"),
     ],
-    ids=["file", "path", "text", "rows", "one row"],
+    ids=["file", "path", "text", "rows", "structured", "one row"],
 )
 def test_data_one_step_from_a_frame(data, remedy):
     with pytest.raises(DataError, match=remedy):

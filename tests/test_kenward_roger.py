@@ -247,6 +247,14 @@ def test_an_exact_f_test_keeps_its_degrees_of_freedom(q, df):
     assert scaling == pytest.approx(1.0, rel=1e-10)
 
 
+@pytest.mark.parametrize("off", [-7, -1, 0, 1, 3, 5])
+@pytest.mark.parametrize("q", [2, 3, 6])
+def test_two_degrees_of_freedom_whatever_rounding_does(q, off):
+    """Balanced data have A1 = q A2, up to rounding; pbkrtest 0.5.5 gives its beets 2."""
+    A2 = q * (1.0 + off * np.finfo(float).eps)
+    assert moments(q, q * q, A2) == pytest.approx((2.0, 1.0), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("A1", "A2"), [(9.0, 3.0), (0.9, 2.9), (30.0, 11.0), (4.0, 4.0), (1e-9, 5)]
 )

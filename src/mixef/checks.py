@@ -21,7 +21,7 @@ RESOLVED = 4.0 * float(np.finfo(float).eps)
 SHARE = 0.8
 MOST_JOBS = 1024
 
-_LISTS = list | tuple | set | frozenset | np.ndarray | pd.Series | pd.Index
+_LISTS = list | tuple | set | frozenset | range | np.ndarray | pd.Series | pd.Index
 
 
 def shown(value: Any) -> str:

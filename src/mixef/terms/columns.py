@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef.checks import shown
 from mixef.errors import DataError
 from mixef.terms.convert import Column, read
 from mixef.terms.sources import frame_of, is_of_narwhals
@@ -68,8 +69,8 @@ class Columns:
     ----------
     data : DataFrame or mapping
         A pandas, polars, pyarrow or other frame that narwhals reads, lazy ones too; what has
-        ``__arrow_c_stream__``; or a mapping from names to sequences of one length. It is not
-        modified.
+        ``__arrow_c_stream__``; or a mapping from names to sequences of one length, or to one
+        value for all rows. It is not modified.
     needed : collection of str, optional
         What will be asked for: a lazy frame is collected once, with these columns alone.
 
@@ -154,7 +155,10 @@ class Columns:
             raise DataError(f"the data have no column {name!r}{self.suggestion(name)}")
         if self.index is not None:
             return _of_pandas(self._source, name)
-        return in_rows(self._source[name], f"the column {name!r}", self.labels, self.n)
+        values = self._source[name]
+        if isinstance(self._source, Mapping):
+            values = _in_each_row(values, name, self.n)
+        return in_rows(values, f"the column {name!r}", self.labels, self.n)
 
     def own(self, name: str, rows: np.ndarray) -> Any:
         """Return what the data hold in some rows of a column, as pandas keeps it."""
@@ -208,7 +212,7 @@ def _of_pandas(frame: pd.DataFrame, name: str) -> Any:
 
 
 def _common_length(data: Mapping[str, Any]) -> int:
-    lengths = {name: np.shape(values)[0] for name, values in data.items() if np.ndim(values) > 0}
+    lengths = {name: n for name, values in data.items() if (n := _rows_of(values)) is not None}
     if not lengths:
         remedy = "; for one row, give lists of one" if data else ""
         raise DataError(
@@ -218,3 +222,27 @@ def _common_length(data: Mapping[str, Any]) -> int:
         raise DataError(f"the columns of the data differ in length: {lengths}")
     length: int = next(iter(lengths.values()))
     return length
+
+
+def _rows_of(values: Any) -> int | None:
+    """Return the number of rows that values of a mapping have; None for what has no rows."""
+    if isinstance(values, str | bytes | type):
+        return None
+    try:
+        shape = np.shape(values)
+    except Exception:  # rows of several lengths, or anything of a user's own
+        return None
+    return shape[0] if isinstance(shape, tuple) and shape else None
+
+
+def _in_each_row(values: Any, name: str, n: int) -> Any:
+    """Return values of a mapping with n rows: one number, text or time stands for all of them."""
+    if _rows_of(values) is not None:
+        return values
+    value = values[()] if isinstance(values, np.ndarray) else values
+    if not pd.api.types.is_scalar(value):
+        raise DataError(
+            f"the column {name!r} is {shown(values)}; expected one value a row ({n}), or one for "
+            "all rows"
+        )
+    return pd.Series([value]).array.repeat(n)

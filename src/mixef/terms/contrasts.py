@@ -121,7 +121,7 @@ def _given(spec: Any, levels: tuple[str, ...], name: str) -> Coding:
         frame = frame.set_axis(frame.index.astype(str)).loc[list(levels)]
     try:
         matrix = np.asarray(spec if frame is None else frame, dtype=float)
-    except (TypeError, ValueError):
+    except Exception:  # text, ragged lists, or an object whose conversion fails
         raise DataError(
             f"the contrasts of {name} are a {type(spec).__name__}; expected a name such as "
             f"'sum' ({', '.join(_KINDS)}) or a matrix"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixef.checks import shown
 from mixef.errors import DataError
 from mixef.terms.exact import Exact, Integers, Times, times
 from mixef.terms.factor import (
@@ -77,15 +78,24 @@ def read(values: Any, name: str) -> Column:
         values = values.to_numpy()
     if isinstance(values, pd.api.extensions.ExtensionArray):
         return _from_extension(values, name)
-    array = np.asarray(values)
+    array = _array(values, name)
     if array.dtype.kind == "f" and isinstance(values, list | tuple):
         # Python's integers beside None or NaN, or beyond 64 bits, are exact in the list.
         array = np.asarray(values, dtype=object if array.ndim == 1 else array.dtype)
     return _from_numpy(array, name)
 
 
+def _array(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # rows of several lengths, or anything of a user's own
+        raise DataError(f"column {name!r} is {shown(values)}; expected one value a row") from error
+
+
 def _from_numpy(x: np.ndarray, name: str) -> Column:
     kind = x.dtype.kind
+    if x.ndim != 1 and (x.ndim == 0 or kind not in "fiub"):
+        raise DataError(f"column {name!r} has shape {x.shape}; expected one value a row")
     if kind == "f" or (kind in "iu" and x.ndim > 1):
         return x if x.dtype == np.float64 else x.astype(np.float64)
     if kind == "b":

@@ -72,6 +72,8 @@ def frame_of(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]:
         remedy = "; pandas.DataFrame() makes a frame of a list of rows"
     elif isinstance(data, list | tuple) and data and isinstance(data[0], str | PathLike):
         remedy = "; polars.scan_parquet() and duckdb.read_parquet() take a list of paths"
+    elif getattr(getattr(data, "dtype", None), "names", None):
+        remedy = "; pandas.DataFrame() makes a frame of a structured array"
     raise DataError(
         f"cannot read data of type {type(data).__name__}; expected a frame of pandas, polars, "
         "pyarrow or DuckDB, something else with __arrow_c_stream__, or a mapping from names to "
@@ -95,6 +97,11 @@ def _from_stream(data: Any, needed: Collection[str] | None) -> nw.DataFrame[Any]
             frame = nw_main.from_arrow(data, backend=backend)
         except ImportError:
             continue
+        except Exception as error:  # of any library that makes or reads the stream
+            raise DataError(
+                f"data of type {type(data).__name__} are a stream of Arrow that cannot be read as "
+                f"a table ({error}); expected a table with named columns"
+            ) from error
         return _eager(frame.select(_chosen(frame.columns, needed)))
     raise MissingLibraryError(
         f"data of type {type(data).__name__} are a stream of Arrow, which takes pyarrow or polars "
@@ -126,8 +133,15 @@ def guarded(data: Any, needed: Collection[str] | None) -> Any:
             own[name] = data[name].copy()
         return own
     if isinstance(data, Mapping):
-        return {k: copy(v) if needed is None or k in needed else v for k, v in data.items()}
+        return {k: _copied(v) if needed is None or k in needed else v for k, v in data.items()}
     return data
+
+
+def _copied(values: Any) -> Any:
+    try:
+        return copy(values)
+    except Exception:  # a generator, a module: no column, which is told where it is read
+        return values
 
 
 def columns_alone(data: Any, needed: Collection[str] | None) -> Any:

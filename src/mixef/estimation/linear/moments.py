@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, combinations
 
 import numpy as np
 
@@ -36,6 +36,8 @@ LEAST_RATIO = 0.1
 LEAST_SHARE = 0.2
 # Products of Z'Z with fixed effects beyond which the start leaves them out.
 MOST_PRODUCTS = 4_000_000
+# Covariances beyond which the start takes the columns as uncorrelated.
+MOST_UNKNOWNS = 700
 
 
 @dataclass(frozen=True)
@@ -96,21 +98,9 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
     sigma2 : float, optional
         The residual variance, where it is known.
     """
-    layout, widths = products.layout, products.layout.widths
-    ends = [*accumulate(s * s for s in widths)]
-    where = [slice(e - s * s, e) for e, s in zip(ends, widths, strict=True)]
-    size = ends[-1] + 1
-    left, right = np.zeros((size, size)), np.zeros(size)
-    left[-1, -1], right[-1] = products.n - products.XtX.shape[0], products.yty
-    fixed = _fixed_part(products)
-    for i, blocks in enumerate(products.diagonal):
-        a, B = layout.by_level(i, products.Zty), layout.by_level(i, fixed)
-        right[where[i]] = (a.T @ a).ravel()
-        flat = B.transpose(1, 0, 2).reshape(widths[i], -1)
-        left[where[i], -1] = left[-1, where[i]] = (blocks.sum(axis=0) - flat @ flat.T).ravel()
-    for (i, j), square in _squares(products, fixed).items():
-        left[where[i], where[j]] = square
-        left[where[j], where[i]] = square.T
+    widths = products.layout.widths
+    is_wide = sum(s * s for s in widths) > MOST_UNKNOWNS
+    left, right = _of_variances(products) if is_wide else _of_covariances(products)
     if sigma2 is not None:
         right = right[:-1] - sigma2 * left[:-1, -1]
         left = left[:-1, :-1]
@@ -123,8 +113,64 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
     within = within_variance(products)
     if sigma2 is None:
         sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
-    covariances = [solution[w].reshape(s, s) for w, s in zip(where, widths, strict=True)]
+    places = _places([s if is_wide else s * s for s in widths])
+    parts = [solution[place] for place in places]
+    covariances = [
+        np.diag(part) if is_wide else part.reshape(s, s)
+        for part, s in zip(parts, widths, strict=True)
+    ]
     return Moments(sigma2, tuple(covariances), within)
+
+
+def _places(sizes: Sequence[int]) -> list[slice]:
+    """Return where each block's unknowns are."""
+    return [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+
+
+def _of_covariances(products: CrossProducts) -> tuple[np.ndarray, np.ndarray]:
+    """Return the equations' two sides, for the covariances (s_i^2 a block) and sigma^2."""
+    layout, widths = products.layout, products.layout.widths
+    where = _places([s * s for s in widths])
+    size = where[-1].stop + 1
+    left, right = np.zeros((size, size)), np.zeros(size)
+    left[-1, -1], right[-1] = products.n - products.XtX.shape[0], products.yty
+    fixed = _fixed_part(products)
+    for i, blocks in enumerate(products.diagonal):
+        a, B = layout.by_level(i, products.Zty), layout.by_level(i, fixed)
+        right[where[i]] = (a.T @ a).ravel()
+        flat = B.transpose(1, 0, 2).reshape(widths[i], -1)
+        left[where[i], -1] = left[-1, where[i]] = (blocks.sum(axis=0) - flat @ flat.T).ravel()
+    for (i, j), square in _squares(products, fixed).items():
+        left[where[i], where[j]] = square
+        left[where[j], where[i]] = square.T
+    return left, right
+
+
+def _of_variances(products: CrossProducts) -> tuple[np.ndarray, np.ndarray]:
+    """Return the equations' two sides for variances alone (s_i a block), and sigma^2.
+
+    Covariances of many columns are too many for a start; the fixed effects are left out of Z'Z.
+    """
+    layout, widths = products.layout, products.layout.widths
+    where = _places(widths)
+    size = where[-1].stop + 1
+    left, right = np.zeros((size, size)), np.zeros(size)
+    left[-1, -1], right[-1] = products.n - products.XtX.shape[0], products.yty
+    for i, blocks in enumerate(products.diagonal):
+        right[where[i]] = np.square(layout.by_level(i, products.Zty)).sum(axis=0)
+        left[where[i], -1] = left[-1, where[i]] = blocks.sum(axis=0).diagonal()
+        left[where[i], where[i]] = np.square(blocks).sum(axis=0)
+    for i, j in combinations(range(len(layout)), 2):
+        if (i, j) in products.pairs:
+            square = np.square(products.pairs[i, j].blocks).sum(axis=0)
+        else:  # a small model, held as a dense matrix
+            assert isinstance(products.ZtZ, np.ndarray)
+            cells = np.square(products.ZtZ[layout.slice(i), layout.slice(j)])
+            square = cells.reshape(-1, widths[i], cells.shape[1]).sum(axis=0)
+            square = square.reshape(widths[i], -1, widths[j]).sum(axis=1)
+        left[where[i], where[j]] = square
+        left[where[j], where[i]] = square.T
+    return left, right
 
 
 def _fixed_part(products: CrossProducts) -> np.ndarray:

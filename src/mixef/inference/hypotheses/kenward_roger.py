@@ -41,6 +41,8 @@ from mixef.terms.parametrization import Parametrization
 # F's scaling is a ratio of two small numbers beside this distance of its degrees of freedom from
 # 2, and one in the limit.
 NEAR_TWO = 1e-2
+# What differences of numbers near one may be off.
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ def moments(q: int, A1: float, A2: float) -> tuple[float, float]:
     with np.errstate(divide="ignore", invalid="ignore"):
         c1, c2, c3 = g / c, (q - g) / c, (q + 2.0 - g) / c
         # V* / (2 E*^2), with E* = 1 / (1 - A2 / q)
-        rho = (1.0 - A2 / q) ** 2 * (1.0 + c1 * B) / (q * (1.0 - c2 * B) ** 2 * (1.0 - c3 * B))
+        top, bottom = 1.0 - A2 / q, 1.0 - c2 * B
+        # Both vanish at two degrees of freedom, together: where A1 = q A2, as for balanced data.
+        ratio = 1.0 if max(abs(top), abs(bottom)) < ROUNDING else top / bottom
+        rho = ratio**2 * (1.0 + c1 * B) / (q * (1.0 - c3 * B))
         m = float(4.0 + (q + 2.0) / (q * rho - 1.0))
     if not (np.isfinite(m) and m > 0.0):
         return 2.0 * q / A2, 1.0

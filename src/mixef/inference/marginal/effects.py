@@ -103,12 +103,13 @@ def effects(
     average = checks.flag_or_none(average, "average")
     known = predictors(fit)
     name = checks.text(x, "x", "the name of a predictor")
-    if name not in known:
-        raise ArgumentError(
-            f"x is {name!r}, which is no predictor of the fixed effects; they are "
-            f"{', '.join(known) or 'none'}"
-        )
     names = [] if by is None else list(dict.fromkeys(checks.names(by, "by")))
+    for argument, asked in (("x", name), *(("by", other) for other in names)):
+        if asked not in known:
+            raise ArgumentError(
+                f"{argument} is {asked!r}, which is no predictor of the fixed effects; they are "
+                f"{', '.join(known) or 'none'}"
+            )
     values = _values(fit, known, name, names, at)
     means = marginal_means(fit, [name, *names], None, values, type=type, level=level)
     grid = reference_grid(fit, values)

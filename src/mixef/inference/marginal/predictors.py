@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Number
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,7 @@ from mixef.inference.marginal.cells import FEW, Cells, Covariate, numbers_of
 from mixef.terms.exact import Exact, Times
 from mixef.terms.factor import Factor
 from mixef.terms.nodes import Call, Name, Node, strip_parens, variable_names
-from mixef.terms.values import Matrix, text_of
+from mixef.terms.values import Matrix, is_constant, text_of
 
 #: Functions that make a factor of each distinct number.
 _FACTORS = frozenset(
@@ -101,7 +102,12 @@ class Predictor:
 
     def _of_levels(self, given: list[Any]) -> Predictor:
         """Return a factor with some of its levels."""
-        texts = [text_of(value) for value in given]
+        texts = [
+            text_of(value)
+            if is_constant(value) or isinstance(value, Number)
+            else checks.shown(value)
+            for value in given
+        ]
         texts = [text.upper() if text in ("True", "False") else text for text in texts]
         for text in texts:
             if text not in self.texts:
@@ -120,7 +126,9 @@ class Predictor:
 
 
 def _is_several(values: Any) -> bool:
-    kinds = list | tuple | set | np.ndarray | pd.Series | pd.Index | range | pd.Categorical
+    if isinstance(values, np.ndarray):
+        return values.ndim == 1
+    kinds = list | tuple | set | pd.Series | pd.Index | range | pd.Categorical
     return isinstance(values, kinds) and checks.ndim(list(values)) == 1
 
 

@@ -98,12 +98,16 @@ def boot_intervals(
 
 def labelled(value: Any) -> pd.Series:
     """Return what a statistic gives, a number, array, mapping or Series, as a Series of floats."""
-    if isinstance(value, pd.Series | Mapping):
-        named = pd.Series(value)
-        values: Any = named.to_numpy()
-        names: list[str] | None = [str(key) for key in named.index]
-    else:
-        values, names = np.atleast_1d(np.asarray(value)).ravel(), None
+    names: list[str] | None = None
+    try:
+        if isinstance(value, pd.Series | Mapping):
+            named = pd.Series(value)
+            values: Any = named.to_numpy()
+            names = [str(key) for key in named.index]
+        else:
+            values = np.atleast_1d(np.asarray(value)).ravel()
+    except Exception:  # rows of several lengths, or an object whose conversion fails
+        values = None
     if not (isinstance(values, np.ndarray) and values.dtype.kind in "iufb" and values.size):
         raise ArgumentError(
             f"the bootstrapped function returned {checks.shown(value)}; expected a number, an "

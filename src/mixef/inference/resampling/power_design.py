@@ -9,7 +9,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mixef import checks
 from mixef.errors import ArgumentError, DataError, FitError, MixefError
@@ -81,8 +80,7 @@ def size_grid(
                 name, least = checked_variable(fit, name), 2
             else:
                 name, least = checked_group(fit.terms, name, kind), 1
-            several = isinstance(counts, list | tuple | range | np.ndarray | pd.Series | pd.Index)
-            counts = list(counts) if several else [counts]
+            counts = checks.listed(counts)
             if not counts:
                 raise ArgumentError(f"{kind} has no size for {name}; give one or more")
             whole = [checks.whole(count, f"the size of {name}", least) for count in counts]

@@ -266,7 +266,9 @@ def _named(given, parts, terms) -> dict[Component, float]:
 
 def _by_group(values: Any, kind: str, terms: Sequence[RandomTerm]) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
-        raise DataError(f"{kind} is {values!r}; expected a dict from grouping factor to values")
+        raise DataError(
+            f"{kind} is {shown(values)}; expected a dict from grouping factor to values"
+        )
     return by_known_names(values, [key for term in terms for key in _keys(term)])
 
 
