@@ -259,6 +259,19 @@ def test_data_one_step_from_a_frame(data, remedy):
         lmer(FORMULA, data)
 
 
+def test_one_value_stands_for_all_rows_of_a_dict():
+    """As for pandas.DataFrame()."""
+    data = frame("sleepstudy")
+    fit = lmer(FORMULA, data)
+    one, listed = {"Days": 2.0, "Subject": ["308", "309"]}, {"Days": [2.0, 2.0]}
+    expected = fit.predict({**one, **listed})
+    np.testing.assert_array_equal(fit.predict(one), expected)
+    np.testing.assert_array_equal(fit.predict({**one, "Days": np.array(2)}), expected)
+    ids = lmer("Reaction ~ Days + (1 | id)", data.assign(id=2**62 + np.arange(180) // 10))
+    one = {"Days": [0, 0], "id": 2**62 + 3}
+    np.testing.assert_array_equal(ids.predict(one), ids.predict({**one, "id": [2**62 + 3] * 2}))
+
+
 def test_no_data_and_no_variables():
     with pytest.raises(DataError, match="no data were given, and no variable"):
         lmer(FORMULA)

@@ -160,6 +160,14 @@ def test_what_is_advised_works():
             assert len(scope().variable(parse_expression(text.split(" or ")[0]))) == N, name
 
 
+def test_a_constant_beside_rows_in_a_condition():
+    def rows(subset):
+        return model_frame(parse_formula("y ~ x"), DATA, subset=subset).rows.tolist()
+
+    assert rows("x > 0 | FALSE") == rows("TRUE & x > 0") == rows("x > 0 | NA") == rows("x > 0")
+    assert rows("TRUE | x > 0") == list(range(len(DATA["x"])))
+
+
 def test_words_of_pandas_in_subset():
     def rows(subset):
         return model_frame(parse_formula("y ~ x"), DATA, subset=subset).rows.tolist()

@@ -13,10 +13,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 import mixef
 from mixef import glmer, lm_list, lmer
+from mixef.inference.marginal.effects import effects
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -89,6 +91,7 @@ ZOO = {
     "objects": np.array([None, {}], dtype=object),
     "series": pd.Series([1.0, 2.0]),
     "frame": pd.DataFrame({"a": [1], "b": ["c"]}),
+    "column of polars": pl.Series([1.0, 2.0]),
     "empty frame": pd.DataFrame(),
     "index": pd.Index(["a"]),
     "class": int,
@@ -142,9 +145,38 @@ CALLS = {
     **{
         name: (getattr(mixef, name), {})
         for name in ("LmerControl", "GlmerControl", "Binomial", "Poisson", "Gamma", "Gaussian",
-                     "InverseGaussian", "NegativeBinomial")
+                     "InverseGaussian", "NegativeBinomial", "NegativeBinomial1", "Beta",
+                     "BetaBinomial", "StudentT", "datasets")
     },
+    "model_matrices": (
+        mixef.model_matrices, {"formula": "y ~ x + f + (1 | g)", "data": DATA, "family": None}
+    ),
+    "effects": (partial(effects, FIT._fit), {"x": "x"}),
 }  # fmt: skip
+
+
+def inside(function):
+    """A call with one argument, which is inside another one there."""
+    return (lambda *, value=0: function(value)), {}
+
+
+ONE = {"x": [1.0], "g": ["a"], "f": ["u"]}
+CALLS |= {
+    f"inside {name}": inside(function)
+    for name, function in {
+        "a dict of data": lambda v: lmer("y ~ x + (1 | g)", {**DATA, "x": v}),
+        "new data": lambda v: FIT.predict({**ONE, "x": v}),
+        "a column of numbers": lambda v: FIT.predict({**ONE, "x": [v]}),
+        "a column of groups": lambda v: FIT.predict({**ONE, "g": [v]}),
+        "env": lambda v: lmer("y ~ x:other + (1 | g)", DATA, env={"other": v}),
+        "contrasts": lambda v: lmer("y ~ f + (1 | g)", DATA, contrasts={"f": v}),
+        "at": lambda v: FIT.emmeans("f", at={"x": v}),
+        "at, of a factor": lambda v: FIT.emmeans("f", at={"f": v}),
+        "sizes": lambda v: mixef.power(FIT, "x", sizes={"g": v}, n=2, seed=1),
+        "params": lambda v: mixef.simulate_from("~ x + (1 | g)", DATA, {**TRUTH, "sd": v}),
+        "what a bootstrap returns": lambda v: SMALL.bootstrap(1, fn=lambda fit: v, seed=1),
+    }.items()
+}
 OWN = {
     "contest": {"L": "x"},
     "with_vcov": {"vcov": "CR2"},

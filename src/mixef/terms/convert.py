@@ -94,7 +94,7 @@ def _array(values: Any, name: str) -> np.ndarray:
 
 def _from_numpy(x: np.ndarray, name: str) -> Column:
     kind = x.dtype.kind
-    if x.ndim != 1 and (x.ndim == 0 or kind not in "fiub"):
+    if x.ndim not in (1, 2) or (x.ndim == 2 and kind not in "fiub"):
         raise DataError(f"column {name!r} has shape {x.shape}; expected one value a row")
     if kind == "f" or (kind in "iu" and x.ndim > 1):
         return x if x.dtype == np.float64 else x.astype(np.float64)

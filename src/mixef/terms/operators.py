@@ -90,7 +90,7 @@ def _truth(value: Any, what: Node) -> Any:
     if isinstance(value, Matrix):
         raise FormulaError(f"{what} is not meaningful for a matrix; expected one variable")
     number = as_number(value, what)
-    return np.where(np.isnan(number), np.nan, number != 0)
+    return np.where(np.isnan(number), np.nan, number != 0)[()]  # a constant stays a number
 
 
 def _connect(node: Binary, left: Any, right: Any) -> Any:
