@@ -121,6 +121,7 @@ ARGUMENTS = {
     "disp": (lambda d: lmer(FORMULA, d, dispformula="~1"), "give weights="),
     "devfun": (lambda d: lmer(FORMULA, d, devFunOnly=True), r"getME\('devfun'\)"),
     "emmeans": (lambda d: lmer(FORMULA, d).emmeans("Days", p_adjust="holm"), r"pairs\(adjust=\)"),
+    "link": (lambda d: glmer("TICKS ~ 1", d, "poisson", link="sqrt"), "name the link with the"),
     "typo": (lambda d: lmer(FORMULA, d, wieghts="w"), "use weights="),
 }
 

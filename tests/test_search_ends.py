@@ -319,3 +319,14 @@ def test_designs_are_drawn_by_their_seed():
     pd.testing.assert_frame_equal(one.data, other.data)
     assert {draw(seed, 300).generalized for seed in (0, 1)} == {True, False}
     assert max(len(draw(seed, 3_000).data) for seed in range(40)) > 1_000
+
+
+@pytest.mark.parametrize("rows", [1, 20])  # held as one matrix, and by pairs of levels
+def test_the_start_of_many_columns_takes_variances_alone(monkeypatch, rows):
+    data = pd.concat([crossed()] * rows, ignore_index=True)
+    formula = "y ~ x + f + (x | g) + (1 | h)"
+    full = lmer(formula, data)
+    monkeypatch.setattr("mixef.estimation.linear.moments.MOST_UNKNOWNS", 0)
+    alone = lmer(formula, data)
+    assert alone.objective == pytest.approx(full.objective, abs=1e-8)
+    assert alone.convergence.n_evaluations <= full.convergence.n_evaluations + 2

@@ -130,6 +130,7 @@ ADVICE = {
         "a generalized linear mixed model is fitted by maximum likelihood; leave REML out, or use "
         "lmer for a Gaussian response"
     ),
+    ("glmer", "link"): 'name the link with the family, as in family="binomial(probit)"',
     ("glmer_nb", "family"): (
         "it fits the negative binomial family only; use glmer(..., family=...), or link= for "
         "another link"
