@@ -247,7 +247,12 @@ def test_time_is_linear_in_the_depth():
 
 def test_messages_about_long_formulas_are_short():
     text = " + ".join(f"v{i}" for i in range(3000))
-    for wrong in (f"y ~ {text} + (1 | g", f"y ~ {text} + 'a' + (1|g)", f"{text}"):
+    for wrong in (
+        f"y ~ {text} + (1 | g",
+        f"y ~ {text} + 'a' + (1|g)",
+        f"{text}",
+        "y ~ " + "x" * 10**5,
+    ):
         with pytest.raises(FormulaError) as caught:
             model_frame(parse_formula(wrong), {"y": [1.0, 2.0]})
         assert len(str(caught.value)) < 2500

@@ -227,7 +227,7 @@ class Scope:
             return numpy_constant(name)
         if found is None or callable(found) or inspect.ismodule(found):
             raise FormulaError(
-                f"{name!r} is not a column of the data{self.columns.suggestion(name)}"
+                f"{shown(name)} is not a column of the data{self.columns.suggestion(name)}"
             )
         if isinstance(found, pd.Series) and len(found) == self.n:
             found = in_rows(found, name, self.columns.labels, self.n)
