@@ -17,9 +17,9 @@ from mixef.memory import available
 
 # Pairs of levels of two factors up to which a table says where each one stands.
 LARGEST_TABLE = 2**24
-# Bytes that a fit takes for each pair of levels: their products at some weights, what they change
-# by with each parameter, and where they are.
-PAIR_BYTES = 150.0
+# Bytes that a fit takes for each pair of levels: their products at some weights, what these change
+# by with a few parameters, and where they are.
+PAIR_BYTES = 250.0
 
 
 class PairPlaces:
@@ -97,7 +97,9 @@ class PairKeys:
     @property
     def keys(self) -> np.ndarray:
         """The keys (m,), sorted; refused where the pairs take more memory than there is."""
-        keys = np.unique(np.concatenate([self._merged, *self._waiting]))
+        keys = np.concatenate([self._merged, *self._waiting])
+        keys.sort()
+        keys = keys[np.diff(keys, prepend=-1) > 0]
         require_pairs(len(keys), self._names)
         return keys
 

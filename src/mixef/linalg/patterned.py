@@ -136,7 +136,13 @@ class PatternedProducts(Generic[SomeCells]):
         for (i, j), pair in self.products.pairs.items():
             start = np.searchsorted(pair.rows, np.arange(layout.n_levels[i] + 1))
             shape = tuple(layout.n_levels[k] * layout.widths[k] for k in (i, j))
-            ZtZ = sparse.bsr_array((pair.blocks, pair.cols, start), shape=shape)
+            # Of numbers alone the transpose is a view.
+            numbers = pair.blocks.shape[1:] == (1, 1)
+            ZtZ = (
+                sparse.csr_array((pair.blocks.ravel(), pair.cols, start), shape=shape)
+                if numbers
+                else sparse.bsr_array((pair.blocks, pair.cols, start), shape=shape)
+            )
             out[layout.slice(i)] += ZtZ @ v[layout.slice(j)]
             out[layout.slice(j)] += ZtZ.T @ v[layout.slice(i)]
         return out

@@ -198,6 +198,7 @@ def streamed_problem(
         groups.products, ZtX=s.ZtX, Zty=s.Zty, XtX=s.XtX, Xty=s.Xty, yty=s.yty, n=scan.m
     )
     axes, par, extra = covariance_start(products, parametrization, family, glm.extra)
+    groups.load(np.ones_like(s.ZtZ.values))  # a factor that is analysed keeps no equal numbers
     largest = max(float(np.sqrt(sums.eta / scan.m)), 3.0 / np.sqrt(level))
     unit = min(sums.bend / scan.m, largest) * np.sqrt(level)
     p = len(basis.R)

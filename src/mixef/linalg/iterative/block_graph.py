@@ -44,7 +44,7 @@ class BlockPlaces:
             numbered = replace(pair, blocks=numbers)
             both = _sides(numbered, self._layout, i, j, self._ranks[i], self._ranks[j])
             for key, side in zip(((i, j), (j, i)), both, strict=True):
-                out[key] = (side.values - 2.0).astype(np.intp)
+                out[key] = (side.values - 2.0).astype(np.uint32)
         return out
 
 

@@ -99,7 +99,7 @@ class Places:
         """Places (m,) of the values of the sides of factors 1 and 2."""
         rows, cols, n_levels = self._of
         by_row, by_col, _ = _sides(rows, cols, np.arange(float(len(rows))), n_levels)
-        one, two = (side.values.astype(np.intp) for side in (by_row, by_col))
+        one, two = (side.values.astype(np.uint32) for side in (by_row, by_col))
         return (two, one) if self._swapped else (one, two)
 
 
