@@ -396,9 +396,18 @@ def test_boundary_forms(kernel, s):
     close(out, sum(whole[np.ix_(level, level)] for level in levels))
 
 
+def test_find_pairs(kernel):
+    rows, cols = np.nonzero(np.random.default_rng(8).random((9, 7)) < 0.4)
+    start, asked = np.searchsorted(rows, np.arange(10)), np.arange(len(rows))[::-1]
+    out = np.empty(len(rows), dtype=np.intp)
+    columns = cols.astype(np.int32)
+    kernel("find_pairs")(start, columns, rows[asked], cols[asked], out)
+    np.testing.assert_array_equal(out, asked)
+
+
 def test_every_kernel_is_tested():
     names = set(kernels.compiled())
-    assert len(names) == 17
+    assert len(names) == 19
     tests = {**globals(), **vars(test_iterative)}
     assert all(f"test_{name}" in tests for name in names)
 

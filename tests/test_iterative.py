@@ -133,6 +133,29 @@ def test_gather_eight(kernel, weighted):
     check_gather(kernel, "gather_eight", weighted, 8)
 
 
+@pytest.mark.parametrize("widths", [(1, 1), (2, 3)])
+def test_cell_forms(kernel, widths):
+    """Forms in matrices that have their values on pairs of levels, and what multiplies these."""
+    rng, (s, t), K = np.random.default_rng(6), widths, 3
+    rows, cols = np.nonzero(rng.random((7, 5)) < 0.5)
+    a, b = (index.ravel() for index in np.indices((s, t)))
+    values = rng.normal(size=(K, len(rows) * s * t))
+    x, y = rng.normal(size=(2, 7 * s + 5 * t, 8))
+    P, cells = np.zeros((K, len(x), len(x))), (
+        (rows[:, None] * s + a).ravel(), (7 * s + cols[:, None] * t + b).ravel()
+    )  # fmt: skip
+    P[:, cells[0], cells[1]] = P[:, cells[1], cells[0]] = values
+    sides = [part[side] for side in (slice(7 * s), slice(7 * s, None)) for part in (x, y)]
+    out, inverse = np.zeros((K, 8)), np.ones(values.shape[1])
+    for first, last in [(0, 4), (4, len(rows))]:
+        kernel("cell_forms")(
+            rows, cols.astype(np.int32), a, b, np.ones(len(a)), *sides, values, inverse, 0.5,
+            out, first, last,
+        )  # fmt: skip
+    np.testing.assert_allclose(out, np.einsum("ik,nij,jk->nk", x, P, y), atol=1e-13)
+    np.testing.assert_allclose(values @ (inverse - 1.0), 0.5 * out.sum(axis=1), atol=1e-13)
+
+
 @pytest.mark.parametrize("weighted", [True, False])
 def test_gram_squares(kernel, weighted):
     A, by_row, by_col, _ = pairs(weighted)
