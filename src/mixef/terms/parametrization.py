@@ -11,6 +11,9 @@ import numpy as np
 
 from mixef.terms.covariance import Covariance, roots_of_theta
 
+# A step to first order takes no variance below this share of what it was.
+LEAST_VARIANCE = 0.25
+
 
 @dataclass(frozen=True)
 class Parametrization:
@@ -122,6 +125,20 @@ class Parametrization:
     def resized(self, par: np.ndarray, factor: float) -> np.ndarray:
         """Return the parameters of roots multiplied by a positive factor."""
         return np.concatenate([s.resized(x, factor) for s, x in self.by_term(par)])
+
+    def along_covariances(self, par: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Return the parameters where covariances change by what ``step`` does to first order.
+
+        No standard deviation falls to less than half. All roots at ``par`` are invertible.
+        """
+        out = []
+        for (structure, x), where in zip(self.by_term(par), self.par_slices, strict=True):
+            lam = structure.lam(x)
+            inner = np.linalg.solve(lam, np.tensordot(step[where], structure.d_lam(x), axes=1))
+            value, vector = np.linalg.eigh(np.eye(len(lam)) + inner + inner.T)
+            half = lam @ (vector * np.sqrt(np.maximum(value, LEAST_VARIANCE)))
+            out.append(structure.coordinates(half))
+        return np.concatenate(out)
 
     def others(self, par: np.ndarray) -> list[np.ndarray]:
         """Return other places to search from: one term moved to where another optimum may be."""

@@ -228,6 +228,9 @@ class GeneralizedCriterion:
             self._sharper[: len(par), : len(par)] += bend
         return self._sharper
 
+    def scored(self) -> None:
+        """Return nothing: no step of scoring is known to lead on from anywhere."""
+
     def within_error(self) -> bool:
         """Tell that the gradient is exact."""
         return False

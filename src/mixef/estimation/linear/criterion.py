@@ -25,11 +25,14 @@ from mixef.estimation.linear.pls import (
 )
 from mixef.estimation.linear.problem import LinearProblem
 from mixef.estimation.search.hessian import difference_hessian
-from mixef.linalg.factor import Factor
+from mixef.linalg import small
+from mixef.linalg.factor import INVERTIBLE, Factor
 from mixef.terms.covariance import Covariance, theta_of
 
 # With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
 MOST_COLUMNS = 200
+# A step takes sigma^2 to no less than this share of what it was.
+LEAST_SIGMA2 = 0.25
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -95,6 +98,24 @@ class LinearCriterion:
                 self.factor, self._solution, self.parametrization, self._par, self.problem.REML
             )
         return self._derivatives
+
+    def scored(self) -> np.ndarray | None:
+        """Return where a step of Fisher's scoring leads from the last value.
+
+        It is linear in the covariances and in sigma^2, which here is not profiled out: of balanced
+        data it finds the REML estimate from anywhere. None where the expected information is not
+        known, or templates are singular.
+        """
+        d, solution = self._differentiated(), self._solution
+        assert self._par is not None
+        assert solution is not None
+        if d.expected is None or min(self.factor.least) < INVERTIBLE:
+            return None
+        traces = d.gradient - d.pwrss_slope / solution.s2
+        profiled = d.expected - np.outer(traces, traces) / solution.m
+        step = -small.least_squares(profiled, d.gradient, EPSILON)
+        sigma2 = 1.0 - float(traces @ step) / solution.m  # where it goes, relative to s2
+        return self.parametrization.along_covariances(self._par, step / max(sigma2, LEAST_SIGMA2))
 
     def sharper(self) -> None:
         """Return no Hessian: the information is exact where that is cheap."""

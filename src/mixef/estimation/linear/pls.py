@@ -140,11 +140,18 @@ class Derivatives:
     w: np.ndarray  # (q,): ``Z'(y - X beta - Z Lambda u)``
     pwrss_slope: np.ndarray  # (k,): derivative of pwrss, ``-w' d(Lambda Lambda') w``
     ZtVX: np.ndarray  # (q, p): ``Z'V^-1 X``
-    is_exact: bool  # Whether the information is the exact Hessian
+    # (k, k): what the criterion's Hessian is expected to be, without the curvature of
+    # ``lam lam'``, sigma not profiled out; where it is known, the information is the exact Hessian
+    expected: np.ndarray | None
     # (k, k): covariance of the gradient's error where traces are estimates, None where they are
     # exact; and what each random vector says of the gradient (m, k)
     error: np.ndarray | None = None
     samples: np.ndarray | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the information is the exact Hessian."""
+        return self.expected is not None
 
 
 def differentiate(
@@ -177,8 +184,9 @@ def differentiate(
     observed = (view.gram(H) - R2.T @ R2) / s2
     information = observed - np.outer(k, k) / (solution.m * s2 * s2)
     squares = factor.projected_squares(Q if REML else Q[:, :0])
-    if squares is not None:
-        information += observed - expected_information(squares, dsigmas)
+    expected = None if squares is None else expected_information(squares, dsigmas)
+    if expected is not None:
+        information += observed - expected
 
     K = []
     for i, T in enumerate(factor.trace_blocks()):
@@ -198,7 +206,7 @@ def differentiate(
         w,
         -k,
         W[:, :p],
-        squares is not None,
+        expected,
         *(error or ()),
     )
 

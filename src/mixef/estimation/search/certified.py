@@ -24,7 +24,7 @@ from mixef.estimation.search.optimize import (
 )
 from mixef.estimation.search.scipy_search import scipy_search
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE
-from mixef.estimation.search.size import in_size
+from mixef.estimation.search.size import Size, in_size, is_far
 from mixef.estimation.search.trust_region import FLAT
 from mixef.linalg import small
 
@@ -204,10 +204,12 @@ def search_from(
     """
     if control.optimizer != "newton" or control.max_evaluations < 2:
         return search(criterion, start, control, trace)
-    size = in_size(criterion, usual, control.max_evaluations - 1)
+    at_start, found = criterion.value(start), derivatives_at(criterion)
+    size = Size(usual, None)
+    if found is None or is_far(criterion, start, *found):
+        size = in_size(criterion, usual, control.max_evaluations - 1)
     usual, looked = size.start, (*size.before, *size.beyond)
     at_usual = Step(usual, criterion.value(usual), np.nan)
-    at_start = criterion.value(start)
     others = replace(control, max_evaluations=control.max_evaluations - 1 - len(looked))
     if not at_start <= at_usual.objective + FAR:
         first = Step(start, at_start, np.nan)

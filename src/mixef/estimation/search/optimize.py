@@ -51,6 +51,9 @@ class MixedCriterion(Criterion, Protocol):
     def sharper(self) -> np.ndarray | None:
         """Return a better Hessian than the information at the last value, if there is one."""
 
+    def scored(self) -> np.ndarray | None:
+        """Return where Fisher's scoring leads from the last value, if that takes no longer."""
+
     def runs_away(self) -> bool:
         """Tell whether the criterion falls for ever from where derivatives were taken last."""
 
@@ -272,8 +275,9 @@ class _Secants:
         wherever there is no minimum within reach, which secants foresee without ground.
         """
         model = Quadratic(g, H + self._correction, unit) if self.trusted else here
-        settled = model.values.min() > 0.0 and _length(model.slopes / model.values) < radius
-        promise, most = (model.promise, self._promise) if settled else (here.promise, NEAR)
+        promise, most = (
+            (model.promise, self._promise) if model.is_settled(radius) else (here.promise, NEAR)
+        )
         if axes is None or not DECREMENT < promise < most:
             return model
         sharp = axes.sharper()

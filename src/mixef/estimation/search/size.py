@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixef.estimation.search.optimize import MixedCriterion, Step, derivatives_at
+from mixef.estimation.search.trust_region import Quadratic
 
+# A gain that is much for one step.
+MUCH = 5.0
 # Where the criterion falls by so much as the logarithm of all standard deviations grows by one, a
 # start is tried with standard deviations so many times as large.
 STEEP, LARGER = 15.0, 5.0
@@ -28,20 +31,41 @@ class Size:
 def in_size(criterion: MixedCriterion, start: np.ndarray, max_evaluations: int) -> Size:
     """Return a start of the right size.
 
-    Where the criterion falls steeply as all covariances grow, Newton's steps, which can double
-    them at most, are slow, and can lose on the way directions that a larger start would have kept.
+    Far from the end Newton's steps, which can double or halve standard deviations at most, are
+    slow, and can lose on the way directions that a better start would have kept.
     """
-    P = criterion.parametrization
     before: tuple[Step, ...] = ()
-    k = P.n_par
     value, found = criterion.value(start), derivatives_at(criterion)
     while found is not None and len(before) + 1 < max_evaluations:
-        if found[0][:k] @ start[:k] > -STEEP:
+        other = _nearer(criterion, start, *found)
+        if other is None:
             break
-        larger = np.concatenate([P.resized(start[:k], LARGER), start[k:]])
-        new = criterion.value(larger)
+        new = criterion.value(other)
         if not new < value:
-            return Size(start, None, before, (Step(larger, new, np.nan),))
+            return Size(start, None, before, (Step(other, new, np.nan),))
         before = (*before, Step(start, value, float(np.abs(found[0]).max())))
-        start, value, found = larger, new, derivatives_at(criterion)
+        start, value, found = other, new, derivatives_at(criterion)
     return Size(start, None if found is None else (value, found), before)
+
+
+def is_far(criterion: MixedCriterion, point: np.ndarray, g: np.ndarray, H: np.ndarray) -> bool:
+    """Tell whether much is to be gained, and the minimum is not within reach of a step."""
+    at = Quadratic(g, H, criterion.scale(point))
+    return at.promise > MUCH and not at.is_settled(1.0)
+
+
+def _nearer(
+    criterion: MixedCriterion, point: np.ndarray, g: np.ndarray, H: np.ndarray
+) -> np.ndarray | None:
+    """Return a better start where a point is far from the end, None elsewhere.
+
+    By Fisher's scoring, or, where that is not known, by larger covariances.
+    """
+    P = criterion.parametrization
+    k = P.n_par
+    if not is_far(criterion, point, g, H):
+        return None
+    scored = criterion.scored()
+    if scored is not None or g[:k] @ point[:k] > -STEEP:
+        return scored
+    return np.concatenate([P.resized(point[:k], LARGER), point[k:]])

@@ -41,6 +41,13 @@ class Quadratic:
         """What a Newton step promises to gain, flat directions left aside."""
         return self._promise(self.values)
 
+    def is_settled(self, radius: float) -> bool:
+        """Tell whether there is a minimum, and that within reach."""
+        if self.values.min(initial=1.0) <= 0.0:
+            return False
+        step = self.slopes / self.values
+        return bool(step @ step < radius**2)
+
     def promise_of_size(self) -> float:
         """Return that where only the size of curvature counts, and no saddle is believed in."""
         return self._promise(np.abs(self.values))
