@@ -140,3 +140,15 @@ def test_what_spark_cannot_do_is_said(frame):
     failing = frame.selectExpr("y", "1 / (g - g) as x", "g")
     with pytest.raises(DataError, match=r"Spark failed to read the table: .*DIVIDE_BY_ZERO"):
         relation_of(failing).collect()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_workers_add_values_to_rows(frame):
+    odd = frame.withColumnRenamed("w", "a.b")  # which the model does not use
+    fit = lmer("y ~ x + (1 | g)", odd)
+    made = fit.fitted().toPandas()
+    assert list(made) == [*odd.columns, ".fitted"]
+    here = lmer("y ~ x + (1 | g)", rows()).fitted()
+    np.testing.assert_allclose(np.sort(made[".fitted"].dropna()), np.sort(here), rtol=1e-6)
+    drawn = fit.simulate(1, seed=1)
+    assert drawn.toPandas()[".sim_1"].equals(drawn.toPandas()[".sim_1"])

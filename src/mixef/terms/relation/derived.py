@@ -122,12 +122,14 @@ def _as_ibis(made: Derived) -> Any:
 def _as_spark(made: Derived) -> Any:
     """Compute the columns where the rows are, by the workers."""
     native = made.relation.lazy.to_native()
-    kept = [field for field in native.schema.fields if field.name not in made.names]
+    fields = native.schema.fields
+    kept = [field for field in fields if field.name not in made.names]
     new = [spark_types.StructField(name, spark_types.DoubleType()) for name in made.names]
     names = [field.name for field in [*kept, *new]]
-    return native.mapInArrow(
-        _OnWorkers(made.of_batch, names), spark_types.StructType([*kept, *new])
-    )
+    # By numbers: a name with a dot is a path to Spark, also where no model uses the column.
+    numbered = native.toDF(*(f"c{k}" for k in range(len(fields))))
+    work = _OnWorkers(made.of_batch, [field.name for field in fields], names)
+    return numbered.mapInArrow(work, spark_types.StructType([*kept, *new]))
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,15 @@ class _OnWorkers:
     """What the workers of a cluster do with batches; a class, so that it pickles."""
 
     of_batch: OfBatch
-    names: list[str]
+    read: list[str]  # what the columns are called that come
+    names: list[str]  # of those that go
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = pyspark.TaskContext.get()
         of_batch = self.of_batch.begin(None if task is None else task.partitionId())
         for batch in batches:
-            yield of_batch(batch).select(self.names)
+            named = pa.RecordBatch.from_arrays(batch.columns, names=self.read)
+            yield of_batch(named).select(self.names)
 
 
 _NATIVE: dict[str, Callable[[Derived], Any]] = {

@@ -88,6 +88,11 @@ def _remedy(text: str) -> str:
             "; one connection serves one thread and one query at a time: give every thread a "
             "relation of a cursor of its own, as by con.cursor().table(...)"
         )
+    if "No module named 'pyarrow'" in text:  # of Spark's workers
+        return (
+            ": install pyarrow where Spark runs Python, or say which Python has it, by "
+            "spark.pyspark.python or PYSPARK_PYTHON"
+        )
     return ""
 
 
