@@ -398,11 +398,12 @@ def test_boundary_forms(kernel, s):
 
 def test_find_pairs(kernel):
     rows, cols = np.nonzero(np.random.default_rng(8).random((9, 7)) < 0.4)
-    start, asked = np.searchsorted(rows, np.arange(10)), np.arange(len(rows))[::-1]
-    out = np.empty(len(rows), dtype=np.intp)
-    columns = cols.astype(np.int32)
-    kernel("find_pairs")(start, columns, rows[asked], cols[asked], out)
-    np.testing.assert_array_equal(out, asked)
+    start, places = np.searchsorted(rows, np.arange(10)), np.full((9, 7), -1)
+    places[rows, cols] = np.arange(len(rows))
+    row, col = np.indices((9, 7)).reshape(2, -1)
+    out = np.empty(len(row), dtype=np.intp)
+    kernel("find_pairs")(start, cols.astype(np.int32), row, col, out)
+    np.testing.assert_array_equal(out, places.ravel())
 
 
 def test_every_kernel_is_tested():

@@ -229,3 +229,12 @@ def test_places_of_pairs_by_search_are_those_of_the_table(monkeypatch):
     places = pickle.loads(pickle.dumps(PairPlaces(keys, (40, 70))))
     np.testing.assert_array_equal(places(first, second), by_table)
     np.testing.assert_array_equal(keys[by_table], first * 70 + second)
+
+
+@pytest.mark.parametrize("largest", [0, 100])
+def test_pairs_that_come_later_are_refused(monkeypatch, largest):
+    monkeypatch.setattr(chunk_pairs, "LARGEST_TABLE", largest)
+    places, first = PairPlaces(np.array([0, 4, 5, 9]), (4, 4)), np.array([0, 1, 1, 2])
+    np.testing.assert_array_equal(places(first, np.array([0, 0, 1, 1])), np.arange(4))
+    with pytest.raises(DataError, match="two levels occur together that did not"):
+        places(first, np.array([0, 0, 1, 2]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.errors import MemoryNeededError
+from mixef.errors import DataError, MemoryNeededError
 from mixef.linalg.factor import fits
 from mixef.linalg.kernels import compiled
 from mixef.linalg.sources import Chunk
@@ -45,16 +45,28 @@ class PairPlaces:
     def _table(self) -> np.ndarray | None:
         if self.n_levels[0] * self.n_levels[1] > LARGEST_TABLE:
             return None
-        table = np.zeros(self.n_levels, dtype=np.int32)
+        table = np.full(self.n_levels, -1, dtype=np.int32)
         table[self.levels] = np.arange(len(self))
         return table
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return the place (m,) of the pair of levels of every row."""
+        """Return the place (m,) of the pair of levels of every row.
+
+        Raises
+        ------
+        DataError
+            For a pair that is not among them.
+        """
         if self._table is not None:
-            return np.asarray(self._table[first, second], dtype=np.intp)
-        places = np.empty(len(first), dtype=np.intp)
-        compiled()["find_pairs"](self._start, self._second, first, second, places)
+            places = np.asarray(self._table[first, second], dtype=np.intp)
+        else:
+            places = np.empty(len(first), dtype=np.intp)
+            compiled()["find_pairs"](self._start, self._second, first, second, places)
+        if places.min(initial=0) < 0:
+            raise DataError(
+                "two levels occur together that did not when the rows were read first: the table "
+                "changes while it is read; fit the model to a copy of it"
+            )
         return places
 
     def __getstate__(self) -> dict[str, Any]:

@@ -266,16 +266,14 @@ def find_pairs(
     col: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write where every pair of a row and a column stands among those that occur.
+    """Write where every pair of a row and a column stands among those that occur, -1 for none.
 
     Parameters
     ----------
     start : ndarray of int (l + 1,)
         Where each row's columns start in ``cols``; ascending inside a row.
     cols : ndarray of int (m,)
-    row, col : ndarray of int (n,)
-        All of them occur.
-    out : ndarray of int (n,)
+    row, col, out : ndarray of int (n,)
     """
     for r in range(len(row)):
         low, high = start[row[r]], start[row[r] + 1]
@@ -285,4 +283,4 @@ def find_pairs(
                 low = middle
             else:
                 high = middle
-        out[r] = low
+        out[r] = low if low < high and cols[low] == col[r] else -1
