@@ -1,5 +1,7 @@
 """Whole fits with the iterative factor beside the exact one, and what is refused by name."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,6 +140,10 @@ def test_the_error_is_told(fit, exact, data):
             f"log|M| is an estimate: standard error of the criterion {fit.objective_se:.2g}" in text
         )
     assert "standard error of" not in str(exact)
+    note = re.search(r"\(df rest on second derivatives that are known to ([\d.e-]+) %\)", text)
+    assert 0.0 < float(note[1]) < 1.0
+    assert note[0] in fit.summary()._repr_html_()
+    assert "second derivatives" not in str(fit.summary(ddf=None)) + str(exact.summary())
     assert "objective_se" in fit.glance()
     assert "objective_se" not in exact.glance()
     by_ml = str(fit.refit_ml().summary())

@@ -13,7 +13,7 @@ import pandas as pd
 from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_table
-from mixef.inference.hypotheses.ddf import check_ddf, method_name
+from mixef.inference.hypotheses.ddf import SATTERTHWAITE, check_ddf, method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.overdispersion import overdispersion_message
 from mixef.inference.residual_quantiles import scaled_quantiles
@@ -105,6 +105,7 @@ class Summary(Printed):
     correlation: bool | None = None  # Whether to show `corr`; by default for up to 12 coefficients
     left_out: str = ""  # How many rows of the data were left out, and why
     criterion_se: float = 0.0  # Standard error of the criterion; 0 where it is exact
+    df_error: float = 0.0  # Error of second derivatives that df rest on, beside them; 0 where exact
 
     def tables(self) -> list[Table]:
         """Return the tables of this summary, the same for every form of output.
@@ -239,7 +240,11 @@ class Summary(Printed):
         )
 
     def _fixed_effects(self) -> Table:
-        return coef_to_table(self.coef_table, self.digits, "Fixed effects:", SHARED)
+        table = coef_to_table(self.coef_table, self.digits, "Fixed effects:", SHARED)
+        if not self.df_error > 0.0:
+            return table
+        note = f"(df rest on second derivatives that are known to {100 * self.df_error:.1g} %)"
+        return replace(table, note=note)
 
     def _correlation(self) -> Table | None:
         """Return the correlations of fixed effects below the diagonal, with shortened names."""
@@ -299,6 +304,7 @@ def summarize(
         correlation=correlation,
         left_out=str(fit.frame.left_out),
         criterion_se=fit.estimates.objective_se,
+        df_error=_df_error(fit, ddf),
     )
 
 
@@ -315,6 +321,14 @@ def _tests_in_title(fit: Fit, ddf: str | None) -> str:
     method = method_name(fit, ddf)
     letter = "z" if check_ddf(fit, ddf) is None else "t"
     return "" if method is None or not len(fit.kept) else f". {letter}-tests use {method}"
+
+
+def _df_error(fit: Fit, ddf: str | None) -> float:
+    """Return the error of the Hessian that degrees of freedom take; 0 where there is none."""
+    if not fit.estimates.objective_se > 0.0 or check_ddf(fit, ddf) != SATTERTHWAITE:
+        return 0.0
+    error: float = fit.curvature.error
+    return error
 
 
 def _family(fit: Fit) -> tuple[str, str] | tuple[None, None]:

@@ -73,7 +73,7 @@ class EstimatedCriterion(GeneralizedCriterion):
         self.value(point)
         information, unit = self._differentiated().information, self.scale(point)
         try:
-            return estimated_hessian(self._gradient_samples, point, unit, information)
+            return estimated_hessian(self._gradient_samples, point, unit, information)[0]
         except FitError:
             return None
 

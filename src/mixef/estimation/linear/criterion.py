@@ -46,6 +46,7 @@ class Curvature:
     hessian: np.ndarray  # (k + 1, k + 1): of -2 log L, or of the REML criterion
     #: (k + 1, p, p): derivatives of ``sigma^2 (X'V^-1 X)^-1``, the covariance of the user's beta.
     vcov_slopes: np.ndarray
+    error: float  # standard error of the Hessian, beside its smallest eigenvalue; 0 where exact
 
 
 class LinearCriterion:
@@ -235,11 +236,15 @@ class LinearCriterion:
         Exact; by differences of the exact gradient where the sums over pairs of levels would take
         longer: where the factor is sparse and the data hold together in large parts.
         """
+        return self._hessian(par)[0]
+
+    def _hessian(self, par: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the Hessian and its error; see `Curvature`."""
         self.value(par)
         assert self._par is not None
         d, solution = self._differentiated(), self._solution
         if d.is_exact:
-            return d.information
+            return d.information, 0.0
         if d.error is not None:
             elsewhere, unit = copy.copy(self), self.scale(self._par)
             elsewhere.factor = self.factor.twin()
@@ -247,9 +252,9 @@ class LinearCriterion:
         if self.factor.has_squares or columns_in_largest_part(self.factor) <= MOST_COLUMNS:
             assert solution is not None
             dsigmas = self.parametrization.derivatives(np.asarray(par, dtype=float))[1]
-            return exact_information(self.factor, solution, d, dsigmas, self.problem.REML)
+            return exact_information(self.factor, solution, d, dsigmas, self.problem.REML), 0.0
         H = difference_hessian(self, np.asarray(par, dtype=float), d.information)
-        return d.information if H is None else H
+        return d.information if H is None else H, 0.0
 
     def _gradient(self, par: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the gradient (k,) and what each random vector says of it (m, k)."""
@@ -265,7 +270,7 @@ class LinearCriterion:
         ``d pwrss``, and the other part is the profiled Hessian with ``row row' / 4m`` put back
         (eq-beyond-sigma-row in docs/theory).
         """
-        profiled = self.hessian(par)
+        profiled, error = self._hessian(par)
         d, solution = self._differentiated(), self._solution
         assert solution is not None
         row = -2.0 * d.pwrss_slope / solution.s2
@@ -285,7 +290,7 @@ class LinearCriterion:
             gram = np.einsum("lap,lbq->abpq", level, level, optimize=True)
             slopes[:k] += np.tensordot(D, gram, axes=([1, 2], [0, 1]))
         slopes[k] = 2.0 * B @ B.T
-        return Curvature(H, solution.s2 * scale**2 * slopes)
+        return Curvature(H, solution.s2 * scale**2 * slopes, error)
 
     def effects_slopes(self, par: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the derivatives of beta and of the conditional modes for ``par``.

@@ -78,8 +78,10 @@ def estimated_hessian(
     point: np.ndarray,
     unit: np.ndarray,
     information: np.ndarray,
-) -> np.ndarray:
-    """Return the Hessian (k, k) by central differences of an estimated gradient.
+) -> tuple[np.ndarray, float]:
+    """Return the Hessian (k, k) by central differences of an estimated gradient, and its error.
+
+    The error is beside the smallest eigenvalue, in units of the parameters.
 
     Random vectors are the same at all points, so that most of the gradient's error cancels; what
     each of them says of the Hessian tells what is left.
@@ -118,4 +120,4 @@ def estimated_hessian(
             "covariance parameters are refused; use ddf=None, or an exact factor "
             '(LmerControl(factor="cholmod"))'
         )
-    return H
+    return H, error / smallest
