@@ -157,7 +157,10 @@ def test_covariates_in_by_stand_about_their_means(sleep):
     ("arguments", "message"),
     [
         (("Subject",), "x is 'Subject', which is no predictor of the fixed effects; they are Days"),
-        (("Days", "nothing"), "'nothing' is no predictor of the fixed effects; they are Days"),
+        (
+            ("Days", "nothing"),
+            "by is 'nothing', which is no predictor of the fixed effects; they are Days",
+        ),
         (("Days", None, {"Days": []}), "at has no value of Days"),
         (("Days", None, None, "mode"), "type is 'mode'"),
     ],

@@ -13,6 +13,7 @@ import pandas as pd
 from mixef.checks import shown
 from mixef.errors import DataError
 from mixef.terms.convert import Column, read
+from mixef.terms.factor import Factor
 from mixef.terms.sources import frame_of, is_of_narwhals
 
 
@@ -228,6 +229,8 @@ def _rows_of(values: Any) -> int | None:
     """Return the number of rows that values of a mapping have; None for what has no rows."""
     if isinstance(values, str | bytes | type):
         return None
+    if isinstance(values, Factor):
+        return len(values)
     try:
         shape = np.shape(values)
     except Exception:  # rows of several lengths, or anything of a user's own
