@@ -211,6 +211,21 @@ class SlopePass(Pass):
 
 
 @dataclass(frozen=True)
+class MovingPass(Pass):
+    """A step as linear predictors move with the parameters."""
+
+    #: `b`, `beta`: (q, K), (p, K); how random effects and coefficients move with K parameters, of
+    #: which the auxiliary ones come last.
+    b: np.ndarray
+    beta: np.ndarray
+
+    def _moves(self, rows: ChunkRows) -> np.ndarray:
+        """Return how linear predictors move (m, K)."""
+        moves: np.ndarray = rows.Z(self.b) + rows.X @ self.beta
+        return moves
+
+
+@dataclass(frozen=True)
 class ChangeSums(Sums):
     """What happens to ``Z'WZ``."""
 
@@ -218,19 +233,14 @@ class ChangeSums(Sums):
 
 
 @dataclass(frozen=True)
-class ChangePass(Pass):
-    """Changes of the weights in ``log|M|``, as linear predictors move with the parameters."""
-
-    #: `b`, `beta`: (q, K), (p, K); how random effects and coefficients move with K parameters, of
-    #: which the auxiliary ones come last.
-    b: np.ndarray
-    beta: np.ndarray
+class ChangePass(MovingPass):
+    """Changes of the weights in ``log|M|``."""
 
     def __call__(self, chunk: Chunk) -> ChangeSums:
         """Return the sums of a chunk."""
         rows, response, state = self._inside(chunk)
         slopes = response.slopes(state, self.point.extra, response.uses_observed)
-        return ChangeSums(rows.products(slopes.along(rows.Z(self.b) + rows.X @ self.beta)))
+        return ChangeSums(rows.products(slopes.along(self._moves(rows))))
 
 
 @dataclass(frozen=True)
@@ -244,20 +254,20 @@ class CurvatureSums(Sums):
 
 
 @dataclass(frozen=True)
-class CurvaturePass(ChangePass):
-    """Second derivatives, as linear predictors move with the parameters."""
+class CurvaturePass(MovingPass):
+    """Second derivatives."""
 
     inverse: np.ndarray  # (v,): as `SlopePass` has it
     adjoint: Point  # ``Lambda x``, and x of the coefficients
 
-    def __call__(self, chunk: Chunk) -> CurvatureSums:  # type: ignore[override]
+    def __call__(self, chunk: Chunk) -> CurvatureSums:
         """Return the sums of a chunk."""
         rows, response, state = self._inside(chunk)
         extra, h = self.point.extra, rows.forms(self.inverse)
         adjoint = rows.Z(self.adjoint.b) + rows.X @ self.adjoint.beta
         slopes = response.slopes(state, extra, response.uses_observed)
         second = response.second_slopes(state, extra, slopes)
-        eta = rows.Z(self.b) + rows.X @ self.beta
+        eta = self._moves(rows)
         curved = weighted_gram(eta, h * second.weights[0] + adjoint * second.score[0])
         cross = own = None
         if slopes.by_extra is not None:

@@ -120,4 +120,4 @@ def estimated_hessian(
             "covariance parameters are refused; use ddf=None, or an exact factor "
             '(LmerControl(factor="cholmod"))'
         )
-    return H, error / smallest
+    return H, error / smallest if error else 0.0

@@ -66,6 +66,8 @@ def _nearer(
     if not is_far(criterion, point, g, H):
         return None
     scored = criterion.scored()
-    if scored is not None or g[:k] @ point[:k] > -STEEP:
+    if scored is not None:
         return scored
+    if g[:k] @ point[:k] > -STEEP:
+        return None
     return np.concatenate([P.resized(point[:k], LARGER), point[k:]])
