@@ -15,7 +15,6 @@ from mixef.estimation.many.fits import batch_fitter, scale_responses
 from mixef.estimation.many.search import search_all
 from mixef.estimation.search.trust_region import Quadratic, promises, steps_along
 from mixef.inference.refits.many import refit_many
-from mixef.linalg.standardize import scale_response
 
 BALANCED = {
     "sleepstudy": ("Reaction ~ Days + (Days | Subject)", 1, 18),
@@ -122,19 +121,26 @@ def test_large_models_are_not_batched(monkeypatch):
             assert batch_fitter(fit, fit.scaled_par) is None
 
 
-def test_scaled_responses_are_those_of_one():
+def test_responses_are_scaled_without_their_fixed_effects():
     fit, fitter, _ = prepared("y ~ x + f + (1 | g)", crossed())
-    Q = fitter.model.Q
-    Y = np.column_stack([fit.frame.y, 1e6 + 1e-3 * fit.frame.y, 1e-30 * fit.frame.y])
-    scaled = scale_responses(Y, Q)
-    for j, y in enumerate(Y.T):
-        rest, how = scale_response(y, Q, "y")
-        np.testing.assert_allclose(scaled.Y[:, j], rest, rtol=0, atol=1e-7)  # 1e9 of cancellation
-        assert scaled.scale[j] == pytest.approx(how.scale, rel=1e-8)
-        # Rounding of the largest coefficient, 1e-16 of it and a few times over.
-        atol = 1e-16 * 100 * np.abs(how.beta0).max()
-        np.testing.assert_allclose(scaled.beta0[:, j], how.beta0, rtol=0, atol=atol)
+    Q, y = fitter.model.Q, fit.frame.y
+    beta = np.linalg.lstsq(Q, y, rcond=None)[0]
+    rest = y - Q @ beta
+    rms = np.sqrt((rest**2).mean())
+    shift = np.linalg.lstsq(Q, np.ones(len(y)), rcond=None)[0]
+    changes = ((1.0, 0.0), (1e-3, 1e6), (1e-30, 0.0), (1e60, 1e9))
+    scaled = scale_responses(np.column_stack([b * y + a * max(b, 1.0) for b, a in changes]), Q)
+    for j, (b, a) in enumerate(changes):
+        lost = 1e-15 * max(a * max(b, 1.0) / b, 10.0)  # what rounding of the shift leaves of y
+        np.testing.assert_allclose(scaled.Y[:, j], rest / rms, rtol=0, atol=lost)
+        assert scaled.scale[j] == pytest.approx(b * rms, rel=lost)
+        expected = b * beta + a * max(b, 1.0) * shift
+        np.testing.assert_allclose(
+            scaled.beta0[:, j], expected, rtol=0, atol=1e-14 * np.abs(expected).max()
+        )
     assert not scaled.failures
+    nothing = scale_responses(np.column_stack([0 * y, 0 * y + 7.0, Q @ beta, y * 1e200]), Q)
+    assert sorted(nothing.failures) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])

@@ -31,8 +31,6 @@ class RowPieces:
         Square root of the weights.
     R : ndarray (p, p), optional
         Upper triangular.
-    kept : ndarray of int (p,), optional
-        Which columns of a larger X these are.
 
     Attributes
     ----------
@@ -51,12 +49,9 @@ class RowPieces:
         X: np.ndarray,
         root: np.ndarray | None = None,
         R: np.ndarray | None = None,
-        kept: np.ndarray | None = None,
     ):
-        if kept is not None and len(kept) == X.shape[1]:
-            kept = None
-        self._X, self._root, self._R, self._kept = X, root, R, kept
-        self.shape = n, p = len(X), X.shape[1] if kept is None else len(kept)
+        self._X, self._root, self._R = X, root, R
+        self.shape = n, p = X.shape
         cells = min(max(n * p // PIECES, LEAST), MOST)
         self._step = max(cells // max(p, 1), 2 * p, 1)
         self._held = self._piece(slice(0, n)) if n <= self._step or p <= FEW else None
@@ -75,13 +70,13 @@ class RowPieces:
         """Return these columns times ``R^-1``, for columns that are not scaled yet."""
         if self._held is not None:
             return RowPieces(self._held, R=R)
-        return RowPieces(self._X, self._root, R, self._kept)
+        return RowPieces(self._X, self._root, R)
 
     def weighted(self, root: np.ndarray) -> RowPieces:
         """Return these columns times the square root of the weights, for columns as they are."""
         if self._held is not None:
             return RowPieces(self._held, root)
-        return RowPieces(self._X, root, None, self._kept)
+        return RowPieces(self._X, root)
 
     def whole(self) -> np.ndarray:
         """Return all rows in one array (n, p)."""
@@ -92,22 +87,8 @@ class RowPieces:
             out[rows] = piece
         return out
 
-    def gram(self) -> np.ndarray:
-        """Return the cross-products (p, p)."""
-        gram: np.ndarray = sum(piece.T @ piece for _, piece in self)
-        return gram
-
-    def times(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return the product (n,) with coefficients (p,)."""
-        return np.concatenate([piece @ coefficients for _, piece in self])
-
-    def transposed_times(self, v: np.ndarray) -> np.ndarray:
-        """Return the product (p,) of the transpose with v (n,)."""
-        product: np.ndarray = sum(piece.T @ v[rows] for rows, piece in self)
-        return product
-
     def _piece(self, rows: slice) -> np.ndarray:
-        piece = self._X[rows] if self._kept is None else self._X[rows, self._kept]
+        piece = self._X[rows]
         if self._root is not None:
             piece = piece * self._root[rows, None]
         return piece if self._R is None else dtrsm(1.0, self._R, piece, side=1)

@@ -203,29 +203,6 @@ class ResponseScale:
     scale: float
 
 
-def scale_response(
-    y: np.ndarray, X: np.ndarray | RowPieces, name: str
-) -> tuple[np.ndarray, ResponseScale]:
-    """Take the least-squares fit of X (n, p) out of y (n,), and scale to unit mean square."""
-    n, p = X.shape
-    size = float(np.abs(y).max(initial=0.0))
-    if size == 0.0:
-        raise nothing_left(name)
-    unit = y / size
-    beta0 = np.zeros(p)
-    residual = unit
-    if p:
-        pieces = as_pieces(X)
-        gram = pieces.gram()
-        for _ in range(2):
-            step = small.solve(gram, pieces.transposed_times(residual))
-            beta0, residual = beta0 + step, residual - pieces.times(step)
-    rms = float(np.sqrt(residual @ residual / n))
-    if rms <= 1e-13 * float(np.sqrt(unit @ unit / n)):
-        raise nothing_left(name)
-    return residual / rms, ResponseScale(beta0 * size, rms * size)
-
-
 def nothing_left(name: str) -> DataError:
     """Return the error for a response without variance."""
     return DataError(

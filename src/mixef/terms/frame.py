@@ -121,12 +121,6 @@ class ModelFrame:
         return self._labels(self.rows)
 
     @cached_property
-    def omitted(self) -> np.ndarray:
-        """Positions of considered rows that were dropped, ascending."""
-        considered = np.arange(self.n_input) if self.considered is None else self.considered
-        return np.setdiff1d(considered, self.rows)
-
-    @cached_property
     def padded_index(self) -> pd.Index:
         """Labels of the rows that `pad` returns."""
         return self._labels(self.padded_rows)

@@ -86,10 +86,7 @@ class ScaledResponses:
 
 
 def scale_responses(Y: np.ndarray, Q: np.ndarray) -> ScaledResponses:
-    """Take the least-squares fit of Q (n, p), ``Q'Q = n I``, out of every column of Y (n, m).
-
-    As `standardize.scale_response` does for one.
-    """
+    """Take the least-squares fit of Q (n, p), ``Q'Q = n I``, out of every column of Y (n, m)."""
     n = len(Y)
     failures: dict[int, str] = {}
     size = np.abs(Y).max(axis=0, initial=0.0)

@@ -196,7 +196,7 @@ class RelationFrame(ModelFrame):
         """Labels of the rows: there are none."""
         return self._elsewhere("the rows")
 
-    index = padded_rows = omitted = padded_index
+    index = padded_rows = padded_index
 
 
 @dataclass(frozen=True, eq=False)
