@@ -11,6 +11,7 @@ from mixef.errors import DataError
 from mixef.estimation.linear import pushed
 from mixef.estimation.linear.criterion import LinearCriterion
 from mixef.terms.relation.reader import Reader
+from mixef.terms.relation.sums import CompleteRows
 
 N = 900
 
@@ -120,6 +121,40 @@ def test_the_fit_is_that_of_rows_in_memory(engine, name, path, data):
     assert_same(name, data, table(engine, path))
 
 
+@pytest.fixture
+def summed_here(monkeypatch):
+    """Groups are summed here from rows of their keys and numbers alone, however few there are."""
+    asked, numbered = [], CompleteRows.numbered
+    monkeypatch.setattr(pushed, "MANY_GROUPS", 0)
+    monkeypatch.setattr(
+        CompleteRows, "numbered", lambda *args: asked.append(args[1]) or numbered(*args)
+    )
+    return asked
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("no_batches")
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize("name", ["crossed", "weights", "structures", "powers"])
+def test_sums_of_very_many_groups_are_taken_here(engine, name, path, data, summed_here):
+    assert_same(name, data, table(engine, path))
+    assert summed_here
+
+
+@pytest.mark.filterwarnings("ignore:boundary")
+@pytest.mark.usefixtures("no_batches")
+def test_keys_that_are_equal_to_an_engine_alone_are_summed_there(data, tmp_path, summed_here):
+    """Zero and minus zero are one group, of which the engine has shown one of them."""
+    signed = data.assign(k=np.where(data.k == 0, np.where(data.b, 0.0, -0.0), data.k))
+    signed.to_parquet(tmp_path / "signed.parquet")
+    ours, theirs = (
+        lmer("y ~ x + (1 | g) + (1 | k)", d) for d in (str(tmp_path / "signed.parquet"), signed)
+    )
+    assert summed_here
+    assert ours.ngrps().equals(theirs.ngrps())
+    np.testing.assert_allclose(ours.objective, theirs.objective, rtol=1e-13)
+
+
 @pytest.mark.usefixtures("no_batches")
 @pytest.mark.parametrize("kind", ["Enum", "Categorical"])
 def test_categories_of_polars(kind, data):
@@ -183,8 +218,9 @@ def test_groups_that_tell_nearly_all_take_rows_besides(data, tmp_path):
     np.testing.assert_allclose(ours.objective, theirs.objective, rtol=1e-10)
 
 
+@pytest.mark.parametrize("many", [pushed.MANY_GROUPS, 0])
 @pytest.mark.parametrize("change", ["more rows", "a new level", "a missing value"])
-def test_a_table_that_changes_meanwhile_is_refused(change, data, monkeypatch):
+def test_a_table_that_changes_meanwhile_is_refused(change, many, data, monkeypatch):
     duckdb = pytest.importorskip("duckdb")
     connection = duckdb.connect()
     complete = data.dropna()
@@ -201,6 +237,7 @@ def test_a_table_that_changes_meanwhile_is_refused(change, data, monkeypatch):
         return known(self)
 
     monkeypatch.setattr(pushed.PushedModel, "sums", changed_first)
+    monkeypatch.setattr(pushed, "MANY_GROUPS", many)
     assert len(complete) < len(data)
     with pytest.raises(DataError, match="changes while it is read"):
         lmer("y ~ x + (1 | g)", connection.table("t"))

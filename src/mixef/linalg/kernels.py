@@ -63,6 +63,7 @@ def compiled() -> dict[str, Callable[..., Any]]:
         gram_squares,
         block_squares,
         cell_forms,
+        add_to_cells,
     )
     return {kernel.__name__: jit(kernel) for kernel in kernels}
 
@@ -93,6 +94,15 @@ def subtract_gram(
                 u = U[a, p]
                 for r in range(p, stop):
                     S[cols[r], col] -= U[a, r] * u
+
+
+def add_to_cells(table: np.ndarray, cells: np.ndarray, values: np.ndarray) -> None:
+    """Count rows with cells (k,) in a table's first column, and add values (s, k) to the others."""
+    for r in range(len(cells)):
+        cell = cells[r]
+        table[cell, 0] += 1.0
+        for a in range(len(values)):
+            table[cell, 1 + a] += values[a, r]
 
 
 def quadratic_forms(

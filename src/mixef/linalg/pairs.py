@@ -67,6 +67,12 @@ class PairOrder:
         return out
 
 
+def is_sorted(rows: np.ndarray, cols: np.ndarray) -> bool:
+    """Tell whether pairs of levels (m,) ascend by the first, then by the second."""
+    step = np.diff(rows)
+    return bool(((step > 0) | ((step == 0) & (np.diff(cols) > 0))).all())
+
+
 class PairSums:
     """Sums over pairs of levels of rows that come some at a time.
 

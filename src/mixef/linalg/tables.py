@@ -14,7 +14,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from mixef.linalg.crossproducts import CrossProducts, Pairs
-from mixef.linalg.pairs import PairOrder
+from mixef.linalg.kernels import compiled
+from mixef.linalg.pairs import PairOrder, is_sorted
 from mixef.linalg.sources import ScaledChunks, Scan
 from mixef.linalg.standardize import independent_columns, stacked
 
@@ -25,6 +26,37 @@ STACKED = 20_000
 LEAST_LEFT = 1e-2
 #: Columns whose rest is between these two may be combinations of others, or not.
 UNCLEAR = (1e-12, 1e-5)
+
+
+class CellSums:
+    """Sums of rows that come some at a time, over cells of which most have rows.
+
+    Parameters
+    ----------
+    n_cells : int
+    width : int
+        Numbers of a row.
+
+    Examples
+    --------
+    >>> sums = CellSums(3, 1)
+    >>> sums.add(np.array([2, 0, 2]), np.array([[1.0, 5.0, 0.5]]))
+    >>> cells, total = sums.total()
+    >>> cells.tolist(), total.tolist()
+    ([0, 2], [[1.0, 5.0], [2.0, 1.5]])
+    """
+
+    def __init__(self, n_cells: int, width: int):
+        self._table = np.zeros((n_cells, 1 + width))  # what a row changes is in one place
+
+    def add(self, cells: np.ndarray, values: np.ndarray) -> None:
+        """Add rows with cells (k,) and numbers (width, k)."""
+        compiled()["add_to_cells"](self._table, cells, values)
+
+    def total(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells (m,) that have rows, in order, how many, and sums (m, 1 + width)."""
+        cells = np.flatnonzero(self._table[:, 0])
+        return cells, self._table[cells]
 
 
 @dataclass(frozen=True)
@@ -213,6 +245,8 @@ class TableSums:
             for part, values in table.products(left, right):
                 blocks[part] = values
         first, second = table.levels
+        if is_sorted(first, second):
+            return Pairs(first, second, blocks)
         order = PairOrder.of(first, second, (self.n_levels[i], self.n_levels[j]))
         blocks = np.take(blocks, order.order, axis=0)
         if len(order.starts) < len(blocks):  # a pair of levels is in several cells

@@ -16,7 +16,7 @@ from mixef.estimation.chunked import chunks_of
 from mixef.estimation.spec import ModelSpec
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.sources import ScaledChunks, Scan, scan
-from mixef.linalg.tables import SumTable, TableSums
+from mixef.linalg.tables import CellSums, SumTable, TableSums
 from mixef.terms.factor import Factor
 from mixef.terms.fixed import Coding, DesignSpec
 from mixef.terms.grouping import Grouping
@@ -44,6 +44,8 @@ from mixef.terms.values import Matrix
 MOST_SUMS = 600
 MOST_GROUPS = 20_000_000
 MOST_CELLS = 50_000_000
+#: So many groups fill an engine's table for more than a processor's cache.
+MANY_GROUPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,9 @@ class PushedModel:
         nodes = [c.node for c in factors.values()]
         nodes += [node for grouping in groupings for node in grouping.nodes]
         names = dict.fromkeys(n for node in nodes for n in self.rows.keys_of[node.text].columns)
-        groups = self.rows.groups(list(names), monomials)
+        groups = self._summed_here(list(names), monomials)
+        if groups is None:
+            groups = self.rows.groups(list(names), monomials)
         found = {text: self._codes(groups, c.node, c.levels) for text, c in factors.items()}
         codes = {text: own for text, (own, _) in found.items()}
         sizes = [len(c.levels) for c in factors.values()]
@@ -196,6 +200,28 @@ class PushedModel:
         if not one_to_one:
             rows = _collapsed(*rows)
         return SumTable(*rows, place=place, columns=tuple(columns))
+
+    def _summed_here(self, names: list[str], monomials: Sequence[Monomial]) -> Groups | None:
+        """Return what `CompleteRows.groups` does, from rows of keys and numbers alone.
+
+        None unless there are so many groups that an engine's table of them takes longer, and more
+        memory, than the rows and a plain array of sums here.
+        """
+        rows, sizes = self.rows, [len(self.rows.values[name]) for name in names]
+        made = [k for k, monomial in enumerate(monomials) if not rows.is_count(monomial)]
+        cells = int(np.prod(sizes, dtype=float))
+        if not rows.come_fast or not MANY_GROUPS <= cells <= rows.n / (1 + len(made)):
+            return None
+        sums = CellSums(cells, len(made))
+        for codes, products in rows.numbered(names, [monomials[k] for k in made]):
+            if any(own.min(initial=0) < 0 for own in codes):  # one to an engine, such as 0 and -0
+                return None
+            sums.add(np.ravel_multi_index(codes, sizes), products)
+        found, totals = sums.total()
+        del sums
+        places = [own.astype(np.int32) for own in np.unravel_index(found, sizes)]
+        columns = [1 + made.index(k) if k in made else 0 for k in range(len(monomials))]
+        return Groups(dict(zip(names, places, strict=True)), rows.values, totals[:, columns])
 
     def _codes(
         self, groups: Groups, node: Node, levels: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,9 @@ from mixef.terms.values import Matrix
 
 if TYPE_CHECKING:
     import narwhals as nw
+    import pyarrow as pa
 else:
-    nw = LateModule("narwhals")
+    nw, pa = LateModule("narwhals"), LateModule("pyarrow")
 
 #: The response, offsets taken off, among the texts of other numbers: no expression has this one.
 RESPONSE = "(response)"
@@ -160,8 +161,8 @@ def _counted(reader: Reader, sample: Evaluated) -> tuple[Survey, CompleteRows] |
         found = query.sizes()
     survey, complete = _sized(found, used, query, reader)
     survey.sample, survey.left_out = sample, left_out
-    _find_levels(survey, complete, reader, sample)
-    return survey, complete
+    values = _find_levels(survey, complete, reader, sample)
+    return survey, replace(complete, values=values)
 
 
 class _Query:
@@ -292,18 +293,30 @@ def _sized(
         sum_log_w=0.0 if w is None else float(found["log_w"]),
         sum_w=float(n) if w is None else float(found["sum_w"]),
         largest_weight=None if w is None else sizes["weights"]["high"],
+        values={},
     )
 
 
-def _find_levels(survey: Survey, rows: CompleteRows, reader: Reader, sample: Evaluated) -> None:
-    """Find the levels of all factors, and which combinations of grouping factors occur."""
+def _find_levels(
+    survey: Survey, rows: CompleteRows, reader: Reader, sample: Evaluated
+) -> dict[str, Any]:
+    """Find the levels of all factors, and which combinations of grouping factors occur.
+
+    Returns the distinct values of each key, those of a single one in the order of its levels.
+    """
+    found: dict[str, Any] = {}
     nodes, parts, _ = needed_variables(reader.formula, sample.dot_columns)
     kinds = [("variable", node) for node in nodes if _is_factor(sample.variables[node.text])]
     kinds += [("group", node) for node in parts]
     for kind, node in kinds:
         keys = rows.keys_of[node.text]
         groups = rows.groups(list(keys.columns), [])
-        factor, _ = rows.factor(groups, node, kind == "group")
+        factor, which = rows.factor(groups, node, kind == "group")
+        found |= groups.values
+        if len(keys.columns) == 1:
+            ((name, codes),) = groups.codes.items()
+            order = codes[np.argsort(factor.codes[which])]
+            found[name] = found[name].take(pa.array(order))
         if len(np.unique(factor.codes)) < len(factor.codes):
             raise NotOnEngineError(node.text)  # numbers with one label: rows have either
         survey.number((kind, node.text), factor)
@@ -319,6 +332,7 @@ def _find_levels(survey: Survey, rows: CompleteRows, reader: Reader, sample: Eva
             factor, which = rows.factor(groups, node)
             numbers.append(survey.number(("group", node.text), factor)[which])
         survey.cross(texts, numbers)
+    return found
 
 
 def _is_factor(value: Any) -> bool:

@@ -34,6 +34,9 @@ ENGINES = {
     "dask": "dask",
 }
 
+#: Those that work in this process.
+HERE = ("duckdb", "polars")
+
 
 def check_duckdb() -> None:
     """Refuse DuckDB 1, where a result that is being read ends without a word at another query.

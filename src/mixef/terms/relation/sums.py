@@ -6,8 +6,10 @@ of one table add up to those of all rows, so nothing is summed twice in two orde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from mixef.late import LateModule
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, compress, factor_from_logical
 from mixef.terms.nodes import Call, Name, Node, Number, String, variable_names
-from mixef.terms.relation.engines import reading, result_of
+from mixef.terms.relation.engines import BATCH, HERE, batches_of, reading, result_of
 from mixef.terms.relation.expressions import (
     Condition,
     Expressions,
@@ -174,6 +176,12 @@ class CompleteRows:
     sum_log_w: float
     sum_w: float
     largest_weight: float | None
+    values: Mapping[str, Any]  # the distinct values of each key, as Arrow, in order of its levels
+
+    @property
+    def come_fast(self) -> bool:
+        """Whether rows come from this machine, and so as fast as an engine can sum them."""
+        return self.lazy.implementation.value in HERE
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave nothing in a pickle: a query belongs to its process, and the rows can be read."""
@@ -192,43 +200,85 @@ class CompleteRows:
         DataError
             If the table has changed since it was counted.
         """
-        texts = sorted({text for monomial in monomials for text in monomial})
-        alias = {text: f"u{k}" for k, text in enumerate(texts)}
-        by = {name: f"k{k}" for k, name in enumerate(names)}
-        chosen = {by[name]: self.keys[name] for name in names}
-        chosen |= {alias[text]: self.numbers[text] for text in texts}
-        if self.weight is not None:
-            chosen["w"] = self.weight
-        # What has become missing or infinite since is left out, and so counted.
-        tested = [is_finite(nw.col(own)) for own in alias.values()]
-        tested += [~nw.col(own).is_null() for own in by.values()]
-        sums = {f"s{k}": self._product(m, alias) for k, m in enumerate(monomials)}
-        wanted = {"n": nw.len()} | {k: e.sum() for k, e in sums.items() if e is not None}
+        rows, keys, products = self._asked(names, monomials)
+        wanted = {"n": nw.len()} | {k: product.sum() for k, product in products.items()}
         with reading(self.columns.relation.engine, NotImplementedError):
-            rows = self.lazy.select(**chosen).filter(*tested)
-            grouped = rows.group_by(*by.values()).agg(**wanted)
-        found = _Collected(list(by.values()), len(monomials))
+            grouped = rows.group_by(*keys).agg(**wanted)
+        places = [f"s{k}" for k in range(len(monomials))]
+        found = _Collected(keys, len(monomials))
         for batch in result_of(grouped):
             n = np.asarray(batch.column("n"), dtype=float)
             found.add(
-                {name: batch.column(name) for name in by.values()},
-                [n if e is None else np.asarray(batch.column(k)) for k, e in sums.items()],
+                {key: batch.column(key) for key in keys},
+                [np.asarray(batch.column(k)) if k in products else n for k in places],
                 int(n.sum()),
             )
         if found.n != self.n:
             raise changed(self.n, found.n)
-        return found.groups(list(by))
+        return found.groups(list(names))
+
+    def is_count(self, monomial: Monomial) -> bool:
+        """Tell whether a monomial's sum is the number of rows."""
+        return not monomial and self.weight is None
+
+    def numbered(
+        self, names: Collection[str], monomials: Sequence[Monomial]
+    ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+        """Yield the rows that `groups` sums, some at a time.
+
+        Yields
+        ------
+        codes : list of ndarray of int (k,)
+            The places of each key among its `values`; -1 where it is none of them.
+        products : ndarray (K, k)
+            Of weights and monomials.
+
+        Raises
+        ------
+        DataError
+            If the table has changed since it was counted.
+        """
+        rows, keys, products = self._asked(names, monomials)
+        with reading(self.columns.relation.engine, NotImplementedError):
+            asked = rows.select(*keys, **products)
+        known = [self.values[name] for name in names]
+        n = 0
+        for batch in batches_of(asked.implementation.value, asked.to_native(), BATCH):
+            n += len(batch)
+            codes = [_places(batch.column(k), v) for k, v in zip(keys, known, strict=True)]
+            yield codes, np.array([batch.column(k) for k in products]).reshape(-1, len(batch))
+        if n != self.n:
+            raise changed(self.n, n)
+
+    def _asked(
+        self, names: Collection[str], monomials: Sequence[Monomial]
+    ) -> tuple[Any, list[str], dict[str, Any]]:
+        """Return rows with keys and numbers under short names: of the keys, and of each product.
+
+        Counts are not among the products.
+        """
+        texts = sorted({text for monomial in monomials for text in monomial})
+        alias = {text: f"u{k}" for k, text in enumerate(texts)}
+        by = {f"k{k}": self.keys[name] for k, name in enumerate(names)}
+        chosen = by | {alias[text]: self.numbers[text] for text in texts}
+        if self.weight is not None:
+            chosen["w"] = self.weight
+        # What has become missing or infinite since is left out, and so counted.
+        tested = [is_finite(nw.col(own)) for own in alias.values()]
+        tested += [~nw.col(own).is_null() for own in by]
+        with reading(self.columns.relation.engine, NotImplementedError):
+            rows = self.lazy.select(**chosen).filter(*tested)
+        products = {
+            f"s{k}": self._product(monomial, alias)
+            for k, monomial in enumerate(monomials)
+            if not self.is_count(monomial)
+        }
+        return rows, list(by), products
 
     def _product(self, monomial: Monomial, alias: Mapping[str, str]) -> Any:
-        """Return the weight times the numbers of a monomial; None for a count."""
+        """Return the weight times the numbers of a monomial."""
         factors = [] if self.weight is None else [nw.col("w")]
-        factors += [nw.col(alias[text]) for text in monomial]
-        if not factors:
-            return None
-        made = factors[0]
-        for factor in factors[1:]:
-            made = made * factor
-        return made
+        return reduce(operator.mul, factors + [nw.col(alias[text]) for text in monomial])
 
 
 def _nothing() -> None:
@@ -278,6 +328,13 @@ class _Collected:
         return Groups(
             dict(zip(names, codes, strict=True)), dict(zip(names, values, strict=True)), sums
         )
+
+
+def _places(column: Any, values: Any) -> np.ndarray:
+    """Return the places (k,) of a column's entries among values; -1 for others."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return np.asarray(pc.index_in(column, value_set=values).fill_null(-1))
 
 
 def is_there(key: Any, dtype: Any) -> Any:
