@@ -26,7 +26,7 @@ from mixef.inference.prediction.predict import predictions
 from mixef.inference.robust import corrections, small_samples
 from mixef.inference.robust.clusters import clusters_of
 
-TYPES = tuple(corrections.CORRECTIONS)
+TYPES = corrections.TYPES
 CASES = {c["id"]: c for c in cases("robust.json")}
 # clubSandwich works with dense inverses: its own rounding is about 1e-10.
 CLOSE = 1e-8
@@ -179,7 +179,7 @@ def test_pairs_of_levels_and_pairs_of_clusters_give_one_number(monkeypatch):
     rule = approximation(model("crossed").with_vcov("CR2", "a")._fit)
     D = np.eye(len(model("crossed").beta))[1:]
     expected = rule.joint(D)
-    shares = rule._shares
+    shares = rule.corrected.shares
     assert not shares.is_nested
     A, B = (
         small_samples.sparse.csr_array((v, (shares.place, shares.cluster)), shape=shares.shape)
@@ -211,12 +211,9 @@ def test_the_score_of_a_cluster_is_what_CR0_sums():
 def test_CR2_is_unbiased_and_CR3_is_larger():
     """Means over responses of the model: CR2's is the model's own covariance at the true V."""
     fit = model("nested")
-    H = approximation(fit.with_vcov("CR2")._fit)
-    rows = H.H * np.sqrt(H.model.variance)[:, None]
-    scores = H.model.sums(rows[:, :, None] * rows[:, None, :]).sum(axis=0)
-    U = np.stack([H.model.sums(H.model.X * h[:, None]) for h in H.H.T], axis=1)
-    R = H._shares.rows @ H.H
-    expected = scores + H._shares.by_cluster(R).sum(axis=0) - np.einsum("jsp,jtp->st", U, U)
+    rows, all_ = approximation(fit.with_vcov("CR2")._fit).corrected, np.eye(len(fit.beta))
+    U, R = rows.fixed(all_), rows.shares.by_cluster(rows.random(all_))
+    expected = (rows.spread(all_) + R).sum(axis=0) - np.einsum("jsp,jtp->st", U, U)
     assert np.allclose(expected, np.eye(len(fit.beta)), atol=1e-12)
     se = {t: fit.with_vcov(t).coef_table()["Std. Error"] for t in ("CR0", "CR2", "CR3")}
     assert (se["CR0"] < se["CR2"]).all()

@@ -28,7 +28,7 @@ LAZY = {"fitted": ".fitted", "linear_predictor": ".linear_predictor", "residuals
 # What needs all rows at once, or their order. Whoever adds to this list has thought about it.
 REFUSED = {
     "check", "dfbetas", "factor_at", "influence", "model_frame", "model_matrix",
-    "predict_interval", "refit", "simulated_residuals", "with_vcov",
+    "predict_interval", "refit", "simulated_residuals",
 }  # fmt: skip
 REFUSED_PLOTS = {
     "__call__", "effects", "factor_images", "qq", "shrinkage",

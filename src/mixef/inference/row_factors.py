@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mixef.terms.convert import read
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, cross
 from mixef.terms.needed import group_factors
-from mixef.terms.nodes import Name, Node, unquoted
+from mixef.terms.nodes import Name, Node, unquoted, variable_names
 from mixef.terms.parser import parse_expression
 from mixef.terms.values import as_factor
 
@@ -55,6 +56,14 @@ def _variable(fit: Fit, node: Node, columns: Columns | None, argument: str) -> F
         f"{argument} names {node.text!r}, which is no grouping factor of the model and no column "
         f"of the data{lost}; there are {', '.join(dict.fromkeys(known))}"
     )
+
+
+def with_columns(fit: Fit, text: str) -> Fit:
+    """Return a fit whose pieces have the columns that a factor of rows in an engine is made of."""
+    frame: Any = fit.frame  # which knows its table
+    names = {text, *variable_names(parse_expression(text))}
+    reading = frame.reading(names, fit.call.data)
+    return fit if reading is frame else replace(fit, spec=replace(fit.spec, frame=reading))
 
 
 def labelled_factor(fit: Fit, labels: Any, argument: str, expected: str) -> Factor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,9 +32,14 @@ def outermost(terms: tuple[RandomTerm, ...], question: str = "which one to resam
     for name, outer in sorted(factors.items(), key=lambda item: item[1].n_levels):
         if all(is_nested(inner, outer) for inner in factors.values()):
             return name
-    raise ArgumentError(
+    raise crossed_factors(list(factors), question)
+
+
+def crossed_factors(factors: Sequence[str], question: str) -> ArgumentError:
+    """Return the error for grouping factors none of which holds the others."""
+    return ArgumentError(
         f"the grouping factors {', '.join(factors)} are crossed: none of them holds the others; "
-        f"say with cluster= {question}, as in cluster={next(iter(factors))!r}"
+        f"say with cluster= {question}, as in cluster={factors[0]!r}"
     )
 
 

@@ -20,7 +20,7 @@ rest is no larger than their number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -39,32 +39,23 @@ COPIES = 8
 MANY, FEWER = 400, 8
 
 
-def unadjusted(model: WorkingModel) -> np.ndarray:
-    """CR0: ``A_j = I``."""
-    return model.G
-
-
-def by_clusters(model: WorkingModel) -> np.ndarray:
-    """CR1: CR0 times ``J / (J - 1)``."""
-    J = model.n_clusters
-    return model.G * np.sqrt(J / (J - 1))
-
-
-def by_coefficients(model: WorkingModel) -> np.ndarray:
-    """CR1p: CR0 times ``J / (J - p)``."""
-    J, p = model.n_clusters, model.X.shape[1]
+def _by_coefficients(J: int, n: int, p: int) -> float:
+    """Return CR1p's."""
     if p >= J:
         raise ArgumentError(
             f"CR1p divides by the clusters beyond the coefficients, but there are {J} clusters for "
             f"{p} coefficients; use 'CR1' or 'CR2'"
         )
-    return model.G * np.sqrt(J / (J - p))
+    return J / (J - p)
 
 
-def as_stata(model: WorkingModel) -> np.ndarray:
-    """CR1S, Stata's: CR0 times ``J (n - 1) / ((J - 1) (n - p))``."""
-    J, (n, p) = model.n_clusters, model.X.shape
-    return model.G * np.sqrt(J * (n - 1) / ((J - 1) * (n - p)))
+#: From the name of a covariance to what it is beside CR0, for J clusters, n rows, p coefficients.
+FACTORS: dict[str, Callable[[int, int, int], float]] = {
+    "CR0": lambda J, n, p: 1.0,
+    "CR1": lambda J, n, p: J / (J - 1),
+    "CR1p": _by_coefficients,
+    "CR1S": lambda J, n, p: J * (n - 1) / ((J - 1) * (n - p)),
+}
 
 
 def unbiased(model: WorkingModel) -> np.ndarray:
@@ -101,27 +92,52 @@ def leave_one_out(model: WorkingModel) -> np.ndarray:
     H = np.empty_like(model.G)
     for rows in _batches(model):
         X, G = model.X[rows], model.G[rows]
-        rest = np.eye(X.shape[2]) - X.transpose(0, 2, 1) @ G
-        least = np.linalg.svd(rest, compute_uv=False).min(axis=1, initial=1.0)
-        if least.min() < WHOLE:
-            level = model.levels[model.codes[rows[least.argmin(), 0]]]
-            raise ArgumentError(
-                f"CR3 leaves out a cluster at a time, but cluster {level} determines a coefficient "
-                "by itself, as where a predictor varies in that cluster only; use 'CR2'"
-            )
-        H[rows] = np.linalg.solve(rest.transpose(0, 2, 1), G.transpose(0, 2, 1)).transpose(0, 2, 1)
+        left_out = inverse_rest(X.transpose(0, 2, 1) @ G, model.levels, model.codes[rows[:, 0]])
+        H[rows] = G @ left_out
     return H
 
 
-#: From the name of a covariance to the rows ``A_j'G_j`` of all clusters (n, p).
-CORRECTIONS: dict[str, Callable[[WorkingModel], np.ndarray]] = {
-    "CR0": unadjusted,
-    "CR1": by_clusters,
-    "CR1p": by_coefficients,
-    "CR1S": as_stata,
+def inverse_rest(XtG: np.ndarray, levels: Sequence[str], clusters: np.ndarray) -> np.ndarray:
+    """Return ``(I - X_j'G_j)^-1`` (b, p, p).
+
+    Parameters
+    ----------
+    XtG : ndarray (b, p, p)
+    levels : sequence of str
+        The labels of all clusters.
+    clusters : ndarray of int (b,)
+        Which of them these are.
+
+    Raises
+    ------
+    ArgumentError
+        Where a cluster determines a coefficient by itself.
+    """
+    rest = np.eye(XtG.shape[1]) - XtG
+    least = np.linalg.svd(rest, compute_uv=False).min(axis=1, initial=1.0)
+    if least.min() < WHOLE:
+        level = levels[clusters[least.argmin()]]
+        raise ArgumentError(
+            f"CR3 leaves out a cluster at a time, but cluster {level} determines a coefficient "
+            "by itself, as where a predictor varies in that cluster only; use 'CR2'"
+        )
+    inverse: np.ndarray = np.linalg.inv(rest)
+    return inverse
+
+
+ADJUSTED: dict[str, Callable[[WorkingModel], np.ndarray]] = {
     "CR2": unbiased,
     "CR3": leave_one_out,
 }
+TYPES = (*FACTORS, *ADJUSTED)
+
+
+def corrected_rows(type: str, model: WorkingModel) -> np.ndarray:
+    """Return the rows ``A_j'G_j`` (n, p) of all clusters, for the name of a covariance."""
+    if type in ADJUSTED:
+        return ADJUSTED[type](model)
+    n, p = model.X.shape
+    return model.G * np.sqrt(FACTORS[type](model.n_clusters, n, p))
 
 
 def _batches(model: WorkingModel) -> Iterator[np.ndarray]:
@@ -150,7 +166,7 @@ def _columns(model: WorkingModel, rows: np.ndarray, most: int) -> np.ndarray | N
     ]
     if sum(widths) > most:
         return None
-    _require_room(len(rows), rows.shape[1], model.X.shape[1] + sum(widths))
+    require_room(len(rows), rows.shape[1], model.X.shape[1] + sum(widths))
     Z, first = np.zeros((*rows.shape, sum(widths))), 0
     for number, g, width in zip(local, model.groups, widths, strict=True):
         s = g.z.shape[1]
@@ -163,7 +179,7 @@ def _columns(model: WorkingModel, rows: np.ndarray, most: int) -> np.ndarray | N
 def _blocks_of_V(model: WorkingModel, rows: np.ndarray) -> np.ndarray:
     """Return ``V_j`` (b, n_j, n_j)."""
     b, n = rows.shape
-    _require_room(b, n, n)
+    require_room(b, n, n)
     V = np.zeros((b, n, n))
     V[:, np.arange(n), np.arange(n)] = model.variance[rows]
     for g in model.groups:
@@ -172,7 +188,7 @@ def _blocks_of_V(model: WorkingModel, rows: np.ndarray) -> np.ndarray:
     return V
 
 
-def _require_room(b: int, n: int, r: int) -> None:
+def require_room(b: int, n: int, r: int) -> None:
     """Refuse roots of b matrices (r, r), of clusters of n rows, beyond the memory that is there.
 
     Raises

@@ -13,12 +13,12 @@ from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import SATTERTHWAITE, Approximation, Asymptotic
 from mixef.inference.robust.clusters import Clusters, clusters_of
-from mixef.inference.robust.corrections import CORRECTIONS
-from mixef.inference.robust.small_samples import ClusterRobust
+from mixef.inference.robust.corrections import TYPES, corrected_rows
+from mixef.inference.robust.small_samples import ClusterRobust, Corrected, CorrectedRows
+from mixef.inference.robust.summed import corrected_sums
 from mixef.inference.robust.working import working_model
 from mixef.linalg.threads import one_blas_thread
 
-TYPES = tuple(CORRECTIONS)
 GIVEN = "given"
 MATRIX = f"{checks.either(TYPES)}, a matrix of your own, or None for the model's own covariance"
 DEGREES = "a number above zero"
@@ -30,10 +30,11 @@ SYMMETRIC = 1e-8
 class ClusterCovariance:
     """A cluster-robust covariance of the coefficients."""
 
-    type: str  # a name of `CORRECTIONS`
+    type: str  # a name of `TYPES`
     clusters: Clusters
     matrix: np.ndarray  # (p, p)
-    # What degrees of freedom come from; made again where it is missing, as after a pickle
+    # What degrees of freedom come from; made again where it is missing, as after a pickle of one
+    # that holds rows
     held: ClusterRobust | None = None
 
     rules = (SATTERTHWAITE, None)
@@ -55,7 +56,8 @@ class ClusterCovariance:
         return cluster_robust(fit, self.type, self.clusters) if self.held is None else self.held
 
     def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {"held": None}
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return own if self.clusters.codes is None else own | {"held": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +102,12 @@ class GivenDegrees(Asymptotic):
 def cluster_robust(fit: Fit, type: str, clusters: Clusters) -> ClusterRobust:
     """Return a cluster-robust covariance with what its degrees of freedom come from."""
     with one_blas_thread():
-        model = working_model(fit, clusters.codes, clusters.levels)
-        H = CORRECTIONS[type](model)
-        scores = model.sums(H * model.rest[:, None])
-        half = model.T @ scores.T
-        matrix = half @ half.T
-    matrix.flags.writeable = False
-    return ClusterRobust(fit.estimates.beta, matrix, model, H)
+        if clusters.codes is not None:
+            model = working_model(fit, clusters.codes, clusters.levels)
+            corrected: Corrected = CorrectedRows(model, corrected_rows(type, model))
+        else:
+            corrected = corrected_sums(fit, type, clusters)
+        return ClusterRobust(fit.estimates.beta, corrected.vcov, corrected)
 
 
 def with_robust(fit: Fit, type: Any, cluster: Any = None, argument: str = "robust") -> Fit:

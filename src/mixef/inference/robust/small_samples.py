@@ -22,6 +22,7 @@ sums of squares are over pairs of clusters that share a level, or of levels that
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,27 +40,133 @@ ROWS = 10
 MOST_CELLS = 3_000_000
 
 
+class Corrected(ABC):
+    """The rows H of a corrected covariance, ``A_j'G_j`` of every cluster, by sums over clusters.
+
+    Directions C (p, q) stand for the rows ``h = H C``.
+
+    Attributes
+    ----------
+    T : ndarray (p, p)
+        From directions on coefficients of unit covariance to the user's coefficients.
+    shares : Shares
+    work : float
+        Operations that one direction takes.
+    """
+
+    T: np.ndarray
+    shares: Shares
+    work: float
+
+    @property
+    @abstractmethod
+    def scores(self) -> np.ndarray:
+        """``H_j'e_j`` (J, p)."""
+
+    @abstractmethod
+    def spread(self, C: np.ndarray) -> np.ndarray:
+        """Return ``h_j'D_j h_j`` (J, q, q)."""
+
+    @abstractmethod
+    def random(self, C: np.ndarray) -> np.ndarray:
+        """Return ``R_j = Lambda'Z_j'h_j`` (E, q) of all shares."""
+
+    @abstractmethod
+    def fixed(self, C: np.ndarray) -> np.ndarray:
+        """Return ``h_j'X_j`` (J, q, p)."""
+
+    @cached_property
+    def vcov(self) -> np.ndarray:
+        """The covariance (p, p) of the user's coefficients."""
+        half = self.T @ self.scores.T
+        matrix: np.ndarray = half @ half.T
+        matrix.flags.writeable = False
+        return matrix
+
+
+class CorrectedRows(Corrected):
+    """Those of rows in memory.
+
+    Parameters
+    ----------
+    model : WorkingModel
+    H : ndarray (n, p)
+    """
+
+    def __init__(self, model: WorkingModel, H: np.ndarray):
+        self.model, self.H, self.T = model, H, model.T
+        self.work = float(ROWS * H.size)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """``H_j'e_j`` (J, p)."""
+        return self.model.sums(self.H * self.model.rest[:, None])
+
+    def spread(self, C: np.ndarray) -> np.ndarray:
+        """Return ``h_j'D_j h_j`` (J, q, q)."""
+        h, model = self.H @ C, self.model
+        return np.stack([model.sums((model.variance * a)[:, None] * h) for a in h.T], axis=1)
+
+    def random(self, C: np.ndarray) -> np.ndarray:
+        """Return ``R_j`` (E, q)."""
+        R: np.ndarray = self._by_share @ (self.H @ C)
+        return R
+
+    def fixed(self, C: np.ndarray) -> np.ndarray:
+        """Return ``h_j'X_j`` (J, q, p)."""
+        h, model = self.H @ C, self.model
+        return np.stack([model.sums(model.X * a[:, None]) for a in h.T], axis=1)
+
+    @cached_property
+    def _met(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The pairs of a cluster and a level that have rows, and the pair (n,) of each row."""
+        out = []
+        for g in self.model.groups:
+            key = self.model.codes.astype(np.int64) * g.n_levels + g.codes
+            pair, number = np.unique(key, return_inverse=True)
+            out.append((*np.divmod(pair, g.n_levels), number))
+        return out
+
+    @cached_property
+    def shares(self) -> Shares:  # type: ignore[override]
+        """How levels and clusters meet."""
+        groups, J = self.model.groups, self.model.n_clusters
+        sizes = [(g.n_levels, g.z.shape[1]) for g in groups]
+        return Shares.of([(level, cluster) for cluster, level, _ in self._met], sizes, J)
+
+    @cached_property
+    def _by_share(self) -> sparse.csr_array:
+        """From rows h to the entries of R_j of all clusters (E, n)."""
+        blocks = []
+        for g, (_, level, number) in zip(self.model.groups, self._met, strict=True):
+            n, s = g.z.shape
+            entry = number[:, None] * s + np.arange(s)
+            starts = np.arange(0, n * s + 1, s)
+            shape = (n, len(level) * s)
+            blocks.append(sparse.csr_array((g.z.ravel(), entry.ravel(), starts), shape).T.tocsr())
+        return sparse.vstack(blocks, format="csr")
+
+
 @dataclass(frozen=True, eq=False)
 class ClusterRobust:
     """The approximation for a cluster-robust covariance."""
 
     beta: np.ndarray  # (p,)
     vcov: np.ndarray  # (p, p)
-    model: WorkingModel
-    H: np.ndarray  # (n, p): A_j'G_j of every cluster
+    corrected: Corrected
 
     def row_df(self, L: np.ndarray) -> np.ndarray:
         """Return the degrees of freedom (m,) of every row of L (m, p) by itself."""
         if not len(L):
             return np.empty(0)
         rows, place = np.unique(L, axis=0, return_inverse=True)
-        (n, p), m, J = self.H.shape, len(rows), self.model.n_clusters
-        cells = p**4
-        few = ROWS * m * n * p < (J + m) * cells or cells > MOST_CELLS
-        if few or not self._shares.is_nested:
+        shares = self.corrected.shares
+        m, cells = len(rows), L.shape[1] ** 4
+        few = m * self.corrected.work < (shares.n_clusters + m) * cells or cells > MOST_CELLS
+        if few or not shares.is_nested:
             df = np.array([self._eta(row[None]) for row in rows])
         else:
-            df = self._by_moments(rows @ self.model.T)
+            df = self._by_moments(rows @ self.corrected.T)
         return df[place.ravel()]
 
     def _by_moments(self, C: np.ndarray) -> np.ndarray:
@@ -68,13 +175,10 @@ class ClusterRobust:
         The sums are quadratic and quartic forms of a row, whose coefficients are sums over
         clusters: ``d_j = c'N_j c`` and ``u_j = M_j c``.
         """
-        model, H, p = self.model, self.H, C.shape[1]
-        R = self._shares.rows @ H
-        N, M = np.empty((2, model.n_clusters, p, p))
-        for a in range(p):
-            of_rows = model.sums((model.variance * H[:, a])[:, None] * H)
-            N[:, a] = of_rows + self._shares.sums(R[:, a, None] * R)
-            M[:, a] = model.sums(model.X[:, a, None] * H)
+        all_, p = np.eye(C.shape[1]), C.shape[1]
+        N = self.corrected.spread(all_)
+        N += self.corrected.shares.by_cluster(self.corrected.random(all_))
+        M = self.corrected.fixed(all_).transpose(0, 2, 1)
         K = M.transpose(0, 2, 1) @ M
         flat_N, flat_K, flat_M = (each.reshape(len(each), -1) for each in (N, K, M))
         W = (flat_M.T @ flat_M).reshape(p, p, p, p).transpose(0, 2, 1, 3).reshape(p * p, p * p)
@@ -94,18 +198,13 @@ class ClusterRobust:
         df = eta - q + 1.0
         return (df, df / eta) if df > 0.0 else (np.nan, np.nan)
 
-    @cached_property
-    def _shares(self) -> Shares:
-        return Shares.of(self.model)
-
     def _eta(self, L: np.ndarray) -> float:
         """Return eta for directions (q, p); NaN where the variance has no expectation there."""
-        model = self.model
-        h = self.H @ (L @ model.T).T
-        delta = model.sums(model.variance[:, None, None] * h[:, :, None] * h[:, None, :])
-        R = self._shares.rows @ h
-        r = self._shares.by_cluster(R)
-        U = np.stack([model.sums(model.X * column[:, None]) for column in h.T], axis=1)
+        C, shares = (L @ self.corrected.T).T, self.corrected.shares
+        delta, R, U = (f(C) for f in (
+            self.corrected.spread, self.corrected.random, self.corrected.fixed
+        ))  # fmt: skip
+        r = shares.by_cluster(R)
         expected = (delta + r).sum(axis=0) - np.tensordot(U, U, axes=([0, 2], [0, 2]))
         try:
             root = np.linalg.inv(np.linalg.cholesky(expected))
@@ -113,8 +212,8 @@ class ClusterRobust:
             return np.nan
         d, r = root @ (delta + r) @ root.T, root @ r @ root.T
         total = _squares(d, root @ U)
-        if not self._shares.is_nested:
-            total += self._shares.between(R @ root.T, r, root @ U)
+        if not shares.is_nested:
+            total += shares.between(R @ root.T, r, root @ U)
         q = len(L)
         return float(q * (q + 1) / total)
 
@@ -134,33 +233,40 @@ def _squares(d: np.ndarray, U: np.ndarray) -> float:
 class Shares:
     """How levels of the random effects and clusters meet: once for every pair of them."""
 
-    rows: sparse.csr_array  # (E, n): from rows h to the entries of R_j, all clusters
     place: np.ndarray  # int (E,): the random effect of each entry
     cluster: np.ndarray  # int (E,)
     shape: tuple[int, int]  # random effects, clusters
     is_nested: bool  # whether no level is in two clusters
 
     @classmethod
-    def of(cls, model: WorkingModel) -> Shares:
-        """Return the shares of a working model."""
-        blocks, places, clusters, first, nested = [], [], [], 0, True
-        n, J = len(model.codes), model.n_clusters
-        for g in model.groups:
-            s = g.z.shape[1]
-            pair, number = np.unique(
-                model.codes.astype(np.int64) * g.n_levels + g.codes, return_inverse=True
-            )
-            entry = number[:, None] * s + np.arange(s)
-            starts = np.arange(0, n * s + 1, s)
-            by_row = sparse.csr_array((g.z.ravel(), entry.ravel(), starts), (n, len(pair) * s))
-            blocks.append(by_row.T.tocsr())
-            level = pair % g.n_levels
+    def of(
+        cls,
+        pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+        sizes: Sequence[tuple[int, int]],
+        n_clusters: int,
+    ) -> Shares:
+        """Return the shares of grouping factors.
+
+        Parameters
+        ----------
+        pairs : sequence of (ndarray, ndarray)
+            The levels and the clusters that have rows in common, of each factor.
+        sizes : sequence of (int, int)
+            Levels and columns of each factor.
+        """
+        places, clusters, first, nested = [], [], 0, True
+        for (level, cluster), (n_levels, s) in zip(pairs, sizes, strict=True):
             places.append((first + level[:, None] * s + np.arange(s)).ravel())
-            clusters.append(np.repeat(pair // g.n_levels, s))
+            clusters.append(np.repeat(cluster, s))
             nested = nested and len(np.unique(level)) == len(level)
-            first += g.n_levels * s
-        rows = sparse.vstack(blocks, format="csr")
-        return cls(rows, np.concatenate(places), np.concatenate(clusters), (first, J), nested)
+            first += n_levels * s
+        shape = (first, n_clusters)
+        return cls(np.concatenate(places), np.concatenate(clusters), shape, nested)
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, J."""
+        return self.shape[1]
 
     @cached_property
     def _of_clusters(self) -> sparse.csr_array:
@@ -176,8 +282,7 @@ class Shares:
 
     def by_cluster(self, R: np.ndarray) -> np.ndarray:
         """Return ``R_j'R_j`` (J, q, q)."""
-        E, q = R.shape
-        return self.sums((R[:, :, None] * R[:, None, :]).reshape(E, -1)).reshape(-1, q, q)
+        return np.stack([self.sums(column[:, None] * R) for column in R.T], axis=1)
 
     def between(self, R: np.ndarray, r: np.ndarray, U: np.ndarray) -> float:
         """Return what ``R_i'R_j`` adds to the sum of squares for clusters i other than j."""

@@ -67,8 +67,8 @@ class WorkingModel:
         return np.add.reduceat(rows, self.starts, axis=0)
 
 
-def working_model(fit: Fit, codes: np.ndarray, levels: Sequence[str]) -> WorkingModel:
-    """Return the working model of a fit for clusters of its rows, coded by ``codes`` (n,).
+def working_response(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Return the information W (n,) of rows, and their working responses less the fixed part (n,).
 
     Raises
     ------
@@ -76,8 +76,8 @@ def working_model(fit: Fit, codes: np.ndarray, levels: Sequence[str]) -> Working
         Where rows have no information on their means, so that their working responses are not
         there.
     """
-    fit.needs_exact("robust covariances")
-    state = response_of(fit).at(fit.eta, fit.extra)
+    eta = fit.eta
+    state = response_of(fit).at(eta, fit.extra)
     assert state is not None
     information = state.expected
     if fit.family.has_stand_in:
@@ -89,8 +89,14 @@ def working_model(fit: Fit, codes: np.ndarray, levels: Sequence[str]) -> Working
             "the end of their range or their prior weights are zero: a robust covariance is not "
             "defined there; check the fit for separation, or leave these rows out"
         )
+    return information, eta - fit.fixed_predictor + state.score / information
+
+
+def working_model(fit: Fit, codes: np.ndarray, levels: Sequence[str]) -> WorkingModel:
+    """Return the working model of a fit for clusters of its rows, coded by ``codes`` (n,)."""
+    fit.needs_exact("robust covariances")
+    information, rest = working_response(fit)
     order = np.argsort(codes, kind="stable")
-    random = fit.eta - fit.fixed_predictor
     root = np.sqrt(information)[order]
     groups = _groups(fit, order)
     scaled = [GroupDesign(g.codes, g.n_levels, root[:, None] * g.z) for g in groups]
@@ -100,7 +106,7 @@ def working_model(fit: Fit, codes: np.ndarray, levels: Sequence[str]) -> Working
     return WorkingModel(
         X=Q @ C / root[:, None],
         G=root[:, None] * (VQ @ C),
-        rest=(random + state.score / information)[order],
+        rest=rest[order],
         variance=1.0 / information[order],
         groups=groups,
         T=solve_triangular(R, C),

@@ -6,7 +6,7 @@ levels of every factor, sizes of numbers), and then as often as somebody asks fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -130,6 +130,18 @@ class RelationFrame(ModelFrame):
         """Return the table with all of its columns."""
         relation = relation_of(data)
         return self.relation if relation is None else relation
+
+    def reading(self, names: Collection[str], data: Any) -> RelationFrame:
+        """Return the frame with more columns of its table in batches, of those that there are."""
+        table = self.table(data)
+        own = self.relation.names
+        more = [name for name in table.names if name in names and name not in own]
+        if not more:
+            return self
+        columns = self.reader.columns
+        text = {**columns.text, **text_columns(table.select(more))}
+        columns = replace(columns, relation=table.select({*own, *more}), text=text)
+        return replace(self, reader=replace(self.reader, columns=columns))
 
     def of_batch(self, batch: Any) -> ModelFrame:
         """Return the rows of a batch of the table that the model uses."""
