@@ -1,5 +1,6 @@
 """Models of data that stay in an engine, against the same rows in memory."""
 
+import re
 import warnings
 
 import duckdb
@@ -11,6 +12,7 @@ import pytest
 from mixef import lmer
 from mixef.errors import DataError, RowsElsewhereError
 from mixef.terms.relation import engines as relations
+from mixef.terms.relation import files
 
 N = 700
 
@@ -122,9 +124,61 @@ def test_a_function_of_other_rows_is_refused(parquet):
 
 
 def test_paths_that_lead_nowhere(tmp_path):
+    """Every message says what is there instead, or what to do."""
+    for name in ("texts", "none", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "texts" / "a.csv").write_text("y,g\n1,a\n")
+    (tmp_path / "sales.parquet").write_text("short")
+    pd.DataFrame({"y": [1.0, 2.0], "g": ["a", "b"]}).iloc[:0].to_parquet(tmp_path / "zero.parquet")
+    folder = re.escape(str(tmp_path))
     for path, message in [
-        (tmp_path / "no.parquet", "cannot read Parquet files from"),
-        ("rows.csv", "a path leads to Parquet files"),
-    ]:
+        ("sale.parquet", rf"sale.parquet': there is no 'sale.parquet' in .*{folder}'; did you mean "
+                         "'sales.parquet'"),
+        ("deep/er/a.parquet", rf"there is no 'deep' in the folder '{folder}'; .* holds 'none', 'o"),
+        ("texts/*.parquet", rf"no file matches this pattern; '{folder}/texts' holds 'a.csv'"),
+        ("gone/*.parquet", rf"there is no 'gone' in the folder '{folder}'"),
+        ("texts", r"no file in this folder, .* ends in '.parquet', '.pq' or '.parq'; .* 'a.csv'"),
+        ("none", r"holds nothing; a pattern such as 'folder/\*' finds files of other names"),
+        ("texts/a.csv", r"read another file before, as by pandas.read_csv\(\)$"),
+        ("texts/b.csv", r"read_csv\(\); there is no file or folder of this name"),
+        ("texts/*.csv", "cannot read Parquet .*; write the file anew .*, and read one of another"),
+        ("sales.parquet", "cannot read Parquet .*; write the file anew if it is broken"),
+        ("zero.parquet", "the data have no rows"),
+    ]:  # fmt: skip
         with pytest.raises(DataError, match=message):
-            lmer("y ~ 1 + (1 | g)", path)
+            lmer("y ~ 1 + (1 | g)", tmp_path / path)
+    with pytest.raises(
+        DataError, match=r"'file:///no.parquet': there is no 'no.parquet' in .* '/'"
+    ):
+        lmer("y ~ 1 + (1 | g)", "file:///no.parquet")
+
+
+def test_addresses_that_duckdb_cannot_open(monkeypatch):
+    def fails(pattern, by_value):
+        raise OSError("the required extension 'httpfs:\nmore")
+
+    monkeypatch.setattr(files, "_by_duckdb", fails)
+    message = r"the .* 'httpfs; open .* INSTALL httpfs.*read_parquet\('s3://bucket/a.parquet'\)"
+    with pytest.raises(DataError, match=message):
+        lmer("y ~ 1 + (1 | g)", "s3://bucket/a.parquet")
+
+
+def test_files_that_vanish_and_differ(tmp_path):
+    data = pd.DataFrame({"y": np.arange(9.0) ** 2, "g": list("abc" * 3), "x": np.ones(9)})
+    path = tmp_path / "a.parq"  # an ending that a folder may have
+    data.to_parquet(path)
+    fit = lmer("y ~ 1 + (1 | g)", tmp_path)
+    data.drop(columns="x").to_parquet(tmp_path / "b.parq")
+    with pytest.raises(DataError, match=r"schema mismatch .*read_parquet\(files, union_by_name=Tr"):
+        lmer("y ~ x + (1 | g)", tmp_path)
+    for opened in (duckdb.read_parquet, pl.scan_parquet):
+        table = opened(str(path))
+        data.to_parquet(path)
+        path.unlink()
+        with pytest.raises(DataError, match=r"not there, or no longer: put it back.*update\(data"):
+            lmer("y ~ 1 + (1 | g)", table)
+        data.to_parquet(path)
+    for each in tmp_path.iterdir():
+        each.unlink()
+    with pytest.raises(DataError, match="no file in this folder, or below it"):
+        fit.fitted()

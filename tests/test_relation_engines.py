@@ -197,7 +197,7 @@ def test_a_connection_that_is_closed():
     connection.register("t", rows())
     relation = connection.table("t")
     connection.close()
-    with pytest.raises(DataError, match=r"DuckDB failed to read the table: .*closed"):
+    with pytest.raises(DataError, match=r"DuckDB failed to .*closed; .* keep the connection open"):
         lmer(FORMULA, relation)
 
 

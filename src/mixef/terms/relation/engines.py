@@ -91,6 +91,21 @@ def _remedy(text: str) -> str:
             "; one connection serves one thread and one query at a time: give every thread a "
             "relation of a cursor of its own, as by con.cursor().table(...)"
         )
+    if "already been closed" in text:
+        return (
+            "; a fit reads its rows when they are asked for: keep the connection open, or fit the "
+            "model to a Parquet file"
+        )
+    if "schema mismatch in glob" in text:
+        return (
+            "; files with other columns are one table by duckdb.read_parquet(files, "
+            "union_by_name=True), which is data too"
+        )
+    if re.search("no such file|no files found|path does not exist", text, re.IGNORECASE):
+        return (
+            "; the file is not there, or no longer: put it back, or open it where it is, and fit "
+            "the model to that table, as by update(data=...)"
+        )
     if "No module named 'pyarrow'" in text:  # of Spark's workers
         return (
             ": install pyarrow where Spark runs Python, or say which Python has it, by "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from glob import escape, glob, has_magic
 from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixef import checks
 from mixef.errors import DataError, MissingLibraryError, MixefError
 from mixef.late import LateModule
 from mixef.terms.relation.engines import check_duckdb
@@ -23,6 +26,16 @@ else:
     )
 
 ENDINGS = (".parquet", ".pq", ".parq")
+BROKEN = (
+    "write the file anew if it is broken, and read one of another kind before, as by "
+    "pandas.read_csv()"
+)
+ADDRESS = (
+    "open the address with what it needs (the extension httpfs, a secret), and give the relation: "
+    "con = duckdb.connect(); con.execute('INSTALL httpfs'); con.read_parquet"
+)
+# Files of a folder that a message names.
+NAMED = 3
 
 
 def scanned(path: str) -> nw.LazyFrame[Any]:
@@ -41,17 +54,26 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
     MissingLibraryError
         Without DuckDB and polars.
     """
-    there = expanduser(path)
+    there = expanduser(path.removeprefix("file://"))
+    is_address = "://" in there
     is_folder = bool(path) and Path(there).is_dir()
     if not (has_magic(path) or is_parquet(path) or is_folder):
+        absent = "" if Path(there).exists() else "; there is no file or folder of this name"
         raise DataError(
             f"the data are {path!r}; a path leads to Parquet files (.parquet, or a pattern such as "
-            "'data/*.parquet'): read another file before, as by pandas.read_csv()"
+            f"'data/*.parquet'): read another file before, as by pandas.read_csv(){absent}"
         )
     # What is there by its very name is no pattern, whatever letters it has.
     named, root = (escape(there), there) if Path(there).exists() else (there, _fixed_part(there))
-    pattern = f"{named.rstrip('/')}/**/*.parquet" if is_folder else named
-    first = next(iter(sorted(glob(pattern, recursive=True))), None)
+    pattern, first = named, _first(named)
+    if is_folder:
+        inside = [f"{named.rstrip('/')}/**/*{ending}" for ending in ENDINGS]
+        pattern, first = next(
+            ((each, found) for each in inside if (found := _first(each)) is not None),
+            (inside[0], None),
+        )
+    if first is None and not is_address:
+        raise DataError(f"cannot read Parquet files from {path!r}: {_absent(there, is_folder)}")
     changed = None if first is None else _changed_by_duckdb(first)
     # Folders below the given one, or that the pattern matches, may be values.
     varying = "" if first is None else first[len(root) :].lstrip("/")
@@ -66,8 +88,9 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
         except MixefError:
             raise
         except Exception as error:
-            what = str(error).splitlines()[0]
-            raise DataError(f"cannot read Parquet files from {path!r}: {what}") from None
+            what = str(error).splitlines()[0].rstrip(" :")
+            remedy = f"{ADDRESS}({path!r})" if is_address else BROKEN
+            raise DataError(f"cannot read Parquet files from {path!r}: {what}; {remedy}") from None
     reason = f", whose {changed}," if changed else ""
     needed = "polars" if changed else "--upgrade duckdb"
     raise MissingLibraryError(
@@ -79,6 +102,40 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
 def is_parquet(path: str) -> bool:
     """Tell whether a path ends as those of Parquet files do."""
     return path.lower().endswith(ENDINGS)
+
+
+def _first(pattern: str) -> str | None:
+    """Return the first file that a pattern matches; None without any."""
+    files = (path for path in glob(pattern, recursive=True) if Path(path).is_file())
+    return min(files, default=None)
+
+
+def _absent(path: str, is_folder: bool) -> str:
+    """Say that no file is there, and what is."""
+    if is_folder:
+        return (
+            f"no file in this folder, or below it, ends in {checks.either(ENDINGS)}; "
+            f"{_content(Path(path))}; a pattern such as 'folder/*' finds files of other names"
+        )
+    target = Path(_fixed_part(path) if has_magic(path) else path).absolute()
+    if target.is_dir():
+        return f"no file matches this pattern; {_content(target)}"
+    while not target.parent.exists():
+        target = target.parent
+    folder = target.parent
+    near = get_close_matches(target.name, os.listdir(folder) if folder.is_dir() else [], 1)
+    meant = f"did you mean {near[0]!r}?" if near else _content(folder)
+    return f"there is no {target.name!r} in the folder {str(folder)!r}; {meant}"
+
+
+def _content(folder: Path) -> str:
+    """Say what is in a folder."""
+    try:
+        held = sorted(os.listdir(folder))
+    except OSError as error:  # it is none, or others may not look into it
+        return f"{str(folder)!r} cannot be looked into ({error.strerror})"
+    more = ", ..." if len(held) > NAMED else ""
+    return f"{str(folder)!r} holds {', '.join(map(repr, held[:NAMED])) or 'nothing'}{more}"
 
 
 def _fixed_part(pattern: str) -> str:
