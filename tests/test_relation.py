@@ -158,7 +158,7 @@ def test_addresses_that_duckdb_cannot_open(monkeypatch):
         raise OSError("the required extension 'httpfs:\nmore")
 
     monkeypatch.setattr(files, "_by_duckdb", fails)
-    message = r"the .* 'httpfs; open .* INSTALL httpfs.*read_parquet\('s3://bucket/a.parquet'\)"
+    message = r"the .* 'httpfs; open .*INSTALL httpfs.*read_parquet\('s3://bucket/a.parquet'\)"
     with pytest.raises(DataError, match=message):
         lmer("y ~ 1 + (1 | g)", "s3://bucket/a.parquet")
 
