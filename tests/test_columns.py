@@ -181,6 +181,27 @@ def test_no_two_whole_numbers_share_a_level(values, hole):
     assert list(column.as_float()[: len(values)]) == [float(v) for v in values]
 
 
+@pytest.mark.parametrize(
+    "whole", [[*LONG[:2], 3.0, None], [*LONG[:2], np.float32(3.0)], as_decimals(LONG[:2])]
+)
+def test_ids_beside_other_whole_numbers_keep_their_digits(whole):
+    levels = Columns({"g": np.array(whole, dtype=object)})["g"].factor().levels
+    assert levels == tuple(str(int(v)) for v in sorted(v for v in whole if v is not None))
+
+
+def test_ids_that_lost_their_digits_before_are_told_of():
+    fit = lmer("y ~ x + (1 | g)", scores(np.repeat(LONG, 20)))
+    new = {"x": [0.0, 0.0], "g": [float(LONG[1]), np.nan]}
+    with pytest.warns(DataWarning, match=r"beyond 2\^53, such as 1200000000000000000: as ids"):
+        fit.predict(new, new_levels="population")
+
+
+@pytest.mark.parametrize("values", [[10**400, 2], [10**400, 1.5]])
+def test_numbers_too_large_to_compute_with_are_refused(values):
+    with pytest.raises(DataError, match=r"'x' holds numbers beyond 1.8e308"):
+        model_frame(parse_formula("y ~ x"), {"y": [1.0, 2], "x": np.array(values, dtype=object)})
+
+
 @pytest.mark.filterwarnings("ignore:boundary")
 def test_long_ids_find_their_own_random_effects():
     rng = np.random.default_rng(3)
@@ -226,6 +247,14 @@ def test_whole_numbers_are_compared_exactly(subset, n):
     d |= {"text": list(map(str, COMPLETE)), "flag": np.tile([0, 1], 60)}
     frame = model_frame(parse_formula("y ~ 1"), d, subset=subset, env={"me": LONG[1]})
     assert frame.n == n
+
+
+def test_whole_numbers_beyond_64_bits_are_compared_exactly():
+    g = np.array([10**25 + i for i in range(6)], dtype=object)
+    frame = model_frame(
+        parse_formula("y ~ 1"), {"y": np.arange(6.0), "g": g}, subset=f"g >= {10**25 + 2}"
+    )
+    assert frame.n == 4
 
 
 def test_missing_whole_numbers_compare_as_missing():

@@ -181,7 +181,9 @@ def test_bootstrap_limits_of_a_dispersion_are_of_its_root():
         ({"level": 95}, "level is 95; expected a number between 0 and 1"),
         ({"level": True}, "level is True"),
         ({"parm": "days"}, "no parameter 'days'"),
-        ({"method": "boot", "boot_type": "bca", "n": 2}, "boot_type is 'bca'"),
+        ({"method": "wald", "boot_type": "bca"}, "boot_type is 'bca'"),
+        ({"method": "wald", "n": "many"}, "n is 'many'"),
+        ({"method": "wald", "seed": "x"}, "seed is 'x'"),
     ],
 )
 def test_arguments_that_mean_nothing(sleep, arguments, message):

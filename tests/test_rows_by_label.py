@@ -6,7 +6,7 @@ import pytest
 from reference_data import frame
 
 from mixef import GlmerControl, glmer, lm_list, lmer, load_dataset, simulate_from
-from mixef.errors import DataError, DataWarning
+from mixef.errors import ArgumentError, DataError, DataWarning
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
@@ -33,6 +33,10 @@ def by_offset(data, w):
 
 def by_subset(data, w):
     return lmer(SLEEP, data, subset=w > 0.6).objective
+
+
+def by_subset_of_objects(data, w):
+    return lmer(SLEEP, data, subset=(w > 0.6).astype(object)).objective
 
 
 def by_refit(data, w):
@@ -62,6 +66,7 @@ WAYS = [
     by_weights,
     by_offset,
     by_subset,
+    by_subset_of_objects,
     by_refit,
     by_refit_of_two,
     by_weights_of_lm_list,
@@ -91,6 +96,21 @@ def test_labels_that_do_not_match_are_refused(way):
     twice = pd.concat([w, w.iloc[:1]])
     with pytest.raises(DataError, match=r"labels of its index, .* occur more than once"):
         way(data, twice) if "refit" not in way.__name__ else lmer(SLEEP, data).refit(twice)
+
+
+def test_an_index_chooses_rows_by_their_labels():
+    data = sleep().iloc[SHUFFLED].set_axis(range(180))[::-1]
+    chosen = data.index[data["Days"] > 2]
+    assert (
+        lmer(SLEEP, data, subset=chosen[::-1]).objective
+        == lmer(SLEEP, data, subset="Days > 2").objective
+    )
+    with pytest.raises(DataError, match="subset has the label 180, which no row has"):
+        lmer(SLEEP, data, subset=pd.Index([0, 180]))
+    with pytest.raises(DataError, match="some labels of the rows occur more than once"):
+        lmer(SLEEP, data.set_axis([0] * 180), subset=chosen)
+    with pytest.raises(ArgumentError, match="expected booleans: a Series goes by its labels"):
+        lmer(SLEEP, data, subset=(data["Days"] > 2).astype(int))
 
 
 def test_rows_without_labels_are_counted():

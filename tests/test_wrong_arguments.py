@@ -94,6 +94,8 @@ ZOO = {
     "column of polars": pl.Series([1.0, 2.0]),
     "empty frame": pd.DataFrame(),
     "index": pd.Index(["a"]),
+    "index of pairs": pd.MultiIndex.from_tuples([(1, 2)]),
+    "series of texts": pd.Series(["x"]),
     "class": int,
     "frame class": pd.DataFrame,
     "function": lambda *args, **more: None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mixef.errors import FitError
+from mixef.errors import ArgumentError, FitError
 from mixef.families.link import Link
 from mixef.families.links import make_link
 
@@ -139,7 +139,9 @@ class WithAuxiliary:
         if not self.has_dispersion:
             return 1.0
         if extra is None:
-            raise ValueError(f"the {self.name} family needs its dispersion: pass extra, a number")
+            raise ArgumentError(
+                f"the {self.name} family needs its dispersion: pass extra, a number"
+            )
         return extra
 
 

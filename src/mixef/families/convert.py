@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from mixef.checks import either, shown
+from mixef.errors import ArgumentError
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES, NAMES, NegativeBinomial
 
@@ -54,7 +55,7 @@ def make_family(spec: Any) -> Family:
         return _from_class(cls)
     if cls.__module__.split(".")[0] == "statsmodels":
         return _from_statsmodels(spec)
-    raise ValueError(
+    raise ArgumentError(
         f"family is {shown(spec)}; expected one of {_NAMES}, or a Family such as Binomial()"
     )
 
@@ -63,7 +64,7 @@ def _from_class(cls: Callable[..., Family]) -> Family:
     try:
         return cls()
     except TypeError:
-        raise ValueError(
+        raise ArgumentError(
             f"family is the class {cls!r}, which needs arguments; expected an object made of it"
         ) from None
 
@@ -73,13 +74,13 @@ def _from_name(text: str) -> Family:
     call = _CALL.fullmatch(text)
     name = call["name"].lower() if call else ""
     if name.startswith("quasi"):
-        raise ValueError(
+        raise ArgumentError(
             f'"quasi" families cannot be used in glmer (family is {text!r}): they have no '
             "likelihood. For overdispersed counts use the family 'nbinom2', or add a random effect "
             "for each observation, (1 | obs), to 'binomial' or 'poisson'"
         )
     if call is None or name not in FAMILIES:
-        raise ValueError(f"there is no family {text!r}; the families are {_NAMES}")
+        raise ArgumentError(f"there is no family {text!r}; the families are {_NAMES}")
     cls = FAMILIES[name]
     parameters = ("shape", "link") if cls is NegativeBinomial else ("link",)
     given: dict[str, Any] = {}
@@ -90,7 +91,7 @@ def _from_name(text: str) -> Family:
             place = "shape" if _is_float(value) and "shape" in parameters else "link"
             key = {"theta": "shape", None: place}.get(given_key, str(given_key))
             if key not in parameters or key in given:
-                raise ValueError(
+                raise ArgumentError(
                     f"cannot read {piece.strip()!r} in the family {text!r}; expected "
                     f"{' and '.join(parameters)}, each once, as in \"{name}(link='log')\""
                 )
@@ -121,7 +122,7 @@ def _from_statsmodels(spec: Any) -> Family:
     if name in _STATSMODELS:
         cls: Callable[..., Family] = FAMILIES[name.lower()]
         return cls() if is_class else cls(spec.link)
-    raise ValueError(
+    raise ArgumentError(
         f"statsmodels' family {name} is not one that mixef has; the families are {_NAMES}; write "
         "another one as UserFamily(name, link, variance=..., log_density=...)"
     )

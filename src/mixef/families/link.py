@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixef import checks
+from mixef.errors import ArgumentError
 from mixef.families.differences import derivative as differences
 from mixef.text.made import Made, range_text
 
@@ -189,12 +190,12 @@ class UserLink(Link):
             given["complement"] = complement
         for role, function in given.items():
             if not callable(function):
-                raise ValueError(
+                raise ArgumentError(
                     f"{role} of the link {name!r} is {checks.shown(function)}; expected a function "
                     "of an array"
                 )
         if len(derivatives) > len(DERIVATIVES):
-            raise ValueError(
+            raise ArgumentError(
                 f"the link {name!r} has {len(derivatives)} derivatives; expected at most "
                 f"{len(DERIVATIVES)}, from the first on"
             )
@@ -246,11 +247,11 @@ def link_from_parts(parts: dict[str, Any]) -> UserLink:
         If a part is unknown, or a derivative is given without those below it.
     """
     if unknown := [part for part in parts if part not in PARTS]:
-        raise ValueError(f"a link has no part {unknown[0]!r}; its parts are {', '.join(PARTS)}")
+        raise ArgumentError(f"a link has no part {unknown[0]!r}; its parts are {', '.join(PARTS)}")
     rest = dict(parts)
     derivatives = [rest.pop(name) for name in DERIVATIVES if name in rest]
     if missing := [name for name in DERIVATIVES[: len(derivatives)] if name not in parts]:
-        raise ValueError(
+        raise ArgumentError(
             f"a link's derivatives are given from the first on, but {missing[0]} is missing"
         )
     return UserLink(str(rest.pop("name", "user")), derivative=derivatives, **rest)

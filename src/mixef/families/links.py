@@ -14,6 +14,7 @@ import numpy as np
 import scipy
 
 from mixef.checks import shown
+from mixef.errors import ArgumentError
 from mixef.families.link import Link, UserLink, link_from_parts, parts_of
 from mixef.families.special import log1mexp
 
@@ -379,7 +380,7 @@ def make_link(spec: Any) -> Link:
     if isinstance(spec, str):
         if (name := spec.strip().lower()) in LINKS:
             return LINKS[name]()
-        raise ValueError(f"there is no link {spec!r}; {_EXPECTED}")
+        raise ArgumentError(f"there is no link {spec!r}; {_EXPECTED}")
     cls = spec if isinstance(spec, type) else type(spec)
     if cls.__module__.split(".")[0] == "statsmodels":
         return _from_statsmodels(cls() if spec is cls else spec)
@@ -388,7 +389,7 @@ def make_link(spec: Any) -> Link:
     given = dict(spec) if isinstance(spec, Mapping) else parts_of(spec)
     if "link" in given and "inverse" in given and not isinstance(spec, type):
         return link_from_parts(given)
-    raise ValueError(f"link is {shown(spec)}; {_EXPECTED}")
+    raise ArgumentError(f"link is {shown(spec)}; {_EXPECTED}")
 
 
 _EXPECTED = (
@@ -406,6 +407,6 @@ def _from_statsmodels(spec: Any) -> Link:
     if name in LINKS:
         return LINKS[name]()
     if kind in ("NegativeBinomial", "nbinom") or not hasattr(spec, "inverse_deriv"):
-        raise ValueError(f"statsmodels' link {kind} is not one that mixef has; {_EXPECTED}")
+        raise ArgumentError(f"statsmodels' link {kind} is not one that mixef has; {_EXPECTED}")
     means = (0.0, 1.0) if kind in _PROBABILITIES else (-np.inf, np.inf)
     return UserLink(name, spec, spec.inverse, spec.inverse_deriv, mean_range=means)

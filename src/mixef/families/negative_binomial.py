@@ -13,6 +13,7 @@ import numpy as np
 import scipy
 
 from mixef.checks import shown
+from mixef.errors import ArgumentError
 from mixef.families.auxiliary import Auxiliary, Extra
 from mixef.families.family import Family, Information, by_row, weigh
 from mixef.families.special import (
@@ -66,7 +67,7 @@ class NegativeBinomial(Family):
     def __init__(self, shape: float | None = None, link: Any = "log") -> None:
         super().__init__(link)
         if shape is not None and not (is_number(shape) and 0 < shape < np.inf):
-            raise ValueError(
+            raise ArgumentError(
                 f"the shape of a negative binomial family is {shown(shape)}; expected a positive "
                 "number, or None to estimate it"
             )
@@ -197,7 +198,9 @@ class NegativeBinomial(Family):
     def _shape(self, extra: Extra) -> float:
         shape = self.shape if self.shape is not None else extra
         if shape is None:
-            raise ValueError("the negative binomial family needs its shape: pass extra, a number")
+            raise ArgumentError(
+                "the negative binomial family needs its shape: pass extra, a number"
+            )
         return shape
 
     def __repr__(self) -> str:

@@ -134,7 +134,7 @@ class UserFamily(Family):
         super().__init__(link)
         name, dispersion = checks.text(name, "name"), checks.flag(dispersion, "dispersion")
         if deviance is None and log_density is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"the family {name!r} has neither a log_density nor a deviance; give one of them"
             )
         given = {
@@ -380,7 +380,7 @@ def _functions(
     """Return a user's functions by the names of their fields; those needed may not be None."""
     for role, function in given.items():
         if not callable(function) and (function is not None or role in needed):
-            raise ValueError(
+            raise ArgumentError(
                 f"{role} of the family {name!r} is {checks.shown(function)}; expected a function "
                 "of arrays"
             )

@@ -36,10 +36,10 @@ def get_me(fit: Fit, name: str | Sequence[str]) -> Any:
     if unknown:
         known = ", ".join(sorted(pieces))
         raise ArgumentError(f"getME knows no {unknown[0]!r}; expected one of {known}")
-    if name == "ALL" or not isinstance(name, str):
-        keys = pieces if "ALL" in asked else asked
-        return {key: pieces[key](fit) for key in keys}
-    return pieces[name](fit)
+    if isinstance(name, str) and name != "ALL":
+        return pieces[name](fit)
+    keys = pieces if "ALL" in asked else asked
+    return {key: pieces[key](fit) for key in keys}
 
 
 def _Zt(fit: Fit) -> sparse.csc_array:

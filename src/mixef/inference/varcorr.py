@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.linalg import block_diag
 
 from mixef import checks
+from mixef.errors import ArgumentError
 from mixef.estimation.fit import Fit
 from mixef.terms.covariance import STRUCTURES, make_covariance
 from mixef.text.numbers import format_common, format_fixed
@@ -220,7 +221,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
 def _checked(comp: Iterable[str]) -> list[str]:
     wanted = set(checks.names(comp, "comp", "'Variance', 'Std.Dev.' or both"))
     if not wanted or wanted - set(COMPONENTS):
-        raise ValueError(f"comp is {sorted(wanted)}; give 'Variance', 'Std.Dev.' or both")
+        raise ArgumentError(f"comp is {sorted(wanted)}; give 'Variance', 'Std.Dev.' or both")
     return [name for name in COMPONENTS if name in wanted]
 
 

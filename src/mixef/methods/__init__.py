@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mixef import checks
 from mixef.estimation.fit import Fit
 from mixef.late import modules_of
 
@@ -19,4 +20,7 @@ class Methods:
     _function: Callable[..., Any]
 
     def __init__(self, fit: Fit):
+        if not isinstance(fit, Fit):
+            name = self._function.__name__
+            raise checks.refusal("fit", fit, f"what {name} makes: call {name}(formula, data)")
         self._fit = fit

@@ -30,6 +30,9 @@ LINE = 22
 
 def of_fit(fit: Fit, kind: str, which: Any, levels: Any, ax: Any = None) -> Any:
     """Profile parameters of a fit and draw them; see ``fit.plot.profile_zeta``."""
+    _levels(levels)
+    if ax is not None:
+        axes_of(ax)
     made = profile_curves(fit, which, FAR if kind == "pairs" else NEAR)
     return profile(made, kind, levels, ax)
 
@@ -66,9 +69,8 @@ def profile(profile: Profile, kind: str, levels: Any, ax: Any = None) -> Any:
 
 def _limits(profile: Profile, levels: Any, regions: bool) -> dict[float, float]:
     """Return zeta, or tau of regions of two parameters, by levels that the profile comes to."""
-    given = LEVELS if levels is None else checks.numbers(levels, "levels").ravel().tolist()
     out = {}
-    for level in sorted(checks.level(value, "a level") for value in given):
+    for level in _levels(levels):
         zeta = np.sqrt(scipy.special.chdtri(2, 1.0 - level)) if regions else normal_quantile(level)
         if zeta <= profile.cutoff * (1.0 + 1e-9):
             out[level] = float(zeta)
@@ -80,6 +82,12 @@ def _limits(profile: Profile, levels: Any, regions: bool) -> dict[float, float]:
                 f"with alphamax={needed:.2g} or less"
             )
     return out
+
+
+def _levels(given: Any) -> list[float]:
+    """Return levels that can be drawn, ascending."""
+    levels = LEVELS if given is None else checks.numbers(given, "levels").ravel().tolist()
+    return sorted(checks.level(level, "a level") for level in levels)
 
 
 def _label(name: str) -> str:

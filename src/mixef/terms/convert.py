@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from mixef.checks import shown
 from mixef.errors import DataError
-from mixef.terms.exact import Exact, Integers, Times, times
+from mixef.terms.exact import Exact, Integers, Times, floats, times
 from mixef.terms.factor import (
     Factor,
     factor_from_categories,
@@ -21,7 +20,8 @@ from mixef.terms.sources import is_of_narwhals, nw
 
 Column = np.ndarray | Factor | Exact
 _TIMES = ("datetime", "datetime64", "date", "timedelta", "timedelta64", "period")
-_NUMBERS = ("floating", "mixed-integer-float", "decimal")
+_PERHAPS_WHOLE = ("mixed-integer-float", "decimal")
+_NUMBERS = ("floating", *_PERHAPS_WHOLE)
 
 
 def convert(values: Any, name: str) -> np.ndarray | Factor:
@@ -71,7 +71,7 @@ def read(values: Any, name: str) -> Column:
     if is_of_narwhals(values):
         return _from_narwhals(values, name)
     if isinstance(values, pd.Series | pd.Index):
-        values = values.array
+        values = values.to_numpy() if isinstance(values, pd.MultiIndex) else values.array
     if isinstance(values, pd.DataFrame):
         raise DataError(f"the data have more than one column named {name!r}; rename one")
     if isinstance(values, pd.arrays.NumpyExtensionArray):
@@ -128,16 +128,19 @@ def _from_objects(x: np.ndarray, name: str) -> Column:
     missing = pd.isna(x)
     if inferred == "boolean":
         return factor_from_logical(np.where(missing, False, x).astype(bool), missing)
-    if inferred == "integer" or (inferred == "decimal" and _whole(x[~missing])):
+    if inferred == "integer" or (inferred in _PERHAPS_WHOLE and _whole(x[~missing])):
         return _integers(x, missing, name)
     if inferred in _NUMBERS:
-        return np.where(missing, np.nan, x).astype(np.float64)
+        return floats(np.where(missing, np.nan, x), name)
     raise _unusable(name, f"object ({inferred})")
 
 
 def _whole(x: np.ndarray) -> bool:
-    """Tell whether decimal numbers are whole: ids of databases often are."""
-    return all(isinstance(v, decimal.Decimal) and v.is_finite() and v == int(v) for v in x)
+    """Tell whether numbers are whole: ids of databases often are, and keep their digits so."""
+    try:
+        return all(value == int(value) for value in x)
+    except (OverflowError, ValueError):  # infinite, or a signalling NaN
+        return False
 
 
 def _integers(x: np.ndarray, missing: np.ndarray, name: str) -> Integers:

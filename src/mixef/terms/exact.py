@@ -24,6 +24,17 @@ _COMPARISONS = {
 }  # fmt: skip
 
 
+def floats(x: np.ndarray, name: str) -> np.ndarray:
+    """Return numbers of any type as floating-point numbers, which they have to fit into."""
+    try:
+        return x.astype(np.float64)
+    except OverflowError:
+        raise DataError(
+            f"column {name!r} holds numbers beyond 1.8e308, too large to compute with; use "
+            f"factor({name}) if they are labels, and convert them before if they are not"
+        ) from None
+
+
 class Exact(ABC):
     """A column of which numbers and levels are different views."""
 
@@ -92,7 +103,7 @@ class Integers(Exact):
         known: np.ndarray | None = self.__dict__.get("_numbers")
         if known is not None:
             return known
-        numbers = self.array.astype(np.float64)
+        numbers = floats(self.array, self.name)
         self._tell_of_lost_digits(numbers)
         if self.missing is not None:
             numbers[self.missing] = np.nan
@@ -133,7 +144,9 @@ class Integers(Exact):
         """Return whole numbers beside whole numbers; None for other numbers."""
         if isinstance(other, Integers):
             return self.array, other.array
-        whole = isinstance(other, int | float) and np.isfinite(other) and other == int(other)
+        whole = isinstance(other, int | np.integer) or (
+            isinstance(other, float) and other.is_integer()
+        )
         return (self.array, int(other)) if whole else None
 
     def _tell_of_lost_digits(self, numbers: np.ndarray) -> None:

@@ -65,8 +65,17 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
     if subset is None:
         return None
     value = scope.variable(parse_expression(subset)) if isinstance(subset, str) else subset
-    if isinstance(value, pd.Series) and value.dtype.kind == "b":
+    if isinstance(value, pd.Series):
         value = aligned(value, "subset", scope.columns)
+        if not (_is_condition(value) or getattr(value, "kind", None) == "logical"):
+            raise refusal(
+                "subset",
+                subset,
+                "booleans: a Series goes by its labels; for positions give an array, .to_numpy()",
+            )
+    labels = scope.columns.labels
+    if isinstance(value, pd.Index) and value.dtype.kind != "b" and labels is not None:
+        return _rows_of_labels(value, labels)
     if isinstance(value, Factor) and value.kind == "logical":
         return np.flatnonzero(value.codes == 1)
     expected = f"a condition, {scope.n} booleans, or row positions from 0"
@@ -87,6 +96,23 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
             "are counted from 0; to leave rows out, give a condition or booleans"
         )
     return np.unique(array).astype(np.intp)
+
+
+def _rows_of_labels(chosen: pd.Index, labels: pd.Index) -> np.ndarray:
+    """Return the rows that have some labels, ascending."""
+    if not labels.is_unique:
+        raise DataError(
+            "subset is an Index, whose labels choose rows, but some labels of the rows occur more "
+            "than once; give a condition, or positions as an array"
+        )
+    rows = labels.get_indexer(chosen)
+    if (rows < 0).any():
+        unknown = chosen[rows < 0][:1].tolist()[0]
+        raise DataError(
+            f"subset has the label {unknown!r}, which no row has; give positions as an array, "
+            ".to_numpy(), if that is what it holds"
+        )
+    return np.unique(rows)
 
 
 def _is_condition(value: Variable) -> bool:

@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 import numpy as np
 import pandas as pd
 
-from mixef.errors import FormulaError
-from mixef.terms.exact import Exact
+from mixef.errors import DataWarning, FormulaError, warn
+from mixef.terms.exact import EXACT, Exact
 from mixef.terms.factor import Factor, factor_from_logical, factor_from_numbers
 from mixef.terms.nodes import number_text
 
@@ -101,8 +101,22 @@ def as_factor(x: Any) -> Factor:
     if isinstance(x, np.ndarray) and x.ndim == 1:
         if x.dtype.kind == "b":
             return factor_from_logical(x)
-        return factor_from_numbers(x)
+        factor = factor_from_numbers(x)
+        _warn_of_rounded_labels(factor.level_set.values)
+        return factor
     raise FormulaError(f"cannot make a factor of {shown(x)}; expected one variable")
+
+
+def _warn_of_rounded_labels(values: np.ndarray) -> None:
+    """Warn of levels that were whole numbers, and of which floats have not kept every digit."""
+    long = values[(np.abs(values) > EXACT) & np.isfinite(values)]
+    if len(long):
+        warn(
+            f"levels of a factor are floating-point numbers beyond 2^53, such as {int(long[0])}: "
+            "as ids they have lost their last digits, and may stand for several; read such a "
+            "column as whole numbers (Int64 where some are missing) or as text",
+            DataWarning,
+        )
 
 
 def text_of(x: Any) -> str:

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from mixef.control import Control, GlmerControl, act
-from mixef.errors import ConvergenceWarning, ExactFactorNeededError, FitError
+from mixef.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    ExactFactorNeededError,
+    FitError,
+)
 from mixef.estimation.fit import NO_HESSIAN, Fit
 from mixef.estimation.generalized.cells import rows_of
 from mixef.estimation.generalized.checked import checked_columns
@@ -93,7 +98,7 @@ class Generalized(Kind):
 
     def __post_init__(self) -> None:
         if self.family is None:
-            raise TypeError(
+            raise ArgumentError(
                 "glmer needs a family: 'binomial', 'poisson', 'Gamma', 'inverse.gaussian' or "
                 "'nbinom2', or an object such as Binomial(link='probit'); for a Gaussian response "
                 "use lmer"

@@ -319,8 +319,8 @@ def f_test(fit: Fit, L: Any, rhs: Any = None, ddf: str | None = "auto") -> FTest
     if not sizes[0] > DEPENDENT * sizes[-1]:  # fewer clusters than directions
         return FTest(np.nan, q, np.nan, np.nan)
     den_df, scaling = rule.joint(D)
-    square = float(d @ np.linalg.solve(variance, d))
-    F = scaling * square / q
+    with np.errstate(over="ignore"):  # of a right-hand side that is far from everything
+        F = scaling * float(d @ np.linalg.solve(variance, d)) / q
     return FTest(F, q, den_df, float(f_tail(F, q, den_df)))
 
 

@@ -14,6 +14,7 @@ from mixef.inference.intervals.named import chosen, named_parameters
 from mixef.inference.intervals.profile import interval_curves
 from mixef.inference.intervals.wald import wald_limits
 from mixef.inference.resampling.bootstrap import boot_intervals
+from mixef.inference.resampling.bootstrap_result import LIMITS
 from mixef.inference.tails import limit_names
 
 METHODS = ("profile", "wald", "boot")
@@ -35,7 +36,8 @@ def confidence_intervals(
     """Return confidence limits (k, 2), one row a parameter; see the method ``confint``."""
     method, signames = checks.option(method, "method", METHODS), checks.flag(signames, "signames")
     n_jobs, progress = checks.work(n_jobs, progress)
-    level = checks.level(level)
+    n, rng, level = checks.whole(n, "n"), checks.generator(seed), checks.level(level)
+    boot_type = checks.option(boot_type, "boot_type", LIMITS)
     places, known = chosen(fit, parm, signames), named_parameters(fit)
     names = [known[a].sign if signames else known[a].name for a in places]
     if method != "wald" and any(known[a].kind == "beta" for a in places):
@@ -46,5 +48,5 @@ def confidence_intervals(
     if method == "wald":
         limits = wald_limits(fit, places, level)
         return pd.DataFrame(limits, index=names, columns=limit_names(level))
-    limited = boot_intervals(fit, level, n, seed, boot_type, n_jobs, progress)
+    limited = boot_intervals(fit, level, n, rng, boot_type, n_jobs, progress)
     return limited.iloc[places].set_axis(names, axis=0)

@@ -277,7 +277,9 @@ class RefitFitter:
 def _start(fit: Fit, start: str | np.ndarray) -> dict[str, Any]:
     if isinstance(start, str):
         if start != "estimates":
-            raise ValueError(f"start is {start!r}; expected 'estimates' or covariance parameters")
+            raise ArgumentError(
+                f"start is {start!r}; expected 'estimates' or covariance parameters"
+            )
         return fit.warm_start()
     return fit.warm_start(par=checked_parameters(start, fit.par_labels))
 
