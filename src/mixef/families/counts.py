@@ -6,6 +6,7 @@ Models, sections 2.2 and 2.3, written so that they stay exact in the tails and c
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mixef.families.family import Family, by_row, weigh
 from mixef.families.links import Logit
 from mixef.families.special import (
     half_deviance,
-    log1p,
+    log_of_sum,
     stirling_error,
     times,
 )
@@ -85,7 +86,8 @@ class Binomial(Family):
         """Return ``y log mu + (1 - y) log(1 - mu)`` from the linear predictor."""
         eta = np.asarray(eta, dtype=float)
         if isinstance(self.link, Logit):
-            return _logit_kernel(y, eta, np.exp(-np.abs(eta)))
+            e = np.exp(-np.abs(eta))
+            return _logit_kernel(y, eta, eta > 0.0, e, 1.0 + e)
         return times(y, self.link.log_inverse(eta)) + times(1.0 - y, self.link.log_complement(eta))
 
     def mean_and_kernel(
@@ -94,11 +96,12 @@ class Binomial(Family):
         """Return means and `unit_kernel` (n,), by one exponential for a logit."""
         if not isinstance(self.link, Logit):
             return super().mean_and_kernel(y, eta, extra)
-        if not self.link.valid(eta):
+        size, positive = np.abs(eta), eta > 0.0
+        if not isfinite(size.max(initial=0.0)):
             return None
-        e = np.exp(-np.abs(eta))
-        mu = np.where(eta > 0.0, 1.0, e) / (1.0 + e)
-        return mu, _logit_kernel(y, eta, e)
+        e = np.exp(-size)
+        whole = 1.0 + e
+        return np.where(positive, 1.0, e) / whole, _logit_kernel(y, eta, positive, e, whole)
 
     def unit_normalizer(self, y: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return zero, which it is for one trial."""
@@ -161,9 +164,14 @@ class Binomial(Family):
         return (weights * y + 0.5) / (weights + 1.0)
 
 
-def _logit_kernel(y: np.ndarray, eta: np.ndarray, e: np.ndarray) -> np.ndarray:
-    """Return ``y eta - log(1 + exp(eta))`` without cancellation, for ``e = exp(-|eta|)``."""
-    return (y - (eta > 0.0)) * eta - log1p(e)
+def _logit_kernel(
+    y: np.ndarray, eta: np.ndarray, positive: np.ndarray, e: np.ndarray, whole: np.ndarray
+) -> np.ndarray:
+    """Return ``y eta - log(1 + exp(eta))`` without cancellation.
+
+    For ``eta > 0``, ``e = exp(-|eta|)`` and ``1 + e``.
+    """
+    return (y - positive) * eta - log_of_sum(e, whole)
 
 
 class Poisson(Family):

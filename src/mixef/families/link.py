@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ class Link(Made, ABC):
 
     def valid(self, eta: np.ndarray) -> bool:
         """Return whether all linear predictors are in the link's domain."""
-        return bool(np.isfinite(eta).all())
+        return isfinite(np.abs(eta).max(initial=0.0))
 
     def known(self) -> tuple[Function, ...]:
         """Return the inverse and those of its derivatives that are not differences, in order."""

@@ -34,7 +34,11 @@ def log1p(x: np.ndarray) -> np.ndarray:
     >>> float(log1p(1e-20))
     1e-20
     """
-    whole = 1.0 + x
+    return log_of_sum(x, 1.0 + x)
+
+
+def log_of_sum(x: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return `log1p` where ``whole = 1 + x`` is at hand."""
     return np.log(whole) + (x - (whole - 1.0)) / whole
 
 

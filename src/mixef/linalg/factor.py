@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -316,7 +317,7 @@ class CholeskyFactor(Factor):
         """
         self._solved: dict[int, np.ndarray] | None = None
         super().update(lams)
-        if not np.isfinite(self.ldL2):
+        if not isfinite(self.ldL2):
             raise not_positive_definite()
 
     @property

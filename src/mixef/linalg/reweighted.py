@@ -46,6 +46,8 @@ class ReweightedProducts(PatternedProducts[_Cells]):
         Rows of the data.
     levels : ByLevel
         The level of the first grouping factor that each row belongs to.
+    z : ndarray (s, n)
+        The columns of that factor.
     products : CrossProducts
         What a factor is made from. `reweight` overwrites its blocks in place, and ``assembled``
         where that is small. The weights are one at first; what belongs to X and y is empty.
@@ -64,7 +66,8 @@ class ReweightedProducts(PatternedProducts[_Cells]):
     def __init__(self, groups: Sequence[GroupDesign]):
         super().__init__(layout_of(groups), len(groups[0].codes), *_number(groups))
         self._groups = groups
-        self._z = [[np.ascontiguousarray(z, dtype=float) for z in g.z.T] for g in groups]
+        self._z = [np.ascontiguousarray(g.z.T, dtype=float) for g in groups]
+        self.z = self._z[0]
         self._rows = [self.layout.slice(i) for i in range(len(groups))]
         self.levels = self._cells[0].place
         self._small_Z = self.n * self.layout.q <= SMALL

@@ -61,7 +61,8 @@ class SchurFactor(CholeskyFactor):
 
     def reload(self) -> None:
         """Read the coupling of the first block again, where it is held as a dense copy."""
-        self._coupling.reload()
+        if self.q2:
+            self._coupling.reload()
 
     def _refactor(self) -> None:
         lams, lam = self.lams, self.lams[0]
@@ -77,7 +78,8 @@ class SchurFactor(CholeskyFactor):
         self._left: np.ndarray | None = None
         self._forms: np.ndarray | None = None
         self._A: np.ndarray | None = None
-        self.ldL2 = 2.0 * float(np.log(self._C.reshape(-1, s * s)[:, :: s + 1]).sum())
+        logs = np.log(self._C.reshape(-1, s * s)[:, :: s + 1])
+        self.ldL2 = 2.0 * float(np.add.reduce(logs, axis=None))
         self._L22, self._inverted = self._S, False
         if self.q2:
             self._couple(self._Cinv @ lam.T)

@@ -84,7 +84,12 @@ class GeneralizedCriterion:
 
     @property
     def knows_hessian(self) -> bool:
-        """Whether the information is the exact Hessian of the Laplace criterion."""
+        """Whether the information is the exact Hessian."""
+        return self.nAGQ == 1 and self._by_levels
+
+    @property
+    def _by_levels(self) -> bool:
+        """Whether derivatives are taken level by level, with Laplace's exact Hessian."""
         if len(self.problem.designs) > 1 or self.with_beta:
             return False
         layout = self.model.groups.layout
@@ -124,7 +129,7 @@ class GeneralizedCriterion:
 
     def value(self, point: np.ndarray) -> float:
         """Return -2 log L at a point; infinite where it cannot be computed."""
-        if self._mode is not None and np.array_equal(point, self._point):
+        if self._mode is not None and point.tobytes() == self._point.tobytes():
             return self._objective
         self._forget()
         self._point = np.array(point, dtype=float)
@@ -147,7 +152,7 @@ class GeneralizedCriterion:
         if self.with_beta:
             self._beta0 = mode.beta
         value, self._ldL2 = laplace_value(self.model, mode), self.model.factor.ldL2
-        if self.knows_hessian:
+        if self._by_levels:
             self._levels = levels_at(self.model, mode, lams[0])
         if self.nAGQ > 1 and self._levels is not None:
             self._quadrature = Quadrature(self.model, mode, self._levels, extra, self.nAGQ)
@@ -159,18 +164,22 @@ class GeneralizedCriterion:
     ) -> np.ndarray:
         """Return the u (q,) to start from: to first order from the point of the last derivatives.
 
-        Where the factor still stands there, one solve foretells how the mode moves.
+        Where those did not say how the mode moves, one solve foretells it, if the factor still
+        stands there.
         """
         anchor, model = self._anchor, self.model
         if anchor is None or self.with_beta:
             return self._u
         mode = anchor.mode
-        if not self._factor_at_anchor:
+        known = anchor.moved is not None and anchor.parametrization is self.parametrization
+        if not (known or self._factor_at_anchor):
             return mode.u
         change = [new - old for new, old in zip(lams, anchor.lams, strict=True)]
         far = [np.abs(c).max() > np.abs(a).max() for c, a in zip(change, anchor.lams, strict=True)]
         if any(far):  # b hardly moves then
             return model.groups.layout.same_effects(anchor.lams, mode.u, lams)
+        if known:
+            return anchor.foreseen(self._point)
         by_extra = np.zeros(self.n_extra)
         if extra != anchor.extra:
             end, begin = (np.array(self.family.coordinates(e)) for e in (extra, anchor.extra))
@@ -200,7 +209,8 @@ class GeneralizedCriterion:
             d = self._differentiate(self._mode, par, lams, extra)
             # The factor may be given up, but solves with it stay possible.
             self._factor_at_mode, self._factor_at_anchor = False, True
-            self._anchor = Anchor(self._mode, lams, extra)
+            moved, P = None if d.moved is None else d.moved.u, self.parametrization
+            self._anchor = Anchor(self._mode, lams, extra, self._point, P, moved)
             parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
             self._gradient = np.concatenate([*parts, d.by_extra])
             if self._quadrature is not None and d.moved is not None:
@@ -337,7 +347,7 @@ class GeneralizedCriterion:
         """
         self.value(point)
         information = self._differentiated().information
-        if self.knows_hessian and self.nAGQ == 1:
+        if self.knows_hessian:
             return information
         if self._can_sharpen:
             return self.sharper()

@@ -40,7 +40,7 @@ def laplace_hessian(
     w : ndarray (s, l)
         ``Z's`` of every level.
     """
-    z, X, dlam, lam = levels.rows, model.X, moved.dlam, levels.lam
+    z, X, dlam, lam = levels.z, model.X, moved.dlam, levels.lam
     n_par, s, n_levels = moved.b.shape
     k, p = len(dlam), X.shape[1]
     beta, h, adjoint = slice(k, k + p), moved.h, moved.adjoint
@@ -99,5 +99,8 @@ def _pairing(dlam_t: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndar
 def _weighted_gram(X: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return ``X'WX`` (p, p), a few columns of X at a time."""
     step = max(CELLS // len(X), 1)
+    if step >= X.shape[1]:
+        gram: np.ndarray = (X.T * weights) @ X
+        return gram
     parts = [(X.T[i : i + step] * weights) @ X for i in range(0, X.shape[1], step)]
-    return np.concatenate(parts) if parts else np.zeros((0, 0))
+    return np.concatenate(parts)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,22 @@ class Anchor:
     mode: Mode
     lams: tuple[np.ndarray, ...]
     extra: Extra
+    point: np.ndarray  # (K,)
+    parametrization: Parametrization
+    moved: np.ndarray | None  # (K, s, l): derivatives of u, where they are known
 
-    @property
+    @cached_property
     def is_large(self) -> bool:
         """Whether some relative standard deviation is so large that it may run away."""
         return bool(max(np.abs(lam).max() for lam in self.lams) >= LARGE)
+
+    def foreseen(self, point: np.ndarray) -> np.ndarray:
+        """Return u (q,) at another point, to first order, where its derivatives are known."""
+        assert self.moved is not None
+        _, s, n_levels = self.moved.shape
+        change = (point - self.point) @ self.moved.reshape(len(point), -1)
+        foreseen: np.ndarray = self.mode.u + change.reshape(s, n_levels).T.ravel()
+        return foreseen
 
 
 def weighted(

@@ -117,7 +117,7 @@ def with_separation(
         The linear predictor without random effects.
     """
     side = edges(outcome.y, outcome.weights, family)
-    used = np.isin(side, (-1.0, 1.0))
+    used = np.abs(side) == 1.0  # and rows without weight have NaN
     if not used.any():
         return end
     message = None

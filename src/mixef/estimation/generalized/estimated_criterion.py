@@ -24,7 +24,7 @@ class EstimatedCriterion(GeneralizedCriterion):
     random vectors that stay the same during a search.
     """
 
-    knows_hessian = False
+    _by_levels = False
     _can_sharpen = False
 
     def _forget(self) -> None:

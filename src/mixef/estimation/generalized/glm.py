@@ -16,7 +16,7 @@ from mixef.linalg import small
 MAX_STEPS = 50
 # The search goes on from here: a start that is good to this much of the log density, a row, is
 # enough.
-ENOUGH = 1e-6
+ENOUGH = 1e-3
 # Linear predictors that have gone so far, in changes over which the mean curves at the start, do
 # not come back: the data are separated.
 FAR = 30.0
@@ -115,9 +115,10 @@ def _start(
 ) -> tuple[np.ndarray, RowState]:
     """Return coefficients inside the domain: of a constant mean, or of the response itself."""
     family, y = response.family, response.y
-    weights = np.ones(len(y)) if response.weights is None else response.weights
-    means = family.initial_mean(y, response.weights)
-    constant = np.full(len(y), np.average(means, weights=weights))
+    weights = response.weights
+    means = family.initial_mean(y, weights)
+    centre = means.mean() if weights is None else means @ weights / weights.sum()
+    constant = np.full(len(y), centre)
     none = np.zeros(0)
     with np.errstate(all="ignore"):
         for mean in (constant, means):

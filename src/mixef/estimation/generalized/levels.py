@@ -36,7 +36,7 @@ class Levels:
     u: np.ndarray  # (l, s)
     half: np.ndarray  # (l, s, s): ``C^-T``, with ``M = C C'``
     gram: np.ndarray  # (s, s, l): ``Z'WZ`` of every level
-    z: np.ndarray  # (n, s)
+    z: np.ndarray  # (s, n): columns of Z, each in one piece
     lam: np.ndarray  # (s, s)
     of_row: ByLevel  # The level of each row
 
@@ -54,13 +54,8 @@ class Levels:
     @cached_property
     def columns(self) -> np.ndarray:
         """Rows of ``Z Lambda`` (n, s): the derivative of eta for the level's u."""
-        columns: np.ndarray = self.z @ self.lam
+        columns: np.ndarray = self.z.T @ self.lam
         return columns
-
-    @cached_property
-    def rows(self) -> np.ndarray:
-        """Columns of Z, each in one piece (s, n)."""
-        return np.ascontiguousarray(self.z.T)
 
     def sums(self, columns: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Sum ``columns_j v_i`` over the rows of every level (j, m, l), a few columns at a time.
@@ -69,8 +64,10 @@ class Levels:
         ----------
         columns, v : ndarray (j, n), (m, n)
         """
-        out = np.empty((len(columns), len(v), len(self.u)))
         step = max(CELLS // max(v.size, 1), 1)
+        if step >= len(columns):
+            return self.of_row.sums(columns[:, None] * v)
+        out = np.empty((len(columns), len(v), len(self.u)))
         for first in range(0, len(columns), step):
             part = slice(first, first + step)
             out[part] = self.of_row.sums(columns[part, None] * v)
@@ -83,7 +80,7 @@ def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     gram = groups.products.diagonal[0].transpose(1, 2, 0).copy()  # overwritten in place
     half = model.factor.cholesky("levels").level_roots.transpose(0, 2, 1)
     u = groups.layout.by_level(0, mode.u)
-    return Levels(u, half, gram, model.designs[0].z, lam, groups.levels)
+    return Levels(u, half, gram, groups.z, lam, groups.levels)
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def movement(
     w : ndarray (s, l)
         ``Z's`` of every level.
     """
-    observed, X, z, lam = mode.state.observed, model.X.T, levels.rows, levels.lam
+    observed, X, z, lam = mode.state.observed, model.X.T, levels.z, levels.lam
     (n_levels, s), k, p, extra = levels.u.shape, parametrization.n_par, len(X), slopes.by_extra
     beta, last = slice(k, k + p), slice(k + p, None)
     dlam = np.zeros((k, s, s))
@@ -129,7 +126,7 @@ def movement(
         dlams, parametrization.par_slices, parametrization.columns, strict=True
     ):
         dlam[where, cols, cols] = of_term
-    row, col, entry = _lower_triangle(s)
+    row, col, entry, often = _lower_triangle(s)
     pairs = z[row] * z[col]
     weights = np.concatenate([observed * z, slopes.by_eta * pairs])
     by_x, by_z = levels.sums(X, weights), levels.sums(weights, z)
@@ -137,19 +134,18 @@ def movement(
     kronecker = (lam[:, None, :, None] * lam[:, None, :]).reshape(s * s, s * s)
 
     # Each entry of ``lam M^-1 lam'`` as often as z has it
-    spread = (kronecker @ inverse.reshape(s * s, -1))[row * s + col]
-    spread[row != col] *= 2.0
+    spread = (kronecker[row * s + col] * often) @ inverse.reshape(s * s, -1)
     by_row = levels.of_row.rows(spread)
     by_row *= pairs
-    h = by_row.sum(axis=0)
+    h = np.add.reduce(by_row)
     if not model.response.uses_observed and mode.state.observed is not mode.state.expected:
         M = two_sided(lam.T, ZtWZ.transpose(2, 0, 1), lam.T) + np.eye(s)
         inverse = np.linalg.inv(M).transpose(1, 2, 0)
-    Ztc = (spread[:, None] * by_z[s:]).sum(axis=0)
+    Ztc = np.add.reduce(spread[:, None] * by_z[s:])
     x = lam @ times(inverse, (lam.T @ Ztc)[None])[0]
     by_row = levels.of_row.rows(x)
     by_row *= z
-    adjoint = by_row.sum(axis=0)
+    adjoint = np.add.reduce(by_row)
 
     n_extra = 0 if extra is None else len(extra.score)
     held, pull = np.zeros((2, k + p + n_extra, s, n_levels))
@@ -188,9 +184,12 @@ def times(blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _lower_triangle(s: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows and columns of a lower triangle, and the number of each entry there (s, s)."""
+def _lower_triangle(s: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows and columns of a lower triangle, and the number of each entry there (s, s).
+
+    Last comes how often a symmetric matrix has each of them (t, 1).
+    """
     row, col = np.tril_indices(s)
     entry = np.empty((s, s), dtype=np.intp)
     entry[row, col] = entry[col, row] = np.arange(len(row))
-    return row, col, entry
+    return row, col, entry, np.where(row == col, 1.0, 2.0)[:, None]

@@ -30,6 +30,7 @@ from mixef.estimation.generalized.passes import (
 from mixef.estimation.generalized.response import Extremes, Response, RowState
 from mixef.estimation.linear.pls import solve_upper
 from mixef.families.auxiliary import Extra
+from mixef.linalg import small
 from mixef.linalg.factor import Factor
 from mixef.linalg.patterned import PatternedProducts
 from mixef.linalg.reweighted import ReweightedProducts
@@ -373,12 +374,12 @@ def _newton_step(
         half = factor.solve_half(gradient)
         return factor.solve_rest(half), np.zeros(model.p), float(factor.form(half, gradient))
     UtWX, XtWX = fixed_products(model, lams, weights)
-    right = np.column_stack([UtWX, gradient])
+    right = np.concatenate([UtWX, gradient[:, None]], axis=1)
     solved = factor.solve_half(right)
     gram = factor.form(solved, right)  # of a Cholesky factor: [RZX cu]'[RZX cu]
     rhs = model.fixed_part_transposed(score) - gram[:-1, -1]
     try:
-        RX = np.linalg.cholesky(XtWX - gram[:-1, :-1]).T
+        RX = small.root(XtWX - gram[:-1, :-1])
     except np.linalg.LinAlgError as error:
         raise FitError(
             "the fixed effects cannot be told from the random effects, or from each other, at "

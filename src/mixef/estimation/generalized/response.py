@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -224,7 +225,7 @@ class Response:
         if saturated is None:
             if self._absent is not None:
                 kernel = np.where(self._absent, 0.0, kernel)
-            total = kernel.sum() if self.weights is None else self.weights @ kernel
+            total = np.add.reduce(kernel) if self.weights is None else self.weights.dot(kernel)
             return float(total) + normalizer
         deviance = self.family.unit_deviance(self.y, mu, extra)
         return float(np.sum(self._share(extra) * deviance)) / -2.0 + saturated
@@ -242,7 +243,7 @@ class Response:
                 return None
             mu, kernel = found
             value = self._log_density(mu, kernel, extra)
-            if not np.isfinite(value):
+            if not isfinite(value):
                 return None
             residual = self.y - mu
             if self.is_canonical:

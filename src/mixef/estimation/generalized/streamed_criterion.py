@@ -63,8 +63,8 @@ class StreamedCriterion(GeneralizedCriterion):
         return self.problem.n_passes
 
     @property
-    def knows_hessian(self) -> bool:
-        """Whether the information is the exact Hessian: that takes a pass of its own."""
+    def _by_levels(self) -> bool:
+        """Whether derivatives come with the exact Hessian: that takes a pass of its own."""
         return False
 
     @property

@@ -63,6 +63,8 @@ class LinearCriterion:
         One that stands ready; a new one by default.
     """
 
+    knows_hessian = False
+
     def __init__(self, problem: LinearProblem, factor: Factor | None = None):
         self.problem = problem
         self.factor = problem.factor() if factor is None else factor

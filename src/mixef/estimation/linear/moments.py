@@ -47,7 +47,9 @@ class Moments:
     sigma2: float
     #: each (s_i, s_i): one a block; not always positive definite.
     covariances: tuple[np.ndarray, ...]
-    within: float  # the smallest variance within the levels of one block, a bound of sigma2
+    #: The smallest variance within the levels of one block, a bound of sigma2; NaN where that is
+    #: known.
+    within: float
 
     def turned(self, axes: Sequence[np.ndarray]) -> Moments:
         """Return the estimates for columns ``z_i V_i``."""
@@ -110,8 +112,9 @@ def moment_estimates(products: CrossProducts, sigma2: float | None = None) -> Mo
     seen = size2 > 1e-12 * size2.max()
     scale = seen / np.sqrt(np.where(seen, size2, 1.0))
     solution = scale * small.least_squares(left * (scale[:, None] * scale), right * scale, 1e-10)
-    within = within_variance(products)
+    within = np.nan
     if sigma2 is None:
+        within = within_variance(products)
         sigma2 = float(np.clip(solution[-1], LEAST_SHARE * within, within))
     places = _places([s if is_wide else s * s for s in widths])
     parts = [solution[place] for place in places]

@@ -51,6 +51,7 @@ class MovingAxes:
 
     def __init__(self, criterion: MixedCriterion):
         self._origin = self.view = criterion
+        self.knows_hessian = criterion.knows_hessian
 
     def value(self, par: np.ndarray) -> float:
         """Return the criterion."""

@@ -42,6 +42,10 @@ class MixedCriterion(Criterion, Protocol):
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
 
+    @property
+    def knows_hessian(self) -> bool:
+        """Whether the information is the exact Hessian."""
+
     def turned(self, par: np.ndarray) -> tuple[Self, np.ndarray] | None:
         """Return the criterion on the principal axes at the last point, and the point in them.
 
@@ -75,6 +79,10 @@ Until = Callable[[np.ndarray, float], "StopReason | None"]
 
 class Axes(Protocol):
     """Coordinates of a criterion that may change during a search."""
+
+    @property
+    def knows_hessian(self) -> bool:
+        """Whether the information is the exact Hessian."""
 
     def turn(self, par: np.ndarray) -> np.ndarray | None:
         """Change coordinates where that helps; return the point of the last value in them."""
@@ -194,6 +202,7 @@ def newton(
         )
     g, H = first
     recorder.add(par, f, g)
+    learns = axes is None or not axes.knows_hessian
     radius, secants, patience = 1.0, _Secants(len(par)), _Patience()
     unit = criterion.scale(par)
     here = ahead = Quadratic(g, H, unit)
@@ -234,14 +243,14 @@ def newton(
                 break
             continue
         radius = float(next_radius(radius, length, fall / gain))
-        if turned is None:
-            secants.learn(g, H, move, fall, gain, found[0])
-        else:
+        if turned is not None:
             new, secants = turned, _Secants(len(par))
+        elif learns:
+            secants.learn(g, H, move, fall, gain, found[0])
         par, f, (g, H) = new, f_new, found
         unit = criterion.scale(par)
         here = Quadratic(g, H, unit)
-        ahead = secants.ahead(here, axes, g, H, unit, radius)
+        ahead = secants.ahead(here, axes, g, H, unit, radius) if learns else here
         recorder.add(par, f, g)
     log = tuple(recorder.log)
     return SearchResult(par, f, g, H, len(log), log, reason, promise)
@@ -354,7 +363,8 @@ def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None
         g, H = criterion.derivatives()
     except FitError:
         return None
-    return (g, H) if np.isfinite(g).all() and np.isfinite(H).all() else None
+    size = np.abs(g).max(initial=0.0) + np.abs(H).max(initial=0.0)  # NaN if there is one
+    return (g, H) if math.isfinite(size) else None
 
 
 class Recorder:

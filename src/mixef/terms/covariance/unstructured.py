@@ -37,6 +37,8 @@ class Unstructured(Covariance):
 
     def lam(self, x: np.ndarray) -> np.ndarray:
         """Return the template (s, s), or templates (m, s, s)."""
+        if self.size == 1:
+            return x[..., None].copy()
         row, col = lower_triangle(self.size)
         lam = np.zeros((*x.shape[:-1], self.size, self.size))
         lam[..., row, col] = x
@@ -47,6 +49,9 @@ class Unstructured(Covariance):
 
     def natural_units(self, x: np.ndarray, floor: float) -> np.ndarray:
         """Return the relative standard deviation of each entry's row."""
+        if self.size == 1:
+            units: np.ndarray = np.maximum(np.abs(x), floor)
+            return units
         lam, row = Unstructured.lam(self, x), lower_triangle(self.size)[0]
         rows: np.ndarray = np.maximum(np.sqrt((lam * lam).sum(axis=-1)), floor)
         return rows[..., row]
