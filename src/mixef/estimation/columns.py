@@ -80,7 +80,8 @@ def independent(design: Design, weights: np.ndarray | None, control: Control) ->
 
 def report_dropped(design: Design, kept: np.ndarray, control: Control) -> None:
     """Say which columns are combinations of earlier ones, as `control` wants it."""
-    dropped = [name for j, name in enumerate(design.names) if j not in set(kept.tolist())]
+    there = set(kept.tolist())
+    dropped = [name for j, name in enumerate(design.names) if j not in there]
     if dropped:
         columns = (
             "1 column / coefficient"

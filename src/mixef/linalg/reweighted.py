@@ -20,7 +20,8 @@ from mixef.linalg.layout import ByLevel, Layout
 from mixef.linalg.patterned import Cells, PatternedProducts, entries
 from mixef.linalg.rows import GroupDesign, layout_of
 
-# Cells of a matrix up to which a dense product is faster than sums by level.
+# Cells of a matrix up to which a dense product is faster than sums by level, and these are faster
+# than a sparse one.
 SMALL = 30_000
 
 
@@ -112,14 +113,14 @@ class ReweightedProducts(PatternedProducts[_Cells]):
 
     def Zt(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v``, (q,) or (q, k), for v (n,) or (n, k)."""
-        if v.ndim > 1 or self._small_Z:
+        if self._small_Z or (v.ndim > 1 and v.size > SMALL):
             product: np.ndarray = self._Z.T @ v
             return product
-        out = np.empty(self.layout.q)
+        out = np.empty((self.layout.q, *v.shape[1:]))
         for rows, cells, columns in zip(self._rows, self._cells, self._z, strict=False):
             own, s = out[rows], len(columns)
             for a, z in enumerate(columns):
-                own[a::s] = cells.place.sums(z * v)
+                own[a::s] = cells.place.sums((z * v.T).T, axis=0)
         return out
 
     def Z(self, b: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def cholesky(M: np.ndarray) -> np.ndarray:
             raise np.linalg.LinAlgError("a matrix is not positive definite")
         roots: np.ndarray = np.sqrt(M)
         return roots
-    C = np.zeros_like(M)
+    C = np.zeros(M.shape)
     for j in range(s):
         for i in range(j, s):
             entry = M[:, i, j]
@@ -43,7 +43,7 @@ def cholesky(M: np.ndarray) -> np.ndarray:
                 entry = entry - C[:, i, b] * C[:, j, b]
             if i > j:
                 np.divide(entry, C[:, j, j], out=C[:, i, j])
-            elif not entry.min(initial=np.inf) > 0.0:
+            elif not np.minimum.reduce(entry, initial=np.inf) > 0.0:
                 raise np.linalg.LinAlgError("a matrix is not positive definite")
             else:
                 np.sqrt(entry, out=C[:, j, j])
@@ -57,7 +57,7 @@ def inverse_lower(C: np.ndarray) -> np.ndarray:
         return np.tril(np.linalg.inv(C))
     if s == 1:
         return 1.0 / C
-    X = np.zeros_like(C)
+    X = np.zeros(C.shape)
     for i in range(s):
         own = X[:, i, i]
         np.divide(1.0, C[:, i, i], out=own)
