@@ -26,7 +26,7 @@ from mixef.terms.relation.expressions import (
 )
 from mixef.terms.relation.polynomials import Polynomial, centre
 from mixef.terms.relation.reader import Reader
-from mixef.terms.relation.sums import CompleteRows, Keys, is_there, keys_of
+from mixef.terms.relation.sums import CompleteRows, Groups, Keys, is_there, keys_of
 from mixef.terms.relation.survey import Summary, Survey
 from mixef.terms.rows import LeftOut
 from mixef.terms.values import Matrix
@@ -130,15 +130,12 @@ def used_columns(reader: Reader, sample: Evaluated) -> Used:
     return used
 
 
-def counted(reader: Reader) -> tuple[Survey, CompleteRows] | None:
+def counted(reader: Reader, first: Any) -> tuple[Survey, CompleteRows] | None:
     """Let the engine count complete rows, and find levels and sizes of numbers.
 
     None for a table with anything to complain of, or a formula that engines are not asked for:
     then the rows are read.
     """
-    first = reader.columns.relation.first()
-    if first is None:
-        return None
     sample = reader.read(first).found
     unasked = NotOnEngineError, NotImplementedError  # of narwhals' for some engine
     try:
@@ -310,7 +307,9 @@ def _find_levels(
     kinds += [("group", node) for node in parts]
     for kind, node in kinds:
         keys = rows.keys_of[node.text]
-        groups = rows.groups(list(keys.columns), [])
+        groups = None if survey.left_out.total else _of_text(keys, rows)
+        if groups is None:
+            groups = rows.groups(list(keys.columns), [])
         factor, which = rows.factor(groups, node, kind == "group")
         found |= groups.values
         if len(keys.columns) == 1:
@@ -333,6 +332,21 @@ def _find_levels(
             numbers.append(survey.number(("group", node.text), factor)[which])
         survey.cross(texts, numbers)
     return found
+
+
+def _of_text(keys: Keys, rows: CompleteRows) -> Groups | None:
+    """Return the groups of all rows by a column of text, whose labels have been asked for.
+
+    None for any other key. An enumeration may declare labels that no row has.
+    """
+    name = next(iter(keys.columns))
+    text = rows.columns.text.get(name)
+    if text is None or keys.is_condition or len(keys.columns) > 1:
+        return None
+    if rows.expressions.schema[name] == nw.Enum:
+        return None
+    n = len(text.values)
+    return Groups({name: np.arange(n)}, {name: text.values}, np.empty((n, 0)))
 
 
 def _is_factor(value: Any) -> bool:

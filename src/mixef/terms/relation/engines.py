@@ -146,7 +146,7 @@ def result_of(lazy: Any) -> Iterator[pa.RecordBatch]:
         return
     with reading(ENGINES[name]):
         batches = lazy.collect("pyarrow").to_native().to_batches()
-    yield from batches
+    yield from gathered(iter(batches), BATCH, ENGINES[name])  # Spark's have 10,000 rows
 
 
 def gathered(read: Iterator[pa.RecordBatch], rows: int, engine: str) -> Iterator[pa.RecordBatch]:

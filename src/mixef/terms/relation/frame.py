@@ -262,8 +262,11 @@ def relation_frame(
     needed = needed_names(formula, weights, offset, subset)
     chosen = relation.select(relation.names if needed is None else needed)
     columns = TableColumns(chosen, relation.names, text_columns(chosen), set())
-    reader = learn(Reader(columns, formula, State(), env, weights, offset, subset))
-    found = counted(reader)
+    first = chosen.first()
+    if first is None:
+        raise DataError("0 (non-NA) cases: the data have no rows")
+    reader = learn(Reader(columns, formula, State(), env, weights, offset, subset), first)
+    found = counted(reader, first)
     survey, complete = (Survey(), None) if found is None else found
     if found is None:
         for batch in reader.batches():

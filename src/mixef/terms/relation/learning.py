@@ -29,21 +29,22 @@ else:
 MOST_LEVELS = 30_000
 
 
-def learn(reader: Reader) -> Reader:
+def learn(reader: Reader, first: pa.RecordBatch) -> Reader:
     """Return a reader whose functions know of all rows what they need in every batch.
 
     Numbers such as the mean of ``scale()`` take the columns that they are of into memory, one
     call after another. Levels take a pass over the table, which keeps one row a level.
 
+    Parameters
+    ----------
+    first : pa.RecordBatch
+        Some rows of the table.
+
     Raises
     ------
     DataError
-        For a table without rows, a function of the caller's whose values depend on other rows, or
-        too many levels.
+        For a function of the caller's whose values depend on other rows, or too many levels.
     """
-    first = reader.columns.relation.first()
-    if first is None:
-        raise DataError("0 (non-NA) cases: the data have no rows")
     calls = _calls(reader)
     for call in calls:
         if _name(call) in LEARNING:

@@ -334,6 +334,7 @@ def _places(column: Any, values: Any) -> np.ndarray:
     """Return the places (k,) of a column's entries among values; -1 for others."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    column = column if column.type == values.type else column.cast(values.type)  # of text
     return np.asarray(pc.index_in(column, value_set=values).fill_null(-1))
 
 
