@@ -82,6 +82,8 @@ def _by_spark(path: str, columns: list[str]) -> Any:
 
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     builder = builder.config("spark.sql.shuffle.partitions", "8")
+    # Groups that do not fit into the first of Spark's two hash tables are slower than in one.
+    builder = builder.config("spark.sql.codegen.aggregate.map.twolevel.enabled", "false")
     return builder.config("spark.driver.memory", "4g").getOrCreate().read.parquet(path)
 
 
