@@ -2,9 +2,11 @@
 
 import dataclasses
 import pickle
+import tracemalloc
 
 import duckdb
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from simulated_glmm import lenient
@@ -18,6 +20,7 @@ from mixef.estimation.generalized.estimated_criterion import (
     EstimatedCriterion,
     StreamedEstimatedCriterion,
 )
+from mixef.estimation.generalized.streamed_criterion import StreamedCriterion
 from mixef.estimation.generalized.streamed_start import streamed_problem
 from mixef.families.convert import make_family
 from mixef.linalg import chunk_pairs, chunk_rows, factor
@@ -150,14 +153,38 @@ def test_the_same_vectors_see_the_same(name):
 def test_auto_takes_it_where_memory_is_short(monkeypatch, parquet, fit):
     monkeypatch.setattr(factor, "FEW_BYTES", 0.0)
     monkeypatch.setattr(factor, "available", lambda: 4e5)
-    monkeypatch.setattr(chunk_pairs, "PAIR_BYTES", 20.0)
+    monkeypatch.setattr(chunk_pairs, "pair_bytes", lambda *sizes: 20.0)
     assert glmer(CROSSED, parquet, family="poisson").objective == fit.objective
     with pytest.raises(MemoryNeededError, match=r'GlmerControl\(factor="iterative"'):
         glmer(CROSSED, parquet, family="poisson", control=GlmerControl(factor="schur"))
-    monkeypatch.setattr(chunk_pairs, "PAIR_BYTES", 1000.0)
+    monkeypatch.setattr(chunk_pairs, "pair_bytes", lambda *sizes: 1000.0)
     text = r"terms \(1 \| a\) and \(1 \| b\) have [\d,]+ pairs .* need about .* Drop one of them"
     with pytest.raises(MemoryNeededError, match=text):
         glmer(CROSSED, parquet, family="poisson", control=ITERATIVE)
+
+
+@pytest.mark.parametrize("formula", ["k ~ x + (1 | a) + (1 | b)", "k ~ x + (x | a) + (z | b)"])
+def test_memory_grows_with_pairs_as_foreseen(formula):
+    """What a criterion, its gradient and a second point take: less than a whole fit does."""
+    rng, L, peaks = np.random.default_rng(0), 100, []
+    first, second = np.divmod(rng.permutation(L * L), L)
+    x, z = rng.normal(size=(2, L * L))
+    k = rng.poisson(np.exp(0.3 * rng.normal(size=L)[first] * (1 + x)))
+    rows = pd.DataFrame({"a": first, "b": second, "x": x, "z": z, "k": k})
+    for pairs in (500, 3000, 10_000):  # the first time, more is loaded
+        made = Pieces(formula, rows[:pairs], "poisson", sizes=(1000,))
+        tracemalloc.start()
+        problem = streamed_problem(Looped(made), made.terms, make_family("poisson"), 1)
+        criterion = StreamedCriterion(problem)
+        point = criterion.start()
+        criterion.value(point)
+        criterion.user_gradient()
+        criterion.value(1.01 * point)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    measured = (peaks[2] - peaks[1]) / 7000
+    foreseen = chunk_pairs.pair_bytes(*problem.rows.layout.widths, len(point))
+    assert measured < foreseen < 4.0 * measured
 
 
 def test_a_graph_like_a_chain_gets_an_exact_factor(monkeypatch, parquet, exact):

@@ -20,6 +20,7 @@ from mixef.estimation.generalized.spread import SpreadRows
 from mixef.estimation.generalized.streamed_glm import Scan
 from mixef.estimation.linear import pushed
 from mixef.estimation.spec import ModelCall
+from mixef.linalg.layout import Layout
 from mixef.terms.relation.expressions import NotOnEngineError
 from mixef.terms.relation.relation import relation_of
 
@@ -108,7 +109,7 @@ def test_passes_are_summed_by_the_executors(frame, monkeypatch):
     spread = cells.rows_of(spec)
     assert isinstance(spread, SpreadRows)
     kept = [0, 2]
-    step = Scan(Meaning(spec.kind.family), (8,))
+    step = Scan(Meaning(spec.kind.family), Layout((8,), (1,)))
     there, here = spread.of(kept).total(step), BatchedRows(spec, kept).total(step)
     assert there.n == here.n == N - 2
     np.testing.assert_allclose(there.X.R[0].T @ there.X.R[0], here.X.R[0].T @ here.X.R[0])

@@ -12,14 +12,15 @@ import pandas as pd
 from mixef.errors import DataError, MemoryNeededError
 from mixef.linalg.factor import fits
 from mixef.linalg.kernels import compiled
+from mixef.linalg.layout import Layout
 from mixef.linalg.sources import Chunk
 from mixef.memory import available
 
 # Pairs of levels of two factors up to which a table says where each one stands.
 LARGEST_TABLE = 2**24
-# Bytes that a fit takes for each pair of levels: their products at some weights, what these change
-# by with a few parameters, and where they are.
-PAIR_BYTES = 250.0
+# Bytes that a fit takes for each pair of levels, measured: where they are, and so many copies of
+# their products, beside what these change by with each parameter.
+PLACE_BYTES, COPIES = 120.0, 20
 
 
 class PairPlaces:
@@ -91,12 +92,19 @@ class PairKeys:
         Levels of the second factor.
     names : sequence of str
         Of both factors, for messages.
+    bytes_each : float
+        That a fit takes for each pair.
     """
 
     def __init__(
-        self, first: np.ndarray, second: np.ndarray, n_second: int, names: Sequence[str] = ()
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        n_second: int,
+        names: Sequence[str] = (),
+        bytes_each: float = PLACE_BYTES,
     ):
-        self._merged, self._names = np.zeros(0, dtype=np.int64), names
+        self._merged, self._names, self._bytes = np.zeros(0, dtype=np.int64), names, bytes_each
         self._waiting = [pd.unique(first.astype(np.int64) * n_second + second)]
 
     def __iadd__(self, other: PairKeys) -> PairKeys:
@@ -112,7 +120,7 @@ class PairKeys:
         keys = np.concatenate([self._merged, *self._waiting])
         keys.sort()
         keys = keys[np.diff(keys, prepend=-1) > 0]
-        require_pairs(len(keys), self._names)
+        require_pairs(len(keys), self._names, self._bytes)
         return keys
 
 
@@ -126,27 +134,44 @@ class PairDict(dict[tuple[int, int], PairKeys]):
         return self
 
 
-def pairs_of(chunk: Chunk, n_levels: Sequence[int], names: Sequence[str] = ()) -> PairDict:
+def pair_bytes(s_i: int, s_j: int, n_parameters: int) -> float:
+    """Return the bytes that a fit takes for each pair of levels of terms with s_i and s_j columns.
+
+    Parameters
+    ----------
+    n_parameters : int
+        Of the search.
+    """
+    return PLACE_BYTES + 8.0 * s_i * s_j * (COPIES + n_parameters)
+
+
+def pairs_of(chunk: Chunk, layout: Layout, n_parameters: int) -> PairDict:
     """Return the pairs of levels of every two factors that occur in a chunk."""
-    k = len(n_levels)
-    names = names or [f"number {i + 1}" for i in range(k)]
+    n_levels, s = layout.n_levels, layout.widths
+    names = layout.names or tuple(f"number {i + 1}" for i in range(len(layout)))
     return PairDict(
         {
-            (i, j): PairKeys(chunk.codes[i], chunk.codes[j], n_levels[j], (names[i], names[j]))
-            for i in range(k)
-            for j in range(i + 1, k)
+            (i, j): PairKeys(
+                chunk.codes[i],
+                chunk.codes[j],
+                n_levels[j],
+                (names[i], names[j]),
+                pair_bytes(s[i], s[j], n_parameters),
+            )
+            for i in range(len(layout))
+            for j in range(i + 1, len(layout))
         }
     )
 
 
-def require_pairs(count: int, names: Sequence[str]) -> None:
+def require_pairs(count: int, names: Sequence[str], bytes_each: float) -> None:
     """Refuse pairs of levels that take more bytes than there are.
 
     Raises
     ------
     MemoryNeededError
     """
-    needed = PAIR_BYTES * count
+    needed = bytes_each * count
     if not fits(needed):
         raise MemoryNeededError(
             f"terms {' and '.join(names)} have {count:,} pairs of levels in common or more, which "

@@ -28,6 +28,7 @@ from mixef.linalg import small
 from mixef.linalg.chunk_pairs import PairDict, pairs_of
 from mixef.linalg.chunk_rows import scaled_columns, weighted_gram
 from mixef.linalg.chunks import ChunkSource, Sums, Triangles
+from mixef.linalg.layout import Layout
 from mixef.linalg.sources import Chunk
 
 # Scaled predictors reach about so many times their root mean square.
@@ -54,8 +55,8 @@ class Scan:
     """The first pass: the columns of X, the pairs of levels, the constants of the response."""
 
     meaning: Meaning
-    n_levels: tuple[int, ...]
-    names: tuple[str, ...] = ()  # of the terms of each grouping factor, for messages
+    layout: Layout
+    n_par: int = 0  # covariance parameters, for what pairs of levels need of memory
 
     def __call__(self, chunk: Chunk) -> ScanSums:
         """Return the sums of a chunk."""
@@ -68,7 +69,7 @@ class Scan:
             m if chunk.n_rows is None else chunk.n_rows,
             m,
             Triangles.of(chunk.X),
-            pairs_of(chunk, self.n_levels, self.names),
+            pairs_of(chunk, self.layout, self.n_par + chunk.X.shape[1] + len(family.auxiliary)),
             float(weights.sum()),
             float(weights @ means),
             float(normalizers.sum()),

@@ -163,7 +163,7 @@ def streamed_problem(
     n_levels = tuple(terms[members[0]].n_levels for members in blocks)
     names = tuple(" and ".join(f"({terms[t].label})" for t in members) for members in blocks)
     layout = Layout(n_levels, parametrization.widths, names)
-    scan = source.total(Scan(Meaning(family, information), n_levels, names))
+    scan = source.total(Scan(Meaning(family, information), layout, parametrization.n_par))
     meaning = Meaning(family, information, scan.size > LARGE * scan.m)
     plain = Basis(scan.X.R[0] / np.sqrt(scan.m))
     inside, glm, sums = fit_glm_by_passes(source, meaning, plain.R, scan)
