@@ -18,9 +18,9 @@ from mixef.memory import available
 
 # Pairs of levels of two factors up to which a table says where each one stands.
 LARGEST_TABLE = 2**24
-# Bytes that a fit takes for each pair of levels, measured: where they are, and so many copies of
-# their products, beside what these change by with each parameter.
-PLACE_BYTES, COPIES = 120.0, 20
+# Bytes that a whole fit takes for each pair of levels, as measured: where it is, and copies of its
+# products, most of them with each parameter of the search.
+PLACE_BYTES, COPIES, COPIES_EACH = 120.0, 4, 6
 
 
 class PairPlaces:
@@ -142,7 +142,7 @@ def pair_bytes(s_i: int, s_j: int, n_parameters: int) -> float:
     n_parameters : int
         Of the search.
     """
-    return PLACE_BYTES + 8.0 * s_i * s_j * (COPIES + n_parameters)
+    return PLACE_BYTES + 8.0 * s_i * s_j * (COPIES + COPIES_EACH * n_parameters)
 
 
 def pairs_of(chunk: Chunk, layout: Layout, n_parameters: int) -> PairDict:
