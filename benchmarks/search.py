@@ -45,6 +45,8 @@ class Run:
         Problems, or the refusal.
     seconds : float
         CPU time of the whole fit.
+    doubted : bool
+        Whether the fit says that there may be several minima.
     """
 
     seed: int
@@ -56,6 +58,7 @@ class Run:
     singular: bool
     message: str
     seconds: float
+    doubted: bool = False
 
 
 def fit(design: SearchDesign, start=None):
@@ -117,6 +120,7 @@ def runs(design: SearchDesign, starts: Iterable[str] = STARTS) -> list[Run]:
                 bool(fitted.is_singular()),
                 " | ".join(end.problems),
                 time.process_time() - clock,
+                any("several minima" in remark for remark in end.remarks),
             )
         )
     return out
@@ -143,7 +147,8 @@ def faults(found: Sequence[Run], best: dict[int, float]) -> dict[str, list[Run]]
         if not np.isfinite(run.objective):
             out["refused"].append(run)
         elif above > ABOVE * max(1.0, abs(best[run.seed])):
-            out[f"above the best, {'not ' if run.converged else ''}flagged"].append(run)
+            flagged = run.doubted or not run.converged
+            out[f"above the best, {'' if flagged else 'not '}flagged"].append(run)
         elif not run.converged and above < AT:
             out["flagged at the best"].append(run)
     return out

@@ -3,7 +3,7 @@
 # family, weighted), which `python -m benchmarks.search --export FOLDER` writes; prints JSON.
 suppressMessages(library(lme4))
 folder <- commandArgs(TRUE)[1]
-designs <- read.delim(file.path(folder, "designs.tsv"), stringsAsFactors = FALSE)
+designs <- read.delim(file.path(folder, "designs.tsv"), colClasses = c(family = "character"))
 value <- function(design, optimizer) {
   d <- read.csv(file.path(folder, paste0(design$seed, ".csv")))
   w <- if (design$weighted) d$w else NULL

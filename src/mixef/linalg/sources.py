@@ -200,6 +200,15 @@ class Scan:
         return np.sqrt(np.where(variance > least**2 * squares, variance, 0.0))
 
     @property
+    def n_effective(self) -> float:
+        """Effective number of weighted rows (Kish, 1965): ``(sum w)^2 / sum w^2``.
+
+        All rows where an engine has made the sums, which hold no squares of weights.
+        """
+        w = self.tops[0].shape[1]
+        return float(self.sums[w]) ** 2 / (self.n * float(self.squares[w]))
+
+    @property
     def independent(self) -> np.ndarray:
         """The columns of X that are no combinations of earlier ones."""
         R = self.tops[0]

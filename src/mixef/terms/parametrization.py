@@ -11,7 +11,8 @@ import numpy as np
 
 from mixef.terms.covariance import Covariance, roots_of_theta
 
-# A step to first order takes no variance below this share of what it was.
+# A step to first order takes no variance below this share of what it was: zero could not be left
+# again. A twentieth takes 3 % fewer evaluations in the search laboratory, and more at worst.
 LEAST_VARIANCE = 0.25
 
 

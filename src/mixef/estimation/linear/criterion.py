@@ -29,9 +29,11 @@ from mixef.linalg import small
 from mixef.linalg.factor import INVERTIBLE, Factor
 from mixef.terms.covariance import Covariance, theta_of
 
-# With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian.
+# With more columns of Z'V^-1 Z to solve for than this, differences are the faster Hessian: their
+# number does not grow with these columns.
 MOST_COLUMNS = 200
-# A step takes sigma^2 to no less than this share of what it was.
+# A step takes sigma^2 to no less than this share of what it was, since one to first order can make
+# it negative; a tenth instead changes hardly any count of the search laboratory.
 LEAST_SIGMA2 = 0.25
 EPSILON = float(np.finfo(float).eps)
 

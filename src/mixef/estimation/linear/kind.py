@@ -44,6 +44,14 @@ from mixef.terms.random import RandomTerm, check_terms
 # A residual standard deviation below this share of the response's (fixed effects taken out) is
 # at the rounding of the sum of squares, about the root of the machine's precision.
 EXACT = 1e-6
+# With fewer effective rows a parameter than this the criterion can have several minima: of 870
+# small designs of the search laboratory those with several had at most 1.3.
+FEW = 2.0
+FEW_ROWS = (
+    "{rows:.3g} effective rows, counted by their weights, are few for {parameters} parameters: the "
+    "criterion may have several minima, and estimates mean little; simplify the model, and compare "
+    "ends of other starts (start=)"
+)
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,8 @@ class Gaussian(Kind):
                 "variance: drop fixed effects or add data"
             )
         problem = self.problem(spec, kept, known)
+        n_effective = float(frame.n) if frame.weights is None else known.scan.n_effective
+        n_parameters = len(kept) + problem.parametrization.n_par + 1
         del known  # sums that are not needed again
         try:
             criterion, result = self._searched(problem, spec, start, trace)
@@ -165,6 +175,9 @@ class Gaussian(Kind):
             void=criterion.parametrization.void(result.par),
         )
         _refuse_exact(criterion, estimates, convergence)
+        if n_effective < FEW * n_parameters:
+            said = FEW_ROWS.format(rows=n_effective, parameters=n_parameters)
+            convergence = replace(convergence, remarks=(said,))
         return Fit(
             spec=spec,
             kept=kept,

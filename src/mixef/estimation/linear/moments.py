@@ -32,11 +32,14 @@ FLOOR = 0.1
 # ... and no direction starts below this share of its term's largest: a search that has to bring
 # up a direction from near zero takes many short steps, one that has to shrink it does not.
 LEAST_RATIO = 0.1
-# The least share of the variance within levels that is taken for residual variance.
+# The least share of the variance within levels that is taken for residual variance: moments can
+# make it negative, and crossed factors take a part of that variance each.
 LEAST_SHARE = 0.2
-# Products of Z'Z with fixed effects beyond which the start leaves them out.
+# Products of Z'Z with fixed effects beyond which the start leaves them out: they would take longer
+# than the evaluation that they may save.
 MOST_PRODUCTS = 4_000_000
-# Covariances beyond which the start takes the columns as uncorrelated.
+# Covariances beyond which the start takes the columns as uncorrelated: equations are solved in time
+# of the cube of their number, a tenth of a second for these.
 MOST_UNKNOWNS = 700
 
 

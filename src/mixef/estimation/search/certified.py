@@ -32,17 +32,20 @@ from mixef.linalg import small
 VANISHING = 1e-2
 # ... where setting it to zero costs the criterion no more than this.
 VANISHING_COST = 1e-8
-# A start whose criterion is above that of the usual one by more than this is nowhere near.
+# A start whose criterion is above that of the usual one by more than this is nowhere near: its
+# likelihood is less than a hundredth.
 FAR = 10.0
-# How much lower a second search has to end for its end to be another one.
+# How much lower a second search has to end for its end to be another one: half of `CONVERGED_GAIN`,
+# which either may have left.
 DIFFERENT = 1e-6
 # It has come back to the first end where its value is above by less than this, and covariances
 # and coefficients differ by less than this share of their natural units.
 SAME_VALUE, NEAR = 0.03, 0.05
 # After so many points where random effects are beyond what the responses tell, a search is stopped:
-# those that end there do so sooner.
+# raised until the slowest search of the laboratory that has an end there came to it.
 MOST_BEYOND = 200
-# Natural unit of relative standard deviations that vanish.
+# Natural unit of relative standard deviations that vanish: the mean of eleven rows tells an effect
+# of this size as well as not.
 LEAST_UNIT = 0.3
 
 

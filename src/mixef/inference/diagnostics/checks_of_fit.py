@@ -36,7 +36,8 @@ def approximation(fit: Fit) -> list[Finding]:
     if fit.is_linear:
         se = fit.estimates.objective_se
         said = f"log|M| is estimated: the criterion has a standard error of {se:.2g}"
-        return [Finding("approximation", OK, se, said)] if se > 0.0 else []
+        found = [Finding("approximation", OK, se, said)] if se > 0.0 else []
+        return [*found, *(with_remedy("rows", text, np.nan) for text in fit.convergence.remarks)]
     remarks = fit.convergence.remarks
     if fit.nAGQ == 0:
         said = "nAGQ = 0 takes the fixed effects at the joint mode, not at the likelihood's maximum"
