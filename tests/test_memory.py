@@ -16,6 +16,7 @@ from mixef.linalg import cholmod, choose, crossproducts, factor
 from mixef.linalg.choose import make_cholesky
 from mixef.linalg.rows import GroupDesign, Rows
 from mixef.linalg.simplicial import SimplicialFactor
+from mixef.terms import fixed, random
 
 
 def crossed(levels, n, seed=0):
@@ -61,6 +62,22 @@ def products_of(levels, n):
         for name, k in zip("ab", levels, strict=True)
     ]
     return crossproducts.crossproducts(Rows(groups, np.ones((n, 1)), data["y"].to_numpy()))
+
+
+@pytest.mark.parametrize("term", ["id", "x * id", "(0 + id | b)"])
+def test_a_factor_of_too_many_levels_is_refused_before_it_is_coded(term, monkeypatch):
+    monkeypatch.setattr(fixed, "available", lambda: 1e9)
+    monkeypatch.setattr(fixed, "_code", lambda *_: pytest.fail("coded"))
+    data = crossed([900, 700], 30_000).assign(id=lambda d: [f"i{i}" for i in range(len(d))])
+    with pytest.raises(mixef.errors.MemoryNeededError, match=r"id \(30,000\) need about .* GB"):
+        lmer(f"y ~ {term} + (1 | a)", data)
+
+
+def test_covariances_of_too_many_columns_are_refused(monkeypatch):
+    monkeypatch.setattr(random, "available", lambda: 1e9)
+    data = crossed([120, 40], 30_000)
+    with pytest.raises(mixef.errors.MemoryNeededError, match=r"120 columns .* 7,260 variances"):
+        lmer("y ~ x + (0 + factor(a) | b)", data)
 
 
 @pytest.mark.parametrize("filling", [0.5, np.inf])

@@ -21,6 +21,8 @@ from mixef.linalg.rows import GroupDesign, Rows, RowSource
 # Below this many cells of Z, dense BLAS beats the bookkeeping of sparse blocks.
 SMALL_Z = 60_000
 SMALL_Q = 130
+# Blocks of more cells are multiplied one by one: a Kronecker matrix has that number's square.
+WIDE = 150
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ def _by_factor(total: np.ndarray, si: int, sj: int) -> np.ndarray:
 
 
 def two_sided(left: np.ndarray, blocks: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return ``left B right'`` for every block B: one product with a Kronecker matrix.
+    """Return ``left B right'`` for every block B: one product with a Kronecker matrix if small.
 
     Parameters
     ----------
@@ -283,6 +285,9 @@ def two_sided(left: np.ndarray, blocks: np.ndarray, right: np.ndarray) -> np.nda
     if s == t == 1:
         scaled: np.ndarray = blocks * (left[0, 0] * right[0, 0])
         return scaled
+    if s * t > WIDE:
+        wide: np.ndarray = left @ blocks @ right.T
+        return wide
     kronecker = (left.T[:, None, :, None] * right.T[:, None, :]).reshape(s * t, s * t)
     products: np.ndarray = (blocks.reshape(-1, s * t) @ kronecker).reshape(blocks.shape)
     return products

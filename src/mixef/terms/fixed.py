@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from mixef.errors import DataError, DataWarning, warn
+from mixef.errors import DataError, DataWarning, MemoryNeededError, warn
+from mixef.memory import available
 from mixef.terms.algebra import TermSet
 from mixef.terms.columns import Columns
 from mixef.terms.contrasts import contrast_matrix, indicator_matrix
@@ -21,6 +23,8 @@ from mixef.terms.values import Matrix, as_factor, taken
 
 # Numbers in a piece of a model matrix, where it is made in pieces.
 CELLS = 400_000
+# Any machine has room for the products of so many columns, or parameters.
+MANY = 1000
 # What the values of a factor are, in words.
 _KINDS = {"factor": "a factor", "character": "text", "logical": "true or false"}
 
@@ -256,6 +260,7 @@ def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | Non
         check_contrasts(contrasts, frame)
         contrasts = by_known_names(contrasts, frame.variables)
     variables = frame.variables
+    _require_memory(terms, variables, frame.n)
     is_factor = {n.text: _is_factor(variables[n.text]) for n in terms.variables}
     full = full_indicators(terms, is_factor)
     codings = tuple(
@@ -267,6 +272,34 @@ def design(terms: TermSet, frame: ModelFrame, contrasts: Mapping[str, Any] | Non
     own = {text: variables[text] for text in spec.nodes}
     held = frame.stand_in(len(spec.names))
     return Design(spec.names, spec.assign, spec.term_labels, spec, own, frame.n, held)
+
+
+def _require_memory(terms: TermSet, variables: Mapping[str, Variable], n: int) -> None:
+    """Refuse columns, a level or more each, that no matrix of their products has room for.
+
+    Raises
+    ------
+    MemoryNeededError
+    """
+    widths = [prod(_width(variables[node.text]) for node in term) for term in terms.terms]
+    p = float(sum(widths))
+    # Twice as many rows at a time as there are columns, their products, and those factored.
+    needed = 8.0 * p * (min(n, 2.0 * p) + 2.0 * p)
+    if p > MANY and needed > available():
+        most = int(np.argmax(widths))
+        raise MemoryNeededError(
+            f"the columns of {terms.labels[most]} ({widths[most]:,}) need about "
+            f"{needed / 1e9:.3g} GB, and {available() / 1e9:.3g} GB are available: a factor of so "
+            f"many levels may be a grouping factor, as in (1 | {terms.labels[most]}); else leave "
+            "the term out, or combine its levels"
+        )
+
+
+def _width(variable: Variable) -> int:
+    """Return the number of columns that a variable may make."""
+    if isinstance(variable, Matrix):
+        return int(variable.array.shape[1])
+    return variable.n_levels if isinstance(variable, Factor) else 1
 
 
 def _warn_of_doubles(spec: DesignSpec) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from scipy import sparse
 
 from mixef.control import Control, act
-from mixef.errors import DataError, DataWarning, FormulaError
+from mixef.errors import DataError, DataWarning, FormulaError, MemoryNeededError
+from mixef.memory import available
 from mixef.terms.covariance import Covariance, make_covariance
-from mixef.terms.fixed import Design, design
+from mixef.terms.fixed import MANY, Design, design
 from mixef.terms.frame import ModelFrame
 from mixef.terms.grouping import Grouping, grouping
 from mixef.terms.parametrization import Parametrization
@@ -96,11 +97,31 @@ def random_terms(frame: ModelFrame, contrasts: Mapping[str, Any] | None) -> tupl
             )
         structure = make_covariance(bar.structure, bar.hom, len(columns.names))
         terms.append(RandomTerm(bar.text, columns, factors[bar.name], structure))
+    _require_memory(terms)
     sizes = [term.n_levels for term in terms]
     if any(a < b for a, b in itertools.pairwise(sizes)):
         order = np.argsort(sizes, kind="stable")[::-1]
         terms = [terms[i] for i in order]
     return tuple(terms)
+
+
+def _require_memory(terms: Sequence[RandomTerm]) -> None:
+    """Refuse covariance parameters whose second derivatives no memory holds.
+
+    Raises
+    ------
+    MemoryNeededError
+    """
+    counts = [term.structure.n_par for term in terms]
+    needed = 16.0 * sum(counts) ** 2  # the matrix, and its factor
+    if sum(counts) > MANY and needed > available():
+        widest = terms[int(np.argmax(counts))]
+        raise MemoryNeededError(
+            f"the {len(widest.columns):,} columns of ({widest.label}) have {max(counts):,} "
+            f"variances and covariances, whose second derivatives need about {needed / 1e9:.3g} "
+            f"GB, and {available() / 1e9:.3g} GB are available: use fewer columns, or a structure "
+            f"of few parameters, such as diag({widest.label})"
+        )
 
 
 def blocks_of(terms: Sequence[RandomTerm]) -> list[list[int]]:
