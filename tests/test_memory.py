@@ -74,7 +74,7 @@ def test_a_factor_of_too_many_levels_is_refused_before_it_is_coded(term, monkeyp
 
 
 def test_covariances_of_too_many_columns_are_refused(monkeypatch):
-    monkeypatch.setattr(random, "available", lambda: 1e9)
+    monkeypatch.setattr(random, "available", lambda: 5e8)
     data = crossed([120, 40], 30_000)
     with pytest.raises(mixef.errors.MemoryNeededError, match=r"120 columns .* 7,260 variances"):
         lmer("y ~ x + (0 + factor(a) | b)", data)
