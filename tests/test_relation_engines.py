@@ -184,12 +184,31 @@ def test_a_table_that_changes_is_refused(formula):
         lmer(formula, moving)
 
 
-def test_levels_that_come_later_are_refused():
-    frame = relation_frame(parse_formula(FORMULA), relation_of(pl.from_pandas(rows()).lazy()))
-    later = rows().replace({"g": {3: 99}})
+@pytest.mark.parametrize(
+    ("kind", "message"), [(int, "levels that it had not had"), (str, "'g' has labels that it had")]
+)
+def test_levels_that_come_later_are_refused(kind, message):
+    data = rows().astype({"g": kind})
+    frame = relation_frame(parse_formula(FORMULA), relation_of(pl.from_pandas(data).lazy()))
+    later = data.replace({"g": {kind(3): kind(99)}})
     object.__setattr__(frame.relation, "lazy", relation_of(pl.from_pandas(later).lazy()).lazy)
-    with pytest.raises(DataError, match="levels that it had not had"):
+    with pytest.raises(DataError, match=message):
         list(frame.batches())
+
+
+@pytest.mark.filterwarnings("ignore:boundary")
+@pytest.mark.parametrize("collation", ["nocase", "noaccent"])
+def test_levels_that_a_collation_joins(collation):
+    """To the engine 'a' and 'A', or 'e' and 'é', are one label then; in memory they are two."""
+    data = rows().assign(h=np.array(["a", "A", "e", "é"])[np.arange(len(rows())) % 4])
+    connection = duckdb.connect()
+    connection.register("d", data)
+    connection.execute(f"create table t as select * replace (h collate {collation} as h) from d")
+    for formula in ("y ~ x + (1 | h)", "y ~ h + (1 | g)", "y ~ I(h == 'a') + (1 | g)"):
+        here, there = (lmer(formula, source) for source in (data, connection.table("t")))
+        assert there.objective == pytest.approx(here.objective, rel=1e-12)
+        assert there.fixef().index.tolist() == here.fixef().index.tolist()
+        assert there.ngrps().equals(here.ngrps())
 
 
 def test_a_connection_that_is_closed():

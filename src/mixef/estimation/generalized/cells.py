@@ -35,7 +35,7 @@ def rows_of(spec: ModelSpec) -> ChunkSource:
     assert isinstance(frame, RelationFrame)
     if frame.is_ordered:
         return Spooled(rows)
-    if frame.n >= FEW and collapses(family):
+    if frame.n >= FEW and collapses(family) and not frame.reader.columns.is_folded:
         n_distinct = frame.relation.n_distinct()
         if n_distinct <= min(frame.n / SHARED, MOST_DISTINCT):
             return Spooled(CellRows(rows, family, n_distinct))

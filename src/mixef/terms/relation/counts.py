@@ -136,6 +136,8 @@ def counted(reader: Reader, first: Any) -> tuple[Survey, CompleteRows] | None:
     None for a table with anything to complain of, or a formula that engines are not asked for:
     then the rows are read.
     """
+    if reader.columns.is_folded:
+        return None
     sample = reader.read(first).found
     unasked = NotOnEngineError, NotImplementedError  # of narwhals' for some engine
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixef.errors import DataError
 from mixef.late import LateModule
 from mixef.terms.columns import Columns
 from mixef.terms.convert import Column, read
@@ -32,6 +33,8 @@ class TextColumn:
     level_set: LevelSet
     values: Any  # the same, as an array of Arrow
     kind: str  # {"character", "factor"}
+    #: Whether its engine takes some of them for one, by a collation without case or accents.
+    is_folded: bool = False
 
     def read(self, column: Any) -> Column:
         """Return a batch's part of the column (n,): a factor, or NaN if nothing is anywhere."""
@@ -68,13 +71,34 @@ def text_columns(relation: Relation) -> dict[str, TextColumn]:
                 text = text.filter(~nw.col("label").is_null())
                 # Groups are found by hashing; narwhals' `unique` numbers the rows of each.
                 groups = text.group_by("label").agg(nw.len().alias("rows"))
-                labels = groups.collect("pyarrow").to_native()["label"].to_pylist()
-            found[name] = _column(sorted(labels), "character" if dtype == nw.String else "factor")
+                groups = groups.select("label", folded=_is_folded(nw.col("label")))
+                table = groups.collect("pyarrow").to_native()
+            labels, folded = table["label"].to_pylist(), any(table["folded"].to_pylist())
+            if folded:  # the groups have one of the labels that the rows have
+                parts = replace(relation, lazy=text).batches()
+                labels = [*set().union(*(part.column(0).unique().to_pylist() for part in parts))]
+            kind = "character" if dtype == nw.String else "factor"
+            found[name] = _column(sorted(labels), kind, folded)
     return found
 
 
-def _column(labels: list[str], kind: str) -> TextColumn:
-    return TextColumn(LevelSet(tuple(labels)), pa.array(labels, pa.large_string()), kind)
+def _is_folded(label: Any) -> Any:
+    """Return whether other labels are equal to one by the collation that it has in its engine.
+
+    Of SQLite's texts, what is made of them has no collation any more.
+    """
+    upper, nothing = label.str.to_uppercase(), nw.lit("")
+
+    def ended(end: str) -> Any:
+        return nw.concat_str(label, nw.lit(end))
+
+    by_case = (label == upper) & (nw.concat_str(label, nothing) != nw.concat_str(upper, nothing))
+    return by_case | (label == ended(" ")) | (ended("a") == ended("A")) | (ended("a") == ended("á"))
+
+
+def _column(labels: list[str], kind: str, is_folded: bool = False) -> TextColumn:
+    values = pa.array(labels, pa.large_string())
+    return TextColumn(LevelSet(tuple(labels)), values, kind, is_folded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +110,11 @@ class TableColumns:
     text: Mapping[str, TextColumn]
     told: set[str]  # what a warning told of: columns of whole numbers that lose digits, ...
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether the engine would join levels of text, so that the rows have to be read."""
+        return any(column.is_folded for column in self.text.values())
+
     def of(self, batch: pa.RecordBatch) -> Columns:
         """Return a batch; every factor has the levels of the whole table."""
         columns: dict[str, Column] = {}
@@ -93,7 +122,12 @@ class TableColumns:
         for name in batch.schema.names:
             own, held = self.text.get(name), batch.column(name)
             if own is not None:
-                columns[name] = own.read(held)
+                columns[name] = value = own.read(held)
+                if isinstance(value, Factor) and (value.codes < 0).sum() > held.null_count:
+                    raise DataError(
+                        f"the column {name!r} has labels that it had not when they were counted: "
+                        "the table changes while it is read; fit the model to a copy of it"
+                    )
             elif pa.types.is_decimal(held.type) and held.type.scale > 0:
                 columns[name] = read(_floats(held), name)
             else:
