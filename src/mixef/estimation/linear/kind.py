@@ -155,7 +155,7 @@ class Gaussian(Kind):
                 "variance: drop fixed effects or add data"
             )
         problem = self.problem(spec, kept, known)
-        n_effective = float(frame.n) if frame.weights is None else known.scan.n_effective
+        n_effective = np.inf if frame.weights is None else known.scan.n_effective
         n_parameters = len(kept) + problem.parametrization.n_par + 1
         del known  # sums that are not needed again
         try:
