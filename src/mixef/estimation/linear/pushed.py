@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -131,11 +132,12 @@ class PushedModel:
             for i, own in enumerate(z)
         ]
         self._refuse_large(wanted)
-        own = tuple(self._table([i], pairs) for i, pairs in enumerate(wanted))
-        crossed = {
-            (i, j): self._table([i, j], set(_pairs(z[i], z[j])))
-            for i, j in combinations(range(len(self.blocks)), 2)
-        }
+        asked: dict[tuple[int, ...], set[tuple[int, int]]] = {
+            (i, j): set(_pairs(z[i], z[j])) for i, j in combinations(range(len(self.blocks)), 2)
+        } | {(i,): pairs for i, pairs in enumerate(wanted)}  # what takes longest comes first
+        tables = dict(zip(asked, self._tables(asked), strict=True))
+        own = tuple(tables[i,] for i in range(len(self.blocks)))
+        crossed = {(i, j): tables[i, j] for i, j in combinations(range(len(self.blocks)), 2)}
         weight = self.spec.frame.weights
         return TableSums(
             n=self.rows.n,
@@ -148,6 +150,13 @@ class PushedModel:
             largest=self._largest(),
             largest_weight=None if weight is None else self.rows.largest_weight,
         )
+
+    def _tables(self, asked: Mapping[tuple[int, ...], set[tuple[int, int]]]) -> list[SumTable]:
+        """Return a table of each set of blocks, with sums of products of pairs of features."""
+        if self.rows.at_once == 1:  # from this thread, which may be interrupted
+            return list(map(self._table, asked, asked.values()))
+        with ThreadPoolExecutor(self.rows.at_once) as pool:
+            return list(pool.map(self._table, asked, asked.values()))
 
     def _refuse_large(self, wanted: Sequence[set[tuple[int, int]]]) -> None:
         """Leave to batches of rows what would make tables about as large as the data."""

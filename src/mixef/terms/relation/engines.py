@@ -36,6 +36,8 @@ ENGINES = {
 
 #: Those that work in this process.
 HERE = ("duckdb", "polars")
+#: Those that work on several queries at a time, each asked from a thread of its own.
+AT_ONCE = ("pyspark", "pyspark[connect]")
 
 
 def check_duckdb() -> None:

@@ -19,7 +19,7 @@ from mixef.late import LateModule
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, compress, factor_from_logical
 from mixef.terms.nodes import Call, Name, Node, Number, String, variable_names
-from mixef.terms.relation.engines import BATCH, HERE, batches_of, reading, result_of
+from mixef.terms.relation.engines import AT_ONCE, BATCH, HERE, batches_of, reading, result_of
 from mixef.terms.relation.expressions import (
     Condition,
     Expressions,
@@ -182,6 +182,11 @@ class CompleteRows:
     def come_fast(self) -> bool:
         """Whether rows come from this machine, and so as fast as an engine can sum them."""
         return self.lazy.implementation.value in HERE
+
+    @property
+    def at_once(self) -> int:
+        """How many queries are asked at a time."""
+        return 4 if self.lazy.implementation.value in AT_ONCE else 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave nothing in a pickle: a query belongs to its process, and the rows can be read."""
