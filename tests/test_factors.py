@@ -406,9 +406,19 @@ def test_find_pairs(kernel):
     np.testing.assert_array_equal(out, places.ravel())
 
 
+def test_add_to_cells(kernel):
+    rng = np.random.default_rng(6)
+    cells, values = rng.integers(0, 7, 100), rng.normal(size=(2, 100))
+    table = np.zeros((7, 3))
+    kernel("add_to_cells")(table, cells[:60], values[:, :60])
+    kernel("add_to_cells")(table, cells[60:], values[:, 60:])
+    wanted = [np.bincount(cells, v, 7) for v in (np.ones(100), *values)]
+    np.testing.assert_allclose(table.T, wanted, rtol=1e-13)
+
+
 def test_every_kernel_is_tested():
     names = set(kernels.compiled())
-    assert len(names) == 19
+    assert len(names) == 20
     tests = {**globals(), **vars(test_iterative)}
     assert all(f"test_{name}" in tests for name in names)
 
