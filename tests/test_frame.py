@@ -145,7 +145,6 @@ HOLEY = "y ~ x + ch + log(z) + (1 | a/b)"
 def test_rows_with_anything_missing_are_omitted():
     frame = make(HOLEY, _holey(), weights="my w")
     assert frame.rows.tolist() == list(range(7, 24))
-    assert frame.omitted.tolist() == list(range(7))
     assert frame.index.tolist() == list(range(7, 24))
     assert len(frame.weights) == frame.n == len(frame.y) == 17
     assert frame.pad(frame.y) is frame.y

@@ -28,8 +28,7 @@ from mixef.terms.random import RandomTerm
 # A mean this close to a response at the edge of its range, beside the largest response, may be on
 # its way there: a log odds of 8.
 NEAR = 3e-4
-# A mean this close to the end of its range beside the others, for a search that did not converge,
-# is at it.
+# A mean this close to the end of its range beside the others is at it.
 EDGE = 1e-8
 RUNAWAY = (
     "the random effects predict every response, most of them without error, so the likelihood "
@@ -83,14 +82,21 @@ def is_exact(family: Family, rows: Extremes, estimates: Estimates) -> bool:
     return bool(estimates.extra < EXACT * rows.size)
 
 
+def _open_ends(family: Family) -> list[float]:
+    """Return the ends of the range of means that the link does not keep them from."""
+    ends = zip(family.mean_range, family.link.mean_range, strict=True)
+    return [end for end, reach in ends if np.isfinite(end) and end != reach]
+
+
+def leaves_range(family: Family) -> bool:
+    """Tell whether the link may take means beyond what the family allows."""
+    return bool(_open_ends(family))
+
+
 def edge_message(family: Family, rows: Extremes) -> str | None:
     """Say so where means have run into the end of what the family allows."""
-    for end, reach in zip(family.mean_range, family.link.mean_range, strict=True):
-        if (
-            np.isfinite(end)
-            and end != reach
-            and min(abs(rows.lowest - end), abs(rows.highest - end)) < EDGE * abs(rows.mean - end)
-        ):
+    for end in _open_ends(family):
+        if min(abs(rows.lowest - end), abs(rows.highest - end)) < EDGE * abs(rows.mean - end):
             return (
                 f"Model failed to converge: fitted means run into {end:g}, the end of what the "
                 f"{family.name} family allows, which the {family.link.name} link does not keep "

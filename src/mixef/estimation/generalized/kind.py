@@ -31,6 +31,7 @@ from mixef.estimation.generalized.ends import (
     is_exact,
     laplace_message,
     largest,
+    leaves_range,
     remedy,
     with_separation,
 )
@@ -324,12 +325,12 @@ class Generalized(Kind):
             lambda flat: remedy(flat, family, names),
             criterion.parametrization.void(result.par[: len(estimates.par)]),
         )
-        if not end.converged:
+        if not end.converged or leaves_range(family):
             rows = criterion.extremes(result.par)
-            if is_exact(family, rows, estimates):
+            if not end.converged and is_exact(family, rows, estimates):
                 raise FitError(NO_SCALE)
-            if edge := edge_message(family, rows):
-                end = replace(end, problems=(edge, *end.problems[1:]))
+            if edge := edge_message(family, rows):  # where no gradient vanishes
+                end = replace(end, converged=False, problems=(edge, *end.problems[1:]))
         if hessian is None and nAGQ > 0 and end.converged:
             end = replace(end, problems=(NO_HESSIAN, *end.problems))
         if error is not None and error.is_large:
