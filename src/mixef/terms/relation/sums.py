@@ -19,7 +19,7 @@ from mixef.late import LateModule
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, compress, factor_from_logical
 from mixef.terms.nodes import Call, Name, Node, Number, String, variable_names
-from mixef.terms.relation.engines import AT_ONCE, BATCH, HERE, batches_of, reading, result_of
+from mixef.terms.relation.engines import AT_ONCE, BATCH, PROMPT, batches_of, reading, result_of
 from mixef.terms.relation.expressions import (
     Condition,
     Expressions,
@@ -180,8 +180,8 @@ class CompleteRows:
 
     @property
     def come_fast(self) -> bool:
-        """Whether rows come from this machine, and so as fast as an engine can sum them."""
-        return self.lazy.implementation.value in HERE
+        """Whether rows come as fast as the engine sums them."""
+        return self.lazy.implementation.value in PROMPT
 
     @property
     def at_once(self) -> int:
