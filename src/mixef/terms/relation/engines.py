@@ -34,8 +34,8 @@ ENGINES = {
     "dask": "dask",
 }
 
-#: Those whose rows come as fast as their sums, and as they are asked for: polars makes them ahead,
-#: in twice the memory that its groups take.
+#: Those whose rows come as fast as their sums, and as they are asked for; polars makes them ahead,
+#: which takes memory.
 PROMPT = ("duckdb",)
 #: Those that work on several queries at a time, each asked from a thread of its own.
 AT_ONCE = ("pyspark", "pyspark[connect]")
