@@ -135,6 +135,7 @@ def test_responses_are_scaled_without_their_fixed_effects():
         np.testing.assert_allclose(scaled.Y[:, j], rest / rms, rtol=0, atol=lost)
         assert scaled.scale[j] == pytest.approx(b * rms, rel=lost)
         expected = b * beta + a * max(b, 1.0) * shift
+        # Rounding of the largest coefficient, 1e-16 of it and a few times over.
         np.testing.assert_allclose(
             scaled.beta0[:, j], expected, rtol=0, atol=1e-14 * np.abs(expected).max()
         )

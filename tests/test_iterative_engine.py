@@ -184,6 +184,7 @@ def test_memory_grows_with_pairs_as_foreseen(formula):
         tracemalloc.stop()
     measured = (peaks[2] - peaks[1]) / 7000
     foreseen = chunk_pairs.pair_bytes(*problem.rows.layout.widths, len(point))
+    # Never too little; beyond twice the truth, and some, models that fit would be refused.
     assert measured < foreseen < 2.5 * measured
 
 

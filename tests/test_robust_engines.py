@@ -92,6 +92,7 @@ def test_all_that_goes_by_a_covariance(rows, parquet):
     assert there.contest("x").method == here.contest("x").method
     assert str(there.anova()) == str(here.anova())
     wald = [fit.confint(method="wald").loc[["x"]] for fit in (there, here)]
+    # Where the two searches end, 1e-8 of the standard deviations or so, and limits near zero.
     np.testing.assert_allclose(*wald, rtol=1e-6)
 
 
@@ -108,6 +109,7 @@ def test_a_cluster_that_determines_a_coefficient(rows, parquet):
     """The adjustment leaves out the direction, and CR3 names the cluster."""
     formula = "y ~ x + I((a == 3) * 1.0) + (1 | a)"
     here, there = (lmer(formula, data) for data in (rows, parquet))
+    # Here by QR, there by eigenvectors of the cross-products, which have half of the digits.
     np.testing.assert_allclose(there.vcov(robust="CR2"), here.vcov(robust="CR2"), rtol=1e-6)
     with pytest.raises(ArgumentError, match="cluster 3 determines a coefficient by itself"):
         there.vcov(robust="CR3")
