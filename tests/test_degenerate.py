@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from reference_data import frame
 
-from mixef import LmerControl, lmer
+from mixef import LmerControl, all_fit, delta_method, etable, lmer
 from mixef.errors import (
+    ArgumentError,
     ConvergenceWarning,
     DataError,
     DataWarning,
@@ -418,6 +419,52 @@ def test_a_coefficient_twice(term):
     assert "(Intercept) of Subject is in (1 | Subject) and again in" in text
     assert "drop it from one of them" in text
     assert fit.objective == pytest.approx(once.objective, abs=1e-6)
+    # the sum of two modes, which each end in the flat valley shares as it likes
+    pd.testing.assert_frame_equal(fit.coef()["Subject"], once.coef()["Subject"], rtol=1e-4)
+
+
+def test_coefficients_of_one_name_go_to_their_terms():
+    data = study(b=study()["two"].map({"u": "1", "v": "2"}), b2=np.sqrt(np.arange(N)))
+    singular = [DataWarning, SingularFitWarning]
+    of_factor, _ = fitted("Reaction ~ b + b2 + (b | Subject)", data, warn=singular)
+    of_number, _ = fitted("Reaction ~ b + b2 + (0 + b2 | Subject)", data, warn=[DataWarning])
+    for fit, column in ((of_factor, 1), (of_number, 2)):
+        change = fit.coef()["Subject"].to_numpy() - fit.beta
+        mode = fit.ranef()["Subject"]["b2"].to_numpy()
+        np.testing.assert_allclose(change[:, column], mode, rtol=1e-9)
+        assert not change[:, 3 - column].any()
+    assert list(all_fit(of_number, ["newton"]).summary().fixef) == [
+        "(Intercept)", "b2 of b", "b2 of b2",
+    ]  # fmt: skip
+    with pytest.raises(ArgumentError, match="a variable or level gives two rows of .* 'b2'"):
+        etable(of_number)
+
+
+def test_a_column_that_is_called_as_the_intercept():
+    data = study(**{"(Intercept)": np.sqrt(np.arange(N))})
+    fit, text = fitted("Reaction ~ `(Intercept)` + (1 | Subject)", data, warn=[DataWarning])
+    assert "both have a coefficient called (Intercept)" in text
+    with pytest.raises(ArgumentError, match=r"2 coefficients .* of the terms 1, `\(Intercept\)`"):
+        fit.contest("(Intercept)")
+    with pytest.raises(FormulaError, match="is no parameter"):
+        delta_method(fit, "`(Intercept)` * 2")
+
+
+def test_a_linear_model_of_booleans_draws_numbers():
+    data = study(slow=study()["Reaction"] > 300)
+    fit, _ = fitted("slow ~ Days + (1 | Subject)", data)
+    assert fit.simulate(1, seed=1)["sim_1"].nunique() == N
+    assert fit.refit(fit.simulate(1, seed=1)["sim_1"]).converged
+
+
+def test_what_rows_and_terms_do_where_little_is_left():
+    few = study().iloc[[0, 1, 10]]
+    fit, _ = fitted("Reaction ~ two + (1 | Subject)", few, warn=[ConvergenceWarning])
+    assert fit.rstudent().isna().all()  # without a row, no degree of freedom is left
+    assert fit.dffits().isna().all()
+    for right in ("0", "1"):
+        plain, _ = fitted(f"Reaction ~ {right} + (1 | Subject)")
+        assert plain.r2(partial=True).partial.empty
 
 
 @pytest.mark.parametrize("column", ["flat", "zero"])
@@ -437,6 +484,8 @@ def test_random_columns_without_information_are_named(term):
     assert f"Subject.{column}" in text
     assert "simplify the random effects" in text
     assert np.isfinite(fit.objective)
+    assert fit.VarCorr().to_frame()["sdcor"].abs().max() < 1e3  # of the response's size
+    assert len(fit.refit(fit.simulate(2, seed=1))) == 2
 
 
 def test_more_fixed_columns_than_rows():

@@ -25,6 +25,7 @@ from mixef.families.special import (
 )
 from mixef.families.standard import (
     FAMILIES,
+    Beta,
     BetaBinomial,
     Binomial,
     Gamma,
@@ -379,6 +380,18 @@ def test_log_density_is_scipys(key, link):
     assert value == pytest.approx(reference(y, mu), rel=1e-11, abs=1e-11)
     parts = family.log_kernel(y, eta, mu, None, extra) + family.log_normalizer(y, None, extra)
     assert value == pytest.approx(parts, rel=1e-14)
+
+
+@pytest.mark.parametrize("y", [1e-9, 1e-18, 1e-200])
+def test_densities_far_below_the_mean_keep_their_digits(y):
+    mu = np.array([0.02, 0.4])
+    gamma = Gamma("log").log_density(np.full(2, y), np.log(mu), mu, None, PHI)
+    assert gamma == pytest.approx(stats.gamma.logpdf(y, 1 / PHI, scale=mu * PHI), rel=1e-13)
+    beta = Beta().log_density(np.full(2, y), special.logit(mu), mu, None, 5.0)
+    assert beta == pytest.approx(stats.beta.logpdf(y, mu * 5, (1 - mu) * 5), rel=1e-12)
+    far = Poisson().unit_deviance(np.full(2, 7.0), mu * y)
+    expected = 14 * (np.log(7) - np.log(mu) - np.log(y) - 1) + 2 * mu * y
+    assert far == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("link", [*PROBABILITIES, "log"])

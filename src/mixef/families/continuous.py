@@ -16,7 +16,7 @@ import scipy
 
 from mixef.families.auxiliary import DISPERSION, Auxiliary, Extra
 from mixef.families.family import Family, by_row, refuse
-from mixef.families.special import digamma_error, log1pmx, stirling_error
+from mixef.families.special import digamma_error, half_deviance, stirling_error
 
 
 class _Dispersed(Family):
@@ -181,8 +181,9 @@ class Gamma(_Positive):
 
     def unit_deviance(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``2 (y / mu - 1 - log(y / mu))``."""
+        y = by_row(y, mu)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            return 2.0 * np.abs(log1pmx((by_row(y, mu) - mu) / mu))
+            return 2.0 * half_deviance(mu, y, y - mu) / mu
 
     def unit_normalizer(self, y: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``a log a - a - log gamma(a) - log y`` with ``a = 1 / phi``."""

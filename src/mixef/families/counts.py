@@ -78,7 +78,7 @@ class Binomial(Family):
     def unit_deviance(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return the deviance of one trial with a share y."""
         y = by_row(y, mu)
-        return 2.0 * (half_deviance(y, mu - y) + half_deviance(1.0 - y, y - mu))
+        return 2.0 * (half_deviance(y, mu, mu - y) + half_deviance(1.0 - y, 1.0 - mu, y - mu))
 
     def unit_kernel(
         self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: Extra = None
@@ -218,7 +218,7 @@ class Poisson(Family):
     def unit_deviance(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
         """Return ``2 (y log(y / mu) - y + mu)``."""
         y = by_row(y, mu)
-        return 2.0 * half_deviance(y, mu - y)
+        return 2.0 * half_deviance(y, mu, mu - y)
 
     def unit_kernel(
         self, y: np.ndarray, eta: np.ndarray, mu: np.ndarray, extra: Extra = None

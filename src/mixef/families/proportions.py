@@ -65,7 +65,7 @@ class Beta(DensityFamily):
             A += [-scipy.special.polygamma(j - 1, a) for j in most]
             B = [np.zeros(1), -scipy.special.psi(b)]
             B += [-scipy.special.polygamma(j - 1, b) for j in most]
-        far = half_deviance(mu, y - mu) + half_deviance(1.0 - mu, mu - y)
+        far = half_deviance(mu, y, y - mu) + half_deviance(1.0 - mu, 1.0 - y, mu - y)
         for k in range(order + 1):
             if k + m == 0:
                 value = 0.5 * np.log(phi / (2.0 * np.pi)) + stirling_error(phi)

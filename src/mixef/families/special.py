@@ -60,14 +60,25 @@ def log1pmx(x: np.ndarray) -> np.ndarray:
     return np.where(np.abs(x) < SMALL, series, plain)
 
 
-def half_deviance(y: np.ndarray, excess: np.ndarray) -> np.ndarray:
-    """Return ``y log(y / mu) - y + mu`` at ``mu = y + excess``: half a Poisson deviance.
+def half_deviance(y: np.ndarray, mu: np.ndarray, excess: np.ndarray) -> np.ndarray:
+    """Return ``y log(y / mu) - y + mu``, with ``excess = mu - y``: half a Poisson deviance.
 
-    Non-negative, exact for ``mu`` close to ``y``, and ``mu`` at ``y = 0``.
+    Non-negative, exact for ``mu`` close to ``y`` and far below it, and ``mu`` at ``y = 0``.
+
+    Examples
+    --------
+    >>> from mixef.families.special import half_deviance
+    >>> round(float(half_deviance(1.0, 1e-20, 1e-20 - 1.0)), 6)  # 20 log(10) - 1
+    45.051702
     """
     positive = np.where(y > 0, y, 1.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.where(y > 0, np.abs(positive * log1pmx(excess / positive)), excess)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        rows = np.abs(positive * log1pmx(excess / positive))
+        far = mu < SMALL * positive
+        if far.any():  # the excess has few digits of the mean
+            logs = np.log(positive) - np.log(np.where(far, mu, 1.0))
+            rows = np.where(far, positive * logs - positive + mu, rows)
+        return np.where(y > 0, rows, mu)
 
 
 def log1mexp(x: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from mixef.estimation.fit import Fit
 from mixef.inference.hypotheses.ddf import check_ddf, column_name, has_z_tests, t_tests
 from mixef.late import picture
 from mixef.linalg.threads import one_blas_thread
+from mixef.terms.fixed import Design
 from mixef.text.printed import PrintedFrames
 
 
@@ -206,10 +209,24 @@ def coefficient_table(fit: Fit, ddf: str | None = "auto") -> pd.DataFrame:
 
 def coefficients_by_group(fit: Fit) -> PrintedFrames:
     """Return fixed effect plus conditional mode, one frame (levels, coefficients) a factor."""
-    fixed, out = fixed_effects(fit), PrintedFrames()
+    doubled = {name for name, count in Counter(fit.fixed_names).items() if count > 1}
+    fixed, out = _keys(fit.design, doubled), PrintedFrames()
     for group, modes in modes_by_group(fit).items():
-        names = list(dict.fromkeys([*fixed.index, *modes.columns]))
-        base = fixed.reindex(names).fillna(0.0).to_numpy()
-        extra = modes.reindex(columns=names, fill_value=0.0).to_numpy()
-        out[group] = pd.DataFrame(base + extra, index=modes.index, columns=names)
+        random = [key for t in fit.groups[group] for key in _keys(fit.terms[t].design, doubled)]
+        keys = list(dict.fromkeys([*(fixed[j] for j in fit.kept), *random]))
+        values = np.zeros((len(modes), len(keys)))
+        values[:, : len(fit.kept)] = fit.estimates.beta
+        for key, mode in zip(random, modes.to_numpy().T, strict=True):
+            values[:, keys.index(key)] += mode
+        names = [name for name, _ in keys]
+        out[group] = pd.DataFrame(values, index=modes.index, columns=names)
     return out
+
+
+def _keys(design: Design, doubled: AbstractSet[str]) -> list[tuple[str, str]]:
+    """Return what tells the coefficients apart: a name, and the term where two have that name."""
+    labels = ("", *design.term_labels)
+    return [
+        (name, labels[t] if name in doubled else "")
+        for name, t in zip(design.names, design.assign.tolist(), strict=True)
+    ]

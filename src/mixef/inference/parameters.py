@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mixef.estimation.search.hessian import inverse_hessian
 from mixef.families.auxiliary import separate
 from mixef.inference.hypotheses.ddf import refuse_chosen
 from mixef.inference.robust.covariance import with_robust
+from mixef.terms.nodes import unquoted
 
 # The derivative of a parameter at the turning point of its sign, beside the largest one.
 TURNING = 1e-9
@@ -42,6 +44,16 @@ def covariance(
     sd = np.sqrt(np.diag(found))
     with np.errstate(divide="ignore", invalid="ignore"):
         return found / np.outer(sd, sd)
+
+
+def distinct_names(fit: Fit) -> list[str]:
+    """Return the names of the coefficients; those that several have, with their terms."""
+    counts = Counter(map(unquoted, fit.fixed_names))
+    labels = ("1", *fit.design.term_labels)
+    return [
+        name if counts[unquoted(name)] == 1 else f"{name} of {labels[fit.design.assign[j]]}"
+        for name, j in zip(fit.fixed_names, fit.kept, strict=True)
+    ]
 
 
 def _fixed_values(fit: Fit, use_hessian: bool) -> np.ndarray:

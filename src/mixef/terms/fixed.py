@@ -304,10 +304,11 @@ def _width(variable: Variable) -> int:
 
 def _warn_of_doubles(spec: DesignSpec) -> None:
     """Warn of coefficients with one name, such as a level b1 of a factor a and a column ab1."""
-    if len(set(spec.names)) == len(spec.names):
+    names = [unquoted(name) for name in spec.names]
+    if len(set(names)) == len(names):
         return
     terms: dict[str, list[str]] = {}
-    for name, t in zip(spec.names, spec.assign.tolist(), strict=True):
+    for name, t in zip(names, spec.assign.tolist(), strict=True):
         terms.setdefault(name, []).append(spec.term_labels[t - 1] if t else name)
     name, of = next((name, of) for name, of in terms.items() if len(of) > 1)
     warn(

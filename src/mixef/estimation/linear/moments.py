@@ -88,7 +88,8 @@ def moment_start(
         parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
     ):
         n_visible = products.diagonal[i].sum(axis=0).diagonal()[cols].mean()
-        share = FLOOR / np.sqrt(max(n_visible / products.layout.n_levels[i], 1e-12))
+        visible = n_visible / products.layout.n_levels[i]
+        share = FLOOR / np.sqrt(visible) if visible > 0.0 else 1.0
         cov = moments.covariances[i][cols, cols] / moments.sigma2
         sd = np.sqrt(np.maximum(cov.diagonal(), share**2))
         parts.append(structure.near(np.maximum(sd, LEAST_RATIO * sd.max()), cov))

@@ -311,7 +311,7 @@ def _orthonormal(slots: Slots) -> tuple[scipy.sparse.csr_array, np.ndarray]:
     value, vector = np.linalg.eigh(gram[first])
     value, vector = value[:, ::-1], vector[:, :, ::-1]
     live = value > NULL * value[:, :1]
-    r = int(live.sum(axis=1).max())
+    r = max(int(live.sum(axis=1).max()), 1)  # one, of zeros, where all columns are zero
     live, vector = live[:, :r], vector[:, :, :r]
     root = np.sqrt(np.where(live, value[:, :r], 1.0))
     columns = slots.times(z, vector * (live / root)[:, None, :])

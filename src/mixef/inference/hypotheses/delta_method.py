@@ -7,7 +7,6 @@ Statistician 46, 27-29).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from mixef.inference.components import (
 )
 from mixef.inference.hypotheses.ddf import approximation, check_ddf, method_name
 from mixef.inference.hypotheses.differentiated import Differentiated, differentiated
-from mixef.inference.hypotheses.term_contrasts import INTERCEPT
+from mixef.inference.parameters import distinct_names
 from mixef.inference.tails import limit_names, t_quantile, t_tail
 from mixef.text.coefficients import coef_to_table
 from mixef.text.printed import PrintedTable
@@ -98,7 +97,7 @@ def delta_method(
             f"{len(texts)} expressions"
         )
     tested = approximation(fit, rule)
-    coefficients = dict(zip(_coefficient_names(fit), tested.beta.tolist(), strict=True))
+    coefficients = dict(zip(distinct_names(fit), tested.beta.tolist(), strict=True))
     p = len(coefficients)
     parameters = coefficients | {
         name: value for name, value in _random_parameters(fit).items() if name not in coefficients
@@ -181,15 +180,6 @@ def _propagated(G: np.ndarray, V: np.ndarray, named: np.ndarray, names: list[str
                 "bootstrap()"
             )
     return np.where(lost, np.nan, G @ np.where(missing, 0.0, V) @ G.T)
-
-
-def _coefficient_names(fit: Fit) -> list[str]:
-    """Return the names of the coefficients; those that several have, with their terms."""
-    counts, labels = Counter(fit.fixed_names), (INTERCEPT, *fit.design.term_labels)
-    return [
-        name if counts[name] == 1 else f"{name} of {labels[fit.design.assign[j]]}"
-        for name, j in zip(fit.fixed_names, fit.kept, strict=True)
-    ]
 
 
 def _random_parameters(fit: Fit) -> dict[str, float]:

@@ -117,8 +117,9 @@ def _place(fit: Fit, name: str) -> int:
     """Return the position of an estimated coefficient."""
     by_bare_name, count = _known_names(fit.design.names)
     name = by_bare_name.get(unquoted(name), name)
-    if count[name] > 1:
-        terms = [fit.design.term_labels[t - 1] for t in fit.design.assign[_named(fit, name)]]
+    if count[unquoted(name)] > 1:
+        labels = ("1", *fit.design.term_labels)
+        terms = [labels[t] for t in fit.design.assign[_named(fit, name)]]
         raise ArgumentError(
             f"{len(terms)} coefficients are called {name!r}, of the terms {', '.join(terms)}, so "
             "the name does not say which one is meant; rename a variable, or give L as rows of "
@@ -139,11 +140,12 @@ def _place(fit: Fit, name: str) -> int:
 @lru_cache(maxsize=16)
 def _known_names(names: tuple[str, ...]) -> tuple[dict[str, str], Counter[str]]:
     """Return the names of coefficients by those without backticks, and how often each is."""
-    return {unquoted(name): name for name in names}, Counter(names)
+    return {unquoted(name): name for name in names}, Counter(map(unquoted, names))
 
 
 def _named(fit: Fit, name: str) -> np.ndarray:
-    return np.flatnonzero(np.array(fit.design.names) == name)
+    bare = np.array([unquoted(own) for own in fit.design.names])
+    return np.flatnonzero(bare == unquoted(name))
 
 
 def _label(row: np.ndarray, names: Sequence[str], number: int) -> str:

@@ -56,7 +56,7 @@ class Leverages:
         m = n - len(fit.kept) if fit.REML else n
         left = np.maximum(pwrss - self.at.q**2 / self.rest, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.sqrt(left / pwrss * (m / (m - 1.0)))
+            return np.sqrt(left / pwrss * (m / (m - 1.0) if m > 1 else np.nan))
 
     def cooks_distance(self) -> np.ndarray:
         """Return the distances (n,)."""

@@ -124,8 +124,8 @@ def partial_r_squared(fit: Fit, found: Variances) -> pd.DataFrame:
     terms = fit.frame.fixed_terms
     sets = [{node.text for node in term} for term in terms.terms]
     assign, beta = fit.design.assign[fit.kept], fit.estimates.beta
-    parts = np.column_stack([beta * (assign == t + 1) for t in range(len(terms.labels))])
-    whole = np.column_stack([beta, parts])
+    parts = (beta * (assign == t + 1) for t in range(len(terms.labels)))
+    whole = np.column_stack([beta, *parts])
     along = row_moments(fit, lambda rows: rows.X @ whole, copies_of).products[0]
     rows = {}
     for t, label in enumerate(terms.labels):

@@ -17,6 +17,7 @@ from mixef.errors import ArgumentError, FitError, MixefError
 from mixef.estimation.fit import Fit
 from mixef.estimation.spec import theta_labels
 from mixef.inference.components import parameter_values
+from mixef.inference.parameters import distinct_names
 from mixef.inference.replicates import in_parallel
 from mixef.text.numbers import format_common, format_number
 from mixef.text.printed import PrintedTable
@@ -324,7 +325,7 @@ def _frame(tried: Sequence[Attempt], index: pd.Index, row: Any) -> pd.DataFrame:
 
 
 def _fixef(fit: Fit) -> dict[str, float]:
-    return dict(zip(fit.fixed_names, fit.estimates.beta.tolist(), strict=True))
+    return dict(zip(distinct_names(fit), fit.estimates.beta.tolist(), strict=True))
 
 
 def _sdcor(fit: Fit) -> dict[str, float]:

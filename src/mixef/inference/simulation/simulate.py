@@ -168,7 +168,7 @@ def simulation_frame(
         }
         return pd.DataFrame(labels, index)
     logical = isinstance(like, Factor) or (isinstance(like, np.ndarray) and like.dtype.kind == "b")
-    if logical and not np.isnan(values).any():
+    if logical and np.isin(values, (0.0, 1.0)).all():  # a linear model's are any numbers
         return pd.DataFrame(values == 1.0, index, names)
     if isinstance(like, Integers):
         values = _integers(values)

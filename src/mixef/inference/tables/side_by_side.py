@@ -187,8 +187,9 @@ def column_of(fit: Fit, name: str, exponentiate: bool, layout: Layout) -> Column
         own = [label for row, label in zip(rows, labels, strict=True) if row["effect"] == effect]
         twice = [label for label in own if own.count(label) > 1]
         if twice:
+            how = "rename gives two rows" if layout.rename else "a variable or level gives two rows"
             raise ArgumentError(
-                f"rename gives two rows of {name} the name {twice[0]!r}; expected names that differ"
+                f"{how} of {name} the name {twice[0]!r}; expected names that differ"
             )
     statistics = fit_statistics(fit, layout.stats)
     return Column(
