@@ -436,7 +436,7 @@ def test_coefficients_of_one_name_go_to_their_terms():
     assert list(all_fit(of_number, ["newton"]).summary().fixef) == [
         "(Intercept)", "b2 of b", "b2 of b2",
     ]  # fmt: skip
-    with pytest.raises(ArgumentError, match="a variable or level gives two rows of .* 'b2'"):
+    with pytest.raises(ArgumentError, match=r"a variable or level gives two rows of .* 'b2'"):
         etable(of_number)
 
 

@@ -952,6 +952,8 @@ def test_a_link_that_is_none():
         ("nbinom2", NegativeBinomial()),
         ("negative.binomial", NegativeBinomial()),
         ("NegativeBinomial", NegativeBinomial()),
+        ("negbin", NegativeBinomial()),
+        ("inverse_gaussian(log)", InverseGaussian("log")),
         ("binomial(probit)", Binomial("probit")),
         ("binomial('probit')", Binomial("probit")),
         ('Gamma(link="log")', Gamma("log")),

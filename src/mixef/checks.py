@@ -44,6 +44,12 @@ def refusal(name: str, value: Any, expected: str) -> ArgumentError:
     return ArgumentError(f"{name} is {shown(value)}; expected {expected}")
 
 
+def refuse_unread(value: Any, name: str, default: Any, reader: str) -> None:
+    """Refuse an argument that nothing reads, unless it was left alone."""
+    if value != default:
+        raise ArgumentError(f"{name} is {shown(value)}, which is for {reader}; leave it out")
+
+
 def either(known: Iterable[Any]) -> str:
     """List what there is to choose from: ``'a', 'b' or None``."""
     texts = [repr(value) for value in known]

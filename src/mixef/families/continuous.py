@@ -235,7 +235,7 @@ class InverseGaussian(_Positive):
     """
 
     name = "inverse.gaussian"
-    spellings = ("inversegaussian",)
+    spellings = ("inversegaussian", "inverse_gaussian")
     canonical_link = "1/mu^2"
 
     def __init__(self, link: Any = "1/mu^2") -> None:

@@ -57,7 +57,10 @@ class NegativeBinomial(Family):
 
     shape: float | None
 
-    spellings = ("negative.binomial", "negativebinomial", "negative binomial", "nbinom2")
+    spellings = (
+        "negative.binomial", "negativebinomial", "negative binomial", "negative_binomial",
+        "negbinomial", "negbin", "nbinom2",
+    )  # fmt: skip
     mean_range = (0.0, np.inf)
     edges = (0.0,)
     closed = is_count = True

@@ -323,12 +323,14 @@ def single_deletions(
     n_jobs, progress = checks.work(n_jobs, progress)
     if test == "F" and not fit.is_linear and fit.beta_covariance is None:
         raise ArgumentError("test is 'F', but a generalized model has no F tests; expected 'Chisq'")
-    labels = _scope(fit, scope)
+    labels, rule = _scope(fit, scope), check_ddf(fit, ddf)
     if test == "F":
-        rule = check_ddf(fit, ddf)
+        checks.refuse_unread(k, "k", 2.0, "AIC, which test='F' has not")
         tests = [f_test(fit, L, ddf=rule) for L in term_after_others(fit, labels).values()]
         method = method_name(fit, ddf, joint=True)
         return _titled(fit, f_table(fit, labels, tests, rule), method)
+    if rule is not None:  # which would ask for a chi-square test
+        checks.refuse_unread(rule, "ddf", check_ddf(fit, "auto"), "test='F'")
     notes = [] if fit.beta_covariance is None else [unused_covariance("the fit", fit)]
     full = fit.by_ml()
     ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")

@@ -46,6 +46,8 @@ def augment(
 ) -> Any:
     """Return the data with fitted values, residuals and the like; see the method of a model."""
     target = None if path is None else target_of(path, overwrite)
+    if target is None:
+        checks.refuse_unread(checks.flag(overwrite, "overwrite"), "overwrite", False, "path=")
     type_predict = checks.option(type_predict, "type_predict", SCALES)
     new_levels = checks.option(new_levels, "new_levels", NEW_LEVELS)
     usual = "response" if fit.is_linear else "deviance"
