@@ -327,14 +327,13 @@ def single_deletions(
     if test == "F":
         checks.refuse_unread(k, "k", 2.0, "AIC, which test='F' has not")
         tests = [f_test(fit, L, ddf=rule) for L in term_after_others(fit, labels).values()]
-        method = method_name(fit, ddf, joint=True)
-        return _titled(fit, f_table(fit, labels, tests, rule), method)
+        return _titled(fit, f_table(fit, labels, tests, rule), method_name(fit, ddf, joint=True))
     if rule is not None:  # which would ask for a chi-square test
         checks.refuse_unread(rule, "ddf", check_ddf(fit, "auto"), "test='F'")
-    notes = [] if fit.beta_covariance is None else [unused_covariance("the fit", fit)]
+    notes = [unused_covariance("the fit", fit)] if test and fit.beta_covariance is not None else []
     full = fit.by_ml()
     ends = in_parallel(_Without(full), labels, n_jobs=n_jobs, progress=progress, label="drop1")
-    return _table(full, labels, ends, test, k, notes if test else [])
+    return _table(full, labels, ends, test, k, notes)
 
 
 @dataclass(frozen=True)
