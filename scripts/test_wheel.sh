@@ -40,4 +40,4 @@ esac
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # Paths, not names: marginaleffects installs a package that is called "tests".
 [ $# -gt 0 ] || set -- ./tests ./docs --pyargs mixef
-"$python" -m pytest -n "${WORKERS:-2}" --dist loadfile "$@"
+"$python" -m pytest -n "${WORKERS:-2}" --dist loadfile --no-loadscope-reorder "$@"

@@ -67,8 +67,14 @@ STRUCTURES = {
 }
 ONE_FACTOR = ["scalar", "vector", "double bar", "three columns"]
 PHI, SHAPE = 0.3, 3.0
-# By expected and by observed information.
+# By expected and by observed information, which are one for a canonical link.
 INFORMATION = ["expected", "observed"]
+INFORMED = [
+    (cell, information)
+    for cell in CELLS
+    for information in INFORMATION
+    if information == "expected" or not make_family(cell).is_canonical
+]
 
 
 def draw(family, mu, size, rng):
@@ -169,11 +175,30 @@ def point_of(c, cell, state, seed=0):
 
 def slopes(function, point, steps):
     """Central differences of sixth order: the error is some step^6 of a seventh derivative."""
-    out = []
-    for e in np.diag(steps):
-        f = [function(point + j * e) for j in (-3, -2, -1, 1, 2, 3)]
-        out.append((f[5] - f[0] - 9 * (f[4] - f[1]) + 45 * (f[3] - f[2])) / (60 * e.max()))
-    return np.array(out)
+    by_step = [slope_along(function, point, e) for e in np.diag(steps)]
+    return np.array([s / step for s, step in zip(by_step, steps, strict=True)])
+
+
+def slope_along(function, point, e):
+    """The derivative of ``function(point + t e)`` at t = 0, by the same differences."""
+    f = [function(point + j * e) for j in (-3, -2, -1, 1, 2, 3)]
+    return (f[5] - f[0] - 9 * (f[4] - f[1]) + 45 * (f[3] - f[2])) / 60
+
+
+def assert_slopes(function, derivative, point, scale, step, rtol, atol=0.0):
+    """Compare a gradient, or a Hessian beside a function's gradient, with differences.
+
+    Along two directions at random, of length 1 in natural units: the error of one slope is at
+    least `least` times as large there, and those of several do not cancel in both.
+    """
+    rng, p = np.random.default_rng(len(point)), len(point)
+    directions = rng.choice([-1, 1], (2, p)) * rng.uniform(0.5, 1.0, (2, p))
+    directions *= scale / np.linalg.norm(directions, axis=1)[:, None]
+    least = np.abs(directions).min()
+    tolerance = least * (rtol * np.abs(derivative).max() + atol)
+    for e in directions:
+        expected = slope_along(function, point, step * e) / step
+        np.testing.assert_allclose(e @ derivative, expected, rtol=0, atol=tolerance)
 
 
 def lenient(**options):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from reference_data import cases, frame
 from scipy import integrate, optimize, stats
+from simulated_glmm import assert_slopes
 
 from mixef import Beta, BetaBinomial, Binomial, NegativeBinomial1, Poisson, StudentT, anova, glmer
 from mixef.control import GlmerControl
@@ -233,22 +234,16 @@ def test_gradient_and_hessian_under_every_link(cls, link, structure):
     gradient = gradient.copy()
     exact = information if criterion.knows_hessian else criterion.sharper()
     exact = exact.copy()
-    steps = 1e-3 * criterion.scale(point)
-    slopes = []
-    for e in np.diag(steps):
-        f = [criterion.value(point + j * e) for j in (-3, -2, -1, 1, 2, 3)]
-        slopes.append((f[5] - f[0] - 9 * (f[4] - f[1]) + 45 * (f[3] - f[2])) / (60 * e.max()))
-    # Sixth-order differences of values that round to 1e-13 of some hundreds.
-    np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-6 * np.abs(gradient).max())
-    rows_ = []
-    for e in np.diag(0.1 * steps):
-        f = []
-        for j in (-2, -1, 1, 2):
-            criterion.value(point + j * e)
-            f.append(criterion.derivatives()[0].copy())
-        rows_.append((f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * e.max()))
-    # Fourth-order differences of a gradient that rounds to 1e-9 of its largest part.
-    np.testing.assert_allclose(exact, rows_, rtol=1e-5, atol=1e-5 * np.abs(exact).max())
+    scale = criterion.scale(point)
+    # Differences of values that round to 1e-13 of some hundreds.
+    assert_slopes(criterion.value, gradient, point, scale, 1e-3, 1e-6)
+
+    def gradient_at(x):
+        criterion.value(x)
+        return criterion.derivatives()[0].copy()
+
+    # Differences of a gradient that rounds to 1e-9 of its largest part.
+    assert_slopes(gradient_at, exact, point, scale, 1e-4, 1e-5)
 
 
 @by_density

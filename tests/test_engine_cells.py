@@ -127,7 +127,7 @@ def test_a_table_that_changes_is_refused(grouping):
     fit = glmer("y ~ 1 + (1 | g)", con.table("t"), "poisson", control=lenient())
     assert fit.nobs == 400
     con.sql("insert into t values (3, 1)")
-    with pytest.raises(DataError, match="it changes while it is read"):
+    with pytest.raises(DataError, match="changes while it is read"):
         list(grouping[0])
 
 

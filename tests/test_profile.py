@@ -139,6 +139,14 @@ def test_limits_that_lme4_prints(fits, key, loose, scale, low, high):
 # Brute force: sleepstudy's likelihood written out, minimized over everything else
 
 
+REACTION = load_dataset("sleepstudy")["Reaction"].to_numpy().reshape(18, 10)
+
+
+@pytest.fixture(scope="module")
+def sleep_limits(fits):
+    return fits["sleep"].confint()
+
+
 def sleep_deviance(v, beta):
     """-2 log L for SDs, arc sine of the correlation, log sigma, and beta."""
     days = np.arange(10.0)
@@ -146,15 +154,15 @@ def sleep_deviance(v, beta):
     s1, s2, phi, log_sigma = v
     c = s1 * s2 * np.sin(phi)
     V = Z @ np.array([[s1**2, c], [c, s2**2]]) @ Z.T + np.exp(2 * log_sigma) * np.eye(10)
-    rest = load_dataset("sleepstudy")["Reaction"].to_numpy().reshape(18, 10) - Z @ beta
+    rest = REACTION - Z @ beta
     return 18 * np.linalg.slogdet(2 * np.pi * V)[1] + np.sum(rest * np.linalg.solve(V, rest.T).T)
 
 
 @pytest.mark.parametrize("place", range(6))
 @pytest.mark.parametrize("side", ["lower", "upper"])
-def test_limits_solve_the_likelihood_ratio(fits, place, side):
+def test_limits_solve_the_likelihood_ratio(fits, sleep_limits, place, side):
     fit = fits["sleep"]
-    limit = fit.confint().iloc[place, 0 if side == "lower" else 1]
+    limit = sleep_limits.iloc[place, 0 if side == "lower" else 1]
     best = np.concatenate(
         [[24.7, 5.7, 0.08, np.log(fit.sigma)], fit.beta]
     )  # near the estimate; only a start

@@ -91,10 +91,14 @@ def test_what_is_there_is_no_pattern(tmp_path, engine, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_folders_named_after_values(tmp_path, engine, monkeypatch):
-    pq.write_to_dataset(pa.Table.from_pandas(rows()), tmp_path, partition_cols=["part"])
+    data = rows().assign(odd=lambda d: d["g"] % 4 == d["part"])
+    pq.write_to_dataset(pa.Table.from_pandas(data), tmp_path, partition_cols=["part", "odd"])
     if engine == "polars":
         monkeypatch.setattr(files, "_by_duckdb", lambda *_: LateModule("nothing").there)
     same(lmer("y ~ x + factor(part) + (1 | g)", tmp_path))
+    # Booleans are those of the data, not their names.
+    ours, theirs = (lmer("y ~ x + odd + (1 | g)", d).fixef() for d in (tmp_path, data))
+    pd.testing.assert_series_equal(ours, theirs)
 
 
 def test_without_an_engine(folder, monkeypatch):

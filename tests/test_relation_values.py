@@ -54,6 +54,7 @@ def table():
         "flag": pa.array(holed([bool(v % 2) for v in k.tolist()], 50)),
         "full": pa.array([bool(v % 3) for v in k.tolist()]),
         "price": pa.array([decimal.Decimal(v) / 4 for v in third], pa.decimal128(12, 2)),
+        "cents": pa.array([decimal.Decimal(v) for v in third], pa.decimal128(12, 2)),
         "id": pa.array([decimal.Decimal(10) ** 20 + v for v in third], pa.decimal128(38, 0)),
         "text": pa.array(holed([f"L{v % 11}" for v in third], 8)),
         "more": pa.array([f"{'a:b' if v % 2 else 'a'}{v}" for v in third]),
@@ -207,6 +208,8 @@ def assert_same_designs(there, here):
     np.testing.assert_allclose(X, own.matrix, rtol=1e-12, atol=1e-12)
     for mine, own in zip(random_terms(there, None), random_terms(here, None), strict=True):
         assert mine.grouping.level_set.labels == own.grouping.level_set.labels
+        kinds = {t.grouping.level_set.index.dtype.kind for t in (mine, own)}
+        assert len(kinds) == 1
         codes = np.concatenate([b.group(mine.grouping.nodes).codes for b in batches])
         np.testing.assert_array_equal(codes, own.grouping.codes)
         z = np.vstack([mine.design.spec.build(b.variables, b.n) for b in batches])
@@ -222,6 +225,7 @@ GROUPS = (
     "flag",
     "full",
     "price",
+    "cents",
     "id",
     "text",
     "more",

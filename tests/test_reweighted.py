@@ -126,7 +126,7 @@ def test_row_forms(name, small, monkeypatch):
     B = np.random.default_rng(3).normal(size=(layout.q, layout.q))
     B = B + B.T
     blocks = blocks_on_pattern(products, B)
-    close(ours.row_forms(blocks), np.einsum("nq,qr,nr->n", Z, B, Z))
+    close(ours.row_forms(blocks), ((Z @ B) * Z).sum(axis=1))
 
     lams = templates(layout.widths, "random")
     Lambda = dense_Lambda(layout, lams)
@@ -176,13 +176,13 @@ def test_every_factor_follows_the_weights(cls, variant, name, kind, monkeypatch)
         for (i, j), blocks in inverse.pairs.items():
             close(blocks, pair_blocks(layout, i, j, ours.products.pairs[i, j], C))
         U = Z @ Lambda
-        close(ours.row_forms(inverse.between(lams)), np.einsum("nq,qr,nr->n", U, C, U))
-        ZVZ = G - G @ Lambda @ C @ Lambda.T @ G
-        for i, trace in enumerate(factor.trace_blocks()):
-            expected = level_blocks(layout, i, ZVZ).sum(axis=0)
-            # Beside 1e-10, what I - C loses where lam is inverted: eps / SINGULAR^2.
-            scale = 1e-7 if kind == "above" else 1e-10
-            np.testing.assert_allclose(trace, expected, rtol=0, atol=scale * np.abs(expected).max())
+        close(ours.row_forms(inverse.between(lams)), ((U @ C) * U).sum(axis=1))
+    ZVZ = G - G @ Lambda @ C @ Lambda.T @ G  # at the last weights
+    for i, trace in enumerate(factor.trace_blocks()):
+        expected = level_blocks(layout, i, ZVZ).sum(axis=0)
+        # Beside 1e-10, what I - C loses where lam is inverted: eps / SINGULAR^2.
+        scale = 1e-7 if kind == "above" else 1e-10
+        np.testing.assert_allclose(trace, expected, rtol=0, atol=scale * np.abs(expected).max())
 
 
 # Where M stops being positive definite: in the first block, or behind it in a later one.

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 from simulated_glmm import (
-    CELLS,
     INFORMATION,
+    INFORMED,
     STRUCTURES,
     criterion,
     lenient,
@@ -27,7 +27,6 @@ from mixef.estimation.search.hessian import difference_hessian, inverse_hessian
 from mixef.families.convert import make_family
 from mixef.linalg.chunks import ChunkSource, Looped
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
 some_cells = pytest.mark.parametrize(
     "cell", ["poisson(log)", "binomial(probit)", "nbinom2(log)", "Gamma(log)"]
 )
@@ -62,9 +61,8 @@ def compare(ours, at, theirs, point):
     np.testing.assert_allclose(one.effective, two.effective, **CLOSE)
 
 
-@pytest.mark.parametrize("information", INFORMATION)
 @pytest.mark.parametrize("nAGQ", [0, 1])
-@every_cell
+@pytest.mark.parametrize(("cell", "information"), INFORMED)
 def test_criterion_and_gradient_by_family_and_link(cell, nAGQ, information):
     formula = f"y ~ x + offset(0.2 * z) + {STRUCTURES['crossed vector']}"
     compare(*pair(formula, cell, nAGQ, trials_of(cell), information))

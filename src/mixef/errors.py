@@ -72,6 +72,11 @@ class DataWarning(MixefWarning):
     """Something about the data that the user should look at."""
 
 
+def table_changed(found: str) -> DataError:
+    """Return the error for a table of which something else was found than before."""
+    return DataError(f"{found}: the table changes while it is read; fit the model to a copy of it")
+
+
 def warn(message: str, category: type[MixefWarning]) -> None:
     """Issue a warning that points at the line outside of mixef that led to it."""
     if (once := _once.get()) is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixef.errors import DataError, MemoryNeededError
+from mixef.errors import MemoryNeededError, table_changed
 from mixef.linalg.factor import fits
 from mixef.linalg.kernels import compiled
 from mixef.linalg.layout import Layout
@@ -64,9 +64,8 @@ class PairPlaces:
             places = np.empty(len(first), dtype=np.intp)
             compiled()["find_pairs"](self._start, self._second, first, second, places)
         if places.min(initial=0) < 0:
-            raise DataError(
-                "two levels occur together that did not when the rows were read first: the table "
-                "changes while it is read; fit the model to a copy of it"
+            raise table_changed(
+                "two levels occur together that did not when the rows were read first"
             )
         return places
 

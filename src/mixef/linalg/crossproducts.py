@@ -5,9 +5,10 @@ They are formed once; nothing in a linear model's search touches the rows of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import sparse
 from mixef.linalg.layout import ByLevel, Layout
 from mixef.linalg.level_sums import LevelSums
 from mixef.linalg.pairs import PairOrder, PairSums
-from mixef.linalg.rows import GroupDesign, Rows, RowSource
+from mixef.linalg.rows import GroupDesign, RowPasses, Rows, RowSource
 
 # Below this many cells of Z, dense BLAS beats the bookkeeping of sparse blocks.
 SMALL_Z = 60_000
@@ -116,12 +117,26 @@ def crossproducts(rows: RowSource, assembles: bool = True) -> CrossProducts:
     assembles : bool
         Whether those of a small model may come in one piece, without pairs of levels.
     """
-    layout, n = rows.layout, rows.n
-    if assembles and n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
+    layout = rows.layout
+    if assembles and rows.n * layout.q <= SMALL_Z and layout.q <= SMALL_Q:
         return _of_few(rows.whole, layout)
-    places = [(i, j) for i in range(len(layout)) for j in range(i + 1, len(layout))]
+    return summed_by_pieces(rows, None if rows.levels is None else partial(_pairs, rows))
+
+
+def summed_by_pieces(
+    rows: RowPasses, pairs_of: Callable[[int, int], Pairs] | None = None
+) -> CrossProducts:
+    """Form the cross-products of weighted rows in one pass.
+
+    Parameters
+    ----------
+    pairs_of : callable, optional
+        Returns those of two factors, which are summed in the pass without it.
+    """
+    layout, n = rows.layout, rows.n
     levels, widths = layout.n_levels, layout.widths
-    running = {} if rows.levels is not None else {
+    places = list(combinations(range(len(layout)), 2))
+    running = {} if pairs_of is not None else {
         (i, j): PairSums((levels[i], levels[j]), (widths[i], widths[j]), n) for i, j in places
     }  # fmt: skip
     by_level: list[LevelSums] = []
@@ -137,10 +152,10 @@ def crossproducts(rows: RowSource, assembles: bool = True) -> CrossProducts:
         for (i, j), sums in running.items():
             a, b = piece.groups[i], piece.groups[j]
             sums.add(a.codes, b.codes, a.z, b.z)
-    if rows.levels is None:
+    if pairs_of is None:
         pairs = {place: Pairs(*sums.total()) for place, sums in running.items()}
     else:
-        pairs = {(i, j): _pairs(rows, i, j) for i, j in places}
+        pairs = {place: pairs_of(*place) for place in places}
     totals = [(own.total(), s) for own, s in zip(by_level, widths, strict=True)]
     diagonal = tuple(np.ascontiguousarray(t[:, :, :s]) for t, s in totals)
     ZtXy = np.concatenate([t[:, :, s:].reshape(len(t) * s, -1) for t, s in totals])

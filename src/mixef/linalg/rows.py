@@ -109,17 +109,22 @@ class GroupDesign:
     name: str = ""  # its terms, for messages
 
 
-class RowSource(ABC):
-    """Rows of ``[Z X y]``, some at a time, as often as they are asked for."""
+class RowPasses(ABC):
+    """Rows of ``[Z X y]``, some at a time."""
 
     layout: Layout  # how the random effects are laid out
     n: int  # number of rows
-    #: The level of every row by each factor (n,), where `z_at` can be asked for; else None.
-    levels: Sequence[np.ndarray] | None
 
     @abstractmethod
     def pieces(self) -> Iterator[Rows]:
         """Yield the rows, some at a time; their X is an array in one piece."""
+
+
+class RowSource(RowPasses):
+    """Rows as often as they are asked for, also all at once, and with other columns of Z."""
+
+    #: The level of every row by each factor (n,), where `z_at` can be asked for; else None.
+    levels: Sequence[np.ndarray] | None
 
     @property
     @abstractmethod

@@ -201,10 +201,7 @@ class Scan:
 
     @property
     def n_effective(self) -> float:
-        """Effective number of weighted rows (Kish, 1965): ``(sum w)^2 / sum w^2``.
-
-        All rows where an engine has made the sums, which hold no squares of weights.
-        """
+        """Effective number of weighted rows (Kish, 1965): ``(sum w)^2 / sum w^2``."""
         w = self.tops[0].shape[1]
         return float(self.sums[w]) ** 2 / (self.n * float(self.squares[w]))
 

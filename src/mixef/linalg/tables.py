@@ -142,6 +142,7 @@ class TableSums:
     n: int
     sum_log_w: float
     sum_w: float
+    sum_w2: float  # of squared weights
     n_levels: tuple[int, ...]  # of the grouping factors, blocks in order
     members: Sequence[list[int]]  # the terms of each grouping factor
     #: One a grouping factor; its columns are ``[X y]`` and then z of each of its terms.
@@ -172,9 +173,8 @@ class TableSums:
         nothing = np.concatenate(squares) == 0.0
         largest, p1 = np.where(nothing, 0.0, self.largest), len(squares[0])
         if self.largest_weight is not None:
-            mean = self.sum_w / self.n
             sums.insert(1, np.array([self.sum_w]))
-            squares.insert(1, np.array([mean**2]))
+            squares.insert(1, np.array([self.sum_w2 / self.n]))
             largest = np.insert(largest, p1, self.largest_weight)
         known = Scan(
             self.n, self.sum_log_w, tops, np.concatenate(sums), np.concatenate(squares), largest

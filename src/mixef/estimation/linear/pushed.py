@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mixef.errors import DataError
+from mixef.errors import table_changed
 from mixef.estimation.chunked import chunks_of
 from mixef.estimation.spec import ModelSpec
 from mixef.linalg.crossproducts import CrossProducts
@@ -143,6 +143,7 @@ class PushedModel:
             n=self.rows.n,
             sum_log_w=self.rows.sum_log_w,
             sum_w=self.rows.sum_w,
+            sum_w2=self.rows.sum_w2,
             n_levels=tuple(grouping.n_levels for grouping in self.groupings),
             members=self.blocks,
             own=own,
@@ -242,9 +243,8 @@ class PushedModel:
         factor, which = self.rows.factor(groups, node)
         codes = factor.used_levels().recode(levels)
         if (codes < 0).any():
-            raise DataError(
-                f"{node.text} has a level that it did not have when the rows were counted: the "
-                "table changes while it is read; fit the model to a copy of it"
+            raise table_changed(
+                f"{node.text} has a level that it did not have when the rows were counted"
             )
         return codes[which], len(np.unique(codes)) == len(codes)
 

@@ -29,12 +29,12 @@ from mixef.inference.robust.small_samples import Corrected, Shares
 from mixef.inference.robust.working import working_response
 from mixef.inference.row_factors import with_columns
 from mixef.linalg.choose import make_cholesky
-from mixef.linalg.crossproducts import CrossProducts, crossproducts
+from mixef.linalg.crossproducts import CrossProducts, summed_by_pieces
 from mixef.linalg.factor import fits
 from mixef.linalg.layout import Layout
 from mixef.linalg.level_sums import LevelSums
 from mixef.linalg.pairs import PairSums
-from mixef.linalg.rows import GroupDesign, Rows, RowSource
+from mixef.linalg.rows import GroupDesign, RowPasses, Rows
 from mixef.linalg.standardize import root_weighted
 from mixef.memory import available
 
@@ -42,10 +42,8 @@ from mixef.memory import available
 THIN = 1e-11
 
 
-class WorkingRows(RowSource):
+class WorkingRows(RowPasses):
     """The rows of the working model of a fit, on the scaled columns of Z and on ``Q = X T``."""
-
-    levels = None
 
     def __init__(self, fit: Fit, T: np.ndarray):
         self.fit, self.T, self.n = fit, T, fit.frame.n
@@ -77,15 +75,6 @@ class WorkingRows(RowSource):
             for members, n_levels in zip(terms.blocks, self.layout.n_levels, strict=True)
         ]
         return Rows(groups, root_weighted(piece.X, W) @ self.T, root_weighted(rest, W))
-
-    @property
-    def whole(self) -> Rows:
-        """All rows: they stay where they are."""
-        raise NotImplementedError
-
-    def turned(self, axes: Sequence[np.ndarray]) -> WorkingRows:
-        """Return the rows on other columns of Z."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +171,7 @@ def cluster_sums(fit: Fit, clusters: Clusters) -> ClusterSums:
     if fit.is_linear:
         products, back = fit.problem.products, fit.problem.x_basis.R @ T
     else:
-        products, back = crossproducts(rows, False), np.eye(len(T))
+        products, back = summed_by_pieces(rows), np.eye(len(T))
     layout, p, J = products.layout, len(T), clusters.n
     _require_sums(J, 2 * p + 1, clusters.name)
     factor = make_cholesky(products)

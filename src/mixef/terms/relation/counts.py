@@ -39,6 +39,8 @@ else:
 
 #: The response, offsets taken off, among the texts of other numbers: no expression has this one.
 RESPONSE = "(response)"
+#: Numbers beyond this in size, or below its inverse, have units whose inverse overflows.
+LARGEST = 1e290
 _SIZES = ("low", "mean", "high", "var")
 
 
@@ -267,7 +269,8 @@ def _sized(
     for text, size in sizes.items():
         largest = max(abs(size["low"]), abs(size["high"]))
         lost = query.numbers[text].whole and largest >= EXACT  # of whose digits it is told
-        if lost or not np.isfinite([*size.values()]).all():
+        extreme = largest > 0.0 and not 1.0 / LARGEST < largest < LARGEST
+        if lost or extreme or not np.isfinite([*size.values()]).all():
             raise NotOnEngineError(text)
     survey = Survey(n=n)
     for text, columns in used.variables.items():
@@ -291,9 +294,14 @@ def _sized(
         n=n,
         sum_log_w=0.0 if w is None else float(found["log_w"]),
         sum_w=float(n) if w is None else float(found["sum_w"]),
+        sum_w2=float(n) if w is None else _sum_of_squares(n, sizes["weights"]),
         largest_weight=None if w is None else sizes["weights"]["high"],
         values={},
     )
+
+
+def _sum_of_squares(n: int, size: Mapping[str, float]) -> float:
+    return n * size["mean"] ** 2 + (n - 1) * size["var"]
 
 
 def _find_levels(

@@ -116,7 +116,8 @@ def _as_ibis(made: Derived) -> Any:
     # By the caller's own thread, since connections such as SQLite's serve no other.
     own = ibis.duckdb.connect(threads=1)
     own.con.register("rows", made)
-    return own.table("rows")
+    with reading("ibis"):
+        return own.table("rows")
 
 
 def _as_spark(made: Derived) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mixef.errors import DataError, MissingLibraryError, MixefError
@@ -67,7 +68,8 @@ def reading(engine: str, *passing: type[Exception]) -> Iterator[None]:
     """
     left: tuple[type[BaseException], ...] = (MixefError, MemoryError, *passing)
     try:
-        yield
+        with _quiet() if engine == "ibis" else nullcontext():
+            yield
     except left:
         raise
     except BaseException as error:
@@ -77,6 +79,14 @@ def reading(engine: str, *passing: type[Exception]) -> Iterator[None]:
         raise DataError(
             f"{engine} failed to read the table: {_cause(error)}{_remedy(str(error))}"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what ibis is warned of: it calls what DuckDB 2 is about to drop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ibis\.")
+        yield
 
 
 def _cause(error: BaseException) -> str:

@@ -82,7 +82,7 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
     for scan in engines:
         try:
             lazy: nw.LazyFrame[Any] = nw.from_native(scan(pattern, by_value))
-            return lazy
+            return _with_booleans(lazy, pattern) if by_value else lazy
         except ImportError:
             continue
         except MixefError:
@@ -108,6 +108,19 @@ def _first(pattern: str) -> str | None:
     """Return the first file that a pattern matches; None without any."""
     files = (path for path in glob(pattern, recursive=True) if Path(path).is_file())
     return min(files, default=None)
+
+
+def _with_booleans(lazy: nw.LazyFrame[Any], pattern: str) -> nw.LazyFrame[Any]:
+    """Return a table with the booleans that its folders are named after, text to DuckDB."""
+    folders = {folder for path in glob(pattern, recursive=True) for folder in Path(path).parts[:-1]}
+    values: dict[str, set[str]] = {}
+    for name, is_value, value in (folder.partition("=") for folder in folders):
+        if is_value and value != "__HIVE_DEFAULT_PARTITION__":
+            values.setdefault(name, set()).add(value.lower())
+    schema = lazy.collect_schema()
+    text = [name for name, found in values.items() if found <= {"true", "false"}]
+    text = [name for name in text if schema.get(name) == nw.String]
+    return lazy.with_columns(nw.col(*text).str.to_lowercase() == "true") if text else lazy
 
 
 def _absent(path: str, is_folder: bool) -> str:

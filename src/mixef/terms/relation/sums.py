@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixef.errors import DataError
+from mixef.errors import DataError, table_changed
 from mixef.late import LateModule
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, compress, factor_from_logical
@@ -175,6 +175,7 @@ class CompleteRows:
     n: int
     sum_log_w: float
     sum_w: float
+    sum_w2: float
     largest_weight: float | None
     values: Mapping[str, Any]  # the distinct values of each key, as Arrow, in order of its levels
 
@@ -351,7 +352,7 @@ def is_there(key: Any, dtype: Any) -> Any:
 def changed(before: int, now: int | None) -> DataError:
     """Return the error for a table that other rows, or levels, were found in than before."""
     found = "levels that it had not had" if now is None else f"{now:,}"
-    return DataError(
-        f"the table had {before:,} complete rows when they were counted, and {found} when they "
-        "were summed: it changes while it is read; fit the model to a copy of it"
+    return table_changed(
+        f"there were {before:,} complete rows when they were counted, and {found} when they were "
+        "summed"
     )

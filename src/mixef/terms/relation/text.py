@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixef.errors import DataError
+from mixef.errors import table_changed
 from mixef.late import LateModule
 from mixef.terms.columns import Columns
 from mixef.terms.convert import Column, read
@@ -124,12 +125,11 @@ class TableColumns:
             if own is not None:
                 columns[name] = value = own.read(held)
                 if isinstance(value, Factor) and (value.codes < 0).sum() > held.null_count:
-                    raise DataError(
-                        f"the column {name!r} has labels that it had not when they were counted: "
-                        "the table changes while it is read; fit the model to a copy of it"
+                    raise table_changed(
+                        f"the column {name!r} has labels that it had not when they were counted"
                     )
-            elif pa.types.is_decimal(held.type) and held.type.scale > 0:
-                columns[name] = read(_floats(held), name)
+            elif pa.types.is_decimal(held.type):
+                columns[name] = read(_numbers(held), name)
             else:
                 columns[name] = read(frame[name], name)
             if isinstance(whole := columns[name], Integers):
@@ -145,7 +145,9 @@ class TableColumns:
         return self.of(as_batch(table))
 
 
-def _floats(decimals: Any) -> np.ndarray:
-    """Return decimal numbers with a fraction as floats, NaN where missing."""
-    floats: np.ndarray = decimals.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return floats
+def _numbers(decimals: Any) -> Any:
+    """Return decimal numbers as whole ones if all are, else as floats, NaN where missing."""
+    for whole in (pa.int64(), pa.decimal128(38)):
+        with suppress(pa.ArrowInvalid):  # a fraction, or too large
+            return nw.from_native(pa.chunked_array([decimals.cast(whole)]), series_only=True)
+    return decimals.cast(pa.float64()).to_numpy(zero_copy_only=False)
