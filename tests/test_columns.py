@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,6 +138,12 @@ CONTAINERS = {
     "arrow uint64": lambda v: pd.array(v, dtype=pd.ArrowDtype(pa.uint64())),
     "arrow decimal": lambda v: pd.array(as_decimals(v), dtype=pd.ArrowDtype(pa.decimal128(21, 0))),
     "decimals": as_decimals,
+    "polars column": pl.Series,
+    "polars column of Int128": lambda v: pl.Series(v, dtype=pl.Int128),
+    "arrow column": pa.array,
+    "arrow column in chunks": lambda v: pa.chunked_array([v[:7], v[7:]]),
+    "arrow column in runs": lambda v: pc.run_end_encode(pa.array(v)),
+    "arrow dictionary": lambda v: pa.array(v).dictionary_encode(),
     "categories": lambda v: pd.Categorical(pd.array(v, dtype="Int64")),
 }
 FRAMES = {
@@ -778,3 +785,34 @@ def test_categories_with_one_label_are_refused():
     mixed = pd.Categorical([1, "1"] * 6)
     with pytest.raises(DataError, match="column 'g' has categories of several types with one"):
         model_frame(parse_formula("y ~ 1 + (1 | g)"), {"y": np.arange(12.0), "g": mixed})
+
+
+# Columns of other libraries in a dict
+
+WITHOUT_FIRST = [None, *(datetime.date(2024, 1, 1 + i // 2) for i in range(1, 24))]
+RESPONSE = np.sin(np.arange(24.0) ** 2) + np.arange(24) % 2 + np.repeat([0.0, 2, 4], 8)
+ALONE = {
+    "polars dates": (pl.Series(WITHOUT_FIRST), WITHOUT_FIRST),
+    "arrow dates of 64 bits": (pa.array(WITHOUT_FIRST, pa.date64()), WITHOUT_FIRST),
+    "polars Enum": (pl.Series([None, *"babababaab" * 2, *"baa"], dtype=pl.Enum(["b", "a"])), "ba"),
+}
+
+
+@pytest.mark.parametrize("container", ALONE)
+def test_columns_of_other_libraries_in_a_dict(container):
+    column, values = ALONE[container]
+    fit = lmer("y ~ 1 + (1 | g)", {"y": RESPONSE, "g": column}, REML=False)
+    assert fit.nobs == 23
+    found = fit.ranef()["g"].index.tolist()
+    days = [v.date() if isinstance(v, datetime.datetime) else v for v in found]
+    assert days == [v for v in dict.fromkeys(values) if v is not None]
+    assert fit.augment()["g"].isin(found).all()
+
+
+@pytest.mark.parametrize("made", [pl.Series, pa.array])
+def test_a_subset_of_another_library(made):
+    data, wanted = {"y": RESPONSE, "g": np.arange(24) % 4}, np.arange(24) > 5
+    by_hand = lmer("y ~ 1 + (1 | g)", data, subset=wanted).objective
+    with_missing = [None, *wanted[1:].tolist()]
+    for values in (wanted, np.flatnonzero(wanted), with_missing):
+        assert lmer("y ~ 1 + (1 | g)", data, subset=made(values)).objective == by_hand

@@ -533,6 +533,13 @@ def test_the_integrand_at_the_mode_is_the_normal_density(fit):
     assert after == pytest.approx(before, abs=1e-9)
 
 
+def test_the_integrand_far_out_is_zero():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        far = cbpp_fit().integrand([1e300, -1e154])
+    assert not far[["density", "normal"]].to_numpy().any()
+
+
 def point_of(fit):
     extra = fit._fit.estimates.extra
     return np.concatenate([fit.par, fit.beta, [] if extra is None else [np.log(extra)]])

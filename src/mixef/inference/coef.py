@@ -130,7 +130,7 @@ def _places(levels: Any, known: Mapping[str, pd.Index]) -> dict[str, np.ndarray]
                 f"levels[{name!r}]",
                 strange,
                 f"levels of {name}, of which there are {len(by_text):,}, "
-                f"such as {known[name][0]!r}",
+                f"such as {known[name][:1].tolist()[0]!r}",
             )
         places[name] = np.array(rows, dtype=np.intp)
     return {group: places[group] for group in known if group in places}

@@ -90,13 +90,14 @@ def integrand(fit: Fit, z: Any) -> pd.DataFrame:
     with one_blas_thread():
         values = _log_ratios(fit, points)
     levels = fit.terms[0].grouping.index
-    normal = np.exp(-0.5 * points**2) / np.sqrt(2.0 * np.pi)
-    t = np.exp(values)
+    with np.errstate(over="ignore", under="ignore"):  # far out both are zero
+        log_normal = -0.5 * points**2 - 0.5 * np.log(2.0 * np.pi)
+        normal, t, density = np.exp(log_normal), np.exp(values), np.exp(values + log_normal)
     return pd.DataFrame(
         {
             "group": levels.repeat(len(points)),
             "z": np.tile(points, len(levels)),
-            "density": (t * normal).ravel(),
+            "density": density.ravel(),
             "normal": np.tile(normal, len(levels)),
             "t": t.ravel(),
         }

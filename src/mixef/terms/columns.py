@@ -14,7 +14,7 @@ from mixef.checks import shown
 from mixef.errors import DataError
 from mixef.terms.convert import Column, read
 from mixef.terms.factor import Factor
-from mixef.terms.sources import frame_of, is_of_narwhals
+from mixef.terms.sources import frame_of, is_of_narwhals, series_of
 
 
 def in_rows(value: Any, what: str, index: pd.Index | None, n: int) -> Any:
@@ -163,7 +163,7 @@ class Columns:
 
     def own(self, name: str, rows: np.ndarray) -> Any:
         """Return what the data hold in some rows of a column, as pandas keeps it."""
-        values = self.raw(name)
+        values = series_of(self.raw(name))
         if is_of_narwhals(values) or not hasattr(values, "dtype"):
             column = self[name]
             values = column if isinstance(column, np.ndarray) else column.own()

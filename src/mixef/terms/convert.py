@@ -16,7 +16,7 @@ from mixef.terms.factor import (
     factor_from_logical,
     factor_from_strings,
 )
-from mixef.terms.sources import is_of_narwhals, nw
+from mixef.terms.sources import is_of_narwhals, nw, series_of
 
 Column = np.ndarray | Factor | Exact
 _TIMES = ("datetime", "datetime64", "date", "timedelta", "timedelta64", "period")
@@ -68,6 +68,7 @@ def read(values: Any, name: str) -> Column:
     """
     if isinstance(values, Factor | Exact):
         return values
+    values = series_of(values)
     if is_of_narwhals(values):
         return _from_narwhals(values, name)
     if isinstance(values, pd.Series | pd.Index):
@@ -221,6 +222,8 @@ def _from_narwhals(series: nw.Series[Any], name: str) -> Column:
         return np.full(len(series), np.nan)
     if dtype in (nw.Categorical, nw.Enum):
         return _categorical_from_narwhals(series, name)
+    if dtype == nw.Unknown and series.implementation.is_pyarrow():  # such as run-end encoded
+        return _from_objects(np.array(series.to_native().to_pylist(), dtype=object), name)
     raise _unusable(name, str(dtype))
 
 

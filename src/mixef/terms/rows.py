@@ -17,6 +17,7 @@ from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.nodes import Name, Node
 from mixef.terms.parser import parse_expression
+from mixef.terms.sources import is_of_narwhals, nw, series_of
 from mixef.terms.values import Matrix, finite_sum, missing_rows
 
 
@@ -64,7 +65,11 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
     """Return the positions that `subset` chooses, ascending; None for all."""
     if subset is None:
         return None
-    value = scope.variable(parse_expression(subset)) if isinstance(subset, str) else subset
+    value = series_of(subset)
+    if isinstance(value, str):
+        value = scope.variable(parse_expression(value))
+    elif is_of_narwhals(value):
+        value = convert(value, "subset") if value.dtype == nw.Boolean else value.to_numpy()
     if isinstance(value, pd.Series):
         value = aligned(value, "subset", scope.columns)
         if not (_is_condition(value) or getattr(value, "kind", None) == "logical"):

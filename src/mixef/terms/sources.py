@@ -15,15 +15,27 @@ from mixef.late import LateModule
 if TYPE_CHECKING:
     import narwhals as nw_main
     import narwhals.stable.v1 as nw
+    import pyarrow as pa
 else:  # which pandas and mappings do without
     nw_main, nw = LateModule("narwhals"), LateModule("narwhals.stable.v1")
+    pa = LateModule("pyarrow")
 
-__all__ = ["attributes", "frame_of", "is_lazy", "is_of_narwhals", "nw"]
+__all__ = ["attributes", "frame_of", "is_lazy", "is_of_narwhals", "nw", "series_of"]
 
 
 def is_of_narwhals(values: Any) -> bool:
     """Tell whether values are a frame or a column as narwhals has it, without loading it."""
     return type(values).__module__.startswith("narwhals.")
+
+
+def series_of(values: Any) -> Any:
+    """Return a column of polars or Arrow as narwhals has it, and anything else as it is."""
+    library = type(values).__module__.partition(".")[0]
+    if library == "pyarrow" and hasattr(values, "__arrow_c_array__"):
+        values = pa.chunked_array([values])
+    if library in ("polars", "pyarrow"):
+        return nw.from_native(values, series_only=True, pass_through=True)
+    return values
 
 
 def is_lazy(data: Any) -> bool:

@@ -124,10 +124,10 @@ def values_at(
         mu = model.response.family.link.inverse(eta)
         rows = model.response.kernel(eta, mu, extra)
         at_mode = model.response.kernel(mode.state.eta, mode.state.mu, extra)
-    u = levels.u[:, :, None]
-    penalty = 0.5 * ((u + moved) ** 2 - u**2).sum(axis=1)
-    values = levels.of_row.sums(rows - at_mode[:, None], axis=0) - penalty
-    values += 0.5 * (nodes**2).sum(axis=0)
+        u = levels.u[:, :, None]
+        penalty = 0.5 * ((u + moved) ** 2 - u**2).sum(axis=1)
+        values = levels.of_row.sums(rows - at_mode[:, None], axis=0) - penalty
+        values += 0.5 * (nodes**2).sum(axis=0)
     return NodeValues(np.where(np.isnan(values), -np.inf, values), eta, mu)
 
 
