@@ -115,8 +115,16 @@ def all_imports(path):
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{path} has a relative import, which hides its layer"
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif loaded := loads(node):
+                names = [loaded]
             out += [(name, is_for_types(statement)) for name in names]
     return out
+
+
+def loads(node):
+    """The module that a call of `late.load` names."""
+    is_call = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load"
+    return node.args[0].value if is_call and isinstance(node.args[0], ast.Constant) else None
 
 
 def imported(module):
@@ -215,6 +223,8 @@ def test_no_import_hides_in_a_function():
             hidden = {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             hidden = {node.module.split(".")[0]}
+        elif loaded := loads(node):
+            hidden = {loaded.split(".")[0]}
         else:
             name = getattr(node, "attr", getattr(node, "id", ""))
             assert name not in ("import_module", "__import__"), f"{module}: {name}"

@@ -4,11 +4,11 @@ Importing mixef loads little more than NumPy and pandas: each name below is load
 first asked for (`PEP 562 <https://peps.python.org/pep-0562>`_).
 """
 
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from mixef.datasets import datasets, load_dataset
+from mixef.late import load
 
 if TYPE_CHECKING:  # what _HOMES says, for editors and type checkers
     from mixef.control import GlmerControl, LmerControl
@@ -114,9 +114,9 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load a public name, or a module of mixef, where it is first asked for."""
     if name in _HOME:
-        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        value = getattr(load(f"{__name__}.{_HOME[name]}"), name)
     elif find_spec(f"{__name__}.{name}") is not None:
-        value = import_module(f"{__name__}.{name}")
+        value = load(f"{__name__}.{name}")
     else:
         raise AttributeError(_hint(name) or f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -127,8 +127,8 @@ def _hint(name: str) -> str | None:
     """Return where a name of other packages is here; None if it is not known."""
     if name.startswith("_"):
         return None
-    found: str | None = import_module(f"{__name__}.hints").name_hint(
-        name, import_module(f"{__name__}.lmm").LinearMixedModel
+    found: str | None = load(f"{__name__}.hints").name_hint(
+        name, load(f"{__name__}.lmm").LinearMixedModel
     )
     return found
 

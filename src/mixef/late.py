@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
+
+
+def load(name: str) -> ModuleType:
+    """Import a module whole: Ctrl-C waits, as Python cannot mend one that is left half-way.
+
+    Examples
+    --------
+    >>> load("mixef.late") is sys.modules["mixef.late"]
+    True
+    """
+    if name in sys.modules:
+        return import_module(name)
+    with _interrupts_held():
+        return import_module(name)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let SIGINT come at the end of a block; other threads than the main one never get it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 class LateModule(ModuleType):
@@ -14,16 +53,16 @@ class LateModule(ModuleType):
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
-        return vars(import_module(self.__name__))
+        return vars(load(self.__name__))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self.__name__), name)
+        return getattr(load(self.__name__), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(import_module(self.__name__), name, value)
+        setattr(load(self.__name__), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(import_module(self.__name__), name)
+        delattr(load(self.__name__), name)
 
 
 def modules_of(package: str) -> Callable[[str], ModuleType]:
@@ -57,5 +96,5 @@ def picture(name: str) -> Callable[..., Any]:
     (2, 3)
     """
     module, function = name.rsplit(".", 1)
-    drawing: Callable[..., Any] = getattr(import_module(f"mixef.plots.{module}"), function)
+    drawing: Callable[..., Any] = getattr(load(f"mixef.plots.{module}"), function)
     return drawing

@@ -6,6 +6,8 @@ import time
 import warnings
 from typing import Any, Self
 
+from mixef.late import load
+
 # A progress bar appears only after this many seconds.
 DELAY = 2.0
 
@@ -63,6 +65,6 @@ class LateBar:
         with warnings.catch_warnings():
             # In a notebook without ipywidgets tqdm asks for them; the bar is one of text then.
             warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm
+            tqdm = load("tqdm.auto").tqdm
         known = {"desc": self._label, "total": self._total, "initial": self._done, "leave": False}
         return tqdm(**known, **self._options)

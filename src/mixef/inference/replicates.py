@@ -9,6 +9,7 @@ import numpy as np
 
 from mixef import checks
 from mixef.errors import MixefError
+from mixef.late import load
 from mixef.progress import LateBar
 
 Item = TypeVar("Item")
@@ -32,10 +33,9 @@ def in_parallel(
     if n_jobs == 1 or len(items) < 2:
         done: Iterable[Result] = map(task, items)
     else:
-        from joblib import Parallel, delayed
-
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator")
-        done = parallel(delayed(task)(item) for item in items)
+        joblib = load("joblib")
+        parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+        done = parallel(joblib.delayed(task)(item) for item in items)
     return list(with_progress(done, progress=progress, label=label, total=len(items)))
 
 

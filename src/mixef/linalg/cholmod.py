@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from mixef.late import load
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import not_positive_definite
 from mixef.linalg.sparse_factor import SparseFactor
@@ -20,7 +21,7 @@ from mixef.linalg.sparse_factor import SparseFactor
 def library() -> Any:
     """Return scikit-sparse's module, None where it is not installed or another API than 0.4's."""
     try:
-        from sksparse import cholmod
+        cholmod: Any = load("sksparse.cholmod")
     except ImportError:
         return None
     return cholmod if hasattr(cholmod, "analyze") and hasattr(cholmod, "CholmodError") else None

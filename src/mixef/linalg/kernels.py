@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 
+from mixef.late import load
 from mixef.linalg.iterative.loops import (
     block_squares,
     cell_forms,
@@ -29,20 +31,13 @@ from mixef.linalg.sparse_loops import (
     solve_columns_transposed,
 )
 
+# What numba's files of compiled code raise on a full disk, and where they are damaged.
+UNKEPT = (OSError, EOFError, UnpicklingError)
+
 
 @cache
 def compiled() -> dict[str, Callable[..., Any]]:
     """Compile the kernels (numba, cached on disk) and return them by name."""
-    import numba
-
-    def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
-        try:
-            fast: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder where the compiled code could be kept
-            fast = numba.njit(**options)(function)
-        return fast
-
     kernels = (
         subtract_gram,
         quadratic_forms,
@@ -66,6 +61,27 @@ def compiled() -> dict[str, Callable[..., Any]]:
         add_to_cells,
     )
     return {kernel.__name__: jit(kernel) for kernel in kernels}
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function at its first call, or read what an earlier process compiled."""
+    numba = load("numba")
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}}
+    try:
+        fast = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder where the compiled code could be kept
+        fast = numba.njit(**options)(function)
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        nonlocal fast
+        try:
+            return fast(*arguments)
+        except UNKEPT:  # no kernel raises these: compiled code was not to be read or written
+            fast = numba.njit(**options)(function)
+            return fast(*arguments)
+
+    return run
 
 
 def subtract_gram(

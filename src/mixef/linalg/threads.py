@@ -8,6 +8,7 @@ as long. So large factorizations are timed, and run the way that has been the fa
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +28,9 @@ TRIALS = 2
 
 # Seconds a floating-point operation of the latest runs, by number of threads.
 _pace: dict[int, list[float]] = {}
-# For every block of `one_blas_thread`: the pools that had more threads before, and how many.
-_blocks: list[list[tuple[Any, int]]] = []
+# The blocks of `one_blas_thread` that are open, and the pools with more threads before, how many.
+_blocks: set[object] = set()
+_had: list[tuple[Any, int]] = []
 _lock, _one_large = threading.Lock(), threading.Lock()
 
 
@@ -39,26 +41,48 @@ def one_blas_thread() -> Iterator[None]:
     The limit is the process's: the first block in sets it, the last one out takes it away.
     """
     allowed_threads()
-    with _lock:
-        before = _blocks[0] if _blocks else _limited()
-        _blocks.append(before)
+    block = object()
     try:
+        _enter(block)
         yield
     finally:
-        with _lock:
-            _blocks.pop()
-            if not _blocks:
-                for pool, threads in before:
-                    pool.set_num_threads(threads)
+        try:
+            _leave(block)
+        except BaseException:  # Ctrl-C, between two pools
+            _leave(block)
+            raise
 
 
-def _limited() -> list[tuple[Any, int]]:
-    """Take every pool to one thread; return those that had more, and how many."""
-    had = [(pool, pool.get_num_threads()) for pool in _pools()]
-    more = [(pool, threads) for pool, threads in had if threads != 1]
-    for pool, _ in more:
-        pool.set_num_threads(1)
-    return more
+def _enter(block: object) -> None:
+    """Take every pool to one thread, unless another block has."""
+    with _lock:
+        if not (_blocks or _had):
+            had = [(pool, pool.get_num_threads()) for pool in _pools()]
+            _had[:] = [(pool, threads) for pool, threads in had if threads != 1]
+        _blocks.add(block)
+        if len(_blocks) == 1:
+            for pool, _ in _had:
+                pool.set_num_threads(1)
+
+
+def _leave(block: object) -> None:
+    """Give the pools their threads back after the last block."""
+    with _lock:
+        _blocks.discard(block)
+        if not _blocks:
+            for pool, threads in _had:
+                pool.set_num_threads(threads)
+            _had.clear()
+
+
+def _forget() -> None:
+    """Begin anew in a forked process, which has none of the threads that were in a block."""
+    _blocks.clear()
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget)
 
 
 def run_large(order: int, operations: float, work: Callable[[], Result]) -> Result:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixef.errors import ArgumentError, MissingLibraryError
+from mixef.late import load
 
 #: Series are told apart by their marks and lines as well as by colour.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -30,12 +31,11 @@ def pyplot() -> Any:
         If matplotlib is not installed.
     """
     try:
-        import matplotlib.pyplot
+        return load("matplotlib.pyplot")
     except ImportError:
         raise MissingLibraryError(
             "pictures are drawn by matplotlib, which is not installed: pip install 'mixef[plot]'"
         ) from None
-    return matplotlib.pyplot
 
 
 def axes_of(ax: Any = None, width: float = WIDTH, height: float = HEIGHT) -> Any:

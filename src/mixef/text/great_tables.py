@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mixef.errors import MissingLibraryError
+from mixef.late import load
 from mixef.text.tables import Table
 
 
@@ -19,7 +20,7 @@ def as_great_table(table: Table) -> Any:
         If great_tables is not installed.
     """
     try:
-        import great_tables as gt
+        gt: Any = load("great_tables")
     except ImportError:
         raise MissingLibraryError(
             "to_great_tables makes a table of the package great_tables, which is not installed: "

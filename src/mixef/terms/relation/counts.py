@@ -17,7 +17,7 @@ from mixef.terms.frame import Evaluated
 from mixef.terms.needed import group_factors, needed_variables
 from mixef.terms.nodes import Name, Node, variable_names
 from mixef.terms.parser import parse_expression
-from mixef.terms.relation.engines import ENGINES, reading
+from mixef.terms.relation.engines import collected, reading
 from mixef.terms.relation.expressions import (
     Expressions,
     NotOnEngineError,
@@ -387,6 +387,5 @@ def _count(condition: Any) -> Any:
 
 def _one_row(lazy: Any) -> dict[str, Any]:
     """Return a result of one row; a sum of no rows is 0."""
-    with reading(ENGINES[lazy.implementation.value]):
-        row: dict[str, Any] = lazy.collect("pyarrow").to_native().to_pylist()[0]
+    row: dict[str, Any] = collected(lazy).to_pylist()[0]
     return {name: 0 if value is None else value for name, value in row.items()}

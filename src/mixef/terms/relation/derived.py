@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mixef.late import LateModule
-from mixef.terms.relation.engines import reading
+from mixef.terms.relation.engines import collected, reading
 from mixef.terms.relation.relation import Relation
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class Derived:
     @cached_property
     def schema(self) -> pa.Schema:
         """All columns: those of the table, and the new ones."""
-        with reading(self.relation.engine):
-            empty = self.relation.lazy.head(0).collect("pyarrow").to_native()
+        empty = collected(self.relation.lazy.head(0))
         kept = [field for field in empty.schema if field.name not in self.names]
         return pa.schema([*kept, *(pa.field(name, pa.float64()) for name in self.names)])
 

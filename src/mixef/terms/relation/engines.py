@@ -73,6 +73,7 @@ def reading(engine: str, *passing: type[Exception]) -> Iterator[None]:
     except left:
         raise
     except BaseException as error:
+        pass_interrupt(error)
         # A panic of polars is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -87,6 +88,12 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ibis\.")
         yield
+
+
+def pass_interrupt(error: BaseException) -> None:
+    """Raise what Ctrl-C does where it met a query of DuckDB, which makes it an error of its own."""
+    if "Query interrupted" in str(error):
+        raise KeyboardInterrupt from error
 
 
 def _cause(error: BaseException) -> str:
@@ -151,15 +158,26 @@ def batches_of(name: str, native: Any, rows: int) -> Iterator[pa.RecordBatch]:
         read.close()  # a connection takes no other query while a result is open
 
 
+def collected(lazy: Any) -> pa.Table:
+    """Return all rows of a lazy frame of narwhals, in memory."""
+    name = lazy.implementation.value
+    with reading(ENGINES[name]):
+        if name == "duckdb":  # whose other ways end at Ctrl-C only when their query has ended
+            with lazy.to_native().to_arrow_reader(BATCH) as reader:
+                table: pa.Table = reader.read_all()
+            return table
+        table = lazy.collect("pyarrow").to_native()
+    return table
+
+
 def result_of(lazy: Any) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a lazy frame of narwhals that are few beside those of its table."""
     name = lazy.implementation.value
     if name in ("duckdb", "ibis"):  # a copy of all of them is spared
         yield from batches_of(name, lazy.to_native(), BATCH)
         return
-    with reading(ENGINES[name]):
-        batches = lazy.collect("pyarrow").to_native().to_batches()
-    yield from gathered(iter(batches), BATCH, ENGINES[name])  # Spark's have 10,000 rows
+    # Spark's have 10,000 rows.
+    yield from gathered(iter(collected(lazy).to_batches()), BATCH, ENGINES[name])
 
 
 def gathered(read: Iterator[pa.RecordBatch], rows: int, engine: str) -> Iterator[pa.RecordBatch]:
@@ -200,8 +218,7 @@ def _one_array(column: Any) -> Any:
 
 
 def _of_duckdb(relation: Any, rows: int) -> Iterator[pa.RecordBatch]:
-    reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
-    yield from reader(rows)
+    yield from relation.to_arrow_reader(rows)
 
 
 def _of_polars(frame: Any, rows: int) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mixef import checks
 from mixef.errors import DataError, MissingLibraryError, MixefError
 from mixef.late import LateModule
-from mixef.terms.relation.engines import check_duckdb
+from mixef.terms.relation.engines import check_duckdb, pass_interrupt
 
 if TYPE_CHECKING:
     import duckdb
@@ -88,6 +88,7 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
         except MixefError:
             raise
         except Exception as error:
+            pass_interrupt(error)
             what = str(error).splitlines()[0].rstrip(" :")
             remedy = f"{ADDRESS}({path!r})" if is_address else BROKEN
             raise DataError(f"cannot read Parquet files from {path!r}: {what}; {remedy}") from None

@@ -23,6 +23,7 @@ from mixef.terms.relation.engines import (
     as_batch,
     batches_of,
     check_duckdb,
+    collected,
     reading,
 )
 from mixef.terms.relation.files import scanned
@@ -90,9 +91,7 @@ class Relation:
 
     def collect(self) -> pa.Table:
         """Return all rows, in memory."""
-        with reading(self.engine):
-            table: pa.Table = self.lazy.collect("pyarrow").to_native()
-        return table
+        return collected(self.lazy)
 
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
         """Yield all rows, some at a time, none of the batches empty."""

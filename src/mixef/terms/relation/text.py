@@ -16,7 +16,7 @@ from mixef.terms.convert import Column, read
 from mixef.terms.exact import Integers
 from mixef.terms.factor import Factor
 from mixef.terms.labels import LevelSet
-from mixef.terms.relation.engines import as_batch, reading
+from mixef.terms.relation.engines import as_batch, collected, reading
 from mixef.terms.relation.relation import Relation
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def text_columns(relation: Relation) -> dict[str, TextColumn]:
                 # Groups are found by hashing; narwhals' `unique` numbers the rows of each.
                 groups = text.group_by("label").agg(nw.len().alias("rows"))
                 groups = groups.select("label", folded=_is_folded(nw.col("label")))
-                table = groups.collect("pyarrow").to_native()
+                table = collected(groups)
             labels, folded = table["label"].to_pylist(), any(table["folded"].to_pylist())
             if folded:  # the groups have one of the labels that the rows have
                 parts = replace(relation, lazy=text).batches()
