@@ -8,6 +8,7 @@ import warnings
 from operator import attrgetter
 
 import numpy as np
+import pandas as pd
 import pytest
 from reference_data import frame
 
@@ -25,6 +26,7 @@ from mixef import (
     power,
     simulate_from,
 )
+from mixef.errors import ArgumentError, DataWarning
 from mixef.families.convert import make_family
 from mixef.hints import ATTRIBUTES, NAMES, name_hint
 
@@ -210,3 +212,20 @@ def test_words_are_spelled_alike_everywhere(fit):
     assert {"newdata", "new_levels", "new_params", "use_u", "re_form"} <= names
     assert not names & {"newparams", "params", "model", "allow_new_levels", "new_data", "use_re"}
     assert not hasattr(fit, "fit")
+
+
+def test_responses_of_several_categories_are_refused_by_what_to_do():
+    data = frame("sleepstudy")
+    data["o"] = pd.Categorical(np.arange(len(data)) % 3, ordered=True)
+    with pytest.raises(ArgumentError, match=r"no family 'ordinal'.* binomial one to each"):
+        glmer("o ~ Days + (1 | Subject)", data, "ordinal")
+    with pytest.warns(DataWarning, match=r"shares that are not of trials .* 'beta'"):
+        glmer("p ~ Days + (1 | Subject)", data.assign(p=np.linspace(0.2, 0.9, 180)), "binomial")
+
+
+def test_a_dict_of_frames_says_so():
+    modes = lmer("Reaction ~ Days + (1 | Subject)", frame("sleepstudy")).ranef()
+    with pytest.raises(AttributeError, match=r"'Subject'; take one before, as by \['Subject'\]\.l"):
+        modes.loc  # noqa: B018
+    with pytest.raises(KeyError, match="there are 'Subject'"):
+        modes["Days"]

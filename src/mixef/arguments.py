@@ -94,6 +94,8 @@ def spec_of_call(
     relation = relation_of(call.data) if kind.takes_batches else None
     if relation is None:
         call = with_data_read(parsed, call)
+    elif relation.is_path:
+        call = replace(call, data=relation.source)  # which leads there from any folder
     frame = frame_of(parsed, call, env, relation)
     outcome = kind.outcome(frame)
     return ModelSpec(

@@ -14,6 +14,10 @@ _GROUPINGS = ("groups", "group", "vc_formula", "random", "re_formula")
 _FAMILY = "for another family than the Gaussian use glmer(..., family=...)"
 _TABLE = "coef_table()"
 _ZERO = "zero inflation is not there; the family 'nbinom2' has more zeros than 'poisson'"
+CATEGORIES = (
+    "models of several or ordered categories are not there; fit a binomial one to each step, as of "
+    "whether the response is above a level"
+)
 _CONTRASTS = "the result has contrast(), and pairs(adjust=)"
 _WRITTEN = "the result has to_latex(), to_markdown(), to_html(), to_great_tables() and to_frame()"
 
@@ -93,6 +97,8 @@ NAMES = {
     "binomial": "Binomial, or family='binomial'", "poisson": "Poisson, or family='poisson'",
     **dict.fromkeys(("Lmer", "mixedlm", "MixedLM", "MixedModel", "lme", "glmmTMB"),
                     'lmer or glmer, with groups in the formula, as in "y ~ x + (1 | g)"'),
+    **dict.fromkeys(("clm", "clmm", "clmm2", "polr", "OrderedModel"),
+                    f"glmer(..., family='binomial'); {CATEGORIES}"),
     **dict.fromkeys(("BinomialBayesMixedGLM", "PoissonBayesMixedGLM"), "glmer(..., family=...)"),
 }  # fmt: skip
 

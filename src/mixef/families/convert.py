@@ -11,6 +11,7 @@ from mixef.checks import either, shown
 from mixef.errors import ArgumentError
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES, NAMES, NegativeBinomial
+from mixef.hints import CATEGORIES
 
 _CALL = re.compile(r"\s*(?P<name>[A-Za-z][\w. ]*?)\s*(?:\((?P<arguments>.*)\))?\s*")
 _ARGUMENT = re.compile(r"\s*(?:(?P<key>\w+)\s*=)?\s*(?P<quote>['\"]?)(?P<value>.*?)(?P=quote)\s*")
@@ -69,6 +70,10 @@ def _from_class(cls: Callable[..., Family]) -> Family:
         ) from None
 
 
+# Families of other packages for responses of more than two categories.
+_OF_CATEGORIES = ("ordinal", "ordered", "cumulative", "multinomial", "categorical")
+
+
 @lru_cache(maxsize=64)
 def _from_name(text: str) -> Family:
     call = _CALL.fullmatch(text)
@@ -80,7 +85,8 @@ def _from_name(text: str) -> Family:
             "for each observation, (1 | obs), to 'binomial' or 'poisson'"
         )
     if call is None or name not in FAMILIES:
-        raise ArgumentError(f"there is no family {text!r}; the families are {_NAMES}")
+        why = f": {CATEGORIES}" if name in _OF_CATEGORIES else ""
+        raise ArgumentError(f"there is no family {text!r}{why}; the families are {_NAMES}")
     cls = FAMILIES[name]
     parameters = ("shape", "link") if cls is NegativeBinomial else ("link",)
     given: dict[str, Any] = {}

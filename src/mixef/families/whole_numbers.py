@@ -51,7 +51,8 @@ def check_shares(y: np.ndarray, name: str, family: str, weights: np.ndarray | No
     if np.any(np.abs(k - np.rint(k)) > SUCCESSES):
         warn(
             f"non-integer #successes in a {family} model: {name} times the weights is not "
-            "everywhere a whole number; weights= are the numbers of trials",
+            "everywhere a whole number; weights= are the numbers of trials"
+            + ("; shares that are not of trials have the family 'beta'" if weights is None else ""),
             DataWarning,
         )
 

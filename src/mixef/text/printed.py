@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 
@@ -131,7 +131,27 @@ class PrintedFrame(PrintedTable):
 
 
 class PrintedFrames(Printed, dict[str, pd.DataFrame]):
-    """Frames by name, which print one below the other."""
+    """Frames by name, which print one below the other.
+
+    Examples
+    --------
+    >>> PrintedFrames(g=pd.DataFrame({"x": [1.0]})).head()
+    Traceback (most recent call last):
+    ...
+    AttributeError: PrintedFrames is a dict of frames: 'g'; take one before, as by ['g'].head
+    """
+
+    def __missing__(self, name: object) -> NoReturn:
+        raise KeyError(f"{name!r}; there are {', '.join(map(repr, self))}")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        kind = type(self).__name__
+        if not self or name.startswith("_") or not hasattr(pd.DataFrame, name):
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+        raise AttributeError(
+            f"{kind} is a dict of frames: {', '.join(map(repr, self))}; take one before, as by "
+            f"[{next(iter(self))!r}].{name}"
+        )
 
     def tables(self) -> Sequence[Table]:
         """Return one table a frame, with its name above."""

@@ -68,9 +68,8 @@ def singularity(fit: Fit) -> list[Finding]:
         ]
     lams = fit.problem.terms.parametrization.term_lams(fit.scaled_par)
     least = min(float(np.linalg.svd(lam, compute_uv=False).min()) for lam in lams)
-    what = "sigma" if fit.is_linear else "1 on the link's scale"
-    said = f"the smallest standard deviation in any direction is {least:.2g} of {what}, columns "
-    said += f"at unit mean square (zero is below {SINGULAR_TOLERANCE:g})"
+    said = "variance in all directions: the smallest standard deviation, on the scale of "
+    said += f"is_singular(), is {least:.2g} (zero is below {SINGULAR_TOLERANCE:g})"
     return [Finding("singularity", OK, least, said)]
 
 

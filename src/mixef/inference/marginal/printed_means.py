@@ -36,6 +36,22 @@ def level_text(value: Any) -> str:
     return text_of(value.item() if isinstance(value, np.generic) else value)
 
 
+def level_cells(values: pd.Series) -> list[str]:
+    """Return a column of levels; numbers have three digits, or as many as tell them apart.
+
+    Examples
+    --------
+    >>> level_cells(pd.Series([0.0576123])), level_cells(pd.Series([1.2341, 1.2342]))
+    (['0.0576'], ['1.2341', '1.2342'])
+    """
+    if pd.api.types.is_float_dtype(values):
+        for digits in range(DIGITS, 16):
+            cells = [cell.strip() for cell in number_cells(values, digits)]
+            if len(set(cells)) == values.nunique(dropna=False):
+                return cells
+    return [level_text(x) for x in values]
+
+
 def number_cells(values: Any, digits: int = DIGITS) -> list[str]:
     """Format the numbers of a column alike, as R does for ``digits``; "NA" for missing ones."""
     cells = format_common(np.asarray(values, dtype=float), digits)
@@ -70,8 +86,8 @@ def tables(means: LinearFunctions) -> list[Table]:
     for rows in means.groups:
         table = _table(means, rows, means.names)
         if means.by:
-            own = means.labels.iloc[rows[0]]
-            title = ", ".join(f"{name} = {level_text(own[name])}" for name in means.by)
+            own = {name: level_cells(means.labels[name])[rows[0]] for name in means.by}
+            title = ", ".join(f"{name} = {level}" for name, level in own.items())
             table = replace(table, title=f"{title}:")
         out.append(table)
     out[-1] = replace(out[-1], note="\n".join(["", *notes(means)]))
@@ -80,7 +96,7 @@ def tables(means: LinearFunctions) -> list[Table]:
 
 def _table(means: LinearFunctions, rows: np.ndarray, names: Sequence[str]) -> Table:
     """Return some rows; numbers of a column have the decimals of all rows."""
-    columns = [(name, "l", [level_text(x) for x in means.labels[name]]) for name in names]
+    columns = [(name, "l", level_cells(means.labels[name])) for name in names]
     columns += [(name, "r", cells) for name, cells in _numbers(means)]
     cells = [[column[i] for _, _, column in columns] for i in rows]
     heads, align = [name for name, _, _ in columns], "".join(side for _, side, _ in columns)

@@ -60,8 +60,8 @@ are in DuckDB: collect the table, or a sample of its rows, and fit the model to 
         if self.lost:
             raise RowsElsewhereError(
                 f"{_called()} needs the rows of the table in {self.engine}, which the fit left "
-                "behind: it comes from a pickle, and only files are found again; fit the model to "
-                "the table again, as by update(data=...)"
+                "behind: it comes from a pickle, and only files that are where they were are found "
+                "again; fit the model to the table again, as by update(data=...)"
             )
         raise RowsElsewhereError(
             f"{_called()} needs {self.what} in memory, but its {self.shape[0]:,} rows are in "

@@ -38,6 +38,12 @@ ADDRESS = (
 NAMED = 3
 
 
+def full_path(path: str) -> str:
+    """Return a path that leads there from any folder; addresses are left as they are."""
+    there = expanduser(path.removeprefix("file://"))
+    return there if "://" in there else os.path.join(os.getcwd(), there)
+
+
 def scanned(path: str) -> nw.LazyFrame[Any]:
     """Return the table of Parquet files.
 
@@ -54,7 +60,7 @@ def scanned(path: str) -> nw.LazyFrame[Any]:
     MissingLibraryError
         Without DuckDB and polars.
     """
-    there = expanduser(path.removeprefix("file://"))
+    there = full_path(path)
     is_address = "://" in there
     is_folder = bool(path) and Path(there).is_dir()
     if not (has_magic(path) or is_parquet(path) or is_folder):

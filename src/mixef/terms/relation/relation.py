@@ -26,7 +26,7 @@ from mixef.terms.relation.engines import (
     collected,
     reading,
 )
-from mixef.terms.relation.files import scanned
+from mixef.terms.relation.files import full_path, scanned
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -40,7 +40,7 @@ class Relation:
     """A table that an engine holds, of which only batches of rows ever come into memory."""
 
     lazy: nw.LazyFrame[Any]
-    source: Any  # as the caller gave it: a path, or the engine's own object
+    source: Any  # a full path, or the engine's own object
 
     @cached_property
     def schema(self) -> Mapping[str, Any]:
@@ -62,7 +62,7 @@ class Relation:
     @property
     def is_path(self) -> bool:
         """Whether other processes find the table again."""
-        return isinstance(self.source, str | PathLike)
+        return isinstance(self.source, str)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path of files; what else an engine holds does not outlive its process."""
@@ -141,7 +141,7 @@ def relation_of(data: Any) -> Relation | None:
     if isinstance(data, Elsewhere):  # what was a table before it was pickled
         data._refuse()
     if isinstance(data, str | PathLike):
-        return Relation(scanned(fspath(data)), data)
+        return Relation(scanned(fspath(data)), full_path(fspath(data)))
     if isinstance(data, pd.DataFrame | pd.Series | Mapping | type):
         return None
     native = nw.from_native(data, pass_through=True)
@@ -160,13 +160,16 @@ def relation_of(data: Any) -> Relation | None:
         return Relation(nw.from_native(arrow_has(name, native.to_native())), data)
 
 
-def _reopened(path: str | PathLike[str], names: Collection[str]) -> Relation:
-    relation = relation_of(path)
-    assert relation is not None
-    return relation.select(names)
+def _reopened(path: str, names: tuple[str, ...]) -> Any:
+    try:
+        relation = relation_of(path)
+        assert relation is not None
+        return relation.select(names)
+    except DataError:  # what a fit estimated is there without them
+        return _lost(path, names)
 
 
-def _lost(engine: str, names: tuple[str, ...]) -> Any:
-    lost: Any = Elsewhere("the rows", (0,), engine, lost=True)
+def _lost(place: str, names: tuple[str, ...]) -> Any:
+    lost: Any = Elsewhere("the rows", (0,), place, lost=True)
     lost.names = names
     return lost

@@ -130,7 +130,7 @@ class Groups:
             factor = Factor(factor.codes, factor.level_set) if group else factor
         else:
             own = State(dict(state.transforms), state.outside)  # what is learnt goes with it
-            scope = Scope(columns.of(pa.record_batch(taken)), own, {})
+            scope = Scope(columns.of(pa.RecordBatch.from_pydict(taken)), own, {})
             factor = scope.group(node) if group else as_factor(scope.variable(node))
         if (factor.codes < 0).any():  # such rows are missing, and no query has left them out
             raise NotOnEngineError(node.text)
