@@ -9,7 +9,12 @@ from reference_data import read_reference
 from scipy import stats
 
 from mixef.inference.marginal.adjustments import stepwise
-from mixef.inference.marginal.families import dunnett_tail, largest_of, tukey_tail
+from mixef.inference.marginal.families import (
+    dunnett_tail,
+    largest_of,
+    tukey_tail,
+    upper_quantile,
+)
 
 REFERENCE = read_reference("emmeans.json")
 
@@ -38,6 +43,17 @@ def test_the_largest_of_equal_correlations_is_dunnetts(k):
     law = largest_of(R, two_sided=True)
     np.testing.assert_allclose(law.tail(c, 20.5), dunnett_tail(c, k, 20.5), atol=1e-4)
     assert law.tail(law.quantile(0.05, [20.5]), 20.5) == pytest.approx(0.05, abs=1e-9)
+
+
+@pytest.mark.parametrize("df", [1e-12, 0.01, 0.09])
+def test_next_to_no_degrees_of_freedom(df):
+    """As of means of groups that are random too: nothing is known, and nothing warns."""
+    df = np.array([df])
+    assert upper_quantile(lambda q, df: tukey_tail(q, 3, df), 0.05, df) == np.inf
+    assert largest_of(np.eye(3), two_sided=True).quantile(0.05, df) == np.inf
+    assert tukey_tail(np.array([3.0]), 3, df) == 1.0
+    tails = tukey_tail(np.full(4, 3.0), 3, np.array([0.05, 0.1, 0.2, 0.5]))
+    assert (np.diff(tails) < 0).all()
 
 
 def test_one_sided_tails_below_zero():

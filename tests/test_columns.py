@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_data import read_reference
 
-from mixef import glmer, lm_list, lmer, load_dataset, simulate_from
+from mixef import delta_method, glmer, lm_list, lmer, load_dataset, simulate_from
 from mixef.errors import DataError, DataWarning, FormulaError
 from mixef.terms.columns import Columns
 from mixef.terms.exact import Integers
@@ -630,6 +630,7 @@ def test_names_are_found_with_backticks_and_without(spaced):
             p = fit.contest(hypothesis).to_frame().to_numpy()
             np.testing.assert_allclose(p, fit.contest("`test day`").to_frame().to_numpy())
         assert fit.confint(name, method="wald").shape == (1, 2)
+        assert delta_method(fit, name).frame["estimate"].tolist() == [fit.fixef()["`test day`"]]
         assert list(fit.drop1(name).index)[-1] == "`test day`"
     for name in ("the subject", "`the subject`"):
         y = fit.simulate(seed=1, new_params={"sd": {name: [1.0, 2.0]}, "beta": {"test day": 3.0}})
@@ -645,6 +646,26 @@ def test_names_are_found_with_backticks_and_without(spaced):
               for name in ("a f", "`a f`")]  # fmt: skip
     pd.testing.assert_series_equal(*by_sum)
     assert list(by_sum[0].index) == ["(Intercept)", "`a f`1", "`a f`2"]
+
+
+@pytest.mark.parametrize("names", [("my w", "my o"), ("a:b", "Days - 1"), ("if", "2o")])
+def test_weights_and_offsets_by_bare_names_of_columns(names):
+    s = load_dataset("sleepstudy")
+    s["w"], s["o"] = 1 + np.arange(180) % 3, np.sqrt(np.arange(180))
+    plain = lmer("Reaction ~ Days + (1 | Subject)", s, weights="w", offset="o")
+    data = s.rename(columns=dict(zip("wo", names, strict=True)))
+    data["a"] = data["b"] = 1.0
+    fit = lmer("Reaction ~ Days + (1 | Subject)", data, weights=names[0], offset=names[1])
+    assert fit.objective == plain.objective
+    pd.testing.assert_series_equal(fit.predict(data.tail(3)), plain.predict(s.tail(3)))
+    pd.testing.assert_series_equal(fit.augment()[".offset"], plain.augment()[".offset"])
+    drawn = fit.simulate(1, seed=1, newdata=data)
+    pd.testing.assert_frame_equal(drawn, plain.simulate(1, seed=1, newdata=s))
+    assert fit.update(". ~ . - Days").objective == plain.update(". ~ . - Days").objective
+    lazy = lmer("Reaction ~ Days + (1 | Subject)", duckdb.from_df(data), weights=names[0])
+    assert lazy.nobs == 180
+    with pytest.raises(FormulaError, match="cannot read the formula"):
+        lmer("Reaction ~ Days + (1 | Subject)", s, weights="my w")
 
 
 # Everything that a fit is made of

@@ -16,9 +16,9 @@ from mixef.terms.columns import Columns
 from mixef.terms.convert import read
 from mixef.terms.expressions import Scope, State
 from mixef.terms.factor import Factor, cross
-from mixef.terms.needed import group_factors
-from mixef.terms.nodes import Name, Node, unquoted, variable_names
-from mixef.terms.parser import parse_expression
+from mixef.terms.needed import group_factors, needed_by
+from mixef.terms.nodes import Name, Node, unquoted
+from mixef.terms.parser import parse_argument
 from mixef.terms.values import as_factor
 
 
@@ -34,8 +34,7 @@ def named_factor(fit: Fit, text: str, argument: str) -> Factor:
         if unquoted(name) == unquoted(text):
             return Factor(grouping.codes, grouping.level_set)
     columns = fit.columns
-    is_column = columns is not None and text in columns
-    nodes = [Name(text)] if is_column else group_factors(parse_expression(text))
+    nodes = group_factors(parse_argument(text, columns or ()))
     factors = [_variable(fit, node, columns, argument) for node in nodes]
     return factors[0] if len(factors) == 1 else cross(factors)
 
@@ -61,7 +60,7 @@ def _variable(fit: Fit, node: Node, columns: Columns | None, argument: str) -> F
 def with_columns(fit: Fit, text: str) -> Fit:
     """Return a fit whose pieces have the columns that a factor of rows in an engine is made of."""
     frame: Any = fit.frame  # which knows its table
-    names = {text, *variable_names(parse_expression(text))}
+    names = needed_by(text)
     reading = frame.reading(names, fit.call.data)
     return fit if reading is frame else replace(fit, spec=replace(fit.spec, frame=reading))
 

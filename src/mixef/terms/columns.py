@@ -134,7 +134,7 @@ class Columns:
         """The data; of a lazy frame or a stream, what was read."""
         return self._source.to_native() if is_of_narwhals(self._source) else self._source
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         if name in self._cache:
             return True
         if isinstance(self._source, pd.DataFrame) and self._source.columns.nlevels > 1:

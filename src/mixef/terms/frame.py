@@ -20,7 +20,7 @@ from mixef.terms.factor import Factor, cross
 from mixef.terms.formula import BarTerm, Formula, warn_of_absent
 from mixef.terms.needed import dot_columns, names_in, needed_variables, with_absent
 from mixef.terms.nodes import Node
-from mixef.terms.parser import parse_expression
+from mixef.terms.parser import parse_argument
 from mixef.terms.rows import (
     NOTHING_LEFT_OUT,
     LeftOut,
@@ -432,7 +432,7 @@ def new_offset(
                 "the model's offset= was an array, which has no values for new data; fit with "
                 "the offset as a column name or as offset(...) in the formula"
             )
-        nodes += [parse_expression(text) for text in texts]
+        nodes += [parse_argument(text, columns) for text in texts]
     if not nodes:
         return None
     scope = Scope(columns, frame.state, env)

@@ -33,8 +33,16 @@ def needed_names(formula: Formula, *arguments: Any) -> set[str] | None:
     names = set(names_in(formula))
     for text in [text for a in arguments for text in (a if isinstance(a, list) else [a])]:
         if isinstance(text, str):
-            names |= {text, *variable_names(parse_expression(text))}
+            names |= needed_by(text)
     return None if "." in names else names
+
+
+def needed_by(text: str) -> set[str]:
+    """Return the names that the text of an argument may read: a column's, or of an expression."""
+    try:
+        return {text, *variable_names(parse_expression(text))}
+    except FormulaError:  # if no column has it for its name, it is refused where it is read
+        return {text}
 
 
 @lru_cache(maxsize=512)

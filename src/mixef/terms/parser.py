@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -300,3 +301,14 @@ def parse_expression(text: str) -> Node:
     'x > 1 & !g %in% c("a", "b")'
     """
     return parse_tokens(text, _tokenize(text))
+
+
+def parse_argument(text: str, columns: Container[str]) -> Node:
+    """Return what the text of an argument means: a column by its bare name, or an expression.
+
+    Examples
+    --------
+    >>> parse_argument("x - 1", ["x", "x - 1"]).text, parse_argument("x - 1", ["x"]).text
+    ('`x - 1`', 'x - 1')
+    """
+    return Name(text) if text in columns else parse_expression(text)

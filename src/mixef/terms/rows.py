@@ -15,8 +15,8 @@ from mixef.terms.columns import Columns, in_rows
 from mixef.terms.convert import convert
 from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
-from mixef.terms.nodes import Name, Node
-from mixef.terms.parser import parse_expression
+from mixef.terms.nodes import Node
+from mixef.terms.parser import parse_argument, parse_expression
 from mixef.terms.sources import is_of_narwhals, nw, series_of
 from mixef.terms.values import Matrix, finite_sum, missing_rows
 
@@ -24,7 +24,7 @@ from mixef.terms.values import Matrix, finite_sum, missing_rows
 def per_row(value: Any, what: str, scope: Scope) -> np.ndarray:
     """Return an argument that is a column, an expression or one value a row as numbers (n,)."""
     if isinstance(value, str):
-        node = Name(value) if value in scope.columns else parse_expression(value)
+        node = parse_argument(value, scope.columns)
         return numbers(scope.variable(node), f"{what} = {value!r}")
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return np.full(scope.n, number(value, what))

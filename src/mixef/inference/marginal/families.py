@@ -39,6 +39,8 @@ KNOTS, FURTHEST = 601, 30.0
 NODES = 20
 # Logs of probabilities that are left out at the ends of the distribution of s.
 TINY = 1e-14
+# Degrees of freedom below which s spans more than doubles hold: tails are one, quantiles infinite.
+LEAST_DF = 0.1
 # Fewest and most points on the sphere, as powers of two, by how many products they take; and the
 # bins that their values are summed up in.
 FEWEST, MOST, PRODUCTS, BINS = 17, 20, 6_000_000_000, 2048
@@ -80,7 +82,8 @@ def _studentized(
     q, df = np.broadcast_arrays(np.asarray(q, dtype=float), np.asarray(df, dtype=float))
     out = np.full(q.shape, np.nan)
     known = np.isfinite(q) & (df > 0)
-    normal, finite = known & np.isinf(df), known & np.isfinite(df)
+    normal, finite = known & np.isinf(df), known & np.isfinite(df) & (df >= LEAST_DF)
+    out[known & (df < LEAST_DF)] = 1.0
     out[normal] = beyond(q[normal])
     if finite.any():
         s, weights = _scales(df[finite])
@@ -180,7 +183,7 @@ def upper_quantile(
     Of many values, by the polynomial in 1 / df through some of them, which is good to 1e-8.
     """
     df = np.asarray(df, dtype=float)
-    out, known = np.full(df.shape, np.nan), df > 0
+    out, known = np.where(df > 0, np.inf, np.nan), df >= LEAST_DF
     distinct, place = np.unique(1.0 / df[known], return_inverse=True)
     if len(distinct) <= NODES:
         found = [_root(tail, probability, 1.0 / x if x else np.inf) for x in distinct.tolist()]

@@ -11,7 +11,7 @@ from mixef.estimation.fit import Fit
 from mixef.terms.exact import Exact
 from mixef.terms.factor import Factor, factor_from_numbers
 from mixef.terms.nodes import Name, Node, variable_names
-from mixef.terms.parser import parse_expression
+from mixef.terms.parser import parse_argument
 
 
 def fit_data(fit: Fit) -> dict[str, np.ndarray | Factor | Exact]:
@@ -49,7 +49,7 @@ def nodes_of(fit: Fit) -> Iterator[Node]:
     offsets = call.offset if isinstance(call.offset, list | tuple) else [call.offset]
     for given in (call.weights, *offsets):
         if isinstance(given, str):
-            yield parse_expression(given)
+            yield parse_argument(given, fit.columns or ())
 
 
 def _has_levels(values: Any, factor: Factor) -> bool:

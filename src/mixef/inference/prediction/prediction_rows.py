@@ -19,8 +19,8 @@ from mixef.terms.fixed import design
 from mixef.terms.formula import parse_formula
 from mixef.terms.frame import new_offset
 from mixef.terms.needed import needed_names
-from mixef.terms.nodes import Name, Node, variable_names
-from mixef.terms.parser import parse_expression
+from mixef.terms.nodes import Node, variable_names
+from mixef.terms.parser import parse_argument
 from mixef.terms.rows import per_row
 from mixef.terms.values import Matrix
 
@@ -195,5 +195,4 @@ def trials_in(response: Node | None, columns: Columns, scope: Scope) -> np.ndarr
 
 def has_names(columns: Columns, text: str) -> bool:
     """Tell whether the data have all that an expression names."""
-    node = Name(text) if text in columns else parse_expression(text)
-    return set(variable_names(node)) <= set(columns.names)
+    return set(variable_names(parse_argument(text, columns))) <= set(columns.names)

@@ -16,7 +16,7 @@ from mixef.terms.factor import Factor
 from mixef.terms.frame import Evaluated
 from mixef.terms.needed import group_factors, needed_variables
 from mixef.terms.nodes import Name, Node, variable_names
-from mixef.terms.parser import parse_expression
+from mixef.terms.parser import parse_argument, parse_expression
 from mixef.terms.relation.engines import collected, reading
 from mixef.terms.relation.expressions import (
     Expressions,
@@ -373,7 +373,7 @@ def _named(text: Any, names: Mapping[str, Any]) -> Node:
     """Return an argument that is a column, or an expression of columns."""
     if not isinstance(text, str):
         raise NotOnEngineError(str(text))
-    return Name(text) if text in names else parse_expression(text)
+    return parse_argument(text, names)
 
 
 def _known(condition: Any) -> Any:
