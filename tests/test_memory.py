@@ -80,6 +80,20 @@ def test_covariances_of_too_many_columns_are_refused(monkeypatch):
         lmer("y ~ x + (0 + factor(a) | b)", data)
 
 
+def test_terms_that_are_alike_need_no_squares_of_their_columns(monkeypatch):
+    """Which have s^4 cells: a search goes without, and what cannot is refused by name."""
+    data = crossed([12, 5], 900)
+    quiet = LmerControl(check_duplicate_terms="ignore", check_conv_singular="ignore")
+    one, many = (lmer("y ~ x" + k * " + (1 | a)", data, control=quiet) for k in (1, 100))
+    assert many.objective == pytest.approx(one.objective, rel=1e-10)
+    assert many.vcov().to_numpy() == pytest.approx(one.vcov().to_numpy(), rel=1e-6)
+    monkeypatch.setattr(factor, "available", lambda: 2e9)
+    message = r"of \(1 \| a\) and others \(100 columns\) need about 4 GB, .*ddf=None"
+    with pytest.raises(mixef.errors.MemoryNeededError, match=message):
+        many.coef_table(ddf="satterthwaite")
+    assert len(many.coef_table(ddf=None)) == 2
+
+
 @pytest.mark.parametrize("filling", [0.5, np.inf])
 def test_a_remainder_that_is_never_dense_is_foreseen_too(filling, little, monkeypatch):
     """At once where it fills, else from the analysis."""

@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from mixef.errors import MemoryNeededError
 from mixef.late import LateModule
 from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts, block_squares
-from mixef.linalg.factor import CHUNK, INVERTIBLE, Factor
+from mixef.linalg.factor import CHUNK, INVERTIBLE, Factor, fits
 from mixef.linalg.layout import Layout
+from mixef.memory import available
 
 csgraph = LateModule("scipy.sparse.csgraph")  # for factors that are nested, and some crossed
 
 # Cells of a group of columns of Z'V^-1 Z.
 LARGEST = 20_000_000
+# Bytes for each cell of squares of blocks, in all copies, as measured.
+SQUARE_CELL = 40
 
 Squares = dict[tuple[int, int], np.ndarray]
 
@@ -93,6 +97,7 @@ def marginal_squares(
         Goes over a list of pieces of work that may take long.
     """
     layout = factor.layout
+    _require_memory(layout)
     projected = factor.projected_squares(B)
     if projected is not None:
         return projected
@@ -113,6 +118,30 @@ def marginal_squares(
             square = np.tensordot(_gram(layout, i, B), _gram(layout, j, B), axes=([1, 3], [1, 3]))
             squares[i, j] = squares[i, j] + (square - both).reshape(squares[i, j].shape)
     return squares
+
+
+def _require_memory(layout: Layout) -> None:
+    """Refuse squares that no memory holds.
+
+    Raises
+    ------
+    MemoryNeededError
+    """
+    needed = SQUARE_CELL * sum(s**2 for s in layout.widths) ** 2.0
+    if not fits(needed):
+        widest = int(np.argmax(layout.widths))
+        named = f"of {_shortened(layout.names[widest])} " if layout.names else ""
+        raise MemoryNeededError(
+            f"the exact second derivatives {named}({layout.widths[widest]:,} columns) need about "
+            f"{needed / 1e9:.3g} GB, and {available() / 1e9:.3g} GB are available: use fewer "
+            "columns, and one term for several that are alike; or do without, as by ddf=None"
+        )
+
+
+def _shortened(terms: str) -> str:
+    """Return the terms of a block, or the first of many."""
+    first, _, others = terms.partition(" and ")
+    return f"{first} and others" if " and " in others else terms
 
 
 def _gram(layout: Layout, i: int, B: np.ndarray) -> np.ndarray:
