@@ -29,7 +29,7 @@ from mixef import (
 )
 from mixef.estimation.fit import Fit
 from mixef.methods.plots import Plots
-from mixef.text.printed import LONGEST, WIDEST, Printed, frame_table
+from mixef.text.printed import LONGEST, WIDEST, Printed, PrintedFrames, frame_table
 from mixef.text.tables import Table
 
 KNOWN = {"beta": [1, 2], "theta": [1, 0, 1], "sigma": 1}
@@ -369,3 +369,10 @@ def test_a_frame_of_text_and_flags():
     table = frame_table(pd.DataFrame({"a": ["x", None], "b": [True, False], ("c", 1): [1, 20]}))
     assert table.to_text().splitlines() == ["  a b     c, 1", "0 x True     1", "1   False   20"]
     assert frame_table(pd.DataFrame(index=["a", "b"])).to_text().splitlines() == ["", "a", "b"]
+
+
+def test_long_frames_are_laid_out_as_far_as_they_are_shown():
+    x = np.r_[np.full(40, 0.5), 1e-9]  # whose decimals no shown number needs
+    lines = str(PrintedFrames(g=pd.DataFrame({"x": x}))).splitlines()
+    assert lines[2].split() == ["0", "0.5"]
+    assert lines[-2:] == ["39 0.5", "... 1 more rows"]

@@ -225,7 +225,9 @@ def factor_of(
     # What is not zero for some theta: all of the blocks of levels that meet.
     full = relative_factor(ordered, [np.tril(np.ones((len(t.columns),) * 2)) for t in ordered])
     meeting = sparse.csc_array((np.ones(len(Zt.data)), Zt.indices, Zt.indptr), Zt.shape)
-    structure = full.T @ (meeting @ meeting.T) @ full + sparse.eye_array(len(full.indptr) - 1)
+    structure = full.T @ (meeting @ meeting.T) @ full + sparse.csc_array(
+        sparse.identity(len(full.indptr) - 1)
+    )
     lower = sparse.csc_matrix(sparse.tril(structure))
     lower.sort_indices()
     P = fill_reducing_order(lower) if permute else np.arange(lower.shape[0])

@@ -41,7 +41,7 @@ def image(matrix: Any, cells: int = CELLS) -> np.ndarray:
 
     Examples
     --------
-    >>> image(sparse.eye_array(2)).tolist()
+    >>> image(sparse.csc_array(sparse.identity(2))).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
     entries = sparse.coo_array(matrix)

@@ -159,7 +159,12 @@ class PrintedFrames(Printed, dict[str, pd.DataFrame]):
 
     def _shown(self) -> Sequence[Table]:
         """Return the first rows and columns, as many as a prompt and a notebook show."""
-        return [table.narrow(WIDEST) for table in super()._shown()]
+        # Frames of a million levels are laid out as far as they are shown.
+        tables = [
+            frame_table(frame.head(LONGEST), name).head(LONGEST, len(frame))
+            for name, frame in self.items()
+        ]
+        return [table.narrow(WIDEST) for table in tables]
 
 
 def frame_table(frame: pd.DataFrame, title: str | None = None, digits: int = 5) -> Table:

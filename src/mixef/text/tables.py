@@ -129,9 +129,9 @@ class Table:
             first = last + 1
         return " ".join(parts) if parts else None
 
-    def head(self, longest: int) -> Table:
-        """Return the first rows, with a line on how many there are more."""
-        more = len(self.rows) - longest
+    def head(self, longest: int, of: int | None = None) -> Table:
+        """Return the first rows, with a line on how many there are more, `of` all if given."""
+        more = (len(self.rows) if of is None else of) - longest
         if more <= 0:
             return self
         index = None if self.index is None else self.index[:longest]
