@@ -1,5 +1,7 @@
 """Criteria and searches of many responses at once, against those of one at a time."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from reference_data import frame
@@ -24,14 +26,26 @@ BALANCED = {
 }
 
 
+@cache
+def fitted(name, REML):
+    """A fit to crossed data, one for all states."""
+    weights = "w" if name in WEIGHTED else None
+    return lmer(FORMULAS[name], crossed(), REML=REML, weights=weights, control=QUIET)._fit
+
+
 def prepared(formula, data, REML=True, weights=None, count=1, seed=1):
     """A fit, its batch fitter, and the batch criterion of its response and simulated ones."""
     fit = lmer(formula, data, REML=REML, weights=weights, control=QUIET)._fit
+    return beside(fit, count, seed)
+
+
+def beside(fit, count, seed=1):
+    """The same of a fit that is there."""
     fitter = batch_fitter(fit, fit.scaled_par)
     Y = fit.frame.y[:, None] + np.zeros(count)
     Y[:, 1:] += fit.estimates.sigma * np.random.default_rng(seed).normal(size=(len(Y), count - 1))
     scaled = scale_responses(batch.weighted_responses(fit, Y), fitter.model.Q)
-    criterion = BatchCriterion(fitter.model, fitter.model.responses(scaled.Y), REML)
+    criterion = BatchCriterion(fitter.model, fitter.model.responses(scaled.Y), fit.REML)
     return fit, fitter, criterion
 
 
@@ -43,8 +57,7 @@ def prepared(formula, data, REML=True, weights=None, count=1, seed=1):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_value_gradient_and_hessian(name, REML, state, monkeypatch):
     monkeypatch.setattr(batch_model, "MOST_OPERATIONS", 1e9)  # the largest, too
-    weights = "w" if name in WEIGHTED else None
-    fit, _, many = prepared(FORMULAS[name], crossed(), REML, weights, count=3)
+    fit, _, many = beside(fitted(name, REML), count=3)
     one = fit.criterion()
     par = parameters(one.parametrization, state)
     at = many.value(np.tile(par, (3, 1)))

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from test_rowless import small_batches  # noqa: F401
 
 from mixef import glmer, lmer
 from mixef.errors import ArgumentError, DataError, MemoryNeededError, RowsElsewhereError
 from mixef.inference.hypotheses.ddf import approximation
 from mixef.inference.robust import summed
-from mixef.terms.relation import engines
 
 # Sums over the rows of a cluster in another order: rounding.
 CLOSE = 1e-10
@@ -41,13 +41,6 @@ def parquet(rows, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("robust") / "rows.parquet")
     rows.to_parquet(path, row_group_size=90)
     return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_batches():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "BATCH", 90)
-        yield
 
 
 def same(here, there, type, cluster, close=CLOSE):
