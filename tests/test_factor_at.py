@@ -109,7 +109,7 @@ def test_the_profiled_deviance_in_a_few_lines_of_a_user(fits):
 
     def deviance(theta):
         now = at.update(theta)
-        Ut = sparse.diags_array(np.repeat(theta, [24, 6])) @ Z.T
+        Ut = sparse.diags(np.repeat(theta, [24, 6])) @ Z.T
         RZX = now.solve(now.solve(Ut @ X, "P"), "L")
         cu = now.solve(now.solve(Ut @ y, "P"), "L")
         RX = np.linalg.cholesky(X.T @ X - RZX.T @ RZX).T

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.integrate import trapezoid
 
 from mixef import errors, glmer, lm_list, lmer, load_dataset
 from mixef.inference.diagnostics.binned import binned_means, means_by_code
@@ -355,11 +356,11 @@ def test_the_page_has_panels_that_make_sense(fit, herds):
 def test_densities_are_of_random_effects_and_of_their_modes(fit):
     found = mode_density(fit._fit)["Subject", "Days"]
     x = found.index.to_numpy()
-    assert np.trapezoid(found["modes"], x) == pytest.approx(1.0, abs=1e-3)
+    assert trapezoid(found["modes"], x) == pytest.approx(1.0, abs=1e-3)
     sd = fit.VarCorr().stddev("Subject")["Days"]
     assert np.allclose(found["random_effects"], stats.norm.pdf(x, 0.0, sd))
     given = fit.ranef(condVar=True).condVar["Subject"][:, 1, 1].mean()
-    assert np.trapezoid(found["modes"] * x**2, x) == pytest.approx(sd**2 - given, rel=0.01)
+    assert trapezoid(found["modes"] * x**2, x) == pytest.approx(sd**2 - given, rel=0.01)
     figure = fit.plot.random_effects_density()
     (curve,) = [line for line in figure.axes[1].lines if line.get_label() == "random effects"]
     assert np.array_equal(curve.get_ydata(), found["random_effects"])

@@ -118,7 +118,9 @@ class FactorAt(PrintedTable):
         lams = roots_of_theta(structures, values)
         order = self._order
         Lambda = relative_factor([self._terms[t] for t in order], [lams[t] for t in order])
-        A = sparse.csc_array(Lambda.T @ self._gram @ Lambda + sparse.eye_array(len(self.P)))
+        A = sparse.csc_array(
+            Lambda.T @ self._gram @ Lambda + sparse.csc_array(sparse.identity(len(self.P)))
+        )
         lower = np.zeros(len(self._places))
         stored = sparse.csc_array(sparse.tril(A))
         lower[np.searchsorted(self._places, places_of(stored))] = stored.data
@@ -129,7 +131,7 @@ class FactorAt(PrintedTable):
 
     def _reweighted(self, weights: np.ndarray) -> FactorAt:
         """Return one with another Z'WZ, not factored yet."""
-        gram = sparse.csc_array((self._Zt * weights) @ self._Zt.T)
+        gram = sparse.csc_array(self._Zt.multiply(weights) @ self._Zt.T)
         return replace(self, _weights=weights, _gram=gram)
 
     def _checked(self, weights: Any) -> np.ndarray:
