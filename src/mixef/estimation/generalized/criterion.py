@@ -19,10 +19,10 @@ from mixef.estimation.generalized.laplace import (
 from mixef.estimation.generalized.laplace_error import LaplaceError, laplace_error
 from mixef.estimation.generalized.levels import Levels, levels_at
 from mixef.estimation.generalized.pirls import (
+    NEAR_START,
     Mode,
     conditional_mode,
     fixed_products,
-    joint_mode,
 )
 from mixef.estimation.generalized.problem import GeneralizedProblem
 from mixef.estimation.generalized.quadrature import Quadrature
@@ -120,34 +120,48 @@ class GeneralizedCriterion:
         return np.concatenate([*parts, self.family.coordinates(extra)] if self.n_extra else parts)
 
     def start(self) -> np.ndarray:
-        """Return moment estimates of the covariances, with the coefficients of the mode there."""
-        problem, beta = self.problem, self.problem.beta
-        if not self.with_beta:
-            lams = self.parametrization.lams(problem.par)
-            beta, self._u = joint_mode(self.model, lams, beta, problem.extra, self._u)
-        return self.join(problem.par, beta, problem.extra)
+        """Return moment estimates of the covariances, with coefficients near the mode there."""
+        problem = self.problem
+        par, beta, extra = problem.par, problem.beta, problem.extra
+        if self.with_beta:
+            return self.join(par, beta, extra)
+        lams = self.parametrization.lams(par)
+        try:
+            mode = conditional_mode(self.model, lams, beta, extra, self._u, True, NEAR_START)
+        except FitError:
+            return self.join(par, beta, extra)
+        point = self.join(par, mode.beta, extra)
+        self.value(point, mode)
+        return point
 
-    def value(self, point: np.ndarray) -> float:
-        """Return -2 log L at a point; infinite where it cannot be computed."""
+    def value(self, point: np.ndarray, mode: Mode | None = None) -> float:
+        """Return -2 log L at a point; infinite where it cannot be computed.
+
+        Parameters
+        ----------
+        mode : Mode, optional
+            That at the point, where it is known and the factor stands at it.
+        """
         if self._mode is not None and point.tobytes() == self._point.tobytes():
             return self._objective
         self._forget()
         self._point = np.array(point, dtype=float)
         try:
-            self._objective: float = self._value()
+            self._objective: float = self._value(mode)
         except FitError as error:
             self._mode, self.failure = None, error
             return np.inf
         return self._objective
 
-    def _value(self) -> float:
+    def _value(self, mode: Mode | None) -> float:
         par, beta, extra = self.split(self._point)
         if self.n_extra:
             self.family.check_extra(extra)
         lams = self._lams = self.parametrization.lams(par)
-        start = self._foreseen_mode(lams, beta, extra)
-        self._factor_at_anchor = self._factor_at_mode = False
-        mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
+        if mode is None:
+            start = self._foreseen_mode(lams, beta, extra)
+            self._factor_at_anchor = self._factor_at_mode = False
+            mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
         self._mode, self._u, self._factor_at_mode = mode, mode.u, True
         if self.with_beta:
             self._beta0 = mode.beta

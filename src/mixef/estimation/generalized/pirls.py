@@ -43,9 +43,9 @@ HERE = 1e-22
 # Scoring steps (expected information where the observed one is not positive) that promise less
 # than this are at a saddle, which they leave slowly if at all: a few of them in a row are enough.
 SADDLE, MOST_AT_SADDLE = 1e-4, 10
-# The last step to the mode of random effects and coefficients where a search starts: that corrects
-# the coefficients by more.
-LAST_AT_START = 0.1
+# Where a search starts, coefficients stay once a step with them promises less than this: the search
+# corrects them by more.
+NEAR_START = 1.0
 # The rounding of the penalized deviance, beside its size.
 NOISE = 1e-13
 MAX_STEPS = 200
@@ -224,13 +224,19 @@ def conditional_mode(
     extra: Extra,
     u: np.ndarray,
     with_beta: bool,
-    last_step: float = LAST_STEP,
+    near: float = 0.0,
 ) -> Mode:
     """Find the mode of u, or of u and beta, from a start; leave the factor at it.
 
     The factor is left with the weights of the family's information, which ``log|M|`` takes. From
-    a start that leads nowhere the search goes back to u = 0. It ends with the first step that
-    promises less than ``last_step``.
+    a start that leads nowhere the search goes back to u = 0.
+
+    Parameters
+    ----------
+    with_beta : bool
+        Whether beta is part of the mode.
+    near : float
+        Beta stays where it is once a step with it promises less than this.
 
     Raises
     ------
@@ -238,22 +244,11 @@ def conditional_mode(
         If no start is inside the domain, or no step lowers the penalized deviance.
     """
     try:
-        return _mode_from(model, lams, beta, extra, u, with_beta, last_step)
+        return _mode_from(model, lams, beta, extra, u, with_beta, near)
     except FitError:
         if not u.any():
             raise
-    return _mode_from(model, lams, beta, extra, np.zeros_like(u), with_beta, last_step)
-
-
-def joint_mode(
-    model: RowModel, lams: Sequence[np.ndarray], beta: np.ndarray, extra: Extra, u: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return coefficients and effects near their joint mode; the given ones where there is none."""
-    try:
-        mode = conditional_mode(model, lams, beta, extra, u, True, LAST_AT_START)
-    except FitError:
-        return beta, u
-    return mode.beta, mode.u
+    return _mode_from(model, lams, beta, extra, np.zeros_like(u), with_beta, near)
 
 
 def _mode_from(
@@ -263,7 +258,7 @@ def _mode_from(
     extra: float,
     u: np.ndarray,
     with_beta: bool,
-    last_step: float,
+    near: float,
 ) -> Mode:
     """Find the mode from one start."""
     fixed, multiply = model.fixed_part(beta), model.groups.layout.multiply
@@ -280,7 +275,7 @@ def _mode_from(
         at_saddle = at_saddle + 1 if scoring and decrement < SADDLE else 0
         if at_saddle > MOST_AT_SADDLE:
             raise FitError(_saddle(model))
-        last = decrement < last_step and not scoring
+        last = decrement < LAST_STEP and not scoring
         slack = NOISE * (1.0 + abs(penalized))
         for halving in range(MAX_HALVINGS):
             share = 0.5**halving
@@ -301,6 +296,7 @@ def _mode_from(
         u, beta, state, penalized = new_u, new_beta, new_state, value
         if (last and halving == 0) or decrement < 1e-3 * slack:
             break
+        with_beta = with_beta and not decrement < near
     else:
         raise FitError(
             f"PIRLS did not converge in {MAX_STEPS} steps: the conditional modes of the random "
