@@ -57,9 +57,14 @@ def fit_glm(
     if family.starts_at_moments:
         extra, state = _with_moment(response, state)
     beta, first, curved = inside, state.eta, family.link.bend(state.eta)
-    converged = not X.shape[1]
+    converged, enough = not X.shape[1], tolerance * len(response.y)
     for _ in range(MAX_STEPS if X.shape[1] else 0):
-        step = _scoring_step(X, state)
+        step, promise = scoring_step(X.T @ (state.expected[:, None] * X), X.T @ state.score)
+        # beside what is left: it may be nothing
+        share = extra / _moment(response, state) if family.has_dispersion else 1.0
+        if promise * share <= enough:
+            converged = True
+            break
         far = float(np.abs(X @ step).max())
         if far > curved:
             step = step * min(1.0, LONGEST * family.link.bend(state.eta) / far)
@@ -73,9 +78,7 @@ def fit_glm(
             break
         gain = new.log_density - state.log_density
         beta, state = candidate, new
-        if family.has_dispersion:  # beside what is left now: it may be nothing
-            gain *= extra / _moment(response, new)
-        if gain <= tolerance * len(response.y):
+        if gain * share <= enough:
             converged = True
             break
         gone = float(np.abs(state.eta - first).max())
@@ -100,14 +103,21 @@ def _moment(response: Response, state: RowState) -> Extra:
     return joined([m if parameter.is_possible(m) else 1.0 for parameter, m in pairs])
 
 
-def _scoring_step(X: np.ndarray, state: RowState) -> np.ndarray:
-    XtWX, slope = X.T @ (state.expected[:, None] * X), X.T @ state.score
-    size = XtWX.diagonal()
+def scoring_step(XtWX: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return a step of Fisher's scoring, and what it promises to add to the log density.
+
+    Parameters
+    ----------
+    XtWX, slope : ndarray (p, p), (p,)
+        Expected information and gradient.
+    """
+    size, step = XtWX.diagonal(), None
     if size.min() > WEIGHTLESS * size.max():
         with suppress(np.linalg.LinAlgError):
-            return small.solve(XtWX, slope)
-    step: np.ndarray = np.linalg.lstsq(XtWX, slope, rcond=1e-12)[0]
-    return step
+            step = small.solve(XtWX, slope)
+    if step is None:
+        step = np.linalg.lstsq(XtWX, slope, rcond=1e-12)[0]
+    return step, 0.5 * float(step @ slope)
 
 
 def _start(

@@ -6,7 +6,6 @@ are no sums (medians, moments of shapes) are taken chunk by chunk and averaged.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,14 +16,13 @@ from mixef.estimation.generalized.glm import (
     FAR,
     LONGEST,
     MAX_STEPS,
-    WEIGHTLESS,
     no_start,
+    scoring_step,
 )
 from mixef.estimation.generalized.passes import Meaning
 from mixef.estimation.generalized.response import Response, RowState
 from mixef.families.auxiliary import Extra, separate
 from mixef.families.family import Family
-from mixef.linalg import small
 from mixef.linalg.chunk_pairs import PairDict, pairs_of
 from mixef.linalg.chunk_rows import scaled_columns, weighted_gram
 from mixef.linalg.chunks import ChunkSource, Sums, Triangles
@@ -189,9 +187,15 @@ def fit_glm_by_passes(
     inside = glm.beta
     if family.starts_at_moments:
         glm, sums = _with_moments(source, glm, sums)
-    curved = sums.bend / scan.m
+    curved, enough = sums.bend / scan.m, ENOUGH * scan.m
     for _ in range(MAX_STEPS if len(R) else 0):
-        step = _scoring_step(sums)
+        assert sums.gram is not None
+        assert sums.score is not None
+        step, promise = scoring_step(sums.gram, sums.score)
+        # beside what is left: it may be nothing
+        share = glm.extra / _moment(family, sums) if family.has_dispersion else 1.0
+        if promise * share <= enough:
+            break
         far = REACH * float(np.linalg.norm(step))
         if far > curved:
             step = step * min(1.0, LONGEST * (sums.bend / scan.m) / far)
@@ -204,9 +208,7 @@ def fit_glm_by_passes(
             break
         gain = new.log_density - sums.log_density
         glm, sums = candidate, new
-        if family.has_dispersion:  # beside what is left now: it may be nothing
-            gain *= glm.extra / _moment(family, sums)
-        if gain <= ENOUGH * scan.m:
+        if gain * share <= enough:
             break
         gone = float(np.linalg.norm(glm.beta - inside))
         if gone > FAR * curved and family.information == "expected":
@@ -232,17 +234,6 @@ def _start(
             if not sums.n_outside:
                 return glm, sums
     raise no_start(family)
-
-
-def _scoring_step(sums: GLMSums) -> np.ndarray:
-    assert sums.gram is not None
-    assert sums.score is not None
-    size = sums.gram.diagonal()
-    if size.min() > WEIGHTLESS * size.max():
-        with suppress(np.linalg.LinAlgError):
-            return small.solve(sums.gram, sums.score)
-    step: np.ndarray = np.linalg.lstsq(sums.gram, sums.score, rcond=1e-12)[0]
-    return step
 
 
 def _with_moments(source: ChunkSource, glm: GLMPass, sums: GLMSums) -> tuple[GLMPass, GLMSums]:

@@ -20,6 +20,7 @@ from mixef.estimation.search.optimize import (
     StopReason,
     Until,
     derivatives_at,
+    known_at,
     newton,
 )
 from mixef.estimation.search.scipy_search import scipy_search
@@ -208,9 +209,8 @@ def search_from(
     """
     if control.optimizer != "newton" or control.max_evaluations < 2:
         return search(criterion, start, control, trace)
-    at_start, found = criterion.value(start), derivatives_at(criterion)
-    size = Size(usual, None)
-    if found is None or is_far(criterion, start, *found):
+    at_start, known, size = criterion.value(start), known_at(criterion, start), Size(usual, None)
+    if known is None or is_far(known):
         size = in_size(criterion, usual, control.max_evaluations - 1)
     usual, looked = size.start, (*size.before, *size.beyond)
     at_usual = Step(usual, criterion.value(usual), np.nan)

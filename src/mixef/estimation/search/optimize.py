@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -140,6 +140,15 @@ class SearchResult:
     expected_gain: float
 
 
+class Known(NamedTuple):
+    """What a criterion is at the point where it stands."""
+
+    value: float
+    gradient: np.ndarray  # (k,)
+    information: np.ndarray  # (k, k)
+    foretells: Quadratic
+
+
 # The search ends when the model promises to gain less than this (in units of the criterion,
 # where a change of 1e-3 of an estimate's standard error costs 1e-6).
 DECREMENT = 1e-12
@@ -167,7 +176,7 @@ def newton(
     trace: Callable[[Step], None] | None = None,
     axes: Axes | None = None,
     until: Until | None = None,
-    known: tuple[float, tuple[np.ndarray, np.ndarray]] | None = None,
+    known: Known | None = None,
 ) -> SearchResult:
     """Minimize by Newton steps inside a trust region (Nocedal and Wright, algorithm 4.1).
 
@@ -186,26 +195,22 @@ def newton(
         in those of the start.
     until : callable, optional
         Given a point and its value, returns a reason to stop there, or None.
-    known : (float, (ndarray, ndarray)), optional
-        Value and derivatives at ``par``, where the criterion stands.
+    known : Known, optional
+        What the criterion is at ``par``, where it stands.
     """
     recorder = Recorder(trace, axes)
     if known is None:
-        f = criterion.value(par)
-        first = derivatives_at(criterion)
-    else:
-        f, first = known
-    if first is None:
+        known = known_at(criterion, par)
+    if known is None:
         raise FitError(
             "the criterion has no finite derivatives at the starting values: means or weights "
             "overflow there; rescale the response or the offset, or start elsewhere (start=)"
         )
-    g, H = first
+    f, g, H, here = known
     recorder.add(par, f, g)
     learns = axes is None or not axes.knows_hessian
     radius, secants, patience = 1.0, _Secants(len(par)), _Patience()
-    unit = criterion.scale(par)
-    here = ahead = Quadratic(g, H, unit)
+    unit, ahead = criterion.scale(par), here
     while True:
         promise = here.promise
         if promise < DECREMENT:
@@ -355,6 +360,14 @@ class _Patience:
 
 def _length(v: np.ndarray) -> float:
     return math.sqrt(float(v @ v))
+
+
+def known_at(criterion: Criterion, point: np.ndarray) -> Known | None:
+    """Return what a criterion is at a point, None where it has no finite derivatives."""
+    value, found = criterion.value(point), derivatives_at(criterion)
+    if found is None:
+        return None
+    return Known(value, *found, Quadratic(*found, criterion.scale(point)))
 
 
 def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:

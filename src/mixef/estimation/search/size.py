@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.estimation.search.optimize import MixedCriterion, Step, derivatives_at
-from mixef.estimation.search.trust_region import Quadratic
+from mixef.estimation.search.optimize import Known, MixedCriterion, Step, known_at
 
 # A gain that is much for one step: intervals of 95 % reach 4 to 6 above a minimum, for one or two
 # parameters. With 2 the search laboratory counts the same; with 20 one end was missed by 80.
@@ -22,8 +21,7 @@ class Size:
     """A start of the right size."""
 
     start: np.ndarray
-    # Value and derivatives, where the criterion stands there
-    known: tuple[float, tuple[np.ndarray, np.ndarray]] | None
+    known: Known | None  # what the criterion is there, where it stands there
     #: `before`, `beyond`: the evaluations that led there, and one that went too far.
     before: tuple[Step, ...] = ()
     beyond: tuple[Step, ...] = ()
@@ -36,39 +34,36 @@ def in_size(criterion: MixedCriterion, start: np.ndarray, max_evaluations: int) 
     slow, and can lose on the way directions that a better start would have kept.
     """
     before: tuple[Step, ...] = ()
-    value, found = criterion.value(start), derivatives_at(criterion)
-    while found is not None and len(before) + 1 < max_evaluations:
-        other = _nearer(criterion, start, *found)
+    known = known_at(criterion, start)
+    while known is not None and len(before) + 1 < max_evaluations:
+        other = _nearer(criterion, start, known)
         if other is None:
             break
         new = criterion.value(other)
-        if not new < value:
+        if not new < known.value:
             return Size(start, None, before, (Step(other, new, np.nan),))
-        before = (*before, Step(start, value, float(np.abs(found[0]).max())))
-        start, value, found = other, new, derivatives_at(criterion)
-    return Size(start, None if found is None else (value, found), before)
+        before = (*before, Step(start, known.value, float(np.abs(known.gradient).max())))
+        start, known = other, known_at(criterion, other)
+    return Size(start, known, before)
 
 
-def is_far(criterion: MixedCriterion, point: np.ndarray, g: np.ndarray, H: np.ndarray) -> bool:
+def is_far(known: Known) -> bool:
     """Tell whether much is to be gained, and the minimum is not within reach of a step."""
-    at = Quadratic(g, H, criterion.scale(point))
-    return at.promise > MUCH and not at.is_settled(1.0)
+    return known.foretells.promise > MUCH and not known.foretells.is_settled(1.0)
 
 
-def _nearer(
-    criterion: MixedCriterion, point: np.ndarray, g: np.ndarray, H: np.ndarray
-) -> np.ndarray | None:
+def _nearer(criterion: MixedCriterion, point: np.ndarray, known: Known) -> np.ndarray | None:
     """Return a better start where a point is far from the end, None elsewhere.
 
     By Fisher's scoring, or, where that is not known, by larger covariances.
     """
-    P = criterion.parametrization
-    k = P.n_par
-    if not is_far(criterion, point, g, H):
+    if not is_far(known):
         return None
     scored = criterion.scored()
     if scored is not None:
         return scored
-    if g[:k] @ point[:k] > -STEEP:
+    P = criterion.parametrization
+    k = P.n_par
+    if known.gradient[:k] @ point[:k] > -STEEP:
         return None
     return np.concatenate([P.resized(point[:k], LARGER), point[k:]])
