@@ -18,12 +18,7 @@ from mixef.estimation.generalized.laplace import (
 )
 from mixef.estimation.generalized.laplace_error import LaplaceError, laplace_error
 from mixef.estimation.generalized.levels import Levels, levels_at
-from mixef.estimation.generalized.pirls import (
-    NEAR_START,
-    Mode,
-    conditional_mode,
-    fixed_products,
-)
+from mixef.estimation.generalized.pirls import NEAR_START, Mode, conditional_mode, fixed_products
 from mixef.estimation.generalized.problem import GeneralizedProblem
 from mixef.estimation.generalized.quadrature import Quadrature
 from mixef.estimation.generalized.response import Extremes
@@ -121,13 +116,10 @@ class GeneralizedCriterion:
 
     def start(self) -> np.ndarray:
         """Return moment estimates of the covariances, with coefficients near the mode there."""
-        problem = self.problem
-        par, beta, extra = problem.par, problem.beta, problem.extra
-        if self.with_beta:
-            return self.join(par, beta, extra)
-        lams = self.parametrization.lams(par)
+        par, beta, extra = self.problem.par, self.problem.beta, self.problem.extra
+        lams, near = self.parametrization.lams(par), 0.0 if self.with_beta else NEAR_START
         try:
-            mode = conditional_mode(self.model, lams, beta, extra, self._u, True, NEAR_START)
+            mode = conditional_mode(self.model, lams, beta, extra, self._u, True, near)
         except FitError:
             return self.join(par, beta, extra)
         point = self.join(par, mode.beta, extra)
@@ -135,13 +127,7 @@ class GeneralizedCriterion:
         return point
 
     def value(self, point: np.ndarray, mode: Mode | None = None) -> float:
-        """Return -2 log L at a point; infinite where it cannot be computed.
-
-        Parameters
-        ----------
-        mode : Mode, optional
-            That at the point, where it is known and the factor stands at it.
-        """
+        """Return -2 log L, infinite where there is none; the factor stands at a given mode."""
         if self._mode is not None and point.tobytes() == self._point.tobytes():
             return self._objective
         self._forget()

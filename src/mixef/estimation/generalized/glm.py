@@ -60,9 +60,8 @@ def fit_glm(
     converged, enough = not X.shape[1], tolerance * len(response.y)
     for _ in range(MAX_STEPS if X.shape[1] else 0):
         step, promise = scoring_step(X.T @ (state.expected[:, None] * X), X.T @ state.score)
-        # beside what is left: it may be nothing
-        share = extra / _moment(response, state) if family.has_dispersion else 1.0
-        if promise * share <= enough:
+        # A dispersion may be nothing in the end, which the last step shows.
+        if promise <= enough and not family.has_dispersion:
             converged = True
             break
         far = float(np.abs(X @ step).max())
@@ -78,7 +77,9 @@ def fit_glm(
             break
         gain = new.log_density - state.log_density
         beta, state = candidate, new
-        if gain * share <= enough:
+        if family.has_dispersion:  # beside what is left now: it may be nothing
+            gain *= extra / _moment(response, new)
+        if gain <= enough:
             converged = True
             break
         gone = float(np.abs(state.eta - first).max())

@@ -192,9 +192,8 @@ def fit_glm_by_passes(
         assert sums.gram is not None
         assert sums.score is not None
         step, promise = scoring_step(sums.gram, sums.score)
-        # beside what is left: it may be nothing
-        share = glm.extra / _moment(family, sums) if family.has_dispersion else 1.0
-        if promise * share <= enough:
+        # A dispersion may be nothing in the end, which the last step shows.
+        if promise <= enough and not family.has_dispersion:
             break
         far = REACH * float(np.linalg.norm(step))
         if far > curved:
@@ -208,7 +207,9 @@ def fit_glm_by_passes(
             break
         gain = new.log_density - sums.log_density
         glm, sums = candidate, new
-        if gain * share <= enough:
+        if family.has_dispersion:  # beside what is left now: it may be nothing
+            gain *= glm.extra / _moment(family, sums)
+        if gain <= enough:
             break
         gone = float(np.linalg.norm(glm.beta - inside))
         if gone > FAR * curved and family.information == "expected":
