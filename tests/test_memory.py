@@ -90,8 +90,12 @@ def test_terms_that_are_alike_need_no_squares_of_their_columns(monkeypatch):
     monkeypatch.setattr(factor, "available", lambda: 2e9)
     message = r"of \(1 \| a\) and others \(100 columns\) need about 4 GB, .*ddf=None"
     with pytest.raises(mixef.errors.MemoryNeededError, match=message):
-        many.coef_table(ddf="satterthwaite")
+        many.summary(ddf="satterthwaite")
     assert len(many.coef_table(ddf=None)) == 2
+    printed = str(many.summary())
+    assert "No degrees of freedom: the exact second derivatives" in printed
+    assert "t value" in printed
+    assert "Pr(>|t|)" not in printed
 
 
 @pytest.mark.parametrize("filling", [0.5, np.inf])

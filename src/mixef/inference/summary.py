@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from mixef import checks
+from mixef.errors import MemoryNeededError
 from mixef.estimation.fit import Fit
 from mixef.inference.coef import coefficient_table
-from mixef.inference.hypotheses.ddf import SATTERTHWAITE, check_ddf, method_name
+from mixef.inference.hypotheses.ddf import AUTO, SATTERTHWAITE, check_ddf, method_name
 from mixef.inference.information import aic, bic, df_residual, log_likelihood
 from mixef.inference.overdispersion import overdispersion_message
 from mixef.inference.residual_quantiles import scaled_quantiles
@@ -282,6 +283,14 @@ def summarize(
         corr = fit.vcov / np.outer(se, se)
     quantiles, exact = scaled_quantiles(fit) if residuals else (None, True)
     family, link = _family(fit)
+    messages = _messages(fit, residuals or fit.frame.in_memory)
+    try:
+        table = coefficient_table(fit, ddf)
+    except MemoryNeededError as error:  # of what only degrees of freedom need
+        if ddf != AUTO:
+            raise
+        ddf, messages = None, [f"No degrees of freedom: {error}", *messages]
+        table = coefficient_table(fit, ddf)
     return Summary(
         title=_title(fit) + _tests_in_title(fit, ddf),
         family=family,
@@ -297,9 +306,9 @@ def summarize(
         varcorr=varcorr(fit),
         nobs=fit.frame.n,
         ngrps={g: fit.terms[members[0]].n_levels for g, members in fit.groups.items()},
-        coef_table=coefficient_table(fit, ddf),
+        coef_table=table,
         corr=corr,
-        messages=_messages(fit, residuals or fit.frame.in_memory),
+        messages=messages,
         digits=digits,
         correlation=correlation,
         left_out=str(fit.frame.left_out),
