@@ -50,7 +50,6 @@ def contest(
     joint, level = checks.flag(joint, "joint"), checks.level(level)
     hypothesis = linear_hypothesis(fit, L, rhs)
     if joint:
-        checks.refuse_unread(level, "level", 0.95, "the limits of joint=False")
         frame = joint_test(fit, hypothesis, ddf)
     else:
         frame = separate_tests(fit, hypothesis, ddf, level)

@@ -87,8 +87,6 @@ def predictions(
     new_levels, level = checks.option(new_levels, "new_levels", NEW_LEVELS), checks.level(level)
     se_fit = checks.flag(se_fit, "se_fit")
     population_averaged = checks.flag(population_averaged, "population_averaged")
-    if interval is None:
-        checks.refuse_unread(level, "level", 0.95, "interval=")
     rule = _rule(fit, ddf)
     if population_averaged:
         re_form = _no_effects(re_form)

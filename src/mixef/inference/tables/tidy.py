@@ -113,10 +113,7 @@ def tidy(
     )
     work = {"n": checks.whole(n, "n"), "seed": checks.generator(seed), "n_jobs": n_jobs}
     limits = Intervals()
-    if not checks.flag(conf_int, "conf_int"):
-        checks.refuse_unread(level, "conf_level", 0.95, "conf_int=True")
-        checks.refuse_unread(method, "conf_method", "wald", "conf_int=True")
-    else:
+    if checks.flag(conf_int, "conf_int"):
         check_covariances(fit, wanted, method, scales)
         limits = intervals(shown, wanted, method, level, **work, progress=progress)
     makers: dict[str, Callable[[], dict[str, Any]]] = {
