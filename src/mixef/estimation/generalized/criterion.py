@@ -118,6 +118,7 @@ class GeneralizedCriterion:
         """Return moment estimates of the covariances, with coefficients near the mode there."""
         par, beta, extra = self.problem.par, self.problem.beta, self.problem.extra
         lams, near = self.parametrization.lams(par), 0.0 if self.with_beta else NEAR_START
+        self._factor_at_anchor = self._factor_at_mode = False
         try:
             mode = conditional_mode(self.model, lams, beta, extra, self._u, True, near)
         except FitError:
@@ -372,13 +373,11 @@ class GeneralizedCriterion:
 
     def user_gradient(self) -> np.ndarray:
         """Return the gradient for the user's parameters at the last value."""
-        k = self.parametrization.n_par
-        self._differentiated()
-        out = self._gradient.copy()
-        par = self._point[:k]
+        k, d = self.parametrization.n_par, self._differentiated()
+        out, par = self._gradient.copy(), self._point[:k]
         if self.nAGQ <= 1:
             user = self.terms.user_coordinates(par)
-            out[:k] = self.terms.user_gradient(user, self._differentiated().K)
+            out[:k] = self.terms.user_gradient(user, d.K)
         else:
             out[:k] = np.linalg.lstsq(
                 self.terms.par_jacobian(par, self.scale(self._point)[:k]).T, out[:k], rcond=None
