@@ -184,6 +184,6 @@ def eigh(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         If they cannot be found, as with entries that are not finite.
     """
     values, vectors, info = dsyevd(H, lower=1)
-    if info or not isfinite(np.abs(values).max(initial=0.0)):
+    if info or not isfinite(np.add.reduce(values)):
         raise np.linalg.LinAlgError("the eigenvalues were not found")
     return values, vectors

@@ -54,8 +54,8 @@ class Quadratic:
 
     def _promise(self, value: np.ndarray) -> float:
         slope = self.slopes
-        curved = is_curved(slope, value)
-        if not curved.all():
+        if not value.min(initial=1.0) > FLAT:
+            curved = is_curved(slope, value)
             value, slope = value[curved], slope[curved]
         return _step(slope, value, 1.0)[1]
 
