@@ -312,7 +312,8 @@ class Generalized(Kind):
         result = searched(criterion, begin, chosen, control, translated, terms)
         hessian, exact = None, criterion.hessian(result.par)
         if exact is not None:
-            result = replace(result, information=exact)
+            if exact is not result.information:
+                result = replace(result, information=exact)
             hessian = exact if small.eigh(exact)[0].min(initial=0.0) > -FLAT else None
         error = criterion.laplace_error(result.par) if nAGQ < 2 else None
         estimates = criterion.estimates(result.par)
@@ -352,7 +353,8 @@ class Generalized(Kind):
                 own = largest(terms, estimates) if sides is None else sides.largest_term()
                 message = BEYOND.format(term=own.label)
             end = replace(end, converged=False, problems=(message,), remarks=())
-        end = replace(end, n_passes=problem.n_passes)
+        if problem.n_passes:
+            end = replace(end, n_passes=problem.n_passes)
         return Fit(
             spec=spec,
             kept=kept,

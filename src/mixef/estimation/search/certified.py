@@ -164,6 +164,8 @@ def _after_first(trace: Trace | None, steps: tuple[Step, ...]) -> Trace | None:
 
 def _inserted(result: SearchResult, steps: tuple[Step, ...]) -> SearchResult:
     """Put steps into a search's log, behind its first."""
+    if not steps:
+        return result
     log = (*result.log[:1], *steps, *result.log[1:])
     return replace(result, log=log, n_evaluations=len(log))
 
@@ -292,5 +294,7 @@ def is_back(
 
 def _after(result: SearchResult, log: tuple[Step, ...]) -> SearchResult:
     """Put the log of what came before a search in front of its own."""
+    if not log:
+        return result
     whole = log + result.log
     return replace(result, log=whole, n_evaluations=len(whole))

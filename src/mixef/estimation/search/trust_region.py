@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from mixef.linalg import small
@@ -35,11 +33,8 @@ class Quadratic:
             g, H = g * unit, H * (unit[:, None] * unit)
         self.values, self.vectors = small.eigh(H)
         self.slopes = self.vectors.T @ g
-
-    @cached_property
-    def promise(self) -> float:
-        """What a Newton step promises to gain, flat directions left aside."""
-        return self._promise(self.values)
+        #: What a Newton step promises to gain, flat directions left aside.
+        self.promise = self._promise(self.values)
 
     def is_settled(self, radius: float) -> bool:
         """Tell whether there is a minimum, and that within reach."""
