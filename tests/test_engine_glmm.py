@@ -14,7 +14,7 @@ import tqdm.auto
 from simulated_glmm import lenient, simulated
 
 from mixef import glmer
-from mixef.errors import ArgumentError, DataError, RowsElsewhereError
+from mixef.errors import ArgumentError, DataError, RowsElsewhereError, SingularFitWarning
 from mixef.estimation.generalized import streamed_separation
 from mixef.terms.relation import engines
 
@@ -210,6 +210,10 @@ def test_ends_are_named_as_in_memory(name, tmp_path, monkeypatch):
     data.to_parquet(path)
     here, expected = told(formula, data, arguments)
     there, warned = told(formula, path, arguments)
+    if here.convergence.separation:  # whether a variance is left depends on the way to no end
+        expected, warned = (
+            [w for w in found if w[0] is not SingularFitWarning] for found in (expected, warned)
+        )
     assert [category for category, _ in warned] == [category for category, _ in expected]
     assert there.converged == here.converged
     assert there.convergence.separation == here.convergence.separation
