@@ -17,8 +17,8 @@ def share_within(covered, nominal):
 
 
 KINDS = ["known", "known mean", "new level", "new mean", "population", "population mean"]
-# With few groups there are more sets for these means alone, to compare normal intervals of them.
-N_SETS, N_COMPARED = {8: 300, 15: 300, 40: 100}, 600
+# With few groups there are more sets, for the comparison with normal intervals of these means.
+N_SETS = {8: 600, 15: 300, 40: 100}
 NORMAL = stats.norm.ppf(0.95)
 COMPARED = ("new mean", "population mean")
 
@@ -35,7 +35,7 @@ def simulated_linear(n_groups):
     L = np.array([[1.0, 0.0], [0.3, 0.5]])
     quiet = LmerControl(check_conv_singular="ignore")
     hits = {kind: [] for kind in KINDS}
-    for made in range(N_COMPARED if n_groups == 8 else N_SETS[n_groups]):
+    for _ in range(N_SETS[n_groups]):
         x, b = rng.normal(size=len(g)), rng.normal(size=(n_groups + 1, 2)) @ L.T
         mean = 1 + 0.5 * x + b[g, 0] + b[g, 1] * x
         data = pd.DataFrame({"y": mean + rng.normal(size=len(g)), "x": x, "g": g})
@@ -48,7 +48,7 @@ def simulated_linear(n_groups):
             ({"known": 3, "new level": n_groups}, {"new_levels": "population"}),
             ({"population": n_groups}, {"re_form": "~0"}),
         ):
-            for interval in ("confidence", "prediction")[: 2 if made < N_SETS[n_groups] else 1]:
+            for interval in ("confidence", "prediction"):
                 found = fit.predict(new, interval=interval, level=0.9, se_fit=True, **arguments)
                 for kind, level in kinds.items():
                     aim, key = fixed + b[level, 0] + b[level, 1] * at, kind

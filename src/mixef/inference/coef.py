@@ -225,8 +225,5 @@ def coefficients_by_group(fit: Fit) -> PrintedFrames:
 
 def _keys(design: Design, doubled: AbstractSet[str]) -> list[tuple[str, str]]:
     """Return what tells the coefficients apart: a name, and the term where two have that name."""
-    labels = ("", *design.term_labels)
-    return [
-        (name, labels[t] if name in doubled else "")
-        for name, t in zip(design.names, design.assign.tolist(), strict=True)
-    ]
+    pairs = zip(design.names, design.column_terms, strict=True)
+    return [(name, term if name in doubled else "") for name, term in pairs]

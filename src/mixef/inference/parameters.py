@@ -49,9 +49,9 @@ def covariance(
 def distinct_names(fit: Fit) -> list[str]:
     """Return the names of the coefficients; those that several have, with their terms."""
     counts = Counter(map(unquoted, fit.fixed_names))
-    labels = ("1", *fit.design.term_labels)
+    terms = fit.design.column_terms
     return [
-        name if counts[unquoted(name)] == 1 else f"{name} of {labels[fit.design.assign[j]]}"
+        name if counts[unquoted(name)] == 1 else f"{name} of {terms[j]}"
         for name, j in zip(fit.fixed_names, fit.kept, strict=True)
     ]
 

@@ -198,6 +198,12 @@ class Design:
         """The matrix (n, p), in Fortran order."""
         return self.spec.build(self.variables, self.n) if self.held is None else self.held
 
+    @property
+    def column_terms(self) -> tuple[str, ...]:
+        """The label of the term that each column belongs to, "1" for the intercept."""
+        labels = ("1", *self.term_labels)
+        return tuple(labels[t] for t in self.assign.tolist())
+
     def rows(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return some rows of the matrix, which is not made for them unless they are all."""
         n = len(rows) if isinstance(rows, np.ndarray) else len(range(*rows.indices(self.n)))

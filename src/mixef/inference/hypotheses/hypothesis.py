@@ -118,8 +118,7 @@ def _place(fit: Fit, name: str) -> int:
     by_bare_name, count = _known_names(fit.design.names)
     name = by_bare_name.get(unquoted(name), name)
     if count[unquoted(name)] > 1:
-        labels = ("1", *fit.design.term_labels)
-        terms = [labels[t] for t in fit.design.assign[_named(fit, name)]]
+        terms = [fit.design.column_terms[j] for j in _named(fit, name)]
         raise ArgumentError(
             f"{len(terms)} coefficients are called {name!r}, of the terms {', '.join(terms)}, so "
             "the name does not say which one is meant; rename a variable, or give L as rows of "
