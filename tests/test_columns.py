@@ -664,8 +664,34 @@ def test_weights_and_offsets_by_bare_names_of_columns(names):
     assert fit.update(". ~ . - Days").objective == plain.update(". ~ . - Days").objective
     lazy = lmer("Reaction ~ Days + (1 | Subject)", duckdb.from_df(data), weights=names[0])
     assert lazy.nobs == 180
-    with pytest.raises(FormulaError, match="cannot read the formula"):
-        lmer("Reaction ~ Days + (1 | Subject)", s, weights="my w")
+
+
+@pytest.mark.parametrize("rows", [pd.DataFrame, duckdb.from_df])
+def test_text_that_cannot_be_read_is_called_by_its_argument(rows):
+    s = load_dataset("sleepstudy").assign(**{"my day": lambda d: d["Days"] > 1})
+    formula, data = "Reaction ~ Days + (1 | Subject)", rows(s)
+    assert lmer(formula, data, subset="my day").nobs == 144
+    for name, text in {
+        "weights": "2 my w",
+        "subset": "my day > 0",
+        "offset": ["Days", "a b"],
+    }.items():
+        with pytest.raises(FormulaError, match=f"cannot read {name} as.* in backticks, as in `"):
+            lmer(formula, data, **{name: text})
+    with pytest.raises(
+        FormulaError, match=r"cannot read the formula.*in backticks, as in `my day`"
+    ):
+        lmer("Reaction ~ log(my day) + (1 | Subject)", data)
+
+
+def test_methods_call_text_that_cannot_be_read_by_its_argument():
+    fit = lmer("Reaction ~ Days + (1 | Subject)", load_dataset("sleepstudy"))
+    with pytest.raises(FormulaError, match="cannot read specs"):
+        fit.emmeans("Days |")
+    with pytest.raises(FormulaError, match="cannot read var as an expression"):
+        fit.emtrends("Days +", "1")
+    with pytest.raises(FormulaError, match="cannot read groups as an expression"):
+        fit.influence(groups="a b")
 
 
 # Everything that a fit is made of

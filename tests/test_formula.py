@@ -102,7 +102,7 @@ def test_bars_that_cannot_be_are_refused(formula, part):
 @pytest.mark.parametrize(
     ("formula", "caret", "part"),
     [
-        ("y ~ x +", 7, "found end of formula"),
+        ("y ~ x +", 7, "found the end"),
         ("y ~ x + (1 | g", 14, "expected ')'"),
         ("y ~ x z", 6, "expected an operator"),
         ("y ~ x + $", 8, "unexpected character '$'"),

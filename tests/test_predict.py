@@ -320,7 +320,7 @@ def test_functions_of_the_caller_are_found_again():
         ("y ~ (1 | Subject)", "has the response y"),
         ("~ Days + (1 | Subject)", "has Days, which is no random-effects term"),
         ("Subject", "re_form is no formula; expected None, False or text such as"),
-        ("~ (1 | ", "re_form is no formula.*found end of formula"),
+        ("~ (1 | ", "re_form is no formula.*found the end"),
         ("~ (1 | Batch)", "no grouping factor Batch; it has Subject"),
         ("~ 1", "has no random-effects term; use '~0' for none"),
         (3, "re_form is 3; expected None, False or text"),

@@ -34,7 +34,7 @@ def named_factor(fit: Fit, text: str, argument: str) -> Factor:
         if unquoted(name) == unquoted(text):
             return Factor(grouping.codes, grouping.level_set)
     columns = fit.columns
-    nodes = group_factors(parse_argument(text, columns or ()))
+    nodes = group_factors(parse_argument(text, columns or (), argument))
     factors = [_variable(fit, node, columns, argument) for node in nodes]
     return factors[0] if len(factors) == 1 else cross(factors)
 

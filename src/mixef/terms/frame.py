@@ -432,7 +432,7 @@ def new_offset(
                 "the model's offset= was an array, which has no values for new data; fit with "
                 "the offset as a column name or as offset(...) in the formula"
             )
-        nodes += [parse_argument(text, columns) for text in texts]
+        nodes += [parse_argument(text, columns, "offset") for text in texts]
     if not nodes:
         return None
     scope = Scope(columns, frame.state, env)

@@ -48,7 +48,7 @@ _PREFIX = {"~": 11, "!": 40, "-": 100, "+": 100}
 # Python's words, which have one meaning here: a name cannot stand where an operator does.
 _WORDS = {"and": "&", "or": "|", "in": "%in%"}
 _OPERANDS = {"name", "number", "string", "quoted"}
-_END = "end of formula"
+_END = "the end"
 _SHOWN = 60
 
 
@@ -60,22 +60,22 @@ class Token(NamedTuple):
     place: int
 
 
-def syntax_error(text: str, place: int, message: str) -> FormulaError:
-    """Build the error that shows a formula with a caret under one place."""
+def syntax_error(text: str, place: int, message: str, what: str) -> FormulaError:
+    """Build the error that shows a text with a caret under one place, and says what it is."""
     line = text.replace("\n", " ").replace("\t", " ")
     start, end = max(0, place - _SHOWN), place + _SHOWN
     before, after = "..." if start else "", "..." if end < len(line) else ""
     shown, caret = before + line[start:end] + after, " " * (len(before) + place - start)
-    return FormulaError(f"cannot read the formula: {message}\n    {shown}\n    {caret}^")
+    return FormulaError(f"cannot read {what}: {message}\n    {shown}\n    {caret}^")
 
 
-def _tokenize(text: str) -> list[Token]:
+def _tokenize(text: str, what: str) -> list[Token]:
     tokens, place, end = [], 0, len(text.rstrip())
     while place < end:
         match = _TOKEN.match(text, place)
         if match is None:
             start = _BLANK.match(text, place).end()  # type: ignore[union-attr]
-            raise syntax_error(text, start, _strange_character(text[start]))
+            raise syntax_error(text, start, _strange_character(text[start]), what)
         kind = str(match.lastgroup)
         piece = "^" if match.group(kind) == "**" else match.group(kind)
         tokens.append(Token(kind, piece, match.start(kind)))
@@ -116,8 +116,8 @@ class _Opening:
 class _Parser:
     """An operator-precedence parser, whose stack is a list: no nesting is too deep for it."""
 
-    def __init__(self, text: str, tokens: list[Token]) -> None:
-        self.text, self.tokens, self.at = text, tokens, 0
+    def __init__(self, text: str, tokens: list[Token], what: str) -> None:
+        self.text, self.tokens, self.what, self.at = text, tokens, what, 0
         self.operands: list[Node] = []
         self.waiting: list[_Operator | _Opening] = []
 
@@ -141,7 +141,10 @@ class _Parser:
     def fail(self, expected: str) -> FormulaError:
         token = self.token
         found = token.text if token.kind == "end" else repr(token.text)
-        return syntax_error(self.text, token.place, f"expected {expected}, found {found}")
+        return self.error(f"expected {expected}, found {found}")
+
+    def error(self, message: str) -> FormulaError:
+        return syntax_error(self.text, self.token.place, message, self.what)
 
     def operand(self) -> bool:
         """Read what begins an operand; return whether an operand still comes next."""
@@ -177,7 +180,7 @@ class _Parser:
             try:
                 return _number(token.text)
             except OverflowError:
-                raise syntax_error(self.text, token.place, "this number is too large") from None
+                raise self.error("this number is too large") from None
         if token.kind == "string":
             return String(_ESCAPE.sub(r"\1", token.text[1:-1]))
         return Name(token.text[1:-1], quoted=True) if token.kind == "quoted" else Name(token.text)
@@ -259,11 +262,16 @@ class _Parser:
         """Build the error for a place where something was to be closed, or an operator to be."""
         if self.token[:2] == ("op", "="):
             return self.fail("'==', which compares")
-        if not self.waiting:
-            return self.fail("an operator such as '+'")
-        opening = self.waiting[-1]
-        assert isinstance(opening, _Opening)
-        return self.fail(f"',' or '{opening.close}'" if opening.function else "')'")
+        expected = "an operator such as '+'"
+        if self.waiting:
+            opening = self.waiting[-1]
+            assert isinstance(opening, _Opening)
+            expected = f"',' or '{opening.close}'" if opening.function else "')'"
+        before = self.tokens[self.at - 1]
+        if self.token.kind == "name" and before.kind in ("name", "number"):
+            name = f"`{before.text} {self.token.text}`"
+            expected += f" (a name that holds a blank goes in backticks, as in {name})"
+        return self.fail(expected)
 
 
 def _number(text: str) -> Number:
@@ -277,16 +285,17 @@ def _number(text: str) -> Number:
     return Number(value, integer)
 
 
-def parse_tokens(text: str, tokens: list[Token]) -> Node:
-    """Parse the tokens of a text, the last of which is of the kind "end"."""
-    return _Parser(text, tokens).whole()
-
-
 @lru_cache(maxsize=512)
-def parse_expression(text: str) -> Node:
+def parse_expression(text: str, what: str = "the formula") -> Node:
     """Parse one R expression.
 
     Python's ``and``, ``or``, ``not`` and ``in`` stand for ``&``, ``|``, ``!`` and ``%in%``.
+
+    Parameters
+    ----------
+    text : str
+    what : str
+        What the text is called where it cannot be read.
 
     Raises
     ------
@@ -300,15 +309,22 @@ def parse_expression(text: str) -> Node:
     >>> parse_expression("x > 1 and g not in ['a', 'b']").text
     'x > 1 & !g %in% c("a", "b")'
     """
-    return parse_tokens(text, _tokenize(text))
+    return _Parser(text, _tokenize(text, what), what).whole()
 
 
-def parse_argument(text: str, columns: Container[str]) -> Node:
+def parse_argument(text: str, columns: Container[str], what: str = "an argument") -> Node:
     """Return what the text of an argument means: a column by its bare name, or an expression.
+
+    Raises
+    ------
+    FormulaError
+        For text that is neither; it names the argument, `what`.
 
     Examples
     --------
     >>> parse_argument("x - 1", ["x", "x - 1"]).text, parse_argument("x - 1", ["x"]).text
     ('`x - 1`', 'x - 1')
     """
-    return Name(text) if text in columns else parse_expression(text)
+    if text in columns:
+        return Name(text)
+    return parse_expression(text, f"{what} as an expression")

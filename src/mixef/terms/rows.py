@@ -16,7 +16,7 @@ from mixef.terms.convert import convert
 from mixef.terms.expressions import Scope, Variable
 from mixef.terms.factor import Factor
 from mixef.terms.nodes import Node
-from mixef.terms.parser import parse_argument, parse_expression
+from mixef.terms.parser import parse_argument
 from mixef.terms.sources import is_of_narwhals, nw, series_of
 from mixef.terms.values import Matrix, finite_sum, missing_rows
 
@@ -24,7 +24,7 @@ from mixef.terms.values import Matrix, finite_sum, missing_rows
 def per_row(value: Any, what: str, scope: Scope) -> np.ndarray:
     """Return an argument that is a column, an expression or one value a row as numbers (n,)."""
     if isinstance(value, str):
-        node = parse_argument(value, scope.columns)
+        node = parse_argument(value, scope.columns, what)
         return numbers(scope.variable(node), f"{what} = {value!r}")
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return np.full(scope.n, number(value, what))
@@ -67,7 +67,7 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
         return None
     value = series_of(subset)
     if isinstance(value, str):
-        value = scope.variable(parse_expression(value))
+        value = scope.variable(parse_argument(value, scope.columns, "subset"))
     elif is_of_narwhals(value):
         value = convert(value, "subset") if value.dtype == nw.Boolean else value.to_numpy()
     if isinstance(value, pd.Series):

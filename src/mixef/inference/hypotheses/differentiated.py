@@ -92,12 +92,11 @@ def differentiated(text: str, values: Mapping[str, float]) -> Differentiated:
     """
     place = {unquoted(name): i for i, name in enumerate(values)}
     try:
-        root = Name(text) if unquoted(text) in place else parse_expression(text)
+        root = Name(text) if unquoted(text) in place else parse_expression(text, "the expression")
     except FormulaError as error:
         odd = [name for name in values if name in text and not name.isidentifier()]
         hint = f"\nnames such as {odd[0]} go in backquotes: `{odd[0]}`" if odd else ""
-        message = str(error).replace("cannot read the formula", "cannot read the expression")
-        raise FormulaError(message + hint) from None
+        raise FormulaError(f"{error}{hint}") from None
     numbers, named = list(values.values()), np.zeros(len(values), dtype=bool)
 
     def found(node: Node) -> int | None:

@@ -54,7 +54,7 @@ def read_specs(specs: Any, by: Any, known: Iterable[str]) -> Specs:
 
 
 def _from_formula(text: str) -> Specs:
-    node, contrasts = parse_expression(text), None
+    node, contrasts = parse_expression(text, "specs"), None
     if isinstance(node, Unary) and node.op == "~":
         node = node.operand
     elif isinstance(node, Binary) and node.op == "~":

@@ -18,7 +18,7 @@ from mixef.inference.marginal.specs import read_specs
 from mixef.terms.columns import Columns
 from mixef.terms.expressions import Scope
 from mixef.terms.nodes import Node, variable_names
-from mixef.terms.parser import parse_expression
+from mixef.terms.parser import parse_argument
 from mixef.terms.slopes import matrix_slopes, node_slopes
 from mixef.terms.values import as_number
 
@@ -56,8 +56,8 @@ def _variable(grid: Grid, var: Any) -> tuple[str, Node, str]:
     """Return what slopes are for: its text, its expression, and the variable in it."""
     text = checks.text(var, "var", "the name of a numeric predictor, such as 'x', or 'log(x)'")
     numeric = [p.name for p in grid.predictors.values() if not p.is_factor]
-    found = [text] if text in grid.predictors else list(variable_names(parse_expression(text)))
-    found = [name for name in found if name in grid.predictors]
+    node = parse_argument(text, grid.predictors, "var")
+    found = [name for name in variable_names(node) if name in grid.predictors]
     if len(found) != 1 or found[0] not in numeric:
         what = f"is a factor with the levels {', '.join(grid.predictors[found[0]].texts[:10])}" if (
             len(found) == 1
@@ -66,8 +66,7 @@ def _variable(grid: Grid, var: Any) -> tuple[str, Node, str]:
             f"var is {text!r}, which {what}; expected one of the numeric predictors "
             f"{', '.join(numeric) or '(there are none)'}, or a function of one"
         )
-    bare = f"`{text}`" if text in grid.predictors else text
-    return text, parse_expression(bare), found[0]
+    return text, node, found[0]
 
 
 def _slopes(grid: Grid, node: Node, name: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from mixef.terms.factor import Factor
 from mixef.terms.frame import Evaluated
 from mixef.terms.needed import group_factors, needed_variables
 from mixef.terms.nodes import Name, Node, variable_names
-from mixef.terms.parser import parse_argument, parse_expression
+from mixef.terms.parser import parse_argument
 from mixef.terms.relation.engines import collected, reading
 from mixef.terms.relation.expressions import (
     Expressions,
@@ -238,7 +238,7 @@ def _chosen(reader: Reader, used: Used) -> tuple[Any, int | None]:
     rows = reader.columns.relation.lazy
     if reader.subset is None:
         return rows, None
-    node = parse_expression(reader.subset)
+    node = parse_argument(reader.subset, used.expressions.schema)
     condition = used.expressions.condition(node)
     made = _made_missing(node, used.expressions.schema, ~condition.is_null())
     found = _one_row(rows.select(made=made).select(rows=nw.len(), made=_count(nw.col("made"))))

@@ -16,7 +16,6 @@ from mixef.terms.functions import ASKING, LEARNING, LEVELLING
 from mixef.terms.needed import dot_columns, needed_variables
 from mixef.terms.nodes import Call, Node, variable_names
 from mixef.terms.outside import numpy_name
-from mixef.terms.parser import parse_argument
 from mixef.terms.relation.reader import Reader, with_rows_behind
 from mixef.terms.values import Matrix, as_factor, is_column
 
@@ -62,7 +61,7 @@ def _calls(reader: Reader) -> list[Call]:
     formula = reader.formula
     nodes = [formula.fixed, *([formula.response] if formula.response else [])]
     nodes += [side for bar in formula.bars for side in (bar.lhs, bar.group)]
-    nodes += [parse_argument(text, reader.columns.all_names) for text in reader.texts]
+    nodes += reader.arguments
     calls = {node.text: node for top in nodes for node in top.walk() if isinstance(node, Call)}
     return sorted(calls.values(), key=lambda call: len(call.text))
 
@@ -95,8 +94,7 @@ def _needs_levels(call: Call, reader: Reader, first: pa.RecordBatch) -> bool:
     fixed, groups, _ = needed_variables(reader.formula, dot_columns(reader.formula, columns))
     alone = {node.text for node in (*fixed, *groups)}
     nested = {part.text for node in (*fixed, *groups) for part in node.walk() if part is not node}
-    read = [parse_argument(text, reader.columns.all_names) for text in reader.texts]
-    nested |= {part.text for node in read for part in node.walk()}
+    nested |= {part.text for node in reader.arguments for part in node.walk()}
     if call.text not in alone or call.text in nested:
         return True
     try:

@@ -12,6 +12,8 @@ from mixef.late import LateModule
 from mixef.terms.expressions import Scope, State
 from mixef.terms.formula import Formula
 from mixef.terms.frame import Evaluated, evaluate
+from mixef.terms.nodes import Node
+from mixef.terms.parser import parse_argument
 from mixef.terms.relation.engines import as_batch
 from mixef.terms.relation.text import TableColumns
 from mixef.terms.rows import considered_rows
@@ -71,11 +73,15 @@ class Reader:
         return Batch(found, chosen, batch.num_rows, chooser)
 
     @property
-    def texts(self) -> list[str]:
-        """The arguments that are expressions."""
-        arguments = (self.weights, self.subset, self.offset)
-        several = (a if isinstance(a, list) else [a] for a in arguments)
-        return [text for items in several for text in items if isinstance(text, str)]
+    def arguments(self) -> list[Node]:
+        """What the arguments that are text mean."""
+        given = {"weights": self.weights, "subset": self.subset, "offset": self.offset}
+        return [
+            parse_argument(text, self.columns.all_names, what)
+            for what, items in given.items()
+            for text in (items if isinstance(items, list) else [items])
+            if isinstance(text, str)
+        ]
 
 
 def with_rows_behind(batch: pa.RecordBatch, rows: pa.RecordBatch | None) -> pa.RecordBatch:
