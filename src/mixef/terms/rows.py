@@ -239,16 +239,17 @@ def without_zero_weights(
     if weights is None:
         return rows
     used = weights if rows is None else weights[rows]
-    if (used < 0).any():
+    least = used.min()
+    if least < 0:
         raise DataError(
             f"weights must not be negative, but {int((used < 0).sum())} are "
-            f"(the smallest is {used.min():g})"
+            f"(the smallest is {least:g})"
         )
-    if np.isinf(used).any():
+    if used.max() == np.inf:
         raise DataError("weights must be finite, but some are infinite")
-    zero = used == 0
-    if not zero.any():
+    if least > 0:
         return rows
+    zero = used == 0
     if zero.all():
         raise DataError("all weights are zero; nothing is left to fit")
     warn(
