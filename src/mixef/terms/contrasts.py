@@ -112,7 +112,8 @@ def _treatment(base: Any, levels: tuple[str, ...], name: str) -> Coding:
             f"the base level {chosen!r} is not a level of {name}: {', '.join(levels[:20])}"
         )
     at = levels.index(chosen)
-    return np.delete(np.eye(len(levels)), at, axis=1), levels[:at] + levels[at + 1 :]
+    others = np.arange(len(levels)) != at
+    return np.eye(len(levels))[:, others], levels[:at] + levels[at + 1 :]
 
 
 def _given(spec: Any, levels: tuple[str, ...], name: str) -> Coding:

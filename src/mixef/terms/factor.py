@@ -51,12 +51,13 @@ class Factor:
         """Drop levels that no row has; a logical keeps both, as in R."""
         if self.kind == "logical" or self.full:
             return self
-        used = np.zeros(self.n_levels + 1, dtype=bool)  # the last cell is that of code -1
+        n_levels = self.n_levels
+        used = np.zeros(n_levels + 1, dtype=bool)  # the last cell is that of code -1
         used[self.codes.astype(np.intp)] = True
-        kept = np.flatnonzero(used[:-1])
-        if len(kept) == self.n_levels:
+        kept = used[:-1].nonzero()[0]
+        if len(kept) == n_levels:
             return self
-        table = np.full(self.n_levels + 1, -1, dtype=np.int32)
+        table = np.full(n_levels + 1, -1, dtype=np.int32)
         table[kept] = np.arange(len(kept), dtype=np.int32)
         contrasts = self.contrasts if isinstance(self.contrasts, str) else None
         return replace(

@@ -126,7 +126,7 @@ class DesignSpec:
     @cached_property
     def assign(self) -> np.ndarray:
         """Number of the term that each column belongs to, 0 for the intercept."""
-        widths = [int(np.prod([len(c.suffixes) for c in codings])) for codings in self.terms]
+        widths = [prod([len(c.suffixes) for c in codings]) for codings in self.terms]
         first = [0] if self.intercept else []
         return np.array(first + [t + 1 for t, w in enumerate(widths) for _ in range(w)], dtype=int)
 
