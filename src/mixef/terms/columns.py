@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -96,13 +96,16 @@ class Columns:
         self.labels: pd.Index | None = None
         if isinstance(data, pd.DataFrame):
             self._source: Any = data
+            # Of several levels of names a formula cannot choose.
+            self._known: Container[str] = data.columns if data.columns.nlevels == 1 else ()
             self.index = self.labels = data.index
             self.n = len(data.index)
         elif isinstance(data, Mapping):
-            self._source = data
+            self._source = self._known = data
             self.n, self.labels = _common_length(data), labels_in(data)
         else:
             self._source = frame_of(data, needed)
+            self._known = self.names
             self.n = len(self._source)
 
     @classmethod
@@ -117,7 +120,8 @@ class Columns:
             The columns of the table: what was not read is among them.
         """
         made = cls.__new__(cls)
-        made._cache, made._source, made.n = dict(columns), columns, n
+        made._cache, made.n = dict(columns), n
+        made._source = made._known = columns
         made.index = made.labels = None
         made.names, made.engine = names, engine
         return made
@@ -135,13 +139,7 @@ class Columns:
         return self._source.to_native() if is_of_narwhals(self._source) else self._source
 
     def __contains__(self, name: object) -> bool:
-        if name in self._cache:
-            return True
-        if isinstance(self._source, pd.DataFrame) and self._source.columns.nlevels > 1:
-            return False
-        if is_of_narwhals(self._source):
-            return name in self.names
-        return name in self._source
+        return name in self._cache or name in self._known
 
     def __getitem__(self, name: str) -> Column:
         """Return a column: numbers or booleans (n,), a Factor, Integers or Times."""
