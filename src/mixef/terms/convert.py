@@ -18,7 +18,8 @@ from mixef.terms.factor import (
 )
 from mixef.terms.sources import is_of_narwhals, nw, series_of
 
-Column = np.ndarray | Factor | Exact
+READ = Factor | Exact
+Column = np.ndarray | READ
 _TIMES = ("datetime", "datetime64", "date", "timedelta", "timedelta64", "period")
 _PERHAPS_WHOLE = ("mixed-integer-float", "decimal")
 _NUMBERS = ("floating", *_PERHAPS_WHOLE)
@@ -66,8 +67,10 @@ def read(values: Any, name: str) -> Column:
     DataError
         For complex numbers and other values that are neither numbers, labels nor times.
     """
-    if isinstance(values, Factor | Exact):
+    if isinstance(values, READ):
         return values
+    if isinstance(values, np.ndarray):
+        return _from_numpy(np.asarray(values), name)
     values = series_of(values)
     if is_of_narwhals(values):
         return _from_narwhals(values, name)

@@ -17,6 +17,7 @@ from mixef.terms.factor import Factor, factor_from_logical, factor_from_numbers
 from mixef.terms.nodes import number_text
 
 TIMES = datetime.date | datetime.timedelta | np.datetime64 | np.timedelta64 | pd.Period
+NUMBER = bool | int | float | np.number | np.bool_
 #: Longest vector that is written out in a formula, as by ``1:100000``.
 LONGEST = 100_000
 
@@ -34,6 +35,9 @@ class Matrix:
     def take(self, rows: np.ndarray | slice) -> Matrix:
         """Return the matrix at some rows."""
         return replace(self, array=self.array[rows])
+
+
+COLUMN = np.ndarray | Factor | Matrix | Exact
 
 
 def taken(value: Any, rows: np.ndarray | slice) -> Any:
@@ -86,7 +90,7 @@ def as_number(x: Any, what: object) -> Any:
     try:
         if isinstance(x, np.ndarray | list):
             return np.asarray(x, dtype=np.float64)
-        if isinstance(x, bool | int | float | np.number | np.bool_):
+        if isinstance(x, NUMBER):
             return float(x)
     except (TypeError, ValueError, OverflowError):
         pass
@@ -131,12 +135,12 @@ def text_of(x: Any) -> str:
 
 def is_column(x: Any) -> TypeGuard[np.ndarray | Factor | Matrix | Exact]:
     """Whether a value has one value a row."""
-    return isinstance(x, np.ndarray | Factor | Matrix | Exact)
+    return isinstance(x, COLUMN)
 
 
 def is_number(x: Any) -> bool:
     """Whether a value is one number or truth value."""
-    return isinstance(x, bool | int | float | np.number | np.bool_)
+    return isinstance(x, NUMBER)
 
 
 def is_constant(x: Any) -> bool:
