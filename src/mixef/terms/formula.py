@@ -72,6 +72,9 @@ class Formula:
     def __str__(self) -> str:
         return self.text
 
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     @property
     def response_name(self) -> str:
         """The response's text, for messages."""

@@ -37,12 +37,13 @@ def needed_names(formula: Formula, *arguments: Any) -> set[str] | None:
     return None if "." in names else names
 
 
-def needed_by(text: str) -> set[str]:
+@lru_cache(maxsize=512)
+def needed_by(text: str) -> frozenset[str]:
     """Return the names that the text of an argument may read: a column's, or of an expression."""
     try:
-        return {text, *variable_names(parse_expression(text))}
+        return frozenset([text, *variable_names(parse_expression(text))])
     except FormulaError:  # if no column has it for its name, it is refused where it is read
-        return {text}
+        return frozenset([text])
 
 
 @lru_cache(maxsize=512)
@@ -60,15 +61,16 @@ def _sides(formula: Formula) -> tuple[Node, ...]:
 
 def dot_columns(formula: Formula, columns: Columns) -> tuple[str, ...] | None:
     """Return the columns that ``.`` stands for; None for a formula without it."""
-    if not any(_has_dot(side) for side in _sides(formula)):
+    if not _has_dot(formula):
         return None
     used = set() if formula.response is None else set(variable_names(formula.response))
     return tuple(name for name in columns.names if name not in used)
 
 
 @lru_cache(maxsize=512)
-def _has_dot(node: Node) -> bool:
-    return any(isinstance(n, Name) and n.name == "." and not n.quoted for n in node.walk())
+def _has_dot(formula: Formula) -> bool:
+    nodes = (node for side in _sides(formula) for node in side.walk())
+    return any(isinstance(n, Name) and n.name == "." and not n.quoted for n in nodes)
 
 
 @lru_cache(maxsize=512)

@@ -186,7 +186,7 @@ def left_out(
         Positions that `subset` chose, those without missing values, and those of them that have
         a weight; None for all.
     """
-    sizes = [n, *(n if p is None else len(p) for p in (considered, complete, rows))]
+    sizes = [n, *[n if p is None else len(p) for p in (considered, complete, rows)]]
     wanted = slice(None) if considered is None else considered
     counts = {name: int(m[wanted].sum()) for name, m in absent.items()}
     by_variable = {name: count for name, count in counts.items() if count}
