@@ -188,13 +188,13 @@ def test_steps_are_those_of_one(radius):
         value, slope = (np.array(a) for a in zip(*cases, strict=True))
         step, gain = steps_along(slope, value, np.full(len(cases), radius))
         for i, (v, g) in enumerate(cases):
-            one, expected = Quadratic(g, np.diag(v)).step(radius)
+            one, expected = Quadratic(g, np.diag(v), np.ones(len(v))).step(radius)
             # 1e-9: where the search for the multiplier ends.
             assert gain[i] == pytest.approx(expected, rel=1e-9, abs=1e-12)
             assert np.linalg.norm(step[i]) == pytest.approx(np.linalg.norm(one), rel=1e-8)
             assert np.linalg.norm(step[i]) <= radius * (1 + 1e-9)
         gains = promises(slope, value)
-        one_by_one = [Quadratic(g, np.diag(v)).promise for v, g in cases]
+        one_by_one = [Quadratic(g, np.diag(v), np.ones(len(v))).promise for v, g in cases]
         np.testing.assert_allclose(gains, one_by_one, rtol=1e-8, atol=1e-12)
 
 

@@ -41,7 +41,7 @@ def test_a_step_solves_the_subproblem(case, radius):
     basis = np.linalg.qr(np.random.default_rng(size).normal(size=(size, size)))[0]
     H, g = basis * value @ basis.T, basis @ along
     H = (H + H.T) / 2
-    step, gain = Quadratic(g, H).step(radius)
+    step, gain = Quadratic(g, H, np.ones(len(g))).step(radius)
     length, scale = np.linalg.norm(step), max(np.abs(value).max(), np.linalg.norm(g) / radius)
     assert length <= radius * (1 + 1e-9)
     model = g @ step + 0.5 * step @ H @ step
@@ -59,7 +59,7 @@ def test_a_step_solves_the_subproblem(case, radius):
 
 
 def test_the_hard_case_reaches_the_boundary():
-    step, gain = Quadratic(np.array([0.0, 1.0]), np.diag([-2.0, 2.0])).step(3.0)
+    step, gain = Quadratic(np.array([0.0, 1.0]), np.diag([-2.0, 2.0]), np.ones(2)).step(3.0)
     # (H + 2 I) s = -g fixes s_2 = -1/4; the rest of the radius goes along the lowest eigenvector.
     assert abs(step[0]) == pytest.approx(np.sqrt(9 - 1 / 16), rel=1e-9)
     assert step[1] == pytest.approx(-0.25, rel=1e-9)

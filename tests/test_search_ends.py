@@ -84,7 +84,7 @@ def test_curvature_that_no_step_confirms_does_not_count():
 @pytest.mark.parametrize("tiny", [1e-14, 1e-17, -1e-300, 0.0])
 def test_a_step_from_all_but_a_saddle(tiny):
     """The shift is all but minus the lowest eigenvalue, and keeps its digits."""
-    step, gain = Quadratic(np.array([tiny, 1.0]), np.diag([-43.0, 2.0])).step(1.0)
+    step, gain = Quadratic(np.array([tiny, 1.0]), np.diag([-43.0, 2.0]), np.ones(2)).step(1.0)
     assert np.linalg.norm(step) == pytest.approx(1.0, rel=1e-9)
     assert gain == pytest.approx(43.0 / 2, rel=0.02)
 

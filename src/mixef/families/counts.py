@@ -97,7 +97,7 @@ class Binomial(Family):
         if not isinstance(self.link, Logit):
             return super().mean_and_kernel(y, eta, extra)
         size, positive = np.abs(eta), eta > 0.0
-        if not isfinite(size.max(initial=0.0)):
+        if not isfinite(np.maximum.reduce(size, axis=None, initial=0.0)):
             return None
         e = np.exp(-size)
         whole = 1.0 + e

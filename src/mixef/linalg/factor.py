@@ -327,6 +327,12 @@ class CholeskyFactor(Factor):
         M11 = two_sided(lam.T, self.products.diagonal[0], lam.T) + small.identity(len(lam))
         return small.inverse_lower(small.cholesky(M11))
 
+    @property
+    def level_inverses(self) -> np.ndarray:
+        """``M_11^-1`` (l, s, s), level by level, of the first block alone."""
+        roots = self.level_roots
+        return small.times(roots.transpose(0, 2, 1), roots)
+
     @abstractmethod
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L x = P rhs``, (q,) or (q, k); x stays in the factor's own order."""

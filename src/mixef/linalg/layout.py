@@ -53,26 +53,23 @@ class Layout:
     def multiply(
         self, lams: Sequence[np.ndarray], v: np.ndarray, transpose: bool = False
     ) -> np.ndarray:
-        """Multiply ``v`` (q,) or (q, k) by Lambda, or by its transpose.
+        """Multiply ``v`` (q,) or (q, k) by Lambda, or by its transpose; in C order.
 
         Parameters
         ----------
         lams : sequence of ndarray (s_i, s_i)
             One template a block.
         """
-        out = np.empty(v.shape)
+        parts = []
         for i, lam in enumerate(lams):
-            rows = self.slices[i]
+            rows = v[self.slices[i]]
             if self.widths[i] == 1:
-                np.multiply(v[rows], lam[0, 0], out=out[rows])
+                parts.append(np.multiply(rows, lam[0, 0], order="C"))
                 continue
-            small = lam.T if transpose else lam
-            block = self.by_level(i, v)
-            if v.ndim == 1:
-                self.by_level(i, out)[...] = block @ small.T
-            else:
-                np.matmul(small, block, out=self.by_level(i, out))
-        return out
+            small, block = lam.T if transpose else lam, self.by_level(i, v)
+            product = block @ small.T if v.ndim == 1 else small @ block
+            parts.append(product.reshape(rows.shape))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def same_effects(
         self, old: Sequence[np.ndarray], u: np.ndarray, new: Sequence[np.ndarray]

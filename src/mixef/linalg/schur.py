@@ -93,6 +93,13 @@ class SchurFactor(CholeskyFactor):
         """``C^-1`` (l, s, s), with ``M_11 = C C'`` level by level, of the first block."""
         return self._Cinv
 
+    @property
+    def level_inverses(self) -> np.ndarray:
+        """``M_11^-1`` (l, s, s), level by level, of the first block alone."""
+        if self._M11inv is None:
+            self._M11inv = super().level_inverses
+        return self._M11inv
+
     def solve_L(self, rhs: np.ndarray) -> np.ndarray:
         """Solve ``L x = rhs``, the first block first."""
         self._require_L()
@@ -131,7 +138,7 @@ class SchurFactor(CholeskyFactor):
         out = np.empty(columns.shape)
         out[q1:] = dsymm(1.0, self._L22, tail, lower=1) if self.q2 else tail
         coupled = self._coupling.times(out[q1:])
-        out[:q1] = self._on_levels(self._level_inverse(), columns)
+        out[:q1] = self._on_levels(self.level_inverses, columns)
         out[:q1] -= self._on_levels(blocks.transpose(0, 2, 1), coupled)
         return out.reshape(rhs.shape)
 
@@ -144,7 +151,7 @@ class SchurFactor(CholeskyFactor):
         if i > 0:
             return lower_blocks(inverse, self.layout, i, self.q1)
         if not self.q2:
-            return self._level_inverse()
+            return self.level_inverses
         self._couple(self._Cinv @ self.lams[0].T)
         middle = np.eye(self.layout.widths[0]) + self._coupling.forms(inverse)
         trace: np.ndarray = self._Cinv.transpose(0, 2, 1) @ middle @ self._Cinv
@@ -164,7 +171,7 @@ class SchurFactor(CholeskyFactor):
         inverse = self._invert_remainder()
         self._couple(self._level_E())
         products, self._forms = self._coupling.products_and_forms(inverse)
-        own = self._level_inverse() + two_sided(lam.T, self._forms, lam.T)
+        own = self.level_inverses + two_sided(lam.T, self._forms, lam.T)
         across = {}
         for j, P in enumerate(products, start=1):
             across[0, j] = two_sided(-lam.T, P, np.eye(P.shape[2]))
@@ -285,12 +292,6 @@ class SchurFactor(CholeskyFactor):
             mirror(self._A)
         return self._A
 
-    def _level_inverse(self) -> np.ndarray:
-        """Return ``M_ll^-1`` (l, s, s) of the first block alone."""
-        if self._M11inv is None:
-            self._M11inv = small.times(self._Cinv.transpose(0, 2, 1), self._Cinv)
-        return self._M11inv
-
     def _level_E(self) -> np.ndarray:
         """Return E of `_trace_from_inverse` (l, s, s), by the form that keeps digits.
 
@@ -298,7 +299,7 @@ class SchurFactor(CholeskyFactor):
         ``I - (Z'Z)_ll lam M_ll^-1 lam'``, exact where lam vanishes.
         """
         if self._E is None:
-            lam, inverse = self.lams[0], self._level_inverse()
+            lam, inverse = self.lams[0], self.level_inverses
             if len(lam) == 1:
                 self._E = inverse
             elif self.least[0] > INVERTIBLE:

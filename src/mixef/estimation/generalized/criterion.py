@@ -176,8 +176,8 @@ class GeneralizedCriterion:
         if not (known or self._factor_at_anchor):
             return mode.u
         change = [new - old for new, old in zip(lams, anchor.lams, strict=True)]
-        far = [np.abs(c).max() > np.abs(a).max() for c, a in zip(change, anchor.lams, strict=True)]
-        if any(far):  # b hardly moves then
+        pairs = zip(change, anchor.lams, strict=True)
+        if any(np.vdot(c, c) > np.vdot(lam, lam) for c, lam in pairs):  # b hardly moves then
             return model.groups.layout.same_effects(anchor.lams, mode.u, lams)
         if known:
             return anchor.foreseen(self._point)

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ from mixef.terms.random import RandomTerm
 LARGE = 3.0
 
 
-@dataclass(frozen=True)
-class Anchor:
+class Anchor(NamedTuple):
     """Where derivatives were taken last."""
 
     mode: Mode
@@ -41,10 +39,10 @@ class Anchor:
     parametrization: Parametrization
     moved: np.ndarray | None  # (K, s, l): derivatives of u, where they are known
 
-    @cached_property
+    @property
     def is_large(self) -> bool:
         """Whether some relative standard deviation is so large that it may run away."""
-        return bool(max(np.abs(lam).max() for lam in self.lams) >= LARGE)
+        return any(np.vdot(lam, lam) >= LARGE**2 for lam in self.lams)
 
     def foreseen(self, point: np.ndarray) -> np.ndarray:
         """Return u (q,) at another point, to first order, where its derivatives are known."""

@@ -58,7 +58,7 @@ from mixef.estimation.search.convergence import judge
 from mixef.estimation.search.hessian import inverse_hessian
 from mixef.estimation.search.optimize import StopReason
 from mixef.estimation.search.singular import vanished_directions
-from mixef.estimation.search.trust_region import FLAT
+from mixef.estimation.search.trust_region import FLAT, Quadratic
 from mixef.estimation.spec import (
     Kind,
     ModelSpec,
@@ -69,7 +69,6 @@ from mixef.families.convert import make_family
 from mixef.families.density import DensityFamily
 from mixef.families.family import Family
 from mixef.families.standard import FAMILIES
-from mixef.linalg import small
 from mixef.linalg.chunks import ChunkSource
 from mixef.linalg.factor import needs_cholesky
 from mixef.terms.frame import ModelFrame
@@ -313,13 +312,13 @@ class Generalized(Kind):
         hessian, exact = None, criterion.hessian(result.par)
         if exact is not None:
             if exact is not result.information:
-                result = replace(result, information=exact)
-            hessian = exact if small.eigh(exact)[0].min(initial=0.0) > -FLAT else None
+                here = Quadratic(result.gradient, exact, criterion.scale(result.par))
+                result = replace(result, information=exact, foretells=here)
+            hessian = exact if result.foretells.values.min(initial=0.0) > -FLAT else None
         error = criterion.laplace_error(result.par) if nAGQ < 2 else None
         estimates = criterion.estimates(result.par)
         end = judge(
             result,
-            criterion.scale(result.par),
             self.labels(names, terms),
             criterion.user_gradient(),
             control.optimizer,

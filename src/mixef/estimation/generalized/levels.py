@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,21 +36,12 @@ class Levels:
 
     u: np.ndarray  # (l, s)
     half: np.ndarray  # (l, s, s): ``C^-T``, with ``M = C C'``
+    roots: np.ndarray  # (s, s, l): ``C^-1``
+    inverse: np.ndarray  # (s, s, l): ``M^-1``
     gram: np.ndarray  # (s, s, l): ``Z'WZ`` of every level
     z: np.ndarray  # (s, n): columns of Z, each in one piece
     lam: np.ndarray  # (s, s)
     of_row: ByLevel  # The level of each row
-
-    @cached_property
-    def roots(self) -> np.ndarray:
-        """``C^-1`` (s, s, l)."""
-        return np.ascontiguousarray(self.half.transpose(2, 1, 0))
-
-    @cached_property
-    def inverse(self) -> np.ndarray:
-        """``M^-1`` (s, s, l)."""
-        columns = self.roots.transpose(1, 0, 2)
-        return times(columns, columns)
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -76,15 +68,22 @@ class Levels:
 
 def levels_at(model: WorkingModel, mode: Mode, lam: np.ndarray) -> Levels:
     """Collect the levels at a mode, where products and factor of ``model`` stand."""
-    groups = model.groups
+    groups, factor = model.groups, model.factor.cholesky("levels")
     gram = groups.products.diagonal[0].transpose(1, 2, 0).copy()  # overwritten in place
-    half = model.factor.cholesky("levels").level_roots.transpose(0, 2, 1)
-    u = groups.layout.by_level(0, mode.u)
-    return Levels(u, half, gram, groups.z, lam, groups.levels)
+    roots, inverse = factor.level_roots, factor.level_inverses
+    return Levels(
+        groups.layout.by_level(0, mode.u),
+        roots.transpose(0, 2, 1),
+        np.ascontiguousarray(roots.transpose(1, 2, 0)),
+        np.ascontiguousarray(inverse.transpose(1, 2, 0)),
+        gram,
+        groups.z,
+        lam,
+        groups.levels,
+    )
 
 
-@dataclass(frozen=True)
-class Movement:
+class Movement(NamedTuple):
     """Derivatives for the K parameters: par, beta, and those of the auxiliary ones."""
 
     dlam: np.ndarray  # (k, s, s): of the template, for par

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -50,6 +50,8 @@ NEAR_START = 1.0
 NOISE = 1e-13
 MAX_STEPS = 200
 MAX_HALVINGS = 40
+# Of coefficients that are not part of the mode.
+NO_STEP = np.empty(0)
 
 
 class RowModel(Protocol):
@@ -207,8 +209,7 @@ class WorkingModel:
         self.factor.update(lams)
 
 
-@dataclass(frozen=True)
-class Mode:
+class Mode(NamedTuple):
     """The conditional mode at one set of parameters; the factor stands there."""
 
     u: np.ndarray  # (q,)
@@ -276,12 +277,11 @@ def _mode_from(
         if at_saddle > MOST_AT_SADDLE:
             raise FitError(_saddle(model))
         last = decrement < LAST_STEP and not scoring
-        slack = NOISE * (1.0 + abs(penalized))
-        for halving in range(MAX_HALVINGS):
-            share = 0.5**halving
-            new_u, new_beta = u + share * step_u, beta
+        slack, share = NOISE * (1.0 + abs(penalized)), 1.0
+        for _ in range(MAX_HALVINGS):
+            new_u, new_beta = u + step_u, beta
             if with_beta:
-                new_beta = beta + share * step_beta
+                new_beta = beta + step_beta
                 fixed = model.fixed_part(new_beta)
             new_state = model.at(fixed, lams, new_u, extra)
             if new_state is not None:
@@ -289,12 +289,13 @@ def _mode_from(
                 # The last step is too small to be seen in the value.
                 if last or value <= penalized - 1e-4 * share * decrement + slack:
                     break
+            share, step_u, step_beta = 0.5 * share, 0.5 * step_u, 0.5 * step_beta
         else:
             if not decrement <= slack:
                 raise FitError(_cause(model, state, decrement))
             break
         u, beta, state, penalized = new_u, new_beta, new_state, value
-        if (last and halving == 0) or decrement < 1e-3 * slack:
+        if (last and share == 1.0) or decrement < 1e-3 * slack:
             break
         with_beta = with_beta and not decrement < near
     else:
@@ -316,10 +317,12 @@ def _first_state(
     u: np.ndarray,
 ) -> tuple[np.ndarray, RowState]:
     """Return a start inside the domain: the one given, or the mean without random effects."""
-    for start in (u, np.zeros_like(u)) if u.any() else (u,):
-        state = model.at(fixed, lams, start, extra)
-        if state is not None:
-            return start, state
+    state = model.at(fixed, lams, u, extra)
+    if state is None and u.any():
+        u = np.zeros_like(u)
+        state = model.at(fixed, lams, u, extra)
+    if state is not None:
+        return u, state
     family = model.response.family
     raise FitError(
         f"the linear predictor leaves the domain of the {family.link.name} link of the "
@@ -364,11 +367,11 @@ def _newton_step(
     score: Any,
     with_beta: bool,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the steps of u and beta, and what they promise to take from the deviance."""
+    """Return steps of u, and of beta if in the mode, and what the deviance falls by them."""
     factor = model.factor
     if not with_beta or not model.p:
         half = factor.solve_half(gradient)
-        return factor.solve_rest(half), np.zeros(model.p), float(factor.form(half, gradient))
+        return factor.solve_rest(half), NO_STEP, float(factor.form(half, gradient))
     UtWX, XtWX = fixed_products(model, lams, weights)
     right = np.concatenate([UtWX, gradient[:, None]], axis=1)
     solved = factor.solve_half(right)

@@ -13,7 +13,7 @@ With the canonical link r is constant and the two weights are one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from typing import NamedTuple
@@ -45,8 +45,7 @@ class RowState(NamedTuple):
     observed: np.ndarray  # (n,)
 
 
-@dataclass(frozen=True)
-class AuxiliarySlopes:
+class AuxiliarySlopes(NamedTuple):
     """Derivatives for the coordinates of the auxiliary parameters at fixed linear predictors."""
 
     score: np.ndarray  # (E, n): of the scores
@@ -54,8 +53,7 @@ class AuxiliarySlopes:
     log_density: np.ndarray  # (E,)
 
 
-@dataclass(frozen=True)
-class RowSlopes:
+class RowSlopes(NamedTuple):
     """Derivatives of scores and weights."""
 
     by_eta: np.ndarray  # (n,): derivative for eta of the weights in ``log|M|``
@@ -72,8 +70,7 @@ class RowSlopes:
         return changes
 
 
-@dataclass(frozen=True)
-class SecondSlopes:
+class SecondSlopes(NamedTuple):
     """Second derivatives of the weights in M and of the score, a row."""
 
     # tuple of ndarray (n,), (E, n), (E, E, n): for (eta, eta) and, with auxiliary parameters, for
@@ -81,7 +78,7 @@ class SecondSlopes:
     weights: tuple[np.ndarray, ...]
     score: tuple[np.ndarray, ...]  # Likewise
     # (E, E): of the log density for the auxiliary parameters, summed
-    log_density: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    log_density: np.ndarray = np.zeros((0, 0))
 
 
 @dataclass(frozen=True)

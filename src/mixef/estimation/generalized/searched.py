@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,12 @@ def first_inside(criterion: GeneralizedCriterion) -> np.ndarray:
     """
     start = criterion.start()
     par, beta, extra = criterion.split(start)
-    for share, inward in ((1.0, 0.0), (0.1, 0.0), (0.01, 0.0), (0.1, 0.1), (0.01, 0.5)):
-        smaller = criterion.parametrization.resized(par, share)
-        moved = beta + inward * (criterion.problem.inside - beta)
-        point = criterion.join(smaller, moved, extra)
+    resized, inside = criterion.parametrization.resized, criterion.problem.inside
+    smaller = (
+        criterion.join(resized(par, share), beta + inward * (inside - beta), extra)
+        for share, inward in ((0.1, 0.0), (0.01, 0.0), (0.1, 0.1), (0.01, 0.5))
+    )
+    for point in chain((start,), smaller):
         if np.isfinite(criterion.value(point)) and derivatives_at(criterion) is not None:
             return point
     return start

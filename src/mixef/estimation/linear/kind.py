@@ -168,7 +168,6 @@ class Gaussian(Kind):
         estimates = criterion.estimates(result.par, control.objective_se)
         convergence = judge(
             result,
-            criterion.scale(result.par),
             par_labels(terms),
             criterion.user_gradient(),
             control.optimizer,

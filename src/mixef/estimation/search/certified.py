@@ -26,7 +26,7 @@ from mixef.estimation.search.optimize import (
 from mixef.estimation.search.scipy_search import scipy_search
 from mixef.estimation.search.singular import SINGULAR_TOLERANCE
 from mixef.estimation.search.size import Size, in_size, is_far
-from mixef.estimation.search.trust_region import FLAT
+from mixef.estimation.search.trust_region import FLAT, Quadratic
 from mixef.linalg import small
 
 # A diagonal of a template (in units of the scaled columns) that may as well be zero ...
@@ -145,7 +145,8 @@ def search(
     criterion.follow(axes.view, par)
     objective = criterion.value(par)
     g, H = criterion.derivatives()
-    return replace(result, par=par, objective=objective, gradient=g, information=H)
+    here = Quadratic(g, H, criterion.scale(par))
+    return replace(result, par=par, objective=objective, gradient=g, information=H, foretells=here)
 
 
 def _after_first(trace: Trace | None, steps: tuple[Step, ...]) -> Trace | None:

@@ -72,7 +72,6 @@ class Convergence(PrintedTable):
 
 def judge(
     result: SearchResult,
-    unit: np.ndarray,
     labels: Sequence[str],
     user_gradient: np.ndarray,
     optimizer: str,
@@ -83,8 +82,6 @@ def judge(
 
     Parameters
     ----------
-    unit : ndarray (k,)
-        Natural size of each parameter.
     labels : sequence of str
         Names of the parameters.
     user_gradient : ndarray (k,)
@@ -94,7 +91,7 @@ def judge(
     void : sequence of bool, optional
         Which of the first parameters mean nothing at the end, as correlations of nothing do.
     """
-    end, gain = Quadratic(result.gradient, result.information, unit), result.expected_gain
+    end, gain = result.foretells, result.expected_gain
     problems = []
     converged = gain < CONVERGED_GAIN or result.reason is StopReason.ERROR
     if not converged:
@@ -107,8 +104,8 @@ def judge(
         )
     means = np.append(~np.array(void, dtype=bool), np.ones(len(labels) - len(void), dtype=bool))
     if not means.all():
-        H = result.information[np.ix_(means, means)]
-        end = Quadratic(result.gradient[means], H, unit[means])
+        H, unit = result.information[np.ix_(means, means)], end.unit[means]
+        end = Quadratic(result.gradient[means], H, unit)
     flat = _flat_parameters(end, [labels[int(a)] for a in np.flatnonzero(means)])
     if flat:
         problems.append(

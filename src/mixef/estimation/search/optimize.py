@@ -138,6 +138,7 @@ class SearchResult:
     reason: StopReason
     #: What one more step promises, as far as rounding and failed steps do not disprove it.
     expected_gain: float
+    foretells: Quadratic  # what gradient and information do, in natural units
 
 
 class Known(NamedTuple):
@@ -258,7 +259,7 @@ def newton(
         ahead = secants.ahead(here, axes, g, H, unit, radius) if learns else here
         recorder.add(par, f, g)
     log = tuple(recorder.log)
-    return SearchResult(par, f, g, H, len(log), log, reason, promise)
+    return SearchResult(par, f, g, H, len(log), log, reason, promise, here)
 
 
 class _Secants:
@@ -376,8 +377,8 @@ def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None
         g, H = criterion.derivatives()
     except FitError:
         return None
-    size = np.abs(g).max(initial=0.0) + np.abs(H).max(initial=0.0)  # NaN if there is one
-    return (g, H) if math.isfinite(size) else None
+    total = np.add.reduce(g) + np.add.reduce(H, axis=None)  # NaN or infinite if an entry is
+    return (g, H) if math.isfinite(total) else None
 
 
 class Recorder:
@@ -389,7 +390,9 @@ class Recorder:
 
     def add(self, par: np.ndarray, objective: float, gradient: np.ndarray | None) -> None:
         """Keep an evaluation; ``gradient`` is None where it was not taken."""
-        largest = np.nan if gradient is None else float(np.abs(gradient).max(initial=0.0))
+        largest = np.nan
+        if gradient is not None:
+            largest = float(np.maximum.reduce(np.abs(gradient), initial=0.0))
         par = np.array(par) if self._axes is None else self._axes.back(par)
         self.log.append(Step(par, float(objective), largest))
         if self._trace:

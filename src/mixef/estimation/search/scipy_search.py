@@ -45,12 +45,9 @@ def scipy_search(
     )
     f = criterion.value(found.x)
     g, H = criterion.derivatives()
-    unit = criterion.scale(found.x)
-    promise = Quadratic(g, H, unit).promise
-    log = tuple(recorder.log)
-    return SearchResult(
-        found.x, f, g, H, len(log), log, _reason_of(found, max_evaluations), promise
-    )
+    here, log = Quadratic(g, H, criterion.scale(found.x)), tuple(recorder.log)
+    reason = _reason_of(found, max_evaluations)
+    return SearchResult(found.x, f, g, H, len(log), log, reason, here.promise, here)
 
 
 def _reason_of(found: scipy.optimize.OptimizeResult, max_evaluations: int) -> StopReason:

@@ -24,21 +24,20 @@ class Quadratic:
     Parameters
     ----------
     g, H : ndarray (k,), (k, k)
-    unit : ndarray (k,), optional
-        Natural unit of each parameter, in which steps are; one by default.
+    unit : ndarray (k,)
+        Natural unit of each parameter, in which steps are.
     """
 
-    def __init__(self, g: np.ndarray, H: np.ndarray, unit: np.ndarray | None = None):
-        if unit is not None:
-            g, H = g * unit, H * (unit[:, None] * unit)
-        self.values, self.vectors = small.eigh(H)
-        self.slopes = self.vectors.T @ g
+    def __init__(self, g: np.ndarray, H: np.ndarray, unit: np.ndarray):
+        self.unit = unit
+        self.values, self.vectors = small.eigh(H * (unit[:, None] * unit))
+        self.slopes = (g * unit) @ self.vectors
         #: What a Newton step promises to gain, flat directions left aside.
         self.promise = self._promise(self.values)
 
     def is_settled(self, radius: float) -> bool:
         """Tell whether there is a minimum, and that within reach."""
-        if self.values.min(initial=1.0) <= 0.0:
+        if np.minimum.reduce(self.values, initial=1.0) <= 0.0:
             return False
         step = self.slopes / self.values
         return bool(step @ step < radius**2)
@@ -49,7 +48,7 @@ class Quadratic:
 
     def _promise(self, value: np.ndarray) -> float:
         slope = self.slopes
-        if not value.min(initial=1.0) > FLAT:
+        if not np.minimum.reduce(value, initial=1.0) > FLAT:
             curved = is_curved(slope, value)
             value, slope = value[curved], slope[curved]
         return _step(slope, value, 1.0)[1]
@@ -62,7 +61,7 @@ class Quadratic:
 
 def _step(slope: np.ndarray, value: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
     """Return the one of `steps_along` for one slope (k,), or Newton's where that is short."""
-    if not value.size or value.min() > 0.0:
+    if np.minimum.reduce(value, initial=1.0) > 0.0:
         step = slope / value
         if step @ step <= radius**2:
             return -step, 0.5 * float(slope @ step)
