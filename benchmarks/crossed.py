@@ -37,12 +37,12 @@ def exact(products: CrossProducts, theta: tuple[float, float]) -> tuple[float, n
     pair = products.pairs[0, 1]
     A = scipy.sparse.csr_array((pair.blocks.ravel(), (pair.rows, pair.cols)), shape=(n1, n2))
     D1 = 1.0 + a * d1
-    G = np.diag(d2) - (A.T @ scipy.sparse.diags_array(a / D1) @ A).toarray()
+    G = np.diag(d2) - (A.T @ scipy.sparse.diags(a / D1) @ A).toarray()
     factor = scipy.linalg.cho_factor(np.eye(n2) + b * G, lower=True)
     value = np.log(D1).sum() + 2.0 * np.log(factor[0].diagonal()).sum()
     C = scipy.linalg.cho_solve(factor, np.eye(n2))
-    AC = scipy.sparse.diags_array(1.0 / D1) @ (A @ C)
-    inner = np.asarray((scipy.sparse.diags_array(1.0 / D1) @ A).multiply(AC).sum(axis=1))
+    AC = scipy.sparse.diags(1.0 / D1) @ (A @ C)
+    inner = np.asarray((scipy.sparse.diags(1.0 / D1) @ A).multiply(AC).sum(axis=1))
     return value, np.array([(d1 / D1).sum() - b * inner.sum(), (C * G).sum()])
 
 

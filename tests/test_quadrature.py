@@ -147,6 +147,28 @@ def test_scalar_terms_against_adaptive_integration(cell):
     assert value(c, point) == pytest.approx(-2 * total, rel=rel)
 
 
+@pytest.mark.parametrize(
+    "name", ["Gamma(identity)", "Gamma(inverse)", "inverse.gaussian(identity)"]
+)
+def test_nodes_outside_the_domain_count_nothing(name):
+    """At a mean below zero the formula of a density may give anything: e^1e10 of Gamma's."""
+    family = make_family(name)
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(12), 4)
+    eta = 2.0 + 0.7 * np.clip(rng.standard_normal(12), -1.2, 1.2)[g]
+    y = family.random(rng, family.link.inverse(eta), None, 0.3)
+    fit = glmer("y ~ 1 + (1 | g)", {"y": y, "g": g}, name, nAGQ=60)
+    edge = -fit.beta[0] / fit.theta[0]  # of the domain, in units of u
+    u = np.linspace(edge, edge + 12.0, 20_001)[1:]
+    at = np.broadcast_to(fit.beta[0] + fit.theta[0] * u, (48, len(u)))
+    rows = family.log_density(y, at, family.link.inverse(at), None, fit.dispersion)
+    of_level = rows.reshape(12, 4, -1).sum(axis=1) + stats.norm.logpdf(u)
+    loglik = np.log(integrate.trapezoid(np.exp(of_level), u, axis=1)).sum()
+    assert fit.converged
+    # 5e-4: an integrand that breaks off is no polynomial.
+    assert fit.loglik == pytest.approx(loglik, abs=5e-4)
+
+
 @usual_cell
 def test_two_correlated_columns_against_a_grid(cell):
     data = simulated(cell, n=24)

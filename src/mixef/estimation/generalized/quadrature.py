@@ -114,7 +114,10 @@ class NodeValues:
 def values_at(
     model: WorkingModel, mode: Mode, levels: Levels, extra: Extra, nodes: np.ndarray
 ) -> NodeValues:
-    """Return the integrand at nodes (s, m), as functions of the scaled effects z."""
+    """Return the integrand at nodes (s, m), as functions of the scaled effects z.
+
+    It is zero where the link leads out of the family's means, below zero by an identity link.
+    """
     codes = model.designs[0].codes
     moved = levels.half @ nodes
     eta = np.repeat(mode.state.eta[:, None], nodes.shape[1], axis=1)
@@ -123,6 +126,7 @@ def values_at(
     with np.errstate(all="ignore"):
         mu = model.response.family.link.inverse(eta)
         rows = model.response.kernel(eta, mu, extra)
+        rows = np.where(model.response.family.possible(mu), rows, -np.inf)
         at_mode = model.response.kernel(mode.state.eta, mode.state.mu, extra)
         u = levels.u[:, :, None]
         penalty = 0.5 * ((u + moved) ** 2 - u**2).sum(axis=1)
