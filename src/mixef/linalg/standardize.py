@@ -13,6 +13,7 @@ from functools import reduce
 
 import numpy as np
 from scipy.linalg import qr
+from scipy.linalg.blas import dtrsm
 
 from mixef.errors import DataError
 from mixef.linalg import small
@@ -152,6 +153,18 @@ def orthonormal_columns(X: np.ndarray) -> tuple[np.ndarray, Basis]:
     """Return independent columns X (n, p) as a basis with ``Q'Q = n I``, and the way back."""
     pieces, basis = orthonormal_pieces(RowPieces(X))
     return pieces.whole(), basis
+
+
+def reweighted_columns(Q: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``Q R^-1`` (n, p), in the place of independent columns Q, and R (p, p).
+
+    Times the square root of the weights (n,) they are orthonormal as in `orthonormal_columns`.
+    """
+    n, p = Q.shape
+    if p == 0:
+        return Q, np.zeros((0, 0))
+    R = triangular_basis(RowPieces(Q, root)) / np.sqrt(n)
+    return dtrsm(1.0, R, Q, side=1, overwrite_b=1), R
 
 
 def orthonormal_pieces(X: RowPieces) -> tuple[RowPieces, Basis]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,6 @@ ENOUGH = 1e-3
 FAR = 30.0
 # Scaled columns with less of the largest's weight may have none left.
 WEIGHTLESS = 1e-6
-PRECISION = float(np.finfo(float).eps)
 # The longest step of a linear predictor, in changes over which the mean curves.
 LONGEST = 6.0
 
@@ -47,7 +45,7 @@ def fit_glm(
     Parameters
     ----------
     X : ndarray (n, p)
-        Independent columns, well scaled.
+        Columns with ``X'X = n I``.
     offset : ndarray (n,)
     tolerance : float
         Change of the log density, a row, at which to stop.
@@ -112,13 +110,14 @@ def scoring_step(XtWX: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float
     XtWX, slope : ndarray (p, p), (p,)
         Expected information and gradient.
     """
-    size, step = XtWX.diagonal(), None
-    if size.min() > WEIGHTLESS * size.max():
-        with suppress(np.linalg.LinAlgError):
-            step = small.solve(XtWX, slope)
-    if step is None:
+    size = XtWX.diagonal().tolist()
+    try:
+        if not min(size) > WEIGHTLESS * max(size):
+            raise np.linalg.LinAlgError("a column has no weight")
+        step = small.solve(XtWX, slope)
+    except np.linalg.LinAlgError:
         step = np.linalg.lstsq(XtWX, slope, rcond=1e-12)[0]
-    return step, 0.5 * float(step @ slope)
+    return step, 0.5 * float(step.dot(slope))
 
 
 def _start(
@@ -130,14 +129,13 @@ def _start(
     means = family.initial_mean(y, weights)
     centre = means.mean() if weights is None else means @ weights / weights.sum()
     constant = np.full(len(y), centre)
-    none = np.zeros(0)
     with np.errstate(all="ignore"):
         for mean in (constant, means):
             eta = family.link.link(mean) - offset
             if not np.isfinite(eta).all():
                 continue
-            beta = small.least_squares(X.T @ X, X.T @ eta, PRECISION) if X.shape[1] else none
-            for start in (beta, np.zeros_like(beta)):
+            beta = X.T @ eta / len(y)
+            for start in (beta, 0.0 * beta):
                 state = response.at(offset + X @ start, extra)
                 if state is not None:
                     return start, state

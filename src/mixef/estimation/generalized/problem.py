@@ -30,8 +30,7 @@ from mixef.linalg.rows import GroupDesign, RowPieces, Rows
 from mixef.linalg.standardize import (
     Basis,
     orthonormal_columns,
-    orthonormal_pieces,
-    weighted_pieces,
+    reweighted_columns,
 )
 from mixef.terms.parametrization import Parametrization
 from mixef.terms.random import RandomTerm
@@ -144,19 +143,18 @@ def generalized_problem(
     """
     user_axes = nAGQ > 1  # quadrature over several columns depends on the user's axes
     offset = np.zeros(len(X)) if offset is None else offset
-    plain, plain_basis = orthonormal_columns(X)
-    glm = fit_glm(response, plain, offset)
-    del plain  # a copy of X, as the columns that are returned are
+    X, basis = orthonormal_columns(X)
+    glm = fit_glm(response, X, offset)
     W = glm.state.expected
-    W = np.maximum(W, LEAST_WEIGHT * W.mean())
+    W = np.maximum(W, LEAST_WEIGHT * (W.sum() / len(W)))
     root = np.sqrt(W)
-    Q, basis = orthonormal_pieces(weighted_pieces(X, W))
+    X, R = reweighted_columns(X, root)
     scaled, groups = scale_terms(terms, W, user_axes)
     parametrization = scaled.parametrization
     working = glm.state.score / root
     if response.family.has_dispersion and working @ working < EXACT * len(working):
         raise FitError(NO_SCALE)
-    products = crossproducts(Rows(groups, Q, working))
+    products = crossproducts(Rows(groups, RowPieces(X, root), working))
     axes, par, extra = covariance_start(
         products, parametrization, response.family, glm.extra, user_axes
     )
@@ -168,12 +166,12 @@ def generalized_problem(
         designs=tuple(
             replace(g, z=np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
         ),
-        X=RowPieces(X, R=basis.R).whole() if X.shape[1] else X,
-        basis=basis,
+        X=X,
+        basis=Basis(R @ basis.R),
         offset=offset,
         par=par,
-        beta=basis.R @ plain_basis.back(glm.beta),
-        inside=basis.R @ plain_basis.back(glm.inside),
+        beta=R @ glm.beta,
+        inside=R @ glm.inside,
         extra=extra,
         units=_natural_units(response, glm, W, X.shape[1]),
         chosen_factor=chosen_factor,
@@ -215,7 +213,9 @@ def _natural_units(response: Response, glm: GLMFit, W: np.ndarray, p: int) -> np
 
     For beta it is a change of the linear predictor over which the mean curves.
     """
-    level, eta = np.sqrt(W.mean()), glm.state.eta
-    largest = max(float(np.sqrt(np.mean(eta**2))), 3.0 / level)
-    unit = min(response.family.link.bend(eta), largest)
-    return np.concatenate([np.full(p, unit * level), np.ones(len(response.family.auxiliary))])
+    n, eta = len(W), glm.state.eta
+    level = np.sqrt(W.sum() / n)
+    largest = max(np.sqrt(eta.dot(eta) / n), 3.0 / level)
+    units = np.ones(p + len(response.family.auxiliary))
+    units[:p] = level * min(response.family.link.bend(eta), largest)
+    return units
