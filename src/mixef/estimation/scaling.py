@@ -145,7 +145,7 @@ def scale_terms(
         GroupDesign(
             terms[members[0]].grouping.codes,
             terms[members[0]].n_levels,
-            np.column_stack([scaled[t] for t in members]),
+            np.concatenate([scaled[t] for t in members], axis=1),
             name,
         )
         for members, name in zip(blocks, block_names(terms, blocks), strict=True)
@@ -162,7 +162,7 @@ def turn(groups: Sequence[GroupDesign], axes: Sequence[np.ndarray]) -> list[Grou
     """Return groups with the columns ``z_i V_i``, of which a column by itself is the same."""
     if max(map(len, axes)) == 1:
         return [*groups]
-    return [replace(g, z=g.z @ V) for g, V in zip(groups, axes, strict=True)]
+    return [g.with_columns(g.z @ V) for g, V in zip(groups, axes, strict=True)]
 
 
 def _invariance(structure: Covariance, user_axes: bool) -> str:

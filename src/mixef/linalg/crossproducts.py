@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from mixef.linalg.layout import ByLevel, Layout
+from mixef.linalg.layout import Layout
 from mixef.linalg.level_sums import LevelSums
 from mixef.linalg.pairs import PairOrder, PairSums
 from mixef.linalg.rows import GroupDesign, RowPasses, Rows, RowSource
@@ -178,7 +178,7 @@ def _single(g: GroupDesign, layout: Layout, columns: np.ndarray) -> CrossProduct
     """Return the products of one grouping factor, level by level."""
     n, s = g.z.shape
     products = g.z[:, :, None] * np.concatenate([g.z, columns], axis=1)[:, None]
-    sums = ByLevel(g.codes, g.n_levels).sums(products, axis=0)
+    sums = g.place.sums(products, axis=0)
     ZtXy = sums[:, :, s:].reshape(layout.q, -1)
     diagonal = (np.ascontiguousarray(sums[:, :, :s]),)
     return _with_columns(layout, diagonal, {}, ZtXy, columns.T @ columns, n)

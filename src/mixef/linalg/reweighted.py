@@ -185,8 +185,7 @@ def _number(
     first = 1
     for i, g in enumerate(groups):
         s = g.z.shape[1]
-        place = ByLevel(g.codes, g.n_levels)
-        cells.append(_Cells(i, i, first, g.n_levels, *entries(i, i, s, s), place))
+        cells.append(_Cells(i, i, first, g.n_levels, *entries(i, i, s, s), g.place))
         first = cells[-1].stop
     for i, gi in enumerate(groups):
         for j, gj in enumerate(groups[i + 1 :], start=i + 1):

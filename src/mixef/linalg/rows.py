@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg.blas import dtrsm
 
-from mixef.linalg.layout import Layout
+from mixef.linalg.layout import ByLevel, Layout
 
 # A large matrix is worked on in about so many pieces, of so many cells at least and at most: far
 # below its own size, and large beside what one piece costs whatever its rows.
@@ -52,9 +52,14 @@ class RowPieces:
     ):
         self._X, self._root, self._R = X, root, R
         self.shape = n, p = X.shape
+        self._held = self._piece(slice(0, n)) if p <= FEW or n <= self._step else None
+
+    @property
+    def _step(self) -> int:
+        """Rows of a piece."""
+        n, p = self.shape
         cells = min(max(n * p // PIECES, LEAST), MOST)
-        self._step = max(cells // max(p, 1), 2 * p, 1)
-        self._held = self._piece(slice(0, n)) if n <= self._step or p <= FEW else None
+        return max(cells // max(p, 1), 2 * p, 1)
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield which rows, and the columns on them."""
@@ -62,8 +67,9 @@ class RowPieces:
         if self._held is not None:
             yield slice(0, n), self._held
             return
-        for start in range(0, n, self._step):
-            rows = slice(start, min(start + self._step, n))
+        step = self._step
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
             yield rows, self._piece(rows)
 
     def over(self, R: np.ndarray) -> RowPieces:
@@ -107,6 +113,17 @@ class GroupDesign:
     n_levels: int
     z: np.ndarray  # (n, s): raw columns, multiplied by the square root of the weights
     name: str = ""  # its terms, for messages
+
+    @cached_property
+    def place(self) -> ByLevel:
+        """Which level each row belongs to."""
+        return ByLevel(self.codes, self.n_levels)
+
+    def with_columns(self, z: np.ndarray) -> GroupDesign:
+        """Return the same levels with other columns (n, s)."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__, z=z)
+        return new
 
 
 class RowPasses(ABC):
@@ -198,7 +215,7 @@ class Rows(RowSource):
     def turned(self, axes: Sequence[np.ndarray]) -> Rows:
         """Return the rows with the columns ``z_i V_i``."""
         pairs = zip(self.groups, axes, strict=True)
-        return replace(self, groups=[replace(g, z=g.z @ V) for g, V in pairs])
+        return replace(self, groups=[g.with_columns(g.z @ V) for g, V in pairs])
 
     def Zt_times(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v`` (q, k)."""
@@ -207,10 +224,11 @@ class Rows(RowSource):
 
 def layout_of(groups: Sequence[GroupDesign]) -> Layout:
     """Return how the random effects of grouping factors are laid out."""
+    names = tuple([g.name for g in groups])
     return Layout(
-        tuple(g.n_levels for g in groups),
-        tuple(g.z.shape[1] for g in groups),
-        tuple(g.name for g in groups) if all(g.name for g in groups) else (),
+        tuple([g.n_levels for g in groups]),
+        tuple([g.z.shape[1] for g in groups]),
+        names if all(names) else (),
     )
 
 

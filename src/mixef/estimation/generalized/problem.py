@@ -7,7 +7,7 @@ the search starts from; covariances start at moment estimates of its working res
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -164,7 +164,7 @@ def generalized_problem(
         glm=glm,
         terms=scaled.turned(axes),
         designs=tuple(
-            replace(g, z=np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
+            g.with_columns(np.ascontiguousarray(g.z / root[:, None])) for g in turn(groups, axes)
         ),
         X=X,
         basis=Basis(R @ basis.R),
