@@ -28,14 +28,12 @@ def refuse_extremes(
 
     A column of zeros is let through.
     """
-    parts = [y[:, None], design.matrix]
-    if weights is not None:
-        parts.append(weights[:, None])
-    parts += [term.z for term in terms]
-    squares = np.concatenate([np.einsum("ij,ij->j", z, z) for z in parts]) / max(len(y), 1)
+    columns = [y, *design.matrix.T, *([] if weights is None else [weights])]
+    columns += [column for term in terms for column in term.z.T]
+    squares = np.array([column.dot(column) for column in columns]) / max(len(y), 1)
     if inside(squares).all():
         return
-    largest = np.concatenate([np.abs(z).max(axis=0, initial=0.0) for z in parts])
+    largest = np.array([np.abs(column).max(initial=0.0) for column in columns])
     refuse_sizes(column_names(name, weights is not None, design, terms), squares, largest)
 
 

@@ -7,7 +7,6 @@ of the user's units changes nothing but the units of the results.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 
@@ -49,15 +48,17 @@ def triangle(V: np.ndarray, safe: float | np.ndarray = SAFE_PIVOT) -> tuple[np.n
     squares = gram.diagonal()
     norms = np.sqrt(squares)
     if k <= 1:
-        return np.diag(norms)[:n], squares
+        return (norms * small.identity(k))[:n], squares
     unit = norms if norms.all() else np.where(norms > 0.0, norms, 1.0)
     gram = gram / (unit[:, None] * unit)
     if unit is not norms:
         np.fill_diagonal(gram, 1.0)
-    with suppress(np.linalg.LinAlgError):
+    try:
         R = small.root(gram)
         if n >= k and (R.diagonal() > safe).all():
             return R * norms, squares
+    except np.linalg.LinAlgError:
+        pass
     # What cannot be squared is refused by name.
     return (orthogonal(V) if np.isfinite(norms).all() else np.diag(norms)[:n]), squares
 

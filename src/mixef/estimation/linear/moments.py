@@ -87,8 +87,8 @@ def moment_start(
     for structure, i, cols in zip(
         parametrization.structures, parametrization.block_of, parametrization.columns, strict=True
     ):
-        n_visible = products.diagonal[i].sum(axis=0).diagonal()[cols].mean()
-        visible = n_visible / products.layout.n_levels[i]
+        sizes = products.diagonal[i].sum(axis=0).diagonal()[cols]
+        visible = sizes.sum() / len(sizes) / products.layout.n_levels[i]
         share = FLOOR / np.sqrt(visible) if visible > 0.0 else 1.0
         cov = moments.covariances[i][cols, cols] / moments.sigma2
         sd = np.sqrt(np.maximum(cov.diagonal(), share**2))
