@@ -59,7 +59,8 @@ class RowPieces:
         """Rows of a piece."""
         n, p = self.shape
         cells = min(max(n * p // PIECES, LEAST), MOST)
-        return max(cells // max(p, 1), 2 * p, 1)
+        rows: int = max(cells // max(p, 1), 2 * p, 1)
+        return rows
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield which rows, and the columns on them."""
