@@ -138,6 +138,29 @@ def test_row_forms(name, small, monkeypatch):
         close(between.pairs[key], expected.pairs[key])
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_blocks_of_many_columns_are_summed_block_by_block(ordered, monkeypatch):
+    monkeypatch.setattr(reweighted, "SMALL", 0)
+    monkeypatch.setattr(reweighted, "FEW", 10)
+    monkeypatch.setattr(reweighted, "IN_CACHE", 100)  # 16 rows at a time
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, 3, 200), rng.integers(0, 4, 200)
+    first = np.sort(codes[0]) if ordered else codes[0]
+    first[first == 1] = 2  # a level without rows
+    groups = [
+        GroupDesign(codes, size, rng.normal(size=(200, s)))
+        for codes, size, s in ((first, 3, 5), (codes[1], 4, 6), (rng.integers(0, 30, 200), 30, 2))
+    ]
+    rows, w = Rows(groups, np.empty((200, 0)), np.zeros(200)), weights("mixed")
+    ours, Z = ReweightedProducts(groups), dense_Z(rows)
+    assert [(c.i, c.j) for c in ours._by_block] == [(0, 0), (1, 1), (0, 1)]
+    ours.reweight(w)
+    check_blocks(ours.products, (Z.T * w) @ Z)
+    B = rng.normal(size=(Z.shape[1], Z.shape[1]))
+    B = B + B.T
+    close(ours.row_forms(blocks_on_pattern(ours.products, B)), ((Z @ B) * Z).sum(axis=1))
+
+
 def blocks_on_pattern(products, B):
     layout = products.layout
     return SymmetricBlocks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -118,6 +118,15 @@ class ByLevel:
             occupied = np.add.reduceat(v, self._starts, axis)
             np.moveaxis(out, axis, 0)[self._occupied] = np.moveaxis(occupied, axis, 0)
         return out
+
+    def pieces(self, most: int) -> Iterator[tuple[int, slice | np.ndarray]]:
+        """Yield every level with rows of it, at most so many at a time."""
+        stop = 0
+        for level, count in enumerate(self._counts.tolist()):
+            start, stop = stop, stop + count
+            for first in range(start, stop, most):
+                rows = slice(first, min(first + most, stop))
+                yield level, rows if self._order is None else self._order[rows]
 
     def rows(self, values: np.ndarray) -> np.ndarray:
         """Give every row its level's value: (..., n) for values (..., n_levels)."""

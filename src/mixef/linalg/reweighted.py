@@ -3,7 +3,8 @@
 Every entry of ``Z'WZ`` is linear in the weights: ``vec(Z'WZ) = A'w``, where row r of A holds the
 products ``z_ra z_rb`` of the few non-zeros of ``z_r``. The same A gives the quadratic forms
 ``z_r'B z_r`` of a symmetric B, as ``A (multiplicities * vec(B))``. Small models hold A as a dense
-matrix. Larger ones never form it: they sum its non-zeros into their places, column by column.
+matrix. Larger ones never form it: they sum its non-zeros into their places, entry by entry of
+all blocks, or block by block where there are fewer blocks than entries in each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from mixef.linalg.rows import GroupDesign, layout_of
 # Cells of a matrix up to which a dense product is faster than sums by level, and these are faster
 # than a sparse one.
 SMALL = 30_000
+# Entries of a block up to which they are summed one by one, however few the blocks.
+FEW = 100
+# Cells of some rows of a block that are multiplied at a time, so that they stay in the cache.
+IN_CACHE = 2**15
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,12 @@ class _Cells(Cells):
     """Cells with the rows that add to them."""
 
     place: ByLevel  # the block that a row of the data adds to
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """Where each value stands in a block (s_i, s_j) that is laid out flat (c,)."""
+        flat: np.ndarray = self.a * (self.b[-1] + 1) + self.b
+        return flat
 
 
 class ReweightedProducts(PatternedProducts[_Cells]):
@@ -76,6 +87,16 @@ class ReweightedProducts(PatternedProducts[_Cells]):
         self.reweight(np.ones(self.n))
 
     @cached_property
+    def _by_block(self) -> list[_Cells]:
+        """Cells with many entries in each of fewer blocks."""
+        return [cells for cells in self._cells if len(cells.a) > max(cells.count, FEW)]
+
+    @cached_property
+    def _by_entry(self) -> list[_Cells]:
+        """The other ones."""
+        return [cells for cells in self._cells if len(cells.a) <= max(cells.count, FEW)]
+
+    @cached_property
     def _Z(self) -> np.ndarray | sparse.csr_array:
         """Z (n, q): dense for a small model."""
         data, index = _entries_of_Z(self._groups, self.layout)
@@ -106,10 +127,14 @@ class ReweightedProducts(PatternedProducts[_Cells]):
         if self._A is not None:
             np.dot(w, self._A, out=values[1:])
             return
-        for cells, own, a, b in self._columns(values):
+        for cells, own, a, b in self._columns(values, self._by_entry):
             product = self._z[cells.i][a] * self._z[cells.j][b]
             product *= w
             own[:] = cells.place.sums(product)
+        for cells in self._by_block:
+            cells.own(values)[:] = 0.0
+        for cells, own, rows, left, right in self._blocks(values):
+            own += ((left * w[rows]) @ right.T).take(cells.flat)
 
     def Zt(self, v: np.ndarray) -> np.ndarray:
         """Return ``Z'v``, (q,) or (q, k), for v (n,) or (n, k)."""
@@ -155,23 +180,42 @@ class ReweightedProducts(PatternedProducts[_Cells]):
             product: np.ndarray = self._A @ values[1:]
             return product
         total = np.zeros(self.n)
-        for cells, own, a, b in self._columns(values):
+        for cells, own, a, b in self._columns(values, self._by_entry):
             product = cells.place.rows(own)
             product *= self._z[cells.i][a]
             product *= self._z[cells.j][b]
             total += product
+        for cells, own, rows, left, right in self._blocks(values):
+            block = np.zeros((len(left), len(right)))
+            block.ravel()[cells.flat] = own
+            total[rows] += np.einsum("ar,ar->r", left, block @ right)
         return total
 
-    def _columns(self, values: np.ndarray) -> Iterator[tuple[_Cells, np.ndarray, int, int]]:
+    def _blocks(
+        self, values: np.ndarray
+    ) -> Iterator[tuple[_Cells, np.ndarray, slice | np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the blocks (c,), views of values, that are few, with some rows and their columns.
+
+        A block with many rows comes several times.
+        """
+        for cells in self._by_block:
+            zi, zj, blocks = self._z[cells.i], self._z[cells.j], cells.own(values)
+            for block, rows in cells.place.pieces(max(IN_CACHE // len(zj), 1)):
+                yield cells, blocks[block], rows, zi[:, rows], zj[:, rows]
+
+    def _columns(
+        self, values: np.ndarray, of: Sequence[_Cells]
+    ) -> Iterator[tuple[_Cells, np.ndarray, int, int]]:
         """Yield the entry (a, b) of all blocks of a pair of factors (count,), a view of values."""
-        for cells in self._cells:
+        for cells in of:
             for own, a, b in zip(cells.own(values).T, cells.a, cells.b, strict=True):
                 yield cells, own, a, b
 
     def _dense_A(self) -> np.ndarray:
         """Return A (n, number of values)."""
         A, row = np.zeros((self.n, len(self._values) - 1)), np.arange(self.n)
-        for cells, number, a, b in self._columns(np.arange(-1, len(self._values) - 1)):
+        numbers = np.arange(-1, len(self._values) - 1)
+        for cells, number, a, b in self._columns(numbers, self._cells):
             A[row, cells.place.rows(number)] = self._z[cells.i][a] * self._z[cells.j][b]
         return A
 
