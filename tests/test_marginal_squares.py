@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from structures import STRUCTURES, dense_Lambda, dense_Z, make, makers, rows_of, templates
 
+from mixef import lmer
 from mixef.estimation.linear import marginal as module
 from mixef.estimation.linear.marginal import MarginalView, marginal_squares, parts
 from mixef.linalg import crossproducts
@@ -74,3 +75,33 @@ def test_no_matrix_of_the_larger_factor_is_formed(kind):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6
+
+
+@pytest.mark.parametrize("kind", ["random", "singular"])
+def test_many_columns_need_squares_of_changed_entries_alone(kind, monkeypatch):
+    rng = np.random.default_rng(3)
+    codes, z, X = rng.integers(0, 8, 200), rng.normal(size=(200, 14)), rng.normal(size=(200, 2))
+    groups = [GroupDesign(codes, 8, z)]
+    factor = make_factor(crossproducts.crossproducts(Rows(groups, X, np.ones(200))))
+    lam = np.diag(rng.uniform(0.2, 2.0, 14) * (1 if kind == "random" else np.arange(14) != 3))
+    dsigma = np.array([2 * np.diag(column) for column in lam])
+    dsigma[0, :3, :3] += np.tril(np.ones((3, 3)))  # of a term with correlations
+
+    B, found = rng.normal(size=(112, 2)), []
+    for many in (14, 15):
+        monkeypatch.setattr(module, "MANY", many)
+        factor.update([lam])
+        view = MarginalView(factor)
+        found.append(module.exact_expected_information(factor, view, B, [dsigma]))
+    ours, whole = found
+    np.testing.assert_allclose(ours, whole, rtol=0, atol=1e-10 * np.abs(whole).max())
+
+
+def test_degrees_of_freedom_of_hundreds_of_equal_terms_are_cheap(monkeypatch):
+    monkeypatch.setattr(module, "fits", lambda needed: needed < 1e6)  # no s^4 cells
+    g = np.arange(400) % 20
+    y = np.sin(g) + np.cos(7.0 * np.arange(400))
+    one, many = (
+        lmer("y ~ 1 + " + "+".join(["(1 | g)"] * k), {"y": y, "g": g}) for k in (1, 40)
+    )
+    assert many.coef_table()["df"].iloc[0] == pytest.approx(one.coef_table()["df"].iloc[0], rel=1e-6)

@@ -26,6 +26,8 @@ csgraph = LateModule("scipy.sparse.csgraph")  # for factors that are nested, and
 
 # Cells of a group of columns of Z'V^-1 Z.
 LARGEST = 20_000_000
+# A single factor with so many columns has squares for those entries alone that parameters change.
+MANY = 12
 # Bytes for each cell of squares of blocks, in all copies, as measured.
 SQUARE_CELL = 40
 
@@ -78,6 +80,42 @@ class MarginalView:
             whole = H.T @ ZtZH
         gram: np.ndarray = whole - self._factor.form(self._factor.solve_half(half), half)
         return gram
+
+
+def exact_expected_information(
+    factor: Factor, view: MarginalView, B: np.ndarray, dsigmas: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Return ``tr(P dV_a P dV_b)`` (k, k), with ``Z'PZ = A - BB'``.
+
+    Parameters
+    ----------
+    view : MarginalView
+        Of the factor, which may give up L.
+    B : ndarray (q, p)
+    dsigmas : sequence of ndarray (k, s_i, s_i)
+        ``d(lam lam')``, one array a block.
+    """
+    layout = factor.layout
+    if len(layout) > 1 or layout.widths[0] < MANY:
+        return expected_information(marginal_squares(factor, view, B), dsigmas)
+    s, n_levels = layout.widths[0], layout.n_levels[0]
+    flat = dsigmas[0].reshape(-1, s * s)
+    changed = np.flatnonzero(flat.any(axis=0))
+    if 4 * len(changed) > s * s:  # as of one term with correlations: most of all s^4 sums
+        return expected_information(marginal_squares(factor, view, B), dsigmas)
+    row, col = np.divmod(changed, s)
+    by_level = layout.by_level(0, B)
+    A = layout.by_level(0, view.times(np.tile(np.eye(s), (n_levels, 1))))
+    own = by_level @ by_level.transpose(0, 2, 1)
+    less = A - own
+    across = np.einsum("lup,luq->upq", by_level[:, row], by_level[:, col], optimize=True)
+    across = across.reshape(len(changed), -1)
+    squares = across @ across.T
+    for square, a, c in zip(squares, row, col, strict=True):
+        square += np.einsum("lv,lv->v", A[:, a, row], less[:, c, col])
+        square -= np.einsum("lv,lv->v", own[:, a, row], A[:, c, col])
+    information: np.ndarray = flat[:, changed] @ squares @ flat[:, changed].T
+    return information
 
 
 def marginal_squares(

@@ -19,7 +19,11 @@ from scipy.linalg.blas import dtrsm
 
 from mixef.errors import FitError
 from mixef.estimation.linear.estimated import gradient_error
-from mixef.estimation.linear.marginal import MarginalView, expected_information, marginal_squares
+from mixef.estimation.linear.marginal import (
+    MarginalView,
+    exact_expected_information,
+    expected_information,
+)
 from mixef.linalg import small
 from mixef.linalg.crossproducts import CrossProducts
 from mixef.linalg.factor import Factor
@@ -231,8 +235,8 @@ def exact_information(
     Q = solve_upper(solution.RX, d.ZtVX.T, transpose=True).T
     R2 = Q.T @ H
     observed = (H.T @ view.times(H) - R2.T @ R2) / solution.s2
-    squares = marginal_squares(factor, view, Q if REML else Q[:, :0])
-    hessian: np.ndarray = d.information + observed - expected_information(squares, dsigmas)
+    expected = exact_expected_information(factor, view, Q if REML else Q[:, :0], dsigmas)
+    hessian: np.ndarray = d.information + observed - expected
     return hessian
 
 
