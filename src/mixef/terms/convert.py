@@ -161,8 +161,9 @@ def _integers(x: np.ndarray, missing: np.ndarray, name: str) -> Integers:
 
 def _from_extension(values: Any, name: str) -> Column:
     if isinstance(values, pd.Categorical):
-        factor = factor_from_categories(values.codes, values.categories, bool(values.ordered))
-        if values.categories.dtype == object and factor.n_levels < len(values.categories):
+        categories = values.categories
+        factor = factor_from_categories(values.codes, categories, bool(values.ordered))
+        if factor.n_levels < len(categories) and categories.dtype == object:
             raise DataError(
                 f"column {name!r} has categories of several types with one label, such as 1 and "
                 "'1'; rename one of them"

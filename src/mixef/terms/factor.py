@@ -162,7 +162,8 @@ def factor_from_categories(codes: np.ndarray, categories: pd.Index, ordered: boo
     """Make a factor of codes and categories of any type; labels are R's."""
     factor = Factor(codes.astype(np.int32), LevelSet(categories), ordered)
     # Only numbers with a fraction and mixed objects can differ and have one label.
-    return merged(factor) if categories.dtype in (np.float64, object) else factor
+    perhaps = isinstance(categories.dtype, np.dtype) and categories.dtype.kind in "fO"
+    return merged(factor) if perhaps else factor
 
 
 def merged(factor: Factor) -> Factor:

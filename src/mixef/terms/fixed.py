@@ -59,10 +59,10 @@ class Coding:
             raise self._changed("a matrix")
         factor = as_factor(variable)
         codes = factor.codes if factor.levels == self.levels else self._known_codes(factor)
-        # A missing value has the code -1, which takes the row behind the last.
-        missing = np.full((1, self.matrix.shape[1]), np.nan)
-        padded = np.vstack([self.matrix, missing]) if (codes < 0).any() else self.matrix
-        for column in padded.T:
+        matrix = self.matrix
+        if (codes < 0).any():  # a missing value, which takes the row behind the last
+            matrix = np.vstack([matrix, np.full((1, matrix.shape[1]), np.nan)])
+        for column in matrix.T:
             yield column[codes]
 
     def _known_codes(self, factor: Factor) -> np.ndarray:

@@ -117,7 +117,7 @@ def labels_of(values: Any) -> tuple[str, ...]:
     kind = getattr(values.dtype, "kind", "O")
     if kind in "iuf":
         return number_labels(np.asarray(values))
-    listed = values.tolist() if kind == "O" else list(values)
+    listed = np.asarray(values, dtype=object).tolist() if kind == "O" else list(values)
     if set(map(type, listed)) <= {str}:
         return tuple(listed)
     return tuple(map(text_of_value, listed))
