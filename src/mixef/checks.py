@@ -233,6 +233,8 @@ def ndim(value: Any) -> int:
 
 def copied(value: Any, name: str) -> Any:
     """Return a copy of an argument, which later changes do not reach."""
+    if value is None or type(value) is str:
+        return value
     try:
         return deepcopy(value)
     except Exception:

@@ -168,9 +168,8 @@ class Scope:
 
     def evaluate(self, node: Node) -> Any:
         """Evaluate a node to a variable or a constant."""
-        for call in node.walk():
-            if isinstance(call, Call):
-                self._function(call)  # refused before anything is computed
+        for call in node.calls:
+            self._function(call)  # refused before anything is computed
         return fold(node, self._value)
 
     def _value(self, node: Node, parts: list[Any]) -> Any:

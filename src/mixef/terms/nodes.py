@@ -82,6 +82,11 @@ class Node:
                 stack.extend(reversed(piece.pieces()))
         return "".join(out)
 
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls of functions in the node, parents first."""
+        return tuple([node for node in self.walk() if isinstance(node, Call)])
+
     def walk(self) -> Iterator[Node]:
         """Yield the node and all below it, parents first."""
         stack = [self]
