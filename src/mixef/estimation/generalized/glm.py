@@ -62,19 +62,19 @@ def fit_glm(
         if promise <= enough and not family.has_dispersion:
             converged = True
             break
-        far = float(np.abs(X @ step).max())
+        moved, share, new = X @ step, 1.0, None
+        far = float(np.abs(moved).max())
         if far > curved:
-            step = step * min(1.0, LONGEST * family.link.bend(state.eta) / far)
-        new = None
-        for halving in range(30):
-            candidate = beta + 0.5**halving * step
-            new = response.at(offset + X @ candidate, extra)
+            share = min(1.0, LONGEST * family.link.bend(state.eta) / far)
+        for _ in range(30):
+            new = response.at(state.eta + share * moved, extra)
             if new is not None and new.log_density >= state.log_density:
                 break
+            share *= 0.5
         else:
             break
         gain = new.log_density - state.log_density
-        beta, state = candidate, new
+        beta, state = beta + share * step, new
         if family.has_dispersion:  # beside what is left now: it may be nothing
             gain *= extra / _moment(response, new)
         if gain <= enough:
