@@ -243,15 +243,14 @@ def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarr
     """
     si, sj = pair.blocks.shape[1:]
     flat = pair.blocks.reshape(-1, si * sj)
-    total = flat.T @ flat
-    if left.shape[2]:
-        product = left[pair.rows] @ right[pair.cols].transpose(0, 2, 1)
-        cross = flat.T @ product.reshape(-1, si * sj)
-        both = _gram(left)
-        other = both if right is left else _gram(right)
-        square = (both @ other.T).reshape(si, si, sj, sj).transpose(0, 2, 1, 3)
-        total = total - cross - cross.T + square.reshape(si * sj, si * sj)
-    return _by_factor(total, si, sj)
+    if not left.shape[2]:
+        return _by_factor(flat.T @ flat, si, sj)
+    product = left[pair.rows] @ right[pair.cols].transpose(0, 2, 1)
+    half = flat.T @ (0.5 * flat - product.reshape(-1, si * sj))
+    both = _gram(left)
+    other = both if right is left else _gram(right)
+    sums: np.ndarray = _by_factor(half + half.T, si, sj) + both @ other.T
+    return sums
 
 
 def _gram(rows: np.ndarray) -> np.ndarray:
