@@ -166,12 +166,8 @@ def test_pieces_are_the_whole(weighted, scaled, small_pieces):
     V = rng.normal(size=(57, 4))
     root = rng.uniform(0.5, 2.0, 57) if weighted else None
     R = np.triu(rng.normal(size=(4, 4))) + 4 * np.eye(4) if scaled else None
-    pieces = RowPieces(V)
+    pieces = RowPieces(V, root, R)
     assert len(list(pieces)) > 5
-    if weighted:
-        pieces = pieces.weighted(root)
-    if scaled:
-        pieces = pieces.over(R)
     whole = V * (root[:, None] if weighted else 1.0) @ (np.linalg.inv(R) if scaled else np.eye(4))
     close(pieces.whole(), whole)
     R = triangular_basis(pieces)

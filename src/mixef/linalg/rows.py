@@ -73,18 +73,6 @@ class RowPieces:
             rows = slice(start, min(start + step, n))
             yield rows, self._piece(rows)
 
-    def over(self, R: np.ndarray) -> RowPieces:
-        """Return these columns times ``R^-1``, for columns that are not scaled yet."""
-        if self._held is not None:
-            return RowPieces(self._held, R=R)
-        return RowPieces(self._X, self._root, R)
-
-    def weighted(self, root: np.ndarray) -> RowPieces:
-        """Return these columns times the square root of the weights, for columns as they are."""
-        if self._held is not None:
-            return RowPieces(self._held, root)
-        return RowPieces(self._X, root)
-
     def whole(self) -> np.ndarray:
         """Return all rows in one array (n, p)."""
         if self._held is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from math import sqrt
 
 import numpy as np
 from scipy.linalg import qr
@@ -49,7 +50,7 @@ def triangle(V: np.ndarray, safe: float | np.ndarray = SAFE_PIVOT) -> tuple[np.n
     norms = np.sqrt(squares)
     if k <= 1:
         return (norms * small.identity(k))[:n], squares
-    unit = norms if norms.all() else np.where(norms > 0.0, norms, 1.0)
+    unit = norms if all(squares.tolist()) else np.where(norms > 0.0, norms, 1.0)
     gram = gram / (unit[:, None] * unit)
     if unit is not norms:
         np.fill_diagonal(gram, 1.0)
@@ -152,8 +153,11 @@ class Basis:
 
 def orthonormal_columns(X: np.ndarray) -> tuple[np.ndarray, Basis]:
     """Return independent columns X (n, p) as a basis with ``Q'Q = n I``, and the way back."""
-    pieces, basis = orthonormal_pieces(RowPieces(X))
-    return pieces.whole(), basis
+    n, p = X.shape
+    if p == 0:
+        return X, Basis(np.zeros((0, 0)))
+    R = triangular_basis(X) / sqrt(n)
+    return RowPieces(X, R=R).whole(), Basis(R)
 
 
 def reweighted_columns(Q: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -164,17 +168,8 @@ def reweighted_columns(Q: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.
     n, p = Q.shape
     if p == 0:
         return Q, np.zeros((0, 0))
-    R = triangular_basis(RowPieces(Q, root)) / np.sqrt(n)
+    R = triangular_basis(RowPieces(Q, root)) / sqrt(n)
     return dtrsm(1.0, R, Q, side=1, overwrite_b=1), R
-
-
-def orthonormal_pieces(X: RowPieces) -> tuple[RowPieces, Basis]:
-    """Return what `orthonormal_columns` does, some rows at a time."""
-    n, p = X.shape
-    if p == 0:
-        return X, Basis(np.zeros((0, 0)))
-    R = triangular_basis(X) / np.sqrt(n)
-    return X.over(R), Basis(R)
 
 
 def scale_columns(V: np.ndarray, invariance: str) -> tuple[np.ndarray, Basis]:
@@ -206,7 +201,7 @@ def column_basis(
         rms[:] = np.sqrt((rms**2).mean())
     if invariance != "triangular" or k < 2 or len(independent_of(R)) < k:
         return Basis(np.diag(rms))
-    return Basis(R / np.sqrt(n))
+    return Basis(R / sqrt(n))
 
 
 @dataclass(frozen=True)
@@ -234,6 +229,6 @@ def root_weighted(columns: np.ndarray, weights: np.ndarray | None) -> np.ndarray
     return scaled
 
 
-def weighted_pieces(X: np.ndarray | RowPieces, weights: np.ndarray | None) -> RowPieces:
+def weighted_pieces(X: np.ndarray, weights: np.ndarray | None) -> RowPieces:
     """Return what `root_weighted` does to columns (n, k), some rows at a time."""
-    return as_pieces(X) if weights is None else as_pieces(X).weighted(np.sqrt(weights))
+    return RowPieces(X, None if weights is None else np.sqrt(weights))

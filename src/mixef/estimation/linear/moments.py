@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, combinations
+from math import sqrt
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def moment_start(
     ):
         sizes = products.diagonal[i].sum(axis=0).diagonal()[cols]
         visible = sizes.sum() / len(sizes) / products.layout.n_levels[i]
-        share = FLOOR / np.sqrt(visible) if visible > 0.0 else 1.0
+        share = FLOOR / sqrt(visible) if visible > 0.0 else 1.0
         cov = moments.covariances[i][cols, cols] / moments.sigma2
         sd = np.sqrt(np.maximum(cov.diagonal(), share**2))
         parts.append(structure.near(np.maximum(sd, LEAST_RATIO * sd.max()), cov))
