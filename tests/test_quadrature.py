@@ -19,7 +19,7 @@ from simulated_glmm import (
     weights_of,
 )
 
-from mixef import LmerControl, lmer
+from mixef import GlmerControl, LmerControl, lmer
 from mixef.errors import DataError
 from mixef.estimation.generalized.quadrature import GHrule, Quadrature, product_rule
 from mixef.families.convert import make_family
@@ -314,3 +314,21 @@ def test_the_remedy_is_what_is_possible(most, remedy, monkeypatch):
         glmer("y ~ x + (x | g)", simulated("poisson(log)"), "poisson", 4)
     # Scalar effects never have more than a hundred nodes a level.
     assert glmer("y ~ x + (1 | g)", simulated("poisson(log)"), "poisson", 11).converged
+
+
+@pytest.mark.parametrize("link", ["logit", "probit"])
+def test_effects_of_single_rows_end_where_the_gradient_vanishes(link):
+    """The information foresees a saddle there that no step finds: it is no failure to converge."""
+    rng = np.random.default_rng(58)
+    x = rng.standard_normal(44)
+    eta = 0.3 + 0.8 * x + x * rng.standard_normal(44)
+    data = {"y": (rng.random(44) < special.expit(eta)) * 1.0, "x": x, "g": np.arange(44)}
+    control = GlmerControl(check_nobs_vs_nlev="ignore", check_nobs_vs_nRE="ignore")
+    fit = glmer("y ~ x + (0 + x | g)", data, f"binomial({link})", nAGQ=9, control=control)
+    assert fit.converged
+    # 1e-6: a step that promises less than 1e-12 is not taken
+    assert np.abs(fit.convergence.gradient).max() < 1e-6
+    # -2 log L is lower than at the same model with the variance held elsewhere: a minimum
+    devfun, here = fit.getME("devfun"), fit.theta[0]
+    around = [devfun(np.r_[here * by, fit.beta]) for by in (0.9, 0.99, 1.01, 1.1)]
+    assert min(around) > fit.objective

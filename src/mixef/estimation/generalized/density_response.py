@@ -151,7 +151,7 @@ class DensityResponse(Response):
         """Return the derivatives (E,) of the log density for the auxiliary coordinates."""
         with np.errstate(all="ignore"):
             rows = [self._rows(mu, mu, extra, 0, a)[0] for a in self._parameters]
-        return np.array([np.sum(np.where(share > 0, share * row, 0.0)) for row in rows])
+            return np.array([np.sum(np.where(share > 0, share * row, 0.0)) for row in rows])
 
     def curvature_of_extra(self, state: RowState, extra: Extra) -> np.ndarray:
         """Return the second derivatives (E, E) of -2 log f for the auxiliary coordinates."""

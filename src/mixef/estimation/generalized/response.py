@@ -397,7 +397,7 @@ class Response:
         """
         with np.errstate(all="ignore"):
             rows = self.family.log_density_by_extra(self.y, mu, self.weights, extra)
-        return np.array([extra * np.sum(np.where(share > 0, share * rows, 0.0))])
+            return np.array([extra * np.sum(np.where(share > 0, share * rows, 0.0))])
 
     def curvature_of_extra(self, state: RowState, extra: Extra) -> np.ndarray:
         """Return the second derivatives (E, E) of -2 log f for the auxiliary coordinates."""

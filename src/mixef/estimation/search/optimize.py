@@ -244,8 +244,12 @@ def newton(
             recorder.add(new, f_new, None)
             radius = 0.25 * length
             ahead = secants.distrusted(ahead, g, H, unit)
-            if radius < 1e-9:
-                reason = StopReason.NO_DESCENT
+            if (
+                radius < 1e-9
+            ):  # negative curvature that no step bears out is the information's error
+                promise = here.promise_of_size()
+                vanishes = promise < DECREMENT
+                reason = StopReason.ROUNDING if vanishes else StopReason.NO_DESCENT
                 break
             continue
         radius = float(next_radius(radius, length, fall / gain))
