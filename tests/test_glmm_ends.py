@@ -96,3 +96,22 @@ def test_a_search_starts_at_the_coefficients_of_the_mode():
     assert criterion.value(criterion.join(par, at_mode.beta, extra)) == pytest.approx(
         criterion.value(start), rel=0, abs=0.2
     )
+
+
+@pytest.mark.parametrize("size", [1e12, 1e14])
+@pytest.mark.parametrize("family", ["poisson", "binomial"])
+def test_counts_whose_means_are_rounded_by_more_than_they_move(family, size):
+    """Groups' means are next to known there: what is estimated is their mean and their SD."""
+    g, x = np.repeat(np.arange(20), 5), np.tile(np.arange(5.0), 20)
+    b = np.sin(3.0 * np.arange(20))
+    eta = 0.2 * x + b[g]
+    if family == "poisson":
+        data, formula = {"y": np.rint(size * np.exp(eta))}, "y ~ x + (1 | g)"
+        middle = np.log(size) + b.mean()
+    else:
+        k = np.rint(size / (1.0 + np.exp(-eta)))
+        data, formula, middle = {"k": k, "m": size - k}, "cbind(k, m) ~ x + (1 | g)", b.mean()
+    fit = glmer(formula, data | {"g": g, "x": x}, family)
+    assert fit.converged
+    np.testing.assert_allclose(fit.fixef(), [middle, 0.2], rtol=1e-5)
+    np.testing.assert_allclose(fit.VarCorr().to_frame()["sdcor"], b.std(), rtol=1e-5)

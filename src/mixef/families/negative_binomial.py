@@ -156,13 +156,12 @@ class NegativeBinomial(Family):
         return weigh(weights, np.where(y > 0.0, rows, 0.0))
 
     def unit_by_extra(self, y: np.ndarray, mu: np.ndarray, extra: Extra = None) -> np.ndarray:
-        """Return the derivative for the shape, exact for a large one."""
+        """Return the derivative for the shape, exact for large ones and for large counts."""
         if self.shape is not None:
             return super().unit_by_extra(y, mu, extra)
         shape = self._shape(extra)
         psi = 0.5 * y / (shape * (shape + y)) + digamma_error(shape) - digamma_error(shape + y)
-        logs = log1pmx(y / shape) - log1pmx(mu / shape)
-        return psi + logs + (y - mu) * mu / (shape * (shape + mu))
+        return psi + log1pmx((y - mu) / (shape + mu))
 
     def initial_extra(
         self, y: np.ndarray, mu: np.ndarray, weights: np.ndarray | None = None

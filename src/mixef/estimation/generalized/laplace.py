@@ -29,11 +29,15 @@ from mixef.estimation.generalized.curvature import laplace_hessian
 from mixef.estimation.generalized.effects import fixed_solution
 from mixef.estimation.generalized.levels import Levels, Movement, movement
 from mixef.estimation.generalized.pirls import Mode, RowModel, WorkingModel
-from mixef.estimation.generalized.response import RowSlopes
+from mixef.estimation.generalized.response import RowSlopes, RowState
 from mixef.estimation.linear.pls import all_directions
 from mixef.families.auxiliary import Extra
 from mixef.linalg.layout import Layout
 from mixef.terms.parametrization import Parametrization
+
+# Information of a row, times its linear predictor, up to which rounding of that is nothing to the
+# gradient: what rounding makes of the score is 1e-16 of it.
+SMALL = 1e6
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ def differentiate_laplace(
         return _differentiate_levels(model, mode, parametrization, par, levels, extra)
     response, groups = model.response, model.groups
     factor = model.factor.cholesky("exact derivatives")
-    layout, state, X = groups.layout, mode.state, model.X
+    layout, X = groups.layout, model.X
+    state, w = settled(model, mode, lams)
     observed = response.uses_observed
     W = response.weights_of(state)
-    w = groups.Zt(state.score)
     dlams, dsigmas = parametrization.derivatives(par)
     H = all_directions(layout, w, dsigmas)
     information = _average_information(model, lams, W, np.column_stack([groups.Z(H), X]))
@@ -116,11 +120,12 @@ def _differentiate_levels(
     extra: Extra,
 ) -> LaplaceDerivatives:
     """Return gradient and Hessian for one grouping factor, level by level."""
-    state, lams = mode.state, (levels.lam,)
+    lams = (levels.lam,)
+    state, w = settled(model, mode, lams)
     T = model.factor.trace_blocks()[0]
     between = _to_observed(model, mode, lams)
     slopes = model.response.slopes(state, extra, model.response.uses_observed)
-    w = np.ascontiguousarray(model.groups.layout.by_level(0, model.groups.Zt(state.score)).T)
+    w = np.ascontiguousarray(model.groups.layout.by_level(0, w).T)
     dlams = parametrization.slopes(par)
     moved = movement(model, mode, levels, parametrization, dlams, slopes, w)
     h, adjoint = moved.h, moved.adjoint
@@ -134,6 +139,25 @@ def _differentiate_levels(
     by_par = parametrization.gradient(dlams, lams, K)
     by_extra = _by_extra(slopes, h, adjoint)
     return LaplaceDerivatives(by_par, by_beta, by_extra, information, K, h, adjoint, between, moved)
+
+
+def settled(
+    model: WorkingModel, mode: Mode, lams: Sequence[np.ndarray]
+) -> tuple[RowState, np.ndarray]:
+    """Return the rows with the scores s that the mode asks for, ``U's = u``, and ``w = Z's``.
+
+    A mean of 1e12 has the rounding of its linear predictor 1e12 times by a log link, which no step
+    of u makes smaller: what that leaves of the equation goes to the scores, to first order. The
+    factor stands at the mode.
+    """
+    state, groups = mode.state, model.groups
+    w = groups.Zt(state.score)
+    if np.maximum.reduce(state.observed) * np.maximum.reduce(np.abs(state.eta)) < SMALL:
+        return state, w
+    left = groups.layout.multiply(lams, w, transpose=True) - mode.u
+    step = model.random_part(lams, model.factor.solve(left))
+    state = state._replace(score=state.score - state.observed * step)
+    return state, groups.Zt(state.score)
 
 
 def _to_observed(model: WorkingModel, mode: Mode, lams: Sequence[np.ndarray]) -> float:
