@@ -48,6 +48,31 @@ def test_coefficients_in_the_mode_are_stationary_too(cell):
 
 
 @every_cell
+def test_a_rough_mode_is_as_near_as_the_gain_of_a_search_asks_for(cell):
+    """What it leaves is far below the gain; some steps lead on to the mode itself."""
+    model, lams, beta, extra = model_at(cell)
+    u, gain = np.zeros(model.groups.layout.q), 0.1
+    exact = conditional_mode(model, lams, beta, extra, u, False)
+    rough = conditional_mode(model, lams, beta, extra, u, False, gain=gain)
+    assert not exact.is_rough
+    assert abs(rough.penalized - exact.penalized) < 1e-5 * gain
+
+
+def test_a_rough_value_is_refined_on_demand():
+    cell = "binomial(logit)"
+    formula, trials = f"y ~ x + {STRUCTURES['vector']}", trials_of(cell)
+    rough, exact = (criterion(formula, simulated(cell), cell, 1, trials)[0] for _ in range(2))
+    point = 1.1 * rough.start()
+    before = rough.value(point, 0.1)
+    assert rough.is_rough
+    assert before != exact.value(point)
+    assert before == pytest.approx(exact.value(point), abs=1e-3)
+    rough.refine()
+    assert not rough.is_rough
+    assert rough.value(point) == pytest.approx(exact.value(point), rel=1e-12)
+
+
+@every_cell
 def test_any_start_leads_to_one_mode(cell):
     model, lams, beta, extra = model_at(cell)
     q = model.groups.layout.q

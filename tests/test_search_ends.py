@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from raw_coordinates import raw_coordinates
 from simulated import criterion, crossed
-from test_search import QUIET, ROSENBROCK, Function
+from test_search import QUIET, ROSENBROCK, SADDLE, Function
 
 from benchmarks.search import STARTS, best_known, faults, fit, runs
 from benchmarks.search_designs import draw
@@ -38,6 +38,62 @@ class Rounded(Function):
 
     def rounding(self):
         return self.told
+
+
+class Rough(Function):
+    """A function of roughly known values and gradients, as rough as the search's steps allow."""
+
+    knows_hessian = True
+
+    def __init__(self, parts):
+        super().__init__(*parts)
+        self.error, self.refined = 0.1, 0  # the start is rough, too
+
+    def value(self, par, gain=0.0):
+        if self.calls and not np.array_equal(par, self.par):
+            self.error = 0.03 * gain
+        return super().value(par) + self.error
+
+    def derivatives(self):
+        g, H = super().derivatives()
+        return g + self.error, H
+
+    @property
+    def is_rough(self):
+        return self.error != 0.0
+
+    def refine(self, par):
+        self.value(par)
+        self.error, self.refined = 0.0, self.refined + 1
+
+    def turn(self, par):
+        return None
+
+    def back(self, par):
+        return par
+
+
+@pytest.mark.parametrize("parts", [ROSENBROCK, SADDLE])
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_a_search_by_rough_values_ends_with_exact_ones(parts, limit):
+    rough = Rough(parts)
+    found = newton(rough, np.array([-1.2, 1.0]), limit, axes=rough)
+    exact = Function(*parts)
+    assert found.objective == exact.value(found.par)
+    np.testing.assert_array_equal(found.gradient, exact.derivatives()[0])
+    if limit == 1000:
+        assert found.reason is StopReason.OPTIMUM
+        assert found.n_evaluations <= 2 * newton(exact, np.array([-1.2, 1.0])).n_evaluations
+
+
+def test_a_rough_value_that_is_too_low_is_refined():
+    """From a start that seems lower than everything around it."""
+    rough = Rough(SADDLE)
+    rough.error = -5.0
+    found = newton(rough, np.array([0.5, 1.4]), axes=rough)
+    assert found.reason is StopReason.OPTIMUM
+    assert found.objective == pytest.approx(-1.0, abs=1e-12)
+    assert rough.refined
 
 
 @pytest.mark.parametrize("told", [1e-6, 1e-9, 1e-3])

@@ -11,6 +11,7 @@ from mixef.errors import FitError
 from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.crossed_hessian import crossed_hessian
 from mixef.estimation.generalized.effects import Anchor, moved_by, pull
+from mixef.estimation.generalized.estimates import estimates_at
 from mixef.estimation.generalized.laplace import (
     LaplaceDerivatives,
     differentiate_laplace,
@@ -18,16 +19,14 @@ from mixef.estimation.generalized.laplace import (
 )
 from mixef.estimation.generalized.laplace_error import LaplaceError, laplace_error
 from mixef.estimation.generalized.levels import Levels, levels_at
-from mixef.estimation.generalized.pirls import NEAR_START, Mode, conditional_mode, fixed_products
+from mixef.estimation.generalized.pirls import NEAR_START, START_GAIN, Mode, conditional_mode
 from mixef.estimation.generalized.problem import GeneralizedProblem
 from mixef.estimation.generalized.quadrature import Quadrature
 from mixef.estimation.generalized.response import Extremes
 from mixef.estimation.search.certified import LEAST_UNIT
 from mixef.estimation.search.hessian import difference_hessian
 from mixef.families.auxiliary import Extra
-from mixef.linalg import small
 from mixef.linalg.factor import Factor
-from mixef.terms.covariance import theta_of
 
 # With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
 # factor, of rows for several), the exact Hessian takes more memory than it is worth: 160 MB each.
@@ -120,27 +119,35 @@ class GeneralizedCriterion:
         lams, near = self.parametrization.lams(par), 0.0 if self.with_beta else NEAR_START
         self._factor_at_anchor = self._factor_at_mode = False
         try:
-            mode = conditional_mode(self.model, lams, beta, extra, self._u, True, near)
+            mode = conditional_mode(self.model, lams, beta, extra, self._u, True, near, START_GAIN)
         except FitError:
             return self.join(par, beta, extra)
         point = self.join(par, mode.beta, extra)
-        self.value(point, mode)
+        self.value(point, mode=mode)
         return point
 
-    def value(self, point: np.ndarray, mode: Mode | None = None) -> float:
-        """Return -2 log L, infinite where there is none; the factor stands at a given mode."""
+    def value(self, point: np.ndarray, gain: float = 0.0, mode: Mode | None = None) -> float:
+        """Return -2 log L, infinite where there is none.
+
+        Parameters
+        ----------
+        gain : float
+            What the step there promises: a new value may be off by a small share of it.
+        mode : Mode, optional
+            The mode there, where the factor stands at it.
+        """
         if self._mode is not None and point.tobytes() == self._point.tobytes():
             return self._objective
         self._forget()
         self._point = np.array(point, dtype=float)
         try:
-            self._objective: float = self._value(mode)
+            self._objective: float = self._value(mode, gain)
         except FitError as error:
             self._mode, self.failure = None, error
             return np.inf
         return self._objective
 
-    def _value(self, mode: Mode | None) -> float:
+    def _value(self, mode: Mode | None, gain: float) -> float:
         par, beta, extra = self.split(self._point)
         if self.n_extra:
             self.family.check_extra(extra)
@@ -148,7 +155,7 @@ class GeneralizedCriterion:
         if mode is None:
             start = self._foreseen_mode(lams, beta, extra)
             self._factor_at_anchor = self._factor_at_mode = False
-            mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta)
+            mode = conditional_mode(self.model, lams, beta, extra, start, self.with_beta, gain=gain)
         self._mode, self._u, self._factor_at_mode = mode, mode.u, True
         if self.with_beta:
             self._beta0 = mode.beta
@@ -159,6 +166,18 @@ class GeneralizedCriterion:
             self._quadrature = Quadrature(self.model, mode, self._levels, extra, self.nAGQ)
             value += self._quadrature.correction
         return float(value)
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the last value is known up to a share of a gain only."""
+        return self._mode is not None and self._mode.is_rough
+
+    def refine(self) -> None:
+        """Bring the last value to all digits."""
+        if self.is_rough:
+            point = self._point
+            self._forget()
+            self.value(point)
 
     def _foreseen_mode(
         self, lams: tuple[np.ndarray, ...], beta: np.ndarray, extra: float
@@ -389,38 +408,12 @@ class GeneralizedCriterion:
     def estimates(self, point: np.ndarray) -> Estimates:
         """Return the estimates at a point, on the user's scale."""
         mode = self._mode_at(point)
-        (par, _, extra), state = self.split(point), mode.state
-        user = self.terms.user_coordinates(par)
-        lams = tuple(s.template(x) for s, x in user)
-        ussq = float(mode.u @ mode.u)
+        par, _, extra = self.split(point)
         if not self._factor_at_expected:
-            self.model.refactor(state.expected, self._lams)
+            self.model.refactor(mode.state.expected, self._lams)
             self._factor_at_mode = self._factor_at_anchor = False
-        UtWX, XtWX = fixed_products(self.model, self._lams, state.expected)
-        XVX = XtWX - UtWX.T @ self.model.factor.solve(UtWX)
-        R = self.problem.basis.back(small.inverse(XVX)) if self.p else XVX
-        vcov = self.problem.basis.back(R.T) if self.p else XVX
-        back = 2.0 * float(np.log(self.problem.basis.R.diagonal()).sum())
-        b = self.model.groups.layout.multiply(self._lams, mode.u)
-        dispersion = self.response.family.dispersion(extra)
-        return Estimates(
-            par=np.concatenate([s.par(x) for s, x in user]),
-            theta=np.concatenate([theta_of(lam) for lam in lams]),
-            lams=lams,
-            beta=self.problem.basis.back(mode.beta),
-            extra=extra if self.n_extra else None,
-            sigma=float(np.sqrt(dispersion)),
-            objective_se=0.0,
-            objective=self._objective,
-            unscaled_vcov=0.5 * (vcov + vcov.T),
-            effects=self.terms.user_effects(self.model.groups.layout, b),
-            eta=state.eta,
-            mu=state.mu,
-            pwrss=self.model.pearson(state) + ussq,
-            ussq=ussq,
-            u=mode.u,
-            ldL2=self._ldL2,
-            ldRX2=float(np.linalg.slogdet(XVX)[1]) + back if self.p else 0.0,
+        return estimates_at(
+            self.model, self.problem, mode, par, self._lams, extra, self._objective, self._ldL2
         )
 
     def factor_at(self, point: np.ndarray) -> Factor:

@@ -32,8 +32,8 @@ class EstimatedCriterion(GeneralizedCriterion):
         self._samples = np.empty((0, 0))
         self._ldL2_se = 0.0
 
-    def _value(self, mode: Mode | None) -> float:
-        value = super()._value(mode)
+    def _value(self, mode: Mode | None, gain: float) -> float:
+        value = super()._value(mode, gain)
         self._ldL2_se = self.model.factor.ldL2_se
         return value
 

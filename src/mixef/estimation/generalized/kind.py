@@ -300,9 +300,10 @@ class Generalized(Kind):
         assert isinstance(control, GlmerControl)
         names = [spec.design.names[j] for j in kept]
         criterion = self.criterion(problem)
+        begin, chosen = first_inside(criterion), None
         if control.optimizer != "newton":
             criterion.model.factor.cholesky(f"optimizer={control.optimizer!r}")
-        begin, chosen = first_inside(criterion), None
+            criterion.refine()
         if start is not None:
             chosen = starting_point(start, criterion, terms, names)
         if not np.isfinite(criterion.value(begin)):

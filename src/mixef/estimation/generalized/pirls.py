@@ -44,8 +44,11 @@ HERE = 1e-22
 # than this are at a saddle, which they leave slowly if at all: a few of them in a row are enough.
 SADDLE, MOST_AT_SADDLE = 1e-4, 10
 # Where a search starts, coefficients stay once a step with them promises less than this: the search
-# corrects them by more.
-NEAR_START = 1.0
+# corrects them by more, and is taken to gain that.
+NEAR_START, START_GAIN = 1.0, 0.1
+# A mode's last step may promise this share of what the search's step there promises: what it
+# leaves, its square, moves the criterion in proportion to it, and by far less than that.
+ROUGH = 0.01
 # The rounding of the penalized deviance, beside its size.
 NOISE = 1e-13
 MAX_STEPS = 200
@@ -216,6 +219,7 @@ class Mode(NamedTuple):
     beta: np.ndarray  # (p,)
     state: RowState
     penalized: float  # ``-2 log f(y | u) + |u|^2``
+    is_rough: bool  # whether its last step promised more than `LAST_STEP`
 
 
 def conditional_mode(
@@ -226,6 +230,7 @@ def conditional_mode(
     u: np.ndarray,
     with_beta: bool,
     near: float = 0.0,
+    gain: float = 0.0,
 ) -> Mode:
     """Find the mode of u, or of u and beta, from a start; leave the factor at it.
 
@@ -238,6 +243,8 @@ def conditional_mode(
         Whether beta is part of the mode.
     near : float
         Beta stays where it is once a step with it promises less than this.
+    gain : float
+        What the search's step there promises: the mode is only as exact as that asks for.
 
     Raises
     ------
@@ -245,11 +252,11 @@ def conditional_mode(
         If no start is inside the domain, or no step lowers the penalized deviance.
     """
     try:
-        return _mode_from(model, lams, beta, extra, u, with_beta, near)
+        return _mode_from(model, lams, beta, extra, u, with_beta, near, gain)
     except FitError:
         if not u.any():
             raise
-    return _mode_from(model, lams, beta, extra, np.zeros_like(u), with_beta, near)
+    return _mode_from(model, lams, beta, extra, np.zeros_like(u), with_beta, near, gain)
 
 
 def _mode_from(
@@ -260,11 +267,12 @@ def _mode_from(
     u: np.ndarray,
     with_beta: bool,
     near: float,
+    gain: float,
 ) -> Mode:
     """Find the mode from one start."""
     fixed, multiply = model.fixed_part(beta), model.groups.layout.multiply
     u, state = _first_state(model, lams, fixed, extra, u)
-    penalized, at_saddle, factored = _penalized(state, u), 0, None
+    penalized, at_saddle, factored, is_rough = _penalized(state, u), 0, None, False
     for _ in range(MAX_STEPS):
         gradient = multiply(lams, model.Zt(state.score), transpose=True) - u
         scoring, (step_u, step_beta, decrement) = _positive_step(
@@ -297,6 +305,9 @@ def _mode_from(
         u, beta, state, penalized = new_u, new_beta, new_state, value
         if (last and share == 1.0) or decrement < 1e-3 * slack:
             break
+        if decrement < ROUGH * gain and share == 1.0 and not scoring:
+            is_rough = True
+            break
         with_beta = with_beta and not decrement < near
     else:
         raise FitError(
@@ -306,7 +317,7 @@ def _mode_from(
         )
     if factored is not model.response.weights_of(state):
         model.refactor(model.response.weights_of(state), lams)
-    return Mode(u, beta, state, penalized)
+    return Mode(u, beta, state, penalized, is_rough)
 
 
 def _first_state(

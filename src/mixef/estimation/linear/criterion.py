@@ -66,6 +66,7 @@ class LinearCriterion:
     """
 
     knows_hessian = False
+    is_rough = False
 
     def __init__(self, problem: LinearProblem, factor: Factor | None = None):
         self.problem = problem
@@ -75,7 +76,7 @@ class LinearCriterion:
         self._user: list[tuple[Covariance, np.ndarray]] | None = None
         self._solution: PLSSolution | None = None
 
-    def value(self, par: np.ndarray) -> float:
+    def value(self, par: np.ndarray, gain: float = 0.0) -> float:
         """Return the criterion at ``par``; infinite where it cannot be computed."""
         self._par, self._user = np.array(par, dtype=float), None
         self._derivatives: Derivatives | None = None
@@ -88,6 +89,9 @@ class LinearCriterion:
             self._solution, self._failure = None, error
             return np.inf
         return float(self._solution.objective + self.problem.shift)
+
+    def refine(self) -> None:
+        """Leave the last value as it is: it has all digits."""
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient (k,) and information (k, k) at the last value."""

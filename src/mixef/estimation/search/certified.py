@@ -57,9 +57,19 @@ class MovingAxes:
         self._origin = self.view = criterion
         self.knows_hessian = criterion.knows_hessian
 
-    def value(self, par: np.ndarray) -> float:
-        """Return the criterion."""
-        return self.view.value(par)
+    def value(self, par: np.ndarray, gain: float = 0.0) -> float:
+        """Return the criterion, which may be off by a small share of what the step promises."""
+        return self.view.value(par, gain)
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the last value is."""
+        return self.view.is_rough
+
+    def refine(self, par: np.ndarray) -> None:
+        """Go to a point, where derivatives have all digits then."""
+        self.view.value(par)
+        self.view.refine()
 
     def derivatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Return gradient and information at the last value."""

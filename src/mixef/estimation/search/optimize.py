@@ -39,6 +39,16 @@ class MixedCriterion(Criterion, Protocol):
 
     parametrization: Parametrization
 
+    def value(self, par: np.ndarray, gain: float = 0.0) -> float:
+        """Return the criterion, which may be off by a small share of what the step promises."""
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the last value is."""
+
+    def refine(self) -> None:
+        """Bring the last value to all digits."""
+
     def canonical(self, par: np.ndarray, floor: float = 0.0) -> np.ndarray:
         """Return the point with non-negative diagonals, those up to ``floor`` at zero."""
 
@@ -77,12 +87,22 @@ class MixedCriterion(Criterion, Protocol):
 Until = Callable[[np.ndarray, float], "StopReason | None"]
 
 
-class Axes(Protocol):
+class Axes(Criterion, Protocol):
     """Coordinates of a criterion that may change during a search."""
 
     @property
     def knows_hessian(self) -> bool:
         """Whether the information is the exact Hessian."""
+
+    def value(self, par: np.ndarray, gain: float = 0.0) -> float:
+        """Return the criterion, which may be off by a small share of what the step promises."""
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the last value is."""
+
+    def refine(self, par: np.ndarray) -> None:
+        """Go to a point, where derivatives have all digits then."""
 
     def turn(self, par: np.ndarray) -> np.ndarray | None:
         """Change coordinates where that helps; return the point of the last value in them."""
@@ -200,38 +220,35 @@ def newton(
         What the criterion is at ``par``, where it stands.
     """
     recorder = Recorder(trace, axes)
-    if known is None:
-        known = known_at(criterion, par)
-    if known is None:
-        raise FitError(
-            "the criterion has no finite derivatives at the starting values: means or weights "
-            "overflow there; rescale the response or the offset, or start elsewhere (start=)"
-        )
-    f, g, H, here = known
+    f, g, H, here = known or _known(criterion, par)
+    is_rough = axes is not None and axes.is_rough
     recorder.add(par, f, g)
     learns = axes is None or not axes.knows_hessian
     radius, secants, patience = 1.0, _Secants(len(par)), _Patience()
     unit, ahead = criterion.scale(par), here
     while True:
-        promise = here.promise
+        promise, reason = here.promise, None
         if promise < DECREMENT:
             reason = StopReason.OPTIMUM
-            break
-        if len(recorder.log) >= max_evaluations:
+        elif len(recorder.log) >= max_evaluations:
             reason = StopReason.EVALUATIONS
-            break
-        if until is not None and (stop := until(par, f)) is not None:
-            reason = stop
-            break
-        step, gain = ahead.step(radius)
-        visible = VISIBLE * criterion.rounding()
-        hidden = gain < visible
-        if patience.ends(promise, hidden):
-            reason = StopReason.ROUNDING
-            promise = here.promise_of_size()
-            break
+        elif until is not None:
+            reason = until(par, f)
+        if reason is None:
+            step, gain = ahead.step(radius)
+            visible = VISIBLE * criterion.rounding()
+            hidden = gain < visible
+            if patience.ends(promise, hidden):
+                reason, promise = StopReason.ROUNDING, here.promise_of_size()
+        if reason is not None:
+            if not is_rough:
+                break
+            f, g, H, here = _refined(axes, par)
+            ahead, is_rough = here, False
+            continue
         new, move, length = par + unit * step, unit * step, _length(step)
-        f_new, found, turned = criterion.value(new), None, None
+        f_new = criterion.value(new) if axes is None else axes.value(new, gain)
+        found, turned = None, None
         fall = f - f_new
         if hidden and fall > -visible:
             found = derivatives_at(criterion)
@@ -243,6 +260,9 @@ def newton(
         if found is None or not fall > ACCEPTED * gain:
             recorder.add(new, f_new, None)
             radius = 0.25 * length
+            if is_rough:  # so may the rise be
+                f, g, H, here = _refined(axes, par)
+                ahead, is_rough = here, False
             ahead = secants.distrusted(ahead, g, H, unit)
             if (
                 radius < 1e-9
@@ -261,6 +281,7 @@ def newton(
         unit = criterion.scale(par)
         here = Quadratic(g, H, unit)
         ahead = secants.ahead(here, axes, g, H, unit, radius) if learns else here
+        is_rough = axes is not None and axes.is_rough
         recorder.add(par, f, g)
     log = tuple(recorder.log)
     return SearchResult(par, f, g, H, len(log), log, reason, promise, here)
@@ -373,6 +394,23 @@ def known_at(criterion: Criterion, point: np.ndarray) -> Known | None:
     if found is None:
         return None
     return Known(value, *found, Quadratic(*found, criterion.scale(point)))
+
+
+def _known(criterion: Criterion, point: np.ndarray) -> Known:
+    known = known_at(criterion, point)
+    if known is None:
+        raise FitError(
+            "the criterion has no finite derivatives at the starting values: means or weights "
+            "overflow there; rescale the response or the offset, or start elsewhere (start=)"
+        )
+    return known
+
+
+def _refined(axes: Axes | None, point: np.ndarray) -> Known:
+    """Return with all digits what the criterion is at a point."""
+    assert axes is not None
+    axes.refine(point)
+    return _known(axes, point)
 
 
 def derivatives_at(criterion: Criterion) -> tuple[np.ndarray, np.ndarray] | None:
