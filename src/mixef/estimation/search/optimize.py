@@ -264,9 +264,8 @@ def newton(
                 f, g, H, here = _refined(axes, par)
                 ahead, is_rough = here, False
             ahead = secants.distrusted(ahead, g, H, unit)
-            if (
-                radius < 1e-9
-            ):  # negative curvature that no step bears out is the information's error
+            if radius < 1e-9:
+                # Negative curvature that no step bears out is the information's error.
                 promise = here.promise_of_size()
                 vanishes = promise < DECREMENT
                 reason = StopReason.ROUNDING if vanishes else StopReason.NO_DESCENT
