@@ -118,9 +118,7 @@ class FactorAt(PrintedTable):
         lams = roots_of_theta(structures, values)
         order = self._order
         Lambda = relative_factor([self._terms[t] for t in order], [lams[t] for t in order])
-        A = sparse.csc_array(
-            Lambda.T @ self._gram @ Lambda + sparse.csc_array(sparse.identity(len(self.P)))
-        )
+        A = sparse.csc_array(Lambda.T @ self._gram @ Lambda + sparse.identity(len(self.P)))
         lower = np.zeros(len(self._places))
         stored = sparse.csc_array(sparse.tril(A))
         lower[np.searchsorted(self._places, places_of(stored))] = stored.data
@@ -227,10 +225,8 @@ def factor_of(
     # What is not zero for some theta: all of the blocks of levels that meet.
     full = relative_factor(ordered, [np.tril(np.ones((len(t.columns),) * 2)) for t in ordered])
     meeting = sparse.csc_array((np.ones(len(Zt.data)), Zt.indices, Zt.indptr), Zt.shape)
-    structure = full.T @ (meeting @ meeting.T) @ full + sparse.csc_array(
-        sparse.identity(len(full.indptr) - 1)
-    )
-    lower = sparse.csc_matrix(sparse.tril(structure))
+    structure = full.T @ (meeting @ meeting.T) @ full
+    lower = sparse.csc_matrix(sparse.tril(structure + sparse.identity(structure.shape[0])))
     lower.sort_indices()
     P = fill_reducing_order(lower) if permute else np.arange(lower.shape[0])
     pattern = Pattern(lower, P)

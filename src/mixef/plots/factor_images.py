@@ -41,7 +41,7 @@ def image(matrix: Any, cells: int = CELLS) -> np.ndarray:
 
     Examples
     --------
-    >>> image(sparse.csc_array(sparse.identity(2))).tolist()
+    >>> image(sparse.identity(2, format="csc")).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
     entries = sparse.coo_array(matrix)

@@ -285,7 +285,7 @@ def _orthonormal(K: np.ndarray) -> np.ndarray:
 def _spherical(products: CrossProducts, lams: Sequence[np.ndarray]) -> sparse.csr_array:
     """Return ``Lambda'Z'Z Lambda`` (q, q)."""
     blocks = [
-        sparse.kron(sparse.csc_array(sparse.identity(n_levels)), lam)
+        sparse.kron(sparse.identity(n_levels), lam)
         for n_levels, lam in zip(products.layout.n_levels, lams, strict=True)
     ]
     Lambda = sparse.block_diag(blocks, format="csr")
