@@ -246,6 +246,7 @@ def sum_of_squares(pair: Pairs, left: np.ndarray, right: np.ndarray) -> np.ndarr
     if not left.shape[2]:
         return _by_factor(flat.T @ flat, si, sj)
     product = left[pair.rows] @ right[pair.cols].transpose(0, 2, 1)
+    # The sum of A (x) A - A (x) BB' - BB' (x) A, by one product and its transpose.
     half = flat.T @ (0.5 * flat - product.reshape(-1, si * sj))
     both = _gram(left)
     other = both if right is left else _gram(right)

@@ -17,6 +17,7 @@ from mixef.terms.factor import Factor, factor_from_logical, factor_from_numbers
 from mixef.terms.nodes import number_text
 
 TIMES = datetime.date | datetime.timedelta | np.datetime64 | np.timedelta64 | pd.Period
+#: Unions that are asked for often: to make one takes longer than to ask.
 NUMBER = bool | int | float | np.number | np.bool_
 #: Longest vector that is written out in a formula, as by ``1:100000``.
 LONGEST = 100_000
