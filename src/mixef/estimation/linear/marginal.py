@@ -109,7 +109,7 @@ def exact_expected_information(
     own = by_level @ by_level.transpose(0, 2, 1)
     less = A - own
     across = np.einsum("lup,luq->upq", by_level[:, row], by_level[:, col], optimize=True)
-    across = across.reshape(len(changed), -1)
+    across = across.reshape(len(changed), B.shape[1] ** 2)
     squares = across @ across.T
     for square, a, c in zip(squares, row, col, strict=True):
         square += np.einsum("lv,lv->v", A[:, a, row], less[:, c, col])
