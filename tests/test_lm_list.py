@@ -13,6 +13,7 @@ from mixef.errors import DataError, DataWarning, FormulaError
 from mixef.estimation.generalized.response import edges
 from mixef.estimation.generalized.separation import separating_direction
 from mixef.families.convert import make_family
+from mixef.text.printed import frame_table
 
 # Orthogonalization and R's QR both end within rounding, times the condition of the columns.
 ROUNDING = 1e-9
@@ -457,3 +458,17 @@ def test_a_model_with_known_shape_or_identity_link():
     # Means of an identity link have to stay positive, group by group.
     identity = lm_list("TICKS ~ cHEIGHT | YEAR", data, "poisson(identity)")
     assert (identity.fitted().dropna() >= 0).all()
+
+
+def test_what_is_printed_is_laid_out_alone(monkeypatch):
+    data = {"y": np.arange(150.0) ** 2, "x": np.arange(150.0), "g": np.repeat(np.arange(50), 3)}
+    fits, seen = lm_list("y ~ x | g", data), []
+
+    def recorded(frame, *args, **options):
+        seen.append(len(frame))
+        return frame_table(frame, *args, **options)
+
+    monkeypatch.setattr("mixef.inference.refits.separate.frame_table", recorded)
+    assert "... 10 more rows\nDegrees of freedom: 150 total" in str(fits)
+    assert len(fits.to_table().rows) == 50
+    assert seen == [40, 50]

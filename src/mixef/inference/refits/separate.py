@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,7 @@ from mixef.terms.needed import needed_names
 from mixef.text.coefficients import CoefficientTables
 from mixef.text.layout import listed
 from mixef.text.numbers import format_number
-from mixef.text.printed import PrintedFrames, PrintedTable, frame_table
+from mixef.text.printed import LONGEST, PrintedFrames, PrintedTable, frame_table
 from mixef.text.tables import Table
 
 
@@ -414,13 +414,21 @@ class SeparateRegressions(PrintedTable):
 
     def to_table(self) -> Table:
         """Return the printed table: a row a group, with degrees of freedom and sigma below."""
+        return self._laid_out(self.coef())
+
+    def _shown(self) -> Sequence[Table]:
+        """Return the first rows, laid out alone."""
+        coef = self.coef()
+        return [self._laid_out(coef.head(LONGEST)).head(LONGEST, len(coef))]
+
+    def _laid_out(self, coef: pd.DataFrame) -> Table:
         notes = [f"Degrees of freedom: {self._frame.n} total; {self.df_residual} residual"]
         if self.has_dispersion:
             notes.append(f"Residual standard error: {format_number(self.sigma, 4)}")
         if self._frame.left_out.total:
             notes.append(str(self._frame.left_out))
         title = f"{self.title}\nFormula: {self.formula}\nCoefficients:"
-        return replace(frame_table(self.coef(), title, digits=4), note="\n".join(notes))
+        return replace(frame_table(coef, title, digits=4), note="\n".join(notes))
 
     def _pooled(self, pool: bool | None) -> bool:
         pool = checks.flag_or_none(pool, "pool")
