@@ -247,7 +247,8 @@ def newton(
             ahead, is_rough = here, False
             continue
         new, move, length = par + unit * step, unit * step, _length(step)
-        f_new = criterion.value(new) if axes is None else axes.value(new, gain)
+        # Secants, which learn from differences of gradients, need exact ones.
+        f_new = criterion.value(new) if axes is None or learns else axes.value(new, gain)
         found, turned = None, None
         fall = f - f_new
         if hidden and fall > -visible:
