@@ -151,5 +151,8 @@ def test_workers_add_values_to_rows(frame):
     assert list(made) == [*odd.columns, ".fitted"]
     here = lmer("y ~ x + (1 | g)", rows()).fitted()
     np.testing.assert_allclose(np.sort(made[".fitted"].dropna()), np.sort(here), rtol=1e-6)
+    # the caller's names, which are the session's tables, stay here
+    new = fit.predict(odd).toPandas()
+    np.testing.assert_allclose(np.sort(new[".fitted"].dropna()), np.sort(here), rtol=1e-6)
     drawn = fit.simulate(1, seed=1)
     assert drawn.toPandas()[".sim_1"].equals(drawn.toPandas()[".sim_1"])

@@ -32,6 +32,7 @@ from mixef.inference.prediction.prediction_variance import (
 )
 from mixef.inference.tails import t_quantile
 from mixef.linalg.threads import one_blas_thread
+from mixef.terms.needed import needed_names
 from mixef.terms.relation.relation import relation_of
 
 NEW_LEVELS = ("error", "population", "missing")
@@ -60,6 +61,11 @@ def predictions_anywhere(fit: Fit, newdata: Any, **options: Any) -> Any:
     names = ["fit", "se_fit"] if se_fit or interval else ["predicted"]
     names += ["lower", "upper"] if interval else []
     if relation is not None:
+        # What else the caller has, such as the session, does not go to the workers of a cluster.
+        needed = needed_names(fit.formula, fit.call.weights, fit.call.offset)
+        if needed is not None:
+            env, used = options["env"] or {}, needed - set(relation.names)
+            options["env"] = {name: env[name] for name in used if name in env}
         return predicted(fit, relation, partial(predictions, fit, **options), names)
     options["env"] = {}  # rows of the fit are evaluated
     return by_row(fit, partial(predictions, **options), names, joint=len(names) > 1)
