@@ -69,8 +69,8 @@ def read(values: Any, name: str) -> Column:
     """
     if isinstance(values, READ):
         return values
-    if isinstance(values, np.ndarray):
-        return _from_numpy(np.asarray(values), name)
+    if type(values) is np.ndarray:
+        return _from_numpy(values, name)
     values = series_of(values)
     if is_of_narwhals(values):
         return _from_narwhals(values, name)

@@ -70,6 +70,8 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
         value = scope.variable(parse_argument(value, scope.columns, "subset"))
     elif is_of_narwhals(value):
         value = convert(value, "subset") if value.dtype == nw.Boolean else value.to_numpy()
+    elif isinstance(value, pd.api.extensions.ExtensionArray):
+        value = convert(value, "subset")
     if isinstance(value, pd.Series):
         value = aligned(value, "subset", scope.columns)
         if not (_is_condition(value) or getattr(value, "kind", None) == "logical"):

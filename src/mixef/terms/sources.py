@@ -7,6 +7,7 @@ from copy import copy
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from mixef.errors import DataError, MissingLibraryError
@@ -29,13 +30,35 @@ def is_of_narwhals(values: Any) -> bool:
 
 
 def series_of(values: Any) -> Any:
-    """Return a column of polars or Arrow as narwhals has it, and anything else as it is."""
+    """Return a column of polars or Arrow as narwhals has it, and anything else as it is.
+
+    Masked values of NumPy become missing ones.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return _unmasked(values)
     library = type(values).__module__.partition(".")[0]
     if library == "pyarrow" and hasattr(values, "__arrow_c_array__"):
         values = pa.chunked_array([values])
     if library in ("polars", "pyarrow"):
         return nw.from_native(values, series_only=True, pass_through=True)
     return values
+
+
+def _unmasked(values: np.ma.MaskedArray[Any, Any]) -> Any:
+    data, mask = np.array(values.data), np.ma.getmaskarray(values)
+    kind = data.dtype.kind
+    if not mask.any():
+        return data
+    if kind in "iu" and data.ndim == 1:
+        return pd.arrays.IntegerArray(data, mask)
+    if kind == "b" and data.ndim == 1:
+        return pd.arrays.BooleanArray(data, mask)
+    if kind in "iub":
+        data = data.astype(float)
+    elif kind not in "fcmM":
+        data = data.astype(object)
+    data[mask] = {"m": "NaT", "M": "NaT", "O": None}.get(data.dtype.kind, np.nan)
+    return data
 
 
 def is_lazy(data: Any) -> bool:
