@@ -56,6 +56,8 @@ CLOSE, CORRECTIONS = 1e-5, 5
 # Neighbours that foretell a point, and how much farther from a line through two of them than the
 # line itself goes the polynomial through all of them may be.
 NEIGHBOURS, KINK = 6, 1.0
+# A point is far from others when the nearest is farther than this share of the farthest of them.
+FAR = 0.6
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,13 @@ class _Path:
     def _foreseen(self, at: float) -> np.ndarray:
         """Return the free parameters by the polynomial through the nearest points.
 
-        Where a line through two of them says something else altogether, the path has a kink, and
-        the nearest point is the better start.
+        Far behind the last of them that is a line through two. Where such a line says something
+        else altogether, the path has a kink, and the nearest point is the better start.
         """
         near = sorted(self._guides, key=lambda p: abs(p.at - at))[:NEIGHBOURS]
         nearest, line, curve = (_interpolated(near[:k], at) for k in (1, 2, NEIGHBOURS))
+        if abs(at - near[0].at) > FAR * abs(at - near[-1].at):
+            return line
         bend, move = np.abs(curve - line), np.abs(line - nearest)
         return nearest if bend.max(initial=0.0) > KINK * move.max(initial=0.0) else curve
 
