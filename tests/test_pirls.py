@@ -55,6 +55,7 @@ def test_a_rough_mode_is_as_near_as_the_gain_of_a_search_asks_for(cell):
     exact = conditional_mode(model, lams, beta, extra, u, False)
     rough = conditional_mode(model, lams, beta, extra, u, False, gain=gain)
     assert not exact.is_rough
+    # The last step promised at most ROUGH * gain = 1e-3, and left about the square of that.
     assert abs(rough.penalized - exact.penalized) < 1e-5 * gain
 
 
@@ -66,6 +67,7 @@ def test_a_rough_value_is_refined_on_demand():
     before = rough.value(point, 0.1)
     assert rough.is_rough
     assert before != exact.value(point)
+    # log|M| is off by the mode's error, at most the promise of its last step.
     assert before == pytest.approx(exact.value(point), abs=1e-3)
     rough.refine()
     assert not rough.is_rough

@@ -71,7 +71,7 @@ def considered_rows(subset: Any, scope: Scope) -> np.ndarray | None:
     elif is_of_narwhals(value):
         value = convert(value, "subset") if value.dtype == nw.Boolean else value.to_numpy()
     elif isinstance(value, pd.api.extensions.ExtensionArray):
-        value = convert(value, "subset")
+        value = convert(value, "subset") if value.dtype.kind == "b" else value.to_numpy()
     if isinstance(value, pd.Series):
         value = aligned(value, "subset", scope.columns)
         if not (_is_condition(value) or getattr(value, "kind", None) == "logical"):
