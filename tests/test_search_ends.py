@@ -69,6 +69,9 @@ class Rough(Function):
     def turn(self, par):
         return None
 
+    def bent(self, par, here, radius):
+        return None
+
     def back(self, par):
         return par
 

@@ -23,6 +23,7 @@ from mixef.estimation.generalized.pirls import NEAR_START, START_GAIN, Mode, con
 from mixef.estimation.generalized.problem import GeneralizedProblem
 from mixef.estimation.generalized.quadrature import Quadrature
 from mixef.estimation.generalized.response import Extremes
+from mixef.estimation.search.bends import CovarianceQuadratic
 from mixef.estimation.search.certified import LEAST_UNIT
 from mixef.estimation.search.hessian import difference_hessian
 from mixef.families.auxiliary import Extra
@@ -257,6 +258,13 @@ class GeneralizedCriterion:
             bend = P.bend(par, self._lams, d.K)
             self._sharper[: len(par), : len(par)] += bend
         return self._sharper
+
+    def in_covariances(self) -> CovarianceQuadratic | None:
+        """Return what derivatives foretell, by covariances; None with quadrature."""
+        d, P, point = self._differentiated(), self.parametrization, self._point
+        if self.nAGQ > 1:
+            return None
+        return CovarianceQuadratic(P, point, d.K, self._gradient, d.information, self.scale(point))
 
     def scored(self) -> None:
         """Return nothing: no step of scoring is known to lead on from anywhere."""

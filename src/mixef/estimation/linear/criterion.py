@@ -24,6 +24,7 @@ from mixef.estimation.linear.pls import (
     spherical_effects,
 )
 from mixef.estimation.linear.problem import LinearProblem
+from mixef.estimation.search.bends import CovarianceQuadratic
 from mixef.estimation.search.hessian import difference_hessian
 from mixef.linalg import small
 from mixef.linalg.factor import INVERTIBLE, Factor
@@ -107,6 +108,13 @@ class LinearCriterion:
                 self.factor, self._solution, self.parametrization, self._par, self.problem.REML
             )
         return self._derivatives
+
+    def in_covariances(self) -> CovarianceQuadratic:
+        """Return what derivatives at the last value foretell, by covariances."""
+        d, par = self._differentiated(), self._par
+        assert par is not None
+        g, H = d.gradient, d.information
+        return CovarianceQuadratic(self.parametrization, par, d.K, g, H, self.scale(par))
 
     def scored(self) -> np.ndarray | None:
         """Return where a step of Fisher's scoring leads from the last value.

@@ -13,8 +13,8 @@ import numpy as np
 
 from mixef.control import Control
 from mixef.estimation.search.convergence import CONVERGED_GAIN
+from mixef.estimation.search.criteria import MixedCriterion
 from mixef.estimation.search.optimize import (
-    MixedCriterion,
     SearchResult,
     Step,
     StopReason,
@@ -45,6 +45,9 @@ SAME_VALUE, NEAR = 0.03, 0.05
 # After so many points where random effects are beyond what the responses tell, a search is stopped:
 # raised until the slowest search of the laboratory that has an end there came to it.
 MOST_BEYOND = 200
+# Steps bend where a straight one would lose so many times its gain by the bend, as far as so many
+# evaluations of what is foretold lead, up to so many times as long as the trust region's radius.
+BENT, MOST_STEPS, LONGER = 2.0, 11, 2.0
 # Natural unit of relative standard deviations that vanish: the mean of eleven rows tells an effect
 # of this size as well as not.
 LEAST_UNIT = 0.3
@@ -94,6 +97,31 @@ class MovingAxes:
             return None
         self.view, point = turned
         return point
+
+    def bent(
+        self, par: np.ndarray, here: Quadratic, radius: float
+    ) -> tuple[np.ndarray, float] | None:
+        """Return a step along a bend, in natural units, and its gain; None where it runs straight.
+
+        Where the bend costs a straight step more than it gains, the step goes on to the minimum
+        that derivatives foretell by covariances. That may be twice as far as the radius, but no
+        lower than the straight step expects, who is foretold more than is to be had.
+        """
+        step, gain = here.step(radius)
+        length = float(np.linalg.norm(step))
+        if not here.values.max(initial=0.0) * length**3 > gain:  # too short for a bend
+            return None
+        model = self.view.in_covariances()
+        if model is None:
+            return None
+        straight = par + here.unit * step
+        fall = -model.value(straight)
+        if not gain - fall > BENT * gain:
+            return None
+        end = newton(model, straight, MOST_STEPS, knows_hessian=True)
+        step, fall = (end.par - par) / here.unit, -end.objective
+        fits = 0.0 < fall <= gain and float(np.linalg.norm(step)) <= LONGER * radius
+        return (step, fall) if fits else None
 
     def back(self, par: np.ndarray) -> np.ndarray:
         """Return a point in the coordinates of the start."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixef.estimation.search.optimize import Criterion, derivatives_at
+from mixef.estimation.search.criteria import Criterion
+from mixef.estimation.search.optimize import derivatives_at
 
 # An eigenvalue this small beside the largest, at a unit diagonal, is a direction that the data
 # leave open; a parameter with this share in one has no standard error.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import scipy
 
-from mixef.estimation.search.optimize import Criterion, Recorder, SearchResult, Step, StopReason
+from mixef.estimation.search.criteria import Criterion
+from mixef.estimation.search.optimize import Recorder, SearchResult, Step, StopReason
 from mixef.estimation.search.trust_region import Quadratic
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixef.estimation.search.optimize import Known, MixedCriterion, Step, known_at
+from mixef.estimation.search.criteria import MixedCriterion
+from mixef.estimation.search.optimize import Known, Step, known_at
 
 # A gain that is much for one step: intervals of 95 % reach 4 to 6 above a minimum, for one or two
 # parameters. With 2 the search laboratory counts the same; with 20 one end was missed by 80.
