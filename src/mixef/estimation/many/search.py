@@ -1,6 +1,6 @@
 """Newton's search in a trust region for many criteria at once, with their exact Hessians.
 
-Every criterion takes the steps that `optimize.newton` and `search.search` would take, with a radius
+Every criterion takes the straight steps of `optimize.newton` and `certified.search`, with a radius
 of its own; those that have ended wait for the others.
 """
 
@@ -29,7 +29,7 @@ class BatchSearch:
 def search_all(criterion: BatchCriterion, par: np.ndarray, max_evaluations: int) -> BatchSearch:
     """Search from parameters (m, k); go on where templates end with vanishing diagonals.
 
-    There the template is brought to the form with zero columns, as in `search.search`: a saddle
+    There the template is brought to the form with zero columns, as in `certified.search`: a saddle
     is left by the negative curvature that it has there.
     """
     state = BatchSearch(

@@ -103,9 +103,10 @@ class MovingAxes:
     ) -> tuple[np.ndarray, float] | None:
         """Return a step along a bend, in natural units, and its gain; None where it runs straight.
 
-        Where the bend costs a straight step more than it gains, the step goes on to the minimum
-        that derivatives foretell by covariances. That may be twice as far as the radius, but no
-        lower than the straight step expects, who is foretold more than is to be had.
+        Where derivatives, read by covariances, foretell that the straight step loses by the bend
+        what it was to gain, and as much again, the step goes on from there towards what they
+        foretell as the minimum. It may be longer than the radius, but does not promise more than
+        the straight step did: so much is not to be had.
         """
         step, gain = here.step(radius)
         length = float(np.linalg.norm(step))
@@ -116,9 +117,10 @@ class MovingAxes:
             return None
         straight = par + here.unit * step
         fall = -model.value(straight)
-        if not gain - fall > BENT * gain:
+        known = known_at(model, straight) if gain - fall > BENT * gain else None
+        if known is None:
             return None
-        end = newton(model, straight, MOST_STEPS, knows_hessian=True)
+        end = newton(model, straight, MOST_STEPS, known=known, knows_hessian=True)
         step, fall = (end.par - par) / here.unit, -end.objective
         fits = 0.0 < fall <= gain and float(np.linalg.norm(step)) <= LONGER * radius
         return (step, fall) if fits else None
