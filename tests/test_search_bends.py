@@ -218,6 +218,17 @@ def test_a_bent_step_keeps_its_promise_and_near_the_radius(valley, radius):
     assert f - valley.value(FAR + step) < -gain  # what the straight one would have come to
 
 
+def test_a_shorter_step_after_a_rejected_one_goes_by_the_same_derivatives(valley):
+    valley.value(FAR)
+    here = Quadratic(*valley.derivatives(), np.ones(3))
+    axes, fresh = MovingAxes(valley), MovingAxes(valley)
+    (rejected, _), (expected, gain) = axes.bent(FAR, here, 2.0), fresh.bent(FAR, here, 0.5)
+    valley.value(FAR + rejected)
+    step, again = axes.bent(FAR, here, 0.5)
+    assert again == gain
+    np.testing.assert_array_equal(step, expected)
+
+
 @pytest.mark.parametrize("point", [[0.6324, 0.3162, 1.2247], [0.63, 0.317, 1.226]])
 def test_short_steps_do_not_ask_for_covariances(valley, point, monkeypatch):
     point = np.array(point)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -47,26 +48,31 @@ class CovarianceQuadratic:
         H: np.ndarray,
         unit: np.ndarray,
     ):
-        self._parametrization, self._point, self._K, self._g = parametrization, point, K, g
-        k = self._k = parametrization.n_par
-        lams = parametrization.lams(point[:k])
-        self._sigmas = [lam @ lam.T for lam in lams]
-        dlams, dsigmas = parametrization.derivatives(point[:k])
-        self._M = H.copy()
-        self._M[:k, :k] -= parametrization.chain(point[:k], dlams, lams, K)[1]
-        # eta (k,) of the entries of E, by least squares for parameters in their natural units.
-        own = unit[:k, None]
-        self._inverse = own * np.linalg.pinv(_flat(dsigmas) * own, KNOWN).T
-        self._unit = unit
+        self._parametrization, self._point, self._K = parametrization, point, K
+        self._g, self._H, self._unit, self._k = g, H, unit, parametrization.n_par
+
+    @cached_property
+    def _base(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """Covariances and M at the point, and the matrix (k, entries) that makes eta of E.
+
+        That is by least squares, for parameters in their natural units.
+        """
+        P, k, par = self._parametrization, self._k, self._point[: self._k]
+        lams, (dlams, dsigmas) = P.lams(par), P.derivatives(par)
+        M = self._H.copy()
+        M[:k, :k] -= P.chain(par, dlams, lams, self._K)[1]
+        own = self._unit[:k, None]
+        inverse = own * np.linalg.pinv(_flat(dsigmas) * own, KNOWN).T
+        return [lam @ lam.T for lam in lams], M, inverse
 
     def value(self, point: np.ndarray) -> float:
         """Return the change of the criterion, and remember where."""
-        k = self._k
+        k, (sigmas, M, inverse) = self._k, self._base
         self._at, self._lams = point, self._parametrization.lams(point[:k])
-        pairs = zip(self._lams, self._sigmas, strict=True)
+        pairs = zip(self._lams, sigmas, strict=True)
         E = np.concatenate([(lam @ lam.T - sigma).ravel() for lam, sigma in pairs])
-        change = np.concatenate([self._inverse @ E, (point - self._point)[k:]])
-        self._pull = self._M @ change
+        change = np.concatenate([inverse @ E, (point - self._point)[k:]])
+        self._pull = M @ change
         slope = float(np.concatenate([K.ravel() for K in self._K]) @ E)
         return slope + float(self._g[k:] @ change[k:]) + 0.5 * float(change @ self._pull)
 
@@ -74,16 +80,17 @@ class CovarianceQuadratic:
         """Return gradient (K,) and Hessian (K, K) at the last value."""
         P, k, par = self._parametrization, self._k, self._at[: self._k]
         dlams, dsigmas = P.derivatives(par)
+        _, M, inverse = self._base
         slopes, begin = [], 0
-        by_entry = self._inverse.T @ self._pull[:k]
+        by_entry = inverse.T @ self._pull[:k]
         for K in self._K:
             own = by_entry[begin : begin + K.size].reshape(K.shape)
             slopes.append(K + 0.5 * (own + own.T))
             begin += K.size
         gradient, J = self._g + self._pull, np.eye(len(self._at))
         gradient[:k], curvature = P.chain(par, dlams, self._lams, slopes)
-        J[:k, :k] = self._inverse @ _flat(dsigmas).T
-        H = J.T @ self._M @ J
+        J[:k, :k] = inverse @ _flat(dsigmas).T
+        H = J.T @ M @ J
         H[:k, :k] += curvature
         return gradient, H
 

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from mixef.control import Control
+from mixef.estimation.search.bends import CovarianceQuadratic
 from mixef.estimation.search.convergence import CONVERGED_GAIN
 from mixef.estimation.search.criteria import MixedCriterion
 from mixef.estimation.search.optimize import (
@@ -59,6 +60,7 @@ class MovingAxes:
     def __init__(self, criterion: MixedCriterion):
         self._origin = self.view = criterion
         self.knows_hessian = criterion.knows_hessian
+        self._foretold: tuple[Quadratic, CovarianceQuadratic | None] | None = None
 
     def value(self, par: np.ndarray, gain: float = 0.0) -> float:
         """Return the criterion, which may be off by a small share of what the step promises."""
@@ -108,12 +110,12 @@ class MovingAxes:
         foretell as the minimum. It may be longer than the radius, but does not promise more than
         the straight step did: so much is not to be had.
         """
+        if self._foretold is None or self._foretold[0] is not here:
+            self._foretold = here, self.view.in_covariances()
         step, gain = here.step(radius)
-        length = float(np.linalg.norm(step))
-        if not here.values.max(initial=0.0) * length**3 > gain:  # too short for a bend
-            return None
-        model = self.view.in_covariances()
-        if model is None:
+        length, model = float(np.linalg.norm(step)), self._foretold[1]
+        short = not here.values.max(initial=0.0) * length**3 > gain  # for a bend to matter
+        if model is None or short:
             return None
         straight = par + here.unit * step
         fall = -model.value(straight)
