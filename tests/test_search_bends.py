@@ -230,11 +230,11 @@ def test_a_shorter_step_after_a_rejected_one_goes_by_the_same_derivatives(valley
 
 
 @pytest.mark.parametrize("point", [[0.6324, 0.3162, 1.2247], [0.63, 0.317, 1.226]])
-def test_short_steps_do_not_ask_for_covariances(valley, point, monkeypatch):
+def test_short_steps_ask_nothing_of_covariances(valley, point, monkeypatch):
     point = np.array(point)
     valley.value(point)
     here = Quadratic(*valley.derivatives(), np.ones(3))
-    monkeypatch.setattr(valley, "in_covariances", None)
+    monkeypatch.setattr(CovarianceQuadratic, "value", None)
     assert MovingAxes(valley).bent(point, here, 1.0) is None
 
 
