@@ -238,6 +238,14 @@ def test_short_steps_ask_nothing_of_covariances(valley, point, monkeypatch):
     assert MovingAxes(valley).bent(point, here, 1.0) is None
 
 
+def test_with_many_parameters_all_steps_are_straight(valley, monkeypatch):
+    valley.value(FAR)
+    here = Quadratic(*valley.derivatives(), np.ones(3))
+    assert MovingAxes(valley).bent(FAR, here, 1.0) is not None
+    monkeypatch.setattr("mixef.estimation.search.certified.MOST_BENT", 2)
+    assert MovingAxes(valley).bent(FAR, here, 1.0) is None
+
+
 @pytest.mark.parametrize("seed", [1900160, 1900234])
 def test_a_design_with_a_bent_valley_ends_soon(seed):
     ends = runs(draw(seed, 130))

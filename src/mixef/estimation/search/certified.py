@@ -49,6 +49,8 @@ MOST_BEYOND = 200
 # Steps bend where a straight one would lose so many times its gain by the bend, as far as so many
 # evaluations of what is foretold lead, up to so many times as long as the trust region's radius.
 BENT, MOST_STEPS, LONGER = 2.0, 11, 2.0
+# With more parameters than this, what covariances foretell takes as long as an evaluation.
+MOST_BENT = 200
 # Natural unit of relative standard deviations that vanish: the mean of eleven rows tells an effect
 # of this size as well as not.
 LEAST_UNIT = 0.3
@@ -110,6 +112,8 @@ class MovingAxes:
         foretell as the minimum. It may be longer than the radius, but does not promise more than
         the straight step did: so much is not to be had.
         """
+        if len(par) > MOST_BENT:
+            return None
         if self._foretold is None or self._foretold[0] is not here:
             self._foretold = here, self.view.in_covariances()
         step, gain = here.step(radius)
