@@ -476,6 +476,16 @@ def test_fixed_columns_that_the_intercept_makes_superfluous(column):
     assert np.isnan(fit.fixef(add_dropped=True)[column])
 
 
+def test_of_many_parameters_without_information_ten_are_named():
+    equal = " + ".join(["(1 | Subject)"] * 14)
+    fit, _ = fitted(f"Reaction ~ Days + {equal}", warn=[ConvergenceWarning, DataWarning])
+    alone, _ = fitted("Reaction ~ Days + (1 | Subject)")
+    assert fit.objective == pytest.approx(alone.objective, abs=1e-8)
+    (problem,) = fit.convergence.problems
+    assert problem.count("Subject.(Intercept)") == 10
+    assert "more one by one; simplify the random effects" in problem
+
+
 @pytest.mark.parametrize("term", ["(0 + zero | Subject)", "(zero | Subject)", "(flat | Subject)"])
 def test_random_columns_without_information_are_named(term):
     fit, text = fitted(f"Reaction ~ Days + {term}", warn=[ConvergenceWarning])

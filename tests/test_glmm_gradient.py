@@ -266,6 +266,33 @@ def test_the_end_of_a_search_is_a_minimum(cell, nAGQ):
         assert value(c, point + step) >= best - 1e-9
 
 
+@usual_cell
+@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + diag(x + I(x^2) | g)"])
+def test_wide_blocks_are_multiplied_as_narrow_ones(cell, formula, monkeypatch):
+    c, _ = criterion(formula, simulated(cell), cell, 1, trials_of(cell))
+    point = point_of(c, cell, "regular")
+    found = []
+    for narrow in (7, 0):
+        monkeypatch.setattr("mixef.estimation.generalized.levels.NARROW", narrow)
+        c.value(point + 1.0)  # so that nothing is kept
+        found.append((value(c, point), *c.derivatives()))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-13)
+    for wide, narrow in zip(found[1][1:], found[0][1:], strict=True):
+        assert_near(wide, narrow, rtol=1e-10, atol=1e-9)
+
+
+def test_the_exact_hessian_is_left_out_where_its_blocks_are_wide():
+    """The products of two blocks of s columns have ``s^4`` cells."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"x": rng.normal(size=60), "g": np.arange(60) % 6})
+    data["y"] = rng.poisson(1.0, 60).astype(float)
+    known = []
+    for terms in (60, 70):
+        equal = " + ".join(["(1 | g)"] * terms)
+        known.append(criterion(f"y ~ x + {equal}", data, "poisson(log)", 1, None)[0].knows_hessian)
+    assert known == [True, False]
+
+
 def test_derivatives_of_many_coefficients_hold_no_rows_by_parameters():
     """One grouping factor: the exact Hessian is made of sums over levels, a column at a time."""
     rng = np.random.default_rng(3)

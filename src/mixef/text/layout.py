@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 WIDTH = 80
 VOWELS = frozenset("aeiou")
-# Names of levels that a message lists.
+# Names that a message lists.
 LISTED = 10
 # R's deparse breaks a line only after an operator or a comma, once it is longer than this.
 CUTOFF = 60

@@ -29,8 +29,8 @@ from mixef.estimation.search.hessian import difference_hessian
 from mixef.families.auxiliary import Extra
 from mixef.linalg.factor import Factor
 
-# With more cells than this in one array of derivatives (of the levels' blocks of M for one grouping
-# factor, of rows for several), the exact Hessian takes more memory than it is worth: 160 MB each.
+# With more cells than this in one array (blocks of M for one grouping factor, or their squares, or
+# rows for several, by parameters), the exact Hessian is not worth its memory: 160 MB each.
 MOST_CELLS = 20_000_000
 # With several grouping factors the Hessian takes the q columns of an inverse, and saves some two
 # gradients a parameter: beyond so many columns a parameter those are cheaper.
@@ -87,8 +87,8 @@ class GeneralizedCriterion:
         """Whether derivatives are taken level by level, with Laplace's exact Hessian."""
         if len(self.problem.designs) > 1 or self.with_beta:
             return False
-        layout = self.model.groups.layout
-        return self.nAGQ > 1 or layout.q * layout.widths[0] * self.n_par <= MOST_CELLS
+        q, s = self.model.groups.layout.q, self.model.groups.layout.widths[0]
+        return self.nAGQ > 1 or s * max(q * self.n_par, s**3) <= MOST_CELLS
 
     # Parameters of the search: par, beta unless it is in the mode, auxiliary coordinates
 

@@ -28,6 +28,8 @@ from mixef.terms.parametrization import Parametrization
 
 # Cells of the products of columns and weights that are held at a time: they stay in the cache.
 CELLS = 30_000
+# Blocks up to this order are multiplied by one product with a Kronecker product, or entry by entry.
+NARROW = 7
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,9 @@ def movement(
     weights = np.concatenate([observed * z, slopes.by_eta * pairs])
     by_x, by_z = levels.sums(X, weights), levels.sums(weights, z)
     ZtWX, ZtWZ, inverse = by_x[:, :s], by_z[:s], levels.inverse
-    kronecker = (lam[:, None, :, None] * lam[:, None, :]).reshape(s * s, s * s)
 
     # Each entry of ``lam M^-1 lam'`` as often as z has it
-    spread = (kronecker[row * s + col] * often) @ inverse.reshape(s * s, -1)
+    spread = _two_sided(lam, inverse)[row, col] * often
     by_row = levels.of_row.rows(spread)
     by_row *= pairs
     h = np.add.reduce(by_row)
@@ -165,7 +166,7 @@ def movement(
     if extra is not None:
         flat[last] += levels.sums(extra.weights, pairs)
     gram = flat[:, entry]
-    M = (kronecker.T @ gram.reshape(-1, s * s, n_levels)).reshape(gram.shape)
+    M = _two_sided(lam.T, gram)
     half = dlam_t @ (lam.T @ levels.gram).reshape(s, -1)
     half = half.reshape(k, s, s, n_levels)
     M[:k] += half
@@ -176,10 +177,25 @@ def movement(
 
 def times(blocks: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Multiply every level's v (K, t, l) by its block (r, t, l)."""
+    if v.shape[1] > NARROW:
+        product: np.ndarray = (blocks.transpose(2, 0, 1) @ v.transpose(2, 1, 0)).transpose(2, 1, 0)
+        return product
     out: np.ndarray = blocks[:, 0] * v[:, 0, None]
     for t in range(1, v.shape[1]):
         out += blocks[:, t] * v[:, t, None]
     return out
+
+
+def _two_sided(lam: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Return ``lam B lam'`` of every block B of symmetric ones (..., s, s, l)."""
+    s, shape = len(lam), blocks.shape
+    if s > NARROW:
+        left = lam @ blocks.reshape(*shape[:-3], s, -1)
+        both: np.ndarray = lam @ left.reshape(shape)
+        return both
+    kronecker = (lam[:, None, :, None] * lam[:, None, :]).reshape(s * s, s * s)
+    product: np.ndarray = kronecker @ blocks.reshape(*shape[:-3], s * s, -1)
+    return product.reshape(shape)
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mixef.estimation.search.optimize import SearchResult, Step, StopReason
 from mixef.estimation.search.trust_region import FLAT, Quadratic
+from mixef.text.layout import LISTED
 from mixef.text.numbers import format_common
 from mixef.text.printed import PrintedTable
 from mixef.text.tables import Table
@@ -138,4 +139,6 @@ def _flat_parameters(end: Quadratic, labels: Sequence[str]) -> tuple[str, ...]:
 def _listed(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
+    if len(names) > LISTED:
+        return ", ".join(names[:LISTED]) + f" and {len(names) - LISTED} more one by one"
     return ", ".join(names[:-1]) + f" and {names[-1]} one by one"
