@@ -1,5 +1,6 @@
 """Where Laplace's approximation is poor, and where observed information leads nowhere."""
 
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ from simulated_glmm import criterion, lenient, simulated, trials_of
 from mixef import GlmerControl, glmer, load_dataset
 from mixef.errors import ConvergenceWarning, FitError
 from mixef.estimation.generalized import pirls as pirls
+from mixef.estimation.generalized.quadrature import Quadrature
 
 POOR = "Laplace's approximation is poor here: .* may be off by about .*; use nAGQ=25"
 
@@ -83,6 +85,73 @@ def test_with_several_factors_more_nodes_are_no_remedy():
     data["h"] = np.arange(700) % 7
     with pytest.warns(ConvergenceWarning, match="use simpler random effects, or collect more data"):
         glmer("y ~ x + (1 | g) + (1 | h)", data, "binomial", control=quiet())
+
+
+# Quadrature with too few nodes
+
+
+def large_effects():
+    """Ten binary rows a level, and a standard deviation that makes most levels alike."""
+    return binary(8, 10)
+
+
+@pytest.mark.parametrize("k", [2, 5, 9])
+def test_quadrature_with_too_few_nodes_says_by_how_much_it_is_off(k):
+    with pytest.warns(ConvergenceWarning, match=f"quadrature with nAGQ={k} is poor here"):
+        fit = glmer("y ~ x + (1 | g)", large_effects(), "binomial", nAGQ=k)
+    assert fit.converged
+    (remark,) = fit.convergence.remarks
+    assert remark in str(fit.convergence)
+    more, said = re.search(r"with nAGQ=(\d+) the .* is (.*) at these", remark).groups()
+    assert remark.endswith(f"use nAGQ={more}")
+    assert int(more) == 2 * k
+    size, direction = said.split()
+    at = fit._fit.criterion()
+    at.value(fit._fit.point)
+    best = Quadrature(at.model, at._mode, at._levels, None, 100).correction
+    lacks = 0.5 * (at.quadrature.correction - best)
+    assert (1.0 if direction == "larger" else -1.0) * float(size) == pytest.approx(lacks, rel=0.25)
+
+
+def test_enough_nodes_say_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = glmer("y ~ x + (1 | g)", large_effects(), "binomial", nAGQ=60)
+        most = glmer("y ~ x + (1 | g)", large_effects(), "binomial", nAGQ=100)
+        few = glmer("y ~ x + (1 | g)", large_effects(), "binomial", nAGQ=5,
+                    control=quiet(check_laplace="ignore"))  # fmt: skip
+    assert fit.loglik == pytest.approx(most.loglik, abs=0.05)
+    assert few.loglik < fit.loglik - 1
+    with pytest.raises(FitError, match="quadrature with nAGQ=5 is poor here"):
+        glmer("y ~ x + (1 | g)", large_effects(), "binomial", nAGQ=5,
+              control=quiet(check_laplace="raise"))  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("k", [2, 3, 9])
+def test_twice_as_many_nodes_in_all(columns, k):
+    terms = {1: "(1 | g)", 2: "(x | g)", 3: "(x + I(x^2) | g)"}[columns]
+    options = {"control": quiet(check_conv_grad="ignore", max_evaluations=1)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = glmer(f"y ~ x + {terms}", binary(1, 10), "binomial", nAGQ=k, **options)
+    at = fit._fit.criterion()
+    at.value(fit._fit.point)
+    finer = at.quadrature.with_twice_as_many(100)
+    assert finer.k == round((2 * k**columns) ** (1 / columns)) > k
+    assert at.quadrature.with_twice_as_many(k + 1).k == k + 1
+    assert at.quadrature.with_twice_as_many(k) is None
+
+
+def test_an_integrand_that_an_identity_link_cuts_off():
+    """Levels without a count: the mode of their effects is at the end of what is possible."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(12), 6)
+    mean = np.maximum(1.0 + 0.5 * rng.normal(size=12)[g], 0.02)
+    y = np.where(g < 2, 0, rng.poisson(mean))
+    data = pd.DataFrame({"y": y, "g": g})
+    with pytest.warns(ConvergenceWarning, match="quadrature with nAGQ=9 is poor here"):
+        glmer("y ~ 1 + (1 | g)", data, "poisson(identity)", nAGQ=9)
 
 
 EVERYDAY = {

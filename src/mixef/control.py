@@ -137,7 +137,7 @@ class GlmerControl(Control):
         A combination of predictors separates the responses, so that coefficients are infinite.
     check_laplace : str
         Laplace's approximation is poor, or is that by expected information where the observed
-        one leads nowhere.
+        one leads nowhere; or quadrature has too few nodes.
 
     Examples
     --------

@@ -73,7 +73,7 @@ class GeneralizedCriterion:
         self._factor_at_mode = False
         self._mode: Mode | None = None
         self._levels: Levels | None = None
-        self._quadrature: Quadrature | None = None
+        self.quadrature: Quadrature | None = None
         self._derivatives: LaplaceDerivatives | None = None
         self._sharper: np.ndarray | None = None
 
@@ -164,8 +164,8 @@ class GeneralizedCriterion:
         if self._by_levels:
             self._levels = levels_at(self.model, mode, lams[0])
         if self.nAGQ > 1 and self._levels is not None:
-            self._quadrature = Quadrature(self.model, mode, self._levels, extra, self.nAGQ)
-            value += self._quadrature.correction
+            self.quadrature = Quadrature(self.model, mode, self._levels, extra, self.nAGQ)
+            value += self.quadrature.correction
         return float(value)
 
     @property
@@ -234,8 +234,8 @@ class GeneralizedCriterion:
             self._anchor = Anchor(self._mode, lams, extra, self._point, P, moved)
             parts = [d.by_par] if self.with_beta else [d.by_par, d.by_beta]
             self._gradient = np.concatenate([*parts, d.by_extra])
-            if self._quadrature is not None and d.moved is not None:
-                self._gradient = self._quadrature.gradient(d.moved, lams[0])
+            if self.quadrature is not None and d.moved is not None:
+                self._gradient = self.quadrature.gradient(d.moved, lams[0])
             self._derivatives = d
         return self._derivatives
 

@@ -10,7 +10,7 @@ import numpy as np
 from mixef.estimation.estimates import Estimates
 from mixef.estimation.generalized.laplace_error import LARGE, LaplaceError
 from mixef.estimation.generalized.problem import EXACT
-from mixef.estimation.generalized.quadrature import most_nodes
+from mixef.estimation.generalized.quadrature import Quadrature, most_nodes
 from mixef.estimation.generalized.response import Extremes, Response, edges
 from mixef.estimation.generalized.separation import (
     is_complete,
@@ -28,6 +28,8 @@ from mixef.terms.random import RandomTerm
 # A mean this close to a response at the edge of its range, beside the largest response, may be on
 # its way there: a log odds of 8.
 NEAR = 3e-4
+# Nodes are too few where twice as many change the log-likelihood by this: -2 log L by a tenth.
+FEW_NODES = 0.05
 # A mean this close to the end of its range beside the others is at it.
 EDGE = 1e-8
 RUNAWAY = (
@@ -72,6 +74,21 @@ def laplace_message(error: LaplaceError, terms: Sequence[RandomTerm], response: 
         f"Laplace's approximation is poor here: the next terms of its expansion are "
         f"{error.ratio:.2g} of the effective number of random effects ({LARGE:g} or less is good), "
         f"and the log-likelihood may be off {off}, with estimates to match; use {remedy}"
+    )
+
+
+def quadrature_message(rule: Quadrature, terms: Sequence[RandomTerm]) -> str | None:
+    """Say so where quadrature has too few nodes, by what twice as many would change."""
+    finer = rule.with_twice_as_many(most_nodes(terms))
+    if finer is None:
+        return None
+    shift = 0.5 * (rule.correction - finer.correction)
+    if abs(shift) < FEW_NODES:
+        return None
+    return (
+        f"quadrature with nAGQ={rule.k} is poor here: with nAGQ={finer.k} the log-likelihood is "
+        f"{abs(shift):.2g} {'larger' if shift > 0 else 'smaller'} at these estimates, and others "
+        f"are to be expected; use nAGQ={finer.k}"
     )
 
 

@@ -32,6 +32,7 @@ from mixef.estimation.generalized.ends import (
     laplace_message,
     largest,
     leaves_range,
+    quadrature_message,
     remedy,
     with_separation,
 )
@@ -263,6 +264,17 @@ class Generalized(Kind):
             raise failure
         return fit
 
+    def _poor(
+        self, criterion: GeneralizedCriterion, point: np.ndarray, terms: Sequence[RandomTerm]
+    ) -> str | None:
+        """Say so where the integrals at a point are approximated badly."""
+        if self.nAGQ < 2:
+            error = criterion.laplace_error(point)
+            return laplace_message(error, terms, criterion.response) if error.is_large else None
+        criterion.value(point)
+        rule = criterion.quadrature
+        return None if rule is None else quadrature_message(rule, terms)
+
     def _is_negative(self, fit: Fit) -> bool:
         """Tell whether some rows have negative weights in ``log|M|``, which may not exist then."""
         criterion: GeneralizedCriterion = fit.criterion()
@@ -316,7 +328,7 @@ class Generalized(Kind):
                 here = Quadratic(result.gradient, exact, criterion.scale(result.par))
                 result = replace(result, information=exact, foretells=here)
             hessian = exact if result.foretells.values.min(initial=0.0) > -FLAT else None
-        error = criterion.laplace_error(result.par) if nAGQ < 2 else None
+        poor = self._poor(criterion, result.par, terms)
         estimates = criterion.estimates(result.par)
         end = judge(
             result,
@@ -334,9 +346,8 @@ class Generalized(Kind):
                 end = replace(end, converged=False, problems=(edge, *end.problems[1:]))
         if hessian is None and nAGQ > 0 and end.converged:
             end = replace(end, problems=(NO_HESSIAN, *end.problems))
-        if error is not None and error.is_large:
-            message = laplace_message(error, terms, criterion.response)
-            end = replace(end, remarks=(message,))
+        if poor:
+            end = replace(end, remarks=(poor,))
         sides = None
         if isinstance(criterion, StreamedCriterion):
             sides = criterion.sides(result.par, estimates, terms)

@@ -108,7 +108,8 @@ class Axes(Criterion, Protocol):
     ) -> tuple[np.ndarray, float] | None:
         """Return a step along a bend, in natural units, and its gain; None where it runs straight.
 
-        ``here`` is what derivatives at ``par``, where the last value was taken, foretell.
+        ``here`` is what derivatives at ``par`` foretell. The first call with it comes while the
+        last value is still that at ``par``; others follow after steps that were rejected.
         """
 
     def sharper(self) -> np.ndarray | None:
