@@ -246,9 +246,14 @@ def test_with_many_parameters_all_steps_are_straight(valley, monkeypatch):
     assert MovingAxes(valley).bent(FAR, here, 1.0) is None
 
 
-@pytest.mark.parametrize("seed", [1900160, 1900234])
-def test_a_design_with_a_bent_valley_ends_soon(seed):
-    ends = runs(draw(seed, 130))
-    assert max(end.n_evaluations for end in ends) <= 45
+#: Designs of the laboratory, and the most evaluations from three starts; straight steps took 134,
+#: 34 and 27.
+BENT = [(1900160, 130, 50), (464, 30_000, 27), (298, 30_000, 22)]
+
+
+@pytest.mark.parametrize(("seed", "rows", "most"), BENT)
+def test_a_design_with_a_bent_valley_ends_soon(seed, rows, most):
+    ends = runs(draw(seed, rows))
+    assert max(end.n_evaluations for end in ends) <= most
     assert all(end.converged for end in ends)
     assert np.ptp([end.objective for end in ends]) < 1e-5
