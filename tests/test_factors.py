@@ -3,8 +3,6 @@
 1e-10 relative throughout: condition numbers of M up to 1e4 or so times rounding.
 """
 
-import time
-
 import numpy as np
 import pytest
 import test_iterative
@@ -445,38 +443,6 @@ def test_our_order_fills_no_more_than_that_of_the_factor_of_choice(products):
     products = products()
     ours, theirs = (cls(products).column_counts().sum() for cls in (SimplicialFactor, SPARSE))
     assert ours <= 1.1 * theirs  # ties fall otherwise
-
-
-def cpu(work, repeat=5):
-    """The least CPU time (s) of a few runs."""
-    seconds = []
-    for _ in range(repeat):
-        start = time.process_time()
-        work()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
-
-
-def test_nested_factors_take_at_most_twice_the_time_of_the_factor_of_choice():
-    n = 200_000
-    row = np.arange(n)
-    codes = [row // 10, row // 100, row // 2000]
-    groups = [GroupDesign(c, int(c.max()) + 1, np.ones((n, 1))) for c in codes]
-    products = crossproducts.crossproducts(Rows(groups, np.ones((n, 1)), np.ones(n)))
-    rhs = np.random.default_rng(2).normal(size=(products.layout.q, 4))
-
-    def evaluation(cls):
-        factor = cls(products)
-
-        def work():
-            factor.update([0.8 * np.eye(1)] * 3)
-            factor.solve(rhs)
-            factor.trace_blocks()
-
-        work()
-        return work
-
-    assert cpu(evaluation(SimplicialFactor)) <= 2.0 * cpu(evaluation(SPARSE))
 
 
 # The choice of a factor

@@ -116,11 +116,11 @@ def wide():
 
 def test_three_thousand_terms_take_no_time(wide):
     text = "y ~ " + " + ".join(f"v{i}" for i in range(3000)) + " + (1 | g)"
-    with within(1):
+    with within(1_800_000):
         frame = model_frame(parse_formula(text), wide)
         made = design(frame.fixed_terms, frame)
     np.testing.assert_array_equal(made.matrix[:, 1:], wide.iloc[:, :3000])
-    with within(0.5):
+    with within(300_000):
         model_frame(parse_formula(text), wide)
     by_dot = model_frame(parse_formula("y ~ . - g + (1 | g)"), wide)
     assert design(by_dot.fixed_terms, by_dot).names == made.names
@@ -156,7 +156,7 @@ def test_grouping_factors_may_be_deep_and_long():
 def test_updates_of_long_formulas():
     names = [f"v{i}" for i in range(2000)]
     old = "y ~ " + " + ".join(names) + " + (1 | g)"
-    with within(1):
+    with within(1_000_000):
         assert update_formula(old, ". ~ . - v7") == old.replace("v7 + ", "", 1)
         assert update_formula(old, ". ~ " + "(" * 1000 + "." + ")" * 1000) == old
 
@@ -184,7 +184,7 @@ def test_an_expression_may_be_deep():
 def test_expansions_that_nobody_means_are_counted_and_refused(text, count):
     dot = tuple(f"c{i}" for i in range(103))
     with (
-        within(3),
+        within(2_000_000),
         pytest.raises(FormulaError, match=rf"stands for {count}.*expected at most 10,000"),
     ):
         expand_terms(parse_expression(text), dot)
@@ -239,7 +239,7 @@ def test_a_change_without_tilde_says_how_it_is_written():
 
 
 def test_time_is_linear_in_the_depth():
-    with within(3):
+    with within(7_000_000):
         assert parse_formula("y ~ " + "(" * 10_000 + "x" + ")" * 10_000).fixed.text.endswith(")")
         assert len(parse_formula("y ~ " + "(" * 10_000 + "1 | g" + ")" * 10_000).bars) == 1
         update_formula("y ~ x", ". ~ x - " + "(q - " * 8_000 + "q" + ")" * 8_000)

@@ -1,21 +1,21 @@
-"""Bounds on work, in time of the same machine in the same minute."""
+"""Bounds on work, in calls of functions, which are the same on every machine."""
 
-import time
+import sys
 from contextlib import contextmanager
 
 
-def yard():
-    """The CPU time (s) of some plain work, 0.02 s where nothing else is going on."""
-    start = time.process_time()
-    sum(hash((i, str(i))) for i in range(100_000))
-    return time.process_time() - start
-
-
 @contextmanager
-def within(seconds):
-    """Assert that what is done takes no longer than so many seconds, of 50 yards each."""
-    before, start = yard(), time.process_time()
-    yield
-    spent = time.process_time() - start
-    unit = max(before, yard())  # a machine that is busy meanwhile is slower
-    assert spent < 50 * seconds * unit, f"{spent:.2f} s, and a yard takes {unit:.3f} s"
+def within(calls):
+    """Assert that what is done takes no more than so many calls, of Python's functions and C's."""
+    count, before = 0, sys.getprofile()
+
+    def counted(_frame, event, _arg):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counted)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+    assert count <= calls, f"{count:,} calls, where {calls:,.0f} are to do"
