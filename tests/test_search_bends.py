@@ -145,17 +145,16 @@ def test_nodes_of_quadrature_know_no_covariances(data):
 class Valley(QuadraticInCovariances):
     """A criterion with a narrow valley, in which a covariance keeps its trace."""
 
-    knows_hessian, is_rough, n_values = True, False, 0
+    knows_hessian, is_rough = True, False
 
     def __init__(self, parametrization, steep, lowest):
         super().__init__(parametrization, 0)
         trace = np.eye(2).ravel()
         self.A = steep * np.outer(trace, trace) + np.eye(4)
         self.b = -self.A @ np.ravel(lowest)
-        self.parametrization = parametrization
 
     def value(self, par, gain=0.0):
-        self.at, self.n_values = np.array(par), self.n_values + 1
+        self.at = np.array(par)
         return super().value(par)
 
     def derivatives(self, par=None):

@@ -1,4 +1,7 @@
-"""Bounds on work, in calls of functions, which are the same on every machine."""
+"""Bounds on work, in calls of functions, which are the same on every machine.
+
+The bounds are twice what was counted: work that is quadratic in the length takes far more.
+"""
 
 import sys
 from contextlib import contextmanager

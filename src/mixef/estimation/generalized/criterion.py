@@ -261,9 +261,9 @@ class GeneralizedCriterion:
 
     def in_covariances(self) -> CovarianceQuadratic | None:
         """Return what derivatives foretell, by covariances; None with quadrature."""
-        d, P, point = self._differentiated(), self.parametrization, self._point
         if self.nAGQ > 1:
             return None
+        d, P, point = self._differentiated(), self.parametrization, self._point
         return CovarianceQuadratic(P, point, d.K, self._gradient, d.information, self.scale(point))
 
     def scored(self) -> None:

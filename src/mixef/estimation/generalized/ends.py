@@ -87,8 +87,8 @@ def quadrature_message(rule: Quadrature, terms: Sequence[RandomTerm]) -> str | N
         return None
     return (
         f"quadrature with nAGQ={rule.k} is poor here: with nAGQ={finer.k} the log-likelihood is "
-        f"{abs(shift):.2g} {'larger' if shift > 0 else 'smaller'} at these estimates, and others "
-        f"are to be expected; use nAGQ={finer.k}"
+        f"{abs(shift):.2g} {'larger' if shift > 0 else 'smaller'} at these estimates, and the "
+        f"best estimates are others; use nAGQ={finer.k}"
     )
 
 

@@ -28,7 +28,8 @@ from mixef.terms.parametrization import Parametrization
 
 # Cells of the products of columns and weights that are held at a time: they stay in the cache.
 CELLS = 30_000
-# Blocks up to this order are multiplied by one product with a Kronecker product, or entry by entry.
+# Blocks up to this order are multiplied by one product with a Kronecker product, or entry by entry;
+# from 8 columns on, products of matrices took half of the time or less with 10 and 60 levels.
 NARROW = 7
 
 
